@@ -1,0 +1,30 @@
+# Each target makes .venv and installs what is pinned, if that has changed, then does its job.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: train test bench lint
+train: $(VENV)/installed
+	$(RUN) train_classifier.py
+
+test: $(VENV)/installed-dev
+	$(RUN) -m pytest -n auto --dist worksteal
+
+bench: $(VENV)/installed-dev
+	$(RUN) -m benchmarks.preprocess
+	$(RUN) -m benchmarks.train
+
+lint: $(VENV)/installed-dev
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: requirements.txt | $(VENV)/bin/python
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/installed-dev: requirements.txt requirements-dev.txt | $(VENV)/bin/python
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $(VENV)/installed $@

@@ -1,0 +1,19 @@
+"""The one look-up every factory uses."""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from utils.errors import ConfigError, Problem, unknown
+
+Choice = TypeVar("Choice")
+
+
+def lookup(section: str, key: str, name: str, table: Mapping[str, Choice]) -> Choice:
+    """Return what ``table`` has under ``name``.
+
+    Raises:
+        ConfigError: no entry has that name; the message gives the nearest and lists all.
+    """
+    if name not in table:
+        raise ConfigError(Problem(unknown(name, list(table)), section, key, name))
+    return table[name]

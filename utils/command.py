@@ -1,0 +1,86 @@
+"""What every command shares: exit codes, one-line errors, and where the log goes."""
+
+import errno
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from utils.errors import UserError
+
+SIGINT_EXIT = 130
+SIGTERM_EXIT = 143
+
+MENDS = {
+    errno.ENOSPC: "no room on the disk; free some and start again, what is done is kept",
+    errno.EDQUOT: "the disk quota is used up; free some and start again, what is done is kept",
+    errno.EACCES: "permission denied; choose a folder you may write to",
+    errno.EROFS: "the file system is read-only; choose a folder you may write to",
+    errno.EPERM: "not permitted; choose a folder you may write to",
+}
+
+
+class _AboveTheBar(logging.Handler):
+    """Write log lines to stderr without tearing a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+class _Plain(logging.Formatter):
+    """``text`` for news, ``warning: text`` for what a person should notice."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = record.getMessage()
+        return f"{record.levelname.lower()}: {text}" if record.levelno >= logging.WARNING else text
+
+
+def log_to_stderr() -> None:
+    """Send the log to stderr; stdout stays free for results."""
+    handler = _AboveTheBar()
+    handler.setFormatter(_Plain())
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.INFO)
+    for noisy in ("matplotlib", "neptune", "httpx", "huggingface_hub", "timm", "distributed", "numba"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def log_to_file(path: Path) -> None:
+    """Send the log to ``path`` as well, with the time of each line."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.getLogger().addHandler(handler)
+
+
+def explain_os_error(error: OSError) -> str:
+    """One line for a file or folder the system refused."""
+    name = error.filename2 or error.filename
+    text = MENDS.get(error.errno, os.strerror(error.errno) if error.errno else str(error))
+    return f"{name}: {text}" if name else text
+
+
+def run_command(main: Callable[[Sequence[str] | None], int | None]) -> None:
+    """Run a command's ``main`` and leave the process with its exit code.
+
+    0 done, 1 error, 2 configuration error, 130 interrupted. A person's mistake is told in a line
+    on stderr for each problem; anything else is a bug of ours and keeps its traceback.
+    """
+    log_to_stderr()
+    try:
+        code = main(None) or 0
+    except UserError as error:
+        print(error, file=sys.stderr)
+        code = error.exit_code
+    except OSError as error:
+        if error.errno not in MENDS:
+            raise
+        print(explain_os_error(error), file=sys.stderr)
+        code = 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = SIGINT_EXIT
+    sys.exit(code)

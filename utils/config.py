@@ -1,0 +1,461 @@
+"""The settings: one typed, frozen class a section. The only file that knows INI.
+
+Text stops here. ``load_config`` turns a file and its overrides into a ``Config`` whose every value
+has the type its field names, or reports everything that is wrong with it at once.
+"""
+
+import configparser
+import os
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from utils.errors import ConfigError, Problem, unknown
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The legal range of a number, both ends included unless ``above`` is used."""
+
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+
+    def complaint(self, value: float) -> str | None:
+        """What is wrong with ``value``; None if nothing is."""
+        if self.above is not None and not value > self.above:
+            return f"must be above {self.above:g}"
+        if self.low is not None and not value >= self.low:
+            return f"must be at least {self.low:g}"
+        if self.high is not None and not value <= self.high:
+            return f"must be at most {self.high:g}"
+        return None
+
+
+Count = Annotated[int, Bounds(low=1)]
+CountOrNone = Annotated[int, Bounds(low=0)]  # 0 switches it off
+Share = Annotated[float, Bounds(low=0.0, high=1.0)]
+Positive = Annotated[float, Bounds(above=0.0)]
+NotNegative = Annotated[float, Bounds(low=0.0)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Testing:
+    """[testing]: a short trial on a part of the data, or on the demo when there is no data."""
+
+    testing: bool = True
+    data_samples_for_testing: Count = 120  # recordings: whole classes, largest first, until there are that many
+
+
+@dataclass(frozen=True, kw_only=True)
+class Callbacks:
+    """[callbacks]: what is recorded about a run, and where."""
+
+    neptune_logger: bool = False
+    neptune_mode: Literal["offline", "online", "debug"] = "offline"
+    neptune_project: str = ""  # workspace/name, for online
+    neptune_token: str = field(default="", repr=False)  # better: the environment variable NEPTUNE_API_TOKEN
+    model_checkpoint: bool = True  # keep best.pt; false: only last.pt, which is then what is scored
+    model_checkpoint_type: str = "val_macro_auc"  # the metric that decides which epoch is best
+    model_checkpoint_verbose: bool = True  # a line for each new best
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paths:
+    """[paths]: folders of the project."""
+
+    data_dir: Path = Path("data")  # holds train_metadata.csv and train_audio/
+    runs_dir: Path = Path("runs")  # a folder a run is made in it
+    demo_dir: Path = Path("demo")  # synthetic birds, made when testing finds no data_dir
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trainer:
+    """[trainer]: the loop."""
+
+    seed: Annotated[int, Bounds(low=0, high=2**31 - 1)] = 1
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    batch_size_train: Count = 32  # windows
+    batch_size_val: Count = 64
+    batch_size_test: Count = 64
+    num_workers: CountOrNone = 0  # processes that read batches; 0: the main process reads
+    n_epochs: Count = 30
+    accumulate: Count = 1  # batches whose gradients make one step: a larger batch than fits in memory
+    grad_clip: NotNegative = 5.0  # largest norm of the gradient; 0: no clipping
+    ema: Annotated[float, Bounds(low=0.0, high=0.99999)] = 0.0  # decay a step of averaged weights; 0: none
+    average_last: CountOrNone = 0  # score and keep the mean of the weights of the last epochs, this many; 0: none
+    early_stop: CountOrNone = 0  # epochs without a better model_checkpoint_type after which to stop; 0: never
+    amp: bool = True  # mixed precision on a GPU: bf16, or fp16 where that is missing; a CPU computes in float32
+    compile: bool = False  # torch.compile: a minute or more at the start, then faster steps
+    deterministic: bool = False  # equal runs on a GPU as well, at some speed; on a CPU they always are
+    cache_on_device: Literal["auto", "yes", "no"] = "auto"  # keep the spectrograms in GPU memory; auto: if they fit
+    save_every_minutes: NotNegative = 10.0  # save in the middle of an epoch too; 0: at its end only
+    max_minutes: NotNegative = 0.0  # stop and save after this long; 0: no limit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agent:
+    """[agent]: what is minimised, by what, at which rate.
+
+    ``lr_warmup_end`` is the peak rate of every schedule, and the constant one without lr_decay.
+    """
+
+    loss: str = "bce"
+    focal_alpha: Annotated[float, Bounds(low=-1.0, high=1.0)] = 0.25  # weight of the positives; below 0: none
+    focal_gamma: NotNegative = 2.0  # how much well-classified examples are turned down
+    optimizer: str = "adamw"
+    weight_decay: NotNegative = 0.01
+    lr_decay: bool = True
+    lr_decay_type: str = "warmup_cosine"
+    lr_start: NotNegative = 0.0001  # first rate of warmup_cosine and one_cycle
+    lr_warmup_end: Positive = 0.003  # peak
+    lr_end: NotNegative = 0.00001  # last rate of warmup_cosine, cosine and one_cycle
+    lr_warmup_epochs: NotNegative = 2.0
+    exp_gamma: Annotated[float, Bounds(above=0.0, high=1.0)] = 0.9  # exponential: factor an epoch
+    plateau_factor: Annotated[float, Bounds(above=0.0, high=0.99)] = 0.5  # plateau: factor a drop
+    plateau_patience: CountOrNone = 3  # plateau: epochs without a better val_loss before a drop
+    lr_verbose: bool = False  # print the rate at each epoch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """[model]: the network."""
+
+    type: str = "mobilenetv3_small_100"
+    transfer_learning: bool = True  # start from pretrained weights
+    weights_path: Path | None = None  # weights on disk, in place of a download
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """[data]: where prepared recordings are kept, and how they are divided."""
+
+    output_dir: Path = Path("cache/spectrograms")
+    hash_path: Path = Path("cache/last_key")  # holds the key last prepared
+    num_workers: Count = 2  # workers that prepare recordings
+    multi_threading: bool = False  # those workers are threads; false: processes
+    backend: Literal["local", "dask", "ray"] = "local"  # where the workers run
+    duplicates: Literal["keep", "drop"] = "keep"  # recordings that stand in the table more than once
+    min_samples_in_class: Count = 5  # good recordings; a class with fewer is left out
+    train_ratio: Annotated[float, Bounds(above=0.0, high=1.0)] = 0.7  # share of recordings to train on
+    test_val_ratio: Share = 0.5  # share of the rest that is the test set
+    shuffle: bool = True  # the training order, anew each epoch
+    standardize_over: Literal["window", "recording"] = "window"
+    min_recording_s: NotNegative = 0.5  # a shorter recording is bad
+    max_bad_share: Share = 0.1  # more bad recordings than this stop the run
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataProcess:
+    """[data_process]: how a waveform becomes a log-mel image.
+
+    A field here changes the cached arrays and so the cache key, except max_length_s and mode,
+    which choose windows. Worker counts and paths live elsewhere.
+    """
+
+    sample_rate: Annotated[int, Bounds(low=1000)] = 32_000  # Hz; recordings are resampled to this on reading
+    n_mels: Count = 128  # bands
+    n_fft: Annotated[int, Bounds(low=16)] = 1024  # samples
+    hop_length: Count = 500  # samples between frames: 64 frames a second at 32 kHz
+    f_min: NotNegative = 40.0  # Hz
+    f_max: Positive = 15_000.0  # Hz; at most half of sample_rate
+    max_length_s: Positive = 5.0  # seconds a window
+    mode: Literal["slice", "single"] = "slice"  # windows one after another, or the first only
+    standardize: Literal["per_frequency", "per_clip", "none"] = "per_frequency"
+    floor_db: Annotated[float, Bounds(low=-200.0, high=0.0)] = -100.0  # dB re full scale; all below is this
+    min_deviation_db: Positive = 3.0  # dB; a steadier band is divided by this instead
+    max_recording_s: NotNegative = 0.0  # seconds read of a recording; 0: all
+
+
+CHOOSES_WINDOWS = frozenset({"max_length_s", "mode"})  # fields of DataProcess outside the cache key
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """[augmentation]: changes to training windows; their unit is a band's standard deviation."""
+
+    data_augmentation: bool = True  # false switches all off
+    augment_add_noise: bool = True
+    noise_max_deviation: NotNegative = 0.3  # white noise on the image, of up to this deviation
+    augment_spec_augment: bool = True
+    time_masks: CountOrNone = 2
+    time_mask_max_s: Positive = 0.5  # seconds
+    frequency_masks: CountOrNone = 2
+    frequency_mask_max_bands: Count = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Every setting, by section. A field has the name of its key."""
+
+    testing: Testing = Testing()
+    callbacks: Callbacks = Callbacks()
+    paths: Paths = Paths()
+    trainer: Trainer = Trainer()
+    agent: Agent = Agent()
+    model: Model = Model()
+    data: Data = Data()
+    data_process: DataProcess = DataProcess()
+    augmentation: Augmentation = Augmentation()
+
+
+SECTIONS: Mapping[str, type] = {section.name: section.type for section in fields(Config)}
+KEYS: Mapping[str, Mapping[str, Any]] = {
+    name: typing.get_type_hints(cls, include_extras=True) for name, cls in SECTIONS.items()
+}
+SECRETS = frozenset({("callbacks", "neptune_token")})  # never written anywhere
+TOKEN_VARIABLE = "NEPTUNE_API_TOKEN"
+
+CheckChoices = Callable[[Config], Iterable[Problem]]
+
+
+class _Setting(NamedTuple):
+    """A value as written, and where."""
+
+    text: str
+    source: str
+    folder: Path  # what a relative path is relative to
+
+
+_Settings = dict[tuple[str, str], _Setting]
+
+
+def load_config(path: Path | str, overrides: Sequence[str] = (), check_choices: CheckChoices | None = None) -> Config:
+    """Read and check a config file.
+
+    Args:
+        path: an INI file. A key it leaves out has its class's default; a relative path in it is
+            relative to its folder.
+        overrides: ``section.key=value``, each over the file; a relative path in one is relative to
+            the current folder.
+        check_choices: names the settings that no factory knows, so that one report holds both
+            kinds of problem.
+
+    Raises:
+        ConfigError: with every problem found, in the order of the file.
+    """
+    path = Path(path)
+    problems: list[Problem] = []
+    settings = _read_file(path, problems) | _read_overrides(overrides, problems)
+    folder = Path(os.path.abspath(path)).parent
+    sections, wrong = {}, set()
+    for name, cls in SECTIONS.items():
+        values = {key: _absolute(getattr(cls(), key), folder) for key in KEYS[name]}
+        for key, hint in KEYS[name].items():
+            if (name, key) not in settings:
+                continue
+            try:
+                values[key] = _parse(settings[name, key], hint)
+            except ValueError as error:
+                problems.append(Problem(str(error), name, key, settings[name, key].text))
+                wrong.add((name, key))
+        sections[name] = cls(**values)
+    if os.environ.get(TOKEN_VARIABLE):
+        sections["callbacks"] = replace(sections["callbacks"], neptune_token=os.environ[TOKEN_VARIABLE])
+    config = Config(**sections)
+    found = [*_contradictions(config), *(check_choices(config) if check_choices else ())]
+    problems += [problem for problem in found if (problem.section, problem.key) not in wrong]
+    if problems:
+        raise ConfigError(_with_source(problem, settings, path.name) for problem in problems)
+    return config
+
+
+def to_ini(config: Config) -> str:
+    """The whole config as an INI file, without its secrets; ``load_config`` reads it back."""
+    lines = []
+    for section in SECTIONS:
+        lines.append(f"[{section}]")
+        for key in KEYS[section]:
+            if (section, key) not in SECRETS:
+                lines.append(f"{key} = {_to_text(getattr(getattr(config, section), key))}".rstrip())
+        lines.append("")
+    return "\n".join(lines)
+
+
+def differences(old: Config, new: Config) -> list[tuple[str, str, Any, Any]]:
+    """``(section, key, old value, new value)`` of every setting that differs, secrets left out."""
+    return [
+        (section, key, before, after)
+        for section in SECTIONS
+        for key in KEYS[section]
+        if (section, key) not in SECRETS
+        and (before := getattr(getattr(old, section), key)) != (after := getattr(getattr(new, section), key))
+    ]
+
+
+def _with_source(problem: Problem, settings: _Settings, file: str) -> Problem:
+    setting = settings.get((problem.section, problem.key))
+    if problem.source or not problem.section:
+        return problem
+    if setting is None:
+        return replace(problem, source=file)
+    return replace(problem, source=setting.source, value=setting.text)
+
+
+def _read_file(path: Path, problems: list[Problem]) -> _Settings:
+    """The file's settings; what is not a setting becomes a problem."""
+    # No interpolation: a % is a %. No default section: [DEFAULT] would leak into every other.
+    parser = configparser.ConfigParser(
+        interpolation=None, inline_comment_prefixes=("#", ";"), default_section="no such section"
+    )
+    parser.optionxform = str  # keys keep their case, so that a wrong one is told as it was written
+    try:
+        parser.read_string(path.read_text(encoding="utf-8-sig"), source=path.name)
+    except FileNotFoundError:
+        raise ConfigError(Problem("no such file; name one with --config", source=str(path))) from None
+    except IsADirectoryError:
+        raise ConfigError(Problem("is a folder; name a file with --config", source=str(path))) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(Problem(f"not UTF-8 at byte {error.start}; save it as UTF-8", source=str(path))) from None
+    except configparser.Error as error:
+        raise ConfigError(Problem(_explain(error), source=path.name)) from None
+    settings = {}
+    for section in parser.sections():
+        if _known_section(section, path.name, problems):
+            for key, text in parser.items(section):
+                if _known_key(section, key, path.name, problems):
+                    settings[section, key] = _Setting(text, path.name, Path(os.path.abspath(path)).parent)
+    return settings
+
+
+def _read_overrides(overrides: Sequence[str], problems: list[Problem]) -> _Settings:
+    settings = {}
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        section, dot, key = name.strip().partition(".")
+        if not equals or not dot:
+            problems.append(Problem("expected section.key=value", source=f"--set {override}"))
+        elif _known_section(section, "--set", problems) and _known_key(section, key, "--set", problems):
+            settings[section, key] = _Setting(text.strip(), "--set", Path.cwd())
+    return settings
+
+
+def _known_section(section: str, source: str, problems: list[Problem]) -> bool:
+    if section not in SECTIONS:
+        problems.append(Problem(f"{unknown(section, list(SECTIONS))}", section, source=source))
+    return section in SECTIONS
+
+
+def _known_key(section: str, key: str, source: str, problems: list[Problem]) -> bool:
+    if key not in KEYS[section]:
+        problems.append(Problem(unknown(key, list(KEYS[section])), section, key, source=source))
+    return key in KEYS[section]
+
+
+def _explain(error: configparser.Error) -> str:
+    """A configparser error in the words of a person who edits the file."""
+    match error:
+        case configparser.DuplicateSectionError():
+            return f"line {error.lineno}: section [{error.section}] stands twice; join them"
+        case configparser.DuplicateOptionError():
+            return f"line {error.lineno}: [{error.section}] {error.option} stands twice; keep one"
+        case configparser.MissingSectionHeaderError():
+            return f"line {error.lineno}: a setting before the first [section]"
+        case configparser.ParsingError(errors=[(line, text), *_]):
+            return f"line {line}: {text.strip(chr(39))!s} is neither a [section] nor key = value"
+    return str(error)
+
+
+TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+
+
+def _parse(setting: _Setting, hint: Any) -> Any:
+    """Turn text into the type a field is annotated with.
+
+    Raises:
+        ValueError: worded for the report.
+    """
+    text = setting.text
+    if typing.get_origin(hint) is Annotated:
+        kind, bounds = typing.get_args(hint)
+        value = _parse(setting, kind)
+        if complaint := bounds.complaint(value):
+            raise ValueError(complaint)
+        return value
+    if typing.get_origin(hint) is Literal:
+        choices = typing.get_args(hint)
+        if text not in choices:
+            raise ValueError(unknown(text, choices))
+        return text
+    if isinstance(hint, types.UnionType):  # Path | None
+        return _parse(setting, Path) if text else None
+    if hint is str:
+        return text
+    if not text:
+        raise ValueError("empty; give a value or remove the line")
+    if hint is bool:
+        if text.lower() not in TRUE + FALSE:
+            raise ValueError("neither true nor false")
+        return text.lower() in TRUE
+    if hint is Path:
+        return _absolute(Path(text).expanduser(), setting.folder)
+    return _number(text, hint)
+
+
+def _number(text: str, kind: type) -> int | float:
+    try:
+        value = kind(text)
+    except ValueError:
+        raise ValueError("not a whole number" if kind is int else "not a number") from None
+    if value != value or value in (float("inf"), float("-inf")):
+        raise ValueError("not a finite number")
+    return value
+
+
+def _absolute(value: Any, folder: Path) -> Any:
+    return Path(os.path.normpath(folder / value)) if isinstance(value, Path) else value
+
+
+def _to_text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def _contradictions(config: Config) -> Iterable[Problem]:
+    """Settings that are legal one by one and not together."""
+    process, agent, callbacks = config.data_process, config.agent, config.callbacks
+    nyquist = process.sample_rate / 2
+
+    def clash(section: str, key: str, text: str) -> Problem:
+        return Problem(text, section, key, _to_text(getattr(getattr(config, section), key)))
+
+    if process.f_max > nyquist:
+        yield clash("data_process", "f_max", f"above half of sample_rate, {nyquist:g} Hz")
+    if process.f_min >= process.f_max:
+        yield clash("data_process", "f_min", f"not below f_max, {process.f_max:g} Hz")
+    if process.hop_length > process.n_fft:
+        yield clash("data_process", "hop_length", f"above n_fft, {process.n_fft}: samples would be skipped")
+    if process.n_mels > process.n_fft // 2 + 1:
+        yield clash(
+            "data_process",
+            "n_mels",
+            f"more bands than the {process.n_fft // 2 + 1} frequencies of n_fft {process.n_fft}",
+        )
+    if round(process.max_length_s * process.sample_rate / process.hop_length) < 2:
+        yield clash("data_process", "max_length_s", "a window of fewer than two frames; raise it or lower hop_length")
+    if 0 < process.max_recording_s < process.max_length_s:
+        yield clash(
+            "data_process", "max_recording_s", f"shorter than a window, {process.max_length_s:g} s; 0 reads all"
+        )
+    if (
+        agent.lr_decay
+        and agent.lr_decay_type in ("warmup_cosine", "one_cycle")
+        and agent.lr_start > agent.lr_warmup_end
+    ):
+        yield clash("agent", "lr_start", f"above the peak rate lr_warmup_end, {agent.lr_warmup_end:g}")
+    if agent.lr_decay and agent.lr_end > agent.lr_warmup_end:
+        yield clash("agent", "lr_end", f"above the peak rate lr_warmup_end, {agent.lr_warmup_end:g}")
+    if agent.lr_decay and agent.lr_decay_type == "warmup_cosine" and agent.lr_warmup_epochs >= config.trainer.n_epochs:
+        yield clash("agent", "lr_warmup_epochs", f"not below n_epochs of [trainer], {config.trainer.n_epochs}")
+    if config.trainer.ema and config.trainer.average_last:
+        yield clash("trainer", "average_last", "ema averages already; set one of them to 0")
+    if config.trainer.average_last > config.trainer.n_epochs:
+        yield clash("trainer", "average_last", f"above n_epochs, {config.trainer.n_epochs}")
+    if callbacks.neptune_logger and callbacks.neptune_mode == "online" and not callbacks.neptune_project:
+        yield clash("callbacks", "neptune_project", "empty; neptune_mode = online needs workspace/name")

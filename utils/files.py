@@ -1,0 +1,102 @@
+"""Files that are written whole or not at all."""
+
+import contextlib
+import os
+import re
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+# .<name>.<host>.<pid>.tmp: whose it is can be told, so that only what a dead process left is removed.
+TEMPORARY = re.compile(r"^\..+\.(?P<host>[^.]+)\.(?P<pid>\d+)\.tmp$")
+
+
+def host() -> str:
+    """This machine's name, without the dots that separate the parts of a temporary file's name."""
+    return socket.gethostname().replace(".", "-") or "localhost"
+
+
+def temporary_for(path: Path) -> Path:
+    """A name beside ``path`` that no other live process uses."""
+    return path.with_name(f".{path.name}.{host()}.{os.getpid()}.tmp")
+
+
+@contextlib.contextmanager
+def whole(path: Path | str, *, durable: bool = True) -> Iterator[Path]:
+    """Give a temporary path to write to; on leaving without an error it becomes ``path``.
+
+    A reader sees the old file or the new one, never a part. On an error the temporary file is
+    removed and ``path`` is as it was.
+
+    Args:
+        durable: wait until file and name have reached the disk, so that neither a power cut can
+            take them back. Without it only the death of the process is survived, and a power cut
+            may leave an empty file: for what carries a checksum and can be made again.
+    """
+    path = Path(path)
+    temporary = temporary_for(path)
+    try:
+        yield temporary
+        if durable:
+            _flush(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if durable:
+        _flush(path.parent)
+
+
+def write_text(path: Path | str, text: str, *, durable: bool = True) -> None:
+    """Write ``text`` as UTF-8, whole or not at all."""
+    with whole(path, durable=durable) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+
+
+def second_name(path: Path, name: Path) -> None:
+    """Make ``name`` hold what ``path`` holds now, whole or not at all; without a copy where links are possible."""
+    temporary = temporary_for(name)
+    try:
+        temporary.unlink(missing_ok=True)
+        try:
+            os.link(path, temporary)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(path, temporary)
+            _flush(temporary)
+        os.replace(temporary, name)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> int:
+    """Remove temporary files directly in ``folder`` whose process on this machine is dead; return how many."""
+    removed = 0
+    for entry in os.scandir(folder):
+        match = TEMPORARY.match(entry.name)
+        if match and match["host"] == host() and not _alive(int(match["pid"])):
+            Path(entry.path).unlink(missing_ok=True)
+            removed += 1
+    return removed
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it lives, and belongs to somebody else
+        return True
+    return True
+
+
+def _flush(path: Path) -> None:
+    """Wait until ``path`` (a file, or a folder's list of names) is on the disk."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folder
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
