@@ -1,0 +1,57 @@
+"""Which optimizer? [agent] optimizer -> one of torch's, with weight decay where it belongs."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch.nn import Parameter
+from torch.optim import SGD, Adam, AdamW, Optimizer, RAdam
+
+from factory.lookup import lookup
+from utils.config import Agent
+
+ParameterGroups = list[dict[str, Any]]
+
+
+def adam(groups: ParameterGroups, rate: float, fused: bool) -> Optimizer:
+    return Adam(groups, lr=rate, fused=fused)
+
+
+def adamw(groups: ParameterGroups, rate: float, fused: bool) -> Optimizer:
+    return AdamW(groups, lr=rate, fused=fused)
+
+
+def sgd(groups: ParameterGroups, rate: float, fused: bool) -> Optimizer:
+    return SGD(groups, lr=rate, momentum=0.9, nesterov=True, fused=fused)
+
+
+def radam(groups: ParameterGroups, rate: float, fused: bool) -> Optimizer:
+    return RAdam(groups, lr=rate)  # torch has no fused one
+
+
+OPTIMIZERS = {"adam": adam, "adamw": adamw, "sgd": sgd, "radam": radam}
+
+
+def build_optimizer(parameters: Iterable[Parameter], agent: Agent, *, fused: bool = False) -> Optimizer:
+    """Build the optimizer that ``agent.optimizer`` names.
+
+    Its rate is ``agent.lr_warmup_end`` until a schedule sets another.
+
+    Args:
+        parameters: frozen ones are left out.
+        agent: ``weight_decay`` is for tensors of more than one dimension; pulling biases and the
+            scales of norms to zero only shifts and shrinks what they are there to set.
+        fused: one kernel for all tensors, where torch has it.
+
+    Raises:
+        ConfigError: no optimizer has that name; the message lists those that do.
+    """
+    build = lookup("agent", "optimizer", agent.optimizer, OPTIMIZERS)
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    weights = [parameter for parameter in trained if parameter.ndim > 1]
+    others = [parameter for parameter in trained if parameter.ndim <= 1]
+    groups = [
+        {"params": params, "weight_decay": decay}
+        for params, decay in ((weights, agent.weight_decay), (others, 0.0))
+        if params
+    ]
+    return build(groups, agent.lr_warmup_end, fused)

@@ -1,0 +1,60 @@
+"""What is minimised? Losses of (batch, n_classes) logits against multi-hot or soft targets.
+
+All take ``logits`` of any float type and ``targets`` in [0, 1], both ``(batch, n_classes)``, and
+return a float32 scalar; they calculate in float32, so that bf16 autocast costs no accuracy here.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class BinaryCrossEntropy(nn.Module):
+    """Each class is a question of its own: present or not. Mean over batch and classes."""
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(logits.float(), targets.float())
+
+
+class SoftCrossEntropy(nn.Module):
+    """Cross-entropy against each row's targets divided by their sum. Mean over rows.
+
+    A row without any target says nothing about which class it is: it adds nothing and does not
+    count. A batch of such rows alone has loss 0 and gradient 0.
+    """
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        total = targets.float().sum(dim=1, keepdim=True)
+        shares = targets.float() / torch.where(total > 0, total, 1.0)
+        rows = -(shares * F.log_softmax(logits.float(), dim=1)).sum(dim=1)
+        return rows.sum() / (total > 0).sum().clamp(min=1)
+
+
+class Focal(nn.Module):
+    """Binary cross-entropy that turns down what is classified well. Mean over batch and classes.
+
+    Lin et al. 2017, "Focal loss for dense object detection", eq. 5: ``-alpha_t (1 - p_t)^gamma log p_t``
+    where ``p_t`` is the probability given to what is so.
+
+    Args:
+        alpha: weight of the positives, ``1 - alpha`` that of the negatives; below 0: no weights.
+        gamma: how much; 0 is plain binary cross-entropy.
+    """
+
+    def __init__(self, alpha: float = 0.25, gamma: float = 2.0):
+        super().__init__()
+        self.alpha = alpha
+        self.gamma = gamma
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        logits, targets = logits.float(), targets.float().clamp(0, 1)  # mixing may round to above 1
+        cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        # 1 - p_t = p (1 - t) + (1 - p) t, by its logarithm: the difference would round to 0 for large
+        # logits, where a power below 1 has an infinite slope.
+        log_miss = torch.logaddexp(
+            F.logsigmoid(logits) + torch.log1p(-targets), F.logsigmoid(-logits) + torch.log(targets)
+        )
+        loss = torch.exp(self.gamma * log_miss) * cross_entropy
+        if self.alpha >= 0:
+            loss = loss * (self.alpha * targets + (1 - self.alpha) * (1 - targets))
+        return loss.mean()

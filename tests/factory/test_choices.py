@@ -1,0 +1,58 @@
+"""Are all unknown names in a config found at once, before timm is asked for more than it must?"""
+
+import ast
+from dataclasses import replace
+from pathlib import Path
+
+from factory.choices import check_choices
+from utils.config import Agent, Callbacks, Config, Data, Model, load_config
+from utils.errors import ConfigError
+
+
+def test_the_defaults_are_known():
+    assert check_choices(Config()) == []
+
+
+def test_every_unknown_name_is_a_problem_of_its_own():
+    config = Config(
+        callbacks=Callbacks(model_checkpoint_type="val_auc"),
+        agent=Agent(loss="mse", optimizer="adamv", lr_decay_type="cosin"),
+        model=Model(type="efficientnet_b00", weights_path=Path("missing.pt")),
+    )
+    assert [(problem.section, problem.key) for problem in check_choices(config)] == [
+        ("callbacks", "model_checkpoint_type"),
+        ("agent", "loss"),
+        ("agent", "optimizer"),
+        ("agent", "lr_decay_type"),
+        ("model", "type"),
+        ("model", "weights_path"),
+    ]
+
+
+def test_plateau_without_a_validation_set_is_a_contradiction():
+    plateau = Config(agent=Agent(lr_decay_type="plateau"))
+    assert check_choices(plateau) == []
+    for data in (Data(train_ratio=1.0), Data(test_val_ratio=1.0)):
+        (problem,) = check_choices(replace(plateau, data=data))
+        assert (problem.key, "no validation set" in problem.text) == ("lr_decay_type", True)
+    assert check_choices(Config(agent=Agent(lr_decay=False, lr_decay_type="plateau"), data=data)) == []
+
+
+def test_one_report_names_the_files_line_for_each(tmp_path):
+    (tmp_path / "config.ini").write_text("[agent]\noptimizer = adamv\n[trainer]\nn_epochs = none\n")
+    try:
+        load_config(tmp_path / "config.ini", check_choices=check_choices)
+    except ConfigError as error:
+        lines = str(error).splitlines()
+    assert lines[0] == "config.ini [trainer] n_epochs = 'none': not a whole number"
+    assert lines[1].startswith("config.ini [agent] optimizer = 'adamv': unknown; did you mean 'adam'? Known: adam,")
+
+
+def test_no_factory_imports_a_heavy_package_before_it_is_asked_to_build():
+    heavy = {"timm", "sklearn", "pandas", "matplotlib", "scipy", "huggingface_hub", "torchvision"}
+    root = Path(__file__).parents[2]
+    for path in [*root.glob("factory/*.py"), root / "models/losses.py", root / "utils/metrics.py"]:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) else []
+            assert not heavy & {name.partition(".")[0] for name in names}, path

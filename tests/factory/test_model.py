@@ -1,0 +1,222 @@
+"""Is every timm network built with its weights, or told plainly why not?"""
+
+import logging
+import time
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from factory.model import build_model, check_model, check_model_name, dry_run
+from utils.config import Model
+from utils.errors import ConfigError
+
+IMAGE = (32, 64)  # bands, frames
+
+
+def plain(name: str) -> Model:
+    return Model(type=name, transfer_learning=False)
+
+
+def weights_of(network: nn.Module, path, key: str | None = None):
+    """``path``, with the network's weights in it."""
+    state = network.state_dict()
+    if path.suffix == ".safetensors":
+        save_file(state, path)
+    else:
+        torch.save({key: state, "epoch": 3, "labels": ["a"]} if key else state, path)
+    return path
+
+
+@pytest.fixture
+def no_network(monkeypatch, tmp_path):
+    """Nothing downloaded so far, and a proxy that refuses."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "torch"))
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet.r160_in1k", "test_vit", "mobilenetv3_small_050"])
+def test_a_network_maps_images_to_logits_and_makes_a_step(name):
+    network = build_model(plain(name), 3, image_size=IMAGE)
+    dry_run(network, (1, 1, *IMAGE))
+    logits = network(torch.randn(4, 1, *IMAGE))
+    assert logits.shape == (4, 3)
+    logits.square().sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+# Names
+
+
+def test_an_unknown_network_gives_the_three_nearest_and_not_all():
+    with pytest.raises(ConfigError, match=r"\[model\] type = 'efficientnet_b00': unknown; did you mean") as error:
+        check_model_name("efficientnet_b00")
+    assert "'efficientnet_b0'" in str(error.value)
+    assert str(error.value).count("efficientnet") == 4
+    assert len(str(error.value)) < 200
+
+
+def test_an_unknown_tag_gives_the_known_ones():
+    with pytest.raises(ConfigError, match=r"efficientnet_b0 has no weights 'foo'; known: ra_in1k"):
+        check_model_name("efficientnet_b0.foo")
+
+
+@pytest.mark.parametrize("name", ["regnety_008.pycls_in1k", "efficientnet_b0", "vit_small_patch16_224"])
+def test_timms_names_are_known(name):
+    check_model_name(name)
+
+
+@pytest.mark.parametrize("name", ["", "efficientnet_b0.", "hf-hub:timm/efficientnet_b0", "local-dir:/tmp"])
+def test_what_is_no_name_is_an_error(name):
+    with pytest.raises(ConfigError, match=r"\[model\] type"):
+        check_model_name(name)
+
+
+def test_an_encoder_without_a_classifier_is_refused():
+    with torch.device("meta"), pytest.raises(ConfigError, match=r"'qwen3_vit_88m_enc': an encoder without a classif"):
+        build_model(plain("qwen3_vit_88m_enc"), 3)
+
+
+# Weights on disk
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin", ".safetensors"])
+def test_a_file_of_three_channel_weights_gives_all_but_its_head(tmp_path, caplog, suffix):
+    source = timm.create_model("test_resnet", num_classes=10)
+    path = weights_of(source, tmp_path / f"weights{suffix}")
+    with caplog.at_level(logging.INFO):
+        network = build_model(Model(type="test_resnet", weights_path=path), 3)
+    old, new = source.state_dict(), network.state_dict()
+    torch.testing.assert_close(new.pop("conv1.0.weight"), old.pop("conv1.0.weight").sum(1, keepdim=True))
+    assert new.pop("fc.weight").shape == (3, old.pop("fc.weight").shape[1])
+    del new["fc.bias"], old["fc.bias"]
+    assert all(torch.equal(new[key], old[key]) for key in old)
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == [f"{path}: holds no head for 3 classes; all but its head is used"]
+
+
+def test_a_checkpoint_of_our_own_gives_its_head_as_well(tmp_path, caplog):
+    source = build_model(plain("test_efficientnet"), 3)
+    path = weights_of(source, tmp_path / "best.pt", key="model")
+    with caplog.at_level(logging.INFO):
+        network = build_model(Model(type="test_efficientnet", weights_path=path), 3)
+    assert all(torch.equal(value, network.state_dict()[key]) for key, value in source.state_dict().items())
+    assert not caplog.records
+    assert "state_dict" not in network.pretrained_cfg  # not kept in memory
+
+
+def test_a_transformers_positions_are_fitted_to_our_images(tmp_path):
+    path = weights_of(timm.create_model("test_vit"), tmp_path / "vit.pt")
+    network = build_model(Model(type="test_vit", weights_path=path), 3, image_size=IMAGE)
+    dry_run(network, (1, 1, *IMAGE))
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [("test_vit", "test_resnet"), ("test_resnet", "dla46_c")])
+def test_weights_of_another_network_say_how_many_tensors_fit(tmp_path, theirs, ours):
+    path = weights_of(timm.create_model(theirs), tmp_path / "weights.pt")
+    with pytest.raises(ConfigError, match=rf"\[model\] weights_path .*another network: 0 of \d+ tensors fit {ours};"):
+        build_model(Model(type=ours, weights_path=path), 3)
+
+
+def cut(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def flipped(data: bytes) -> bytes:
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "damage"), [(".pt", cut), (".pt", flipped), (".safetensors", cut), (".pt", lambda data: b"")]
+)
+def test_a_damaged_file_names_weights_path(tmp_path, suffix, damage):
+    path = weights_of(timm.create_model("test_resnet"), tmp_path / f"weights{suffix}")
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ConfigError, match=r"\[model\] weights_path = '.*': damaged, or not a file of weights"):
+        build_model(Model(type="test_resnet", weights_path=path), 3)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {}, torch.zeros(3), nn.Linear(2, 2)])
+def test_a_file_of_something_else_names_weights_path(tmp_path, content):
+    torch.save(content, tmp_path / "weights.pt")
+    with pytest.raises(ConfigError, match=r"\[model\] weights_path = '.*': (holds something else|damaged, or not)"):
+        build_model(Model(type="test_resnet", weights_path=tmp_path / "weights.pt"), 3)
+
+
+def test_a_missing_file_and_one_that_would_not_be_used_are_told_without_building(tmp_path):
+    path = tmp_path / "weights.pt"
+    with pytest.raises(ConfigError, match=r"\[model\] weights_path = '.*': no such file"):
+        check_model(Model(type="test_resnet", weights_path=path))
+    with pytest.raises(ConfigError, match=r"weights_path = '.*': not used with transfer_learning = false"):
+        check_model(Model(type="test_resnet", weights_path=path, transfer_learning=False))
+
+
+# Weights from the network
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "legacy_seresnet18"])  # of the hub; of a plain address
+def test_without_network_the_way_out_is_told_in_seconds(no_network, name, capfd):
+    start = time.monotonic()
+    with pytest.raises(ConfigError, match=r"no answer from .*weights_path.*transfer_learning = false") as error:
+        build_model(Model(type=name), 3)
+    assert time.monotonic() - start < 10
+    assert "\n" not in str(error.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_network_without_any_pretrained_weights_says_so(no_network):
+    with pytest.raises(ConfigError, match=r"mobilenetv2_035 has no pretrained weights; give .*weights_path"):
+        build_model(Model(type="mobilenetv2_035"), 3)
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "mobilenetv2_035"])
+def test_a_trial_goes_on_with_random_weights_and_one_warning(no_network, caplog, name):
+    network = build_model(Model(type=name), 3, testing=True)
+    assert network(torch.zeros(2, 1, *IMAGE)).shape == (2, 3)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "random weights" in caplog.text
+
+
+def test_weights_downloaded_once_need_no_network(no_network, monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    hub = tmp_path / "hub" / "models--timm--test_resnet.r160_in1k"
+    (hub / "snapshots" / "abc").mkdir(parents=True)
+    (hub / "refs").mkdir()
+    (hub / "refs" / "main").write_text("abc")
+    source = timm.create_model("test_resnet")
+    weights_of(source, hub / "snapshots" / "abc" / "model.safetensors")
+    network = build_model(Model(type="test_resnet"), 3)
+    assert torch.equal(network.state_dict()["layer1.0.conv1.weight"], source.state_dict()["layer1.0.conv1.weight"])
+
+
+# Image sizes
+
+
+def test_a_transformer_is_built_for_our_images():
+    dry_run(build_model(plain("vit_tiny_patch16_224"), 3, image_size=(128, 320)), (1, 1, 128, 320))
+
+
+def test_a_network_of_another_size_fails_the_dry_run():
+    network = build_model(plain("vit_tiny_patch16_224"), 3)
+    with pytest.raises(ConfigError, match=r"type = 'vit_tiny_patch16_224': cannot work on images of 32 bands x 64 fra"):
+        dry_run(network, (1, 1, *IMAGE))
+
+
+def test_a_network_that_cannot_be_built_for_our_images_says_so():
+    with pytest.raises(ConfigError, match=r"'nest_tiny': cannot work on images of 32 bands x 64 frames \(.*square"):
+        build_model(plain("nest_tiny"), 3, image_size=IMAGE)
+
+
+def test_a_dry_run_changes_nothing():
+    network = build_model(plain("test_resnet"), 3).train()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    dry_run(network, (1, 1, *IMAGE))
+    assert network.training
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())

@@ -1,0 +1,53 @@
+"""Does every optimizer in the table build, step, and decay the right tensors?"""
+
+import pytest
+import torch
+from torch import nn
+
+from factory.optimizer import OPTIMIZERS, build_optimizer
+from utils.config import Agent
+from utils.errors import ConfigError
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 2))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("fused", [False, True])
+def test_every_optimizer_moves_every_tensor_in_one_step(name, fused):
+    net = network()
+    before = [parameter.clone() for parameter in net.parameters()]
+    optimizer = build_optimizer(net.parameters(), Agent(optimizer=name), fused=fused)
+    net(torch.randn(8, 1, 4, 4)).square().sum().backward()
+    optimizer.step()
+    for (label, parameter), old in zip(net.named_parameters(), before, strict=True):
+        if label != "0.bias":  # a norm follows: its gradient is rounding
+            assert not torch.equal(parameter, old), label
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_weights_decay_and_biases_and_norms_do_not(name):
+    net = network()
+    before = {label: parameter.detach().clone() for label, parameter in net.named_parameters()}
+    optimizer = build_optimizer(net.parameters(), Agent(optimizer=name, weight_decay=0.1))
+    for parameter in net.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    changed = {label for label, parameter in net.named_parameters() if not torch.equal(parameter, before[label])}
+    assert changed == {"0.weight", "3.weight"}
+
+
+def test_the_rate_is_the_peak_and_frozen_tensors_are_left_out():
+    net = network()
+    net[0].requires_grad_(False)
+    optimizer = build_optimizer(net.parameters(), Agent(lr_warmup_end=0.02))
+    assert {group["lr"] for group in optimizer.param_groups} == {0.02}
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    assert held == {id(parameter) for parameter in net[1:].parameters()}
+
+
+def test_an_unknown_optimizer_names_the_nearest():
+    with pytest.raises(ConfigError, match=r"\[agent\] optimizer = 'adamv': unknown; did you mean 'adam'\? Known: adam"):
+        build_optimizer(network().parameters(), Agent(optimizer="adamv"))
