@@ -1,0 +1,273 @@
+"""The cache of spectrograms: the key of the settings, the entries, and the index of what is there.
+
+An entry is ``<output_dir>/<key>/<label>/<recording>.npy``, which numpy reads as it is: float16,
+``(n_mels, frames)``, Fortran order. Behind the array, where numpy does not look, it carries what
+belongs to it, so that one rename brings all of it or nothing::
+
+    mean  (n_mels,) float32, dB      band statistics: dB = value * scale + mean
+    scale (n_mels,) float32, dB
+    footer                           see Footer; its checksum covers every byte before it
+
+The entries are the truth. The index (``recordings.csv``) only saves looking into each of them: an
+entry it does not list is found, checked against its recording and taken over.
+"""
+
+import csv
+import hashlib
+import io
+import itertools
+import json
+import os
+import struct
+import zlib
+from collections.abc import Iterable
+from dataclasses import asdict, astuple, dataclass, fields
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from utils.config import CHOOSES_WINDOWS, DataProcess
+from utils.files import whole, write_text
+
+FORMAT = 1  # of an entry; a change of what its bytes mean changes every key
+INDEX = "recordings.csv"
+SETTINGS = "settings.json"
+BAD = "bad_recordings.csv"
+DUPLICATES = "duplicates.csv"
+
+HEADER = 128  # bytes before the array
+_MAGIC = b"melcache"
+_FOOTER = struct.Struct("<8s16sQQIII")  # little-endian on every machine
+
+
+class Footer(NamedTuple):
+    """What an entry knows of itself and of the recording it was made from."""
+
+    digest: bytes  # of the recording's bytes, 16
+    size: int  # of the recording, bytes
+    source_frames: int  # its length in samples, before resampling
+    source_rate: int  # Hz
+    frames: int  # of the spectrogram
+    checksum: int  # CRC-32 of every byte before it
+
+
+class DamagedEntry(Exception):  # noqa: N818 - it names what it is, and is caught rather than shown
+    """An entry of the cache is not what was written; it has to be made again."""
+
+
+def cache_key(process: DataProcess) -> str:
+    """The name of the settings: 16 hexadecimal digits, the same on every machine.
+
+    A hash of the format number and of the typed values that change the arrays, so ``5`` and ``5.0``
+    give one key and another window length gives the same.
+    """
+    text = json.dumps(_settings(process), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def settings_text(process: DataProcess) -> str:
+    """What a key stands for, for people: ``settings.json`` beside the entries."""
+    return json.dumps(_settings(process), indent=2) + "\n"
+
+
+def _settings(process: DataProcess) -> dict[str, object]:
+    values = {name: value for name, value in asdict(process).items() if name not in CHOOSES_WINDOWS}
+    return {"format": FORMAT, **values}
+
+
+def content_digest(path: Path | str) -> bytes:
+    """16 bytes that stand for a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
+
+
+def entry_path(folder: Path, filename: str) -> Path:
+    """Where the entry of ``<label>/<recording>.<ending>`` stands in the cache folder of a key."""
+    return folder / Path(filename).with_suffix(".npy")
+
+
+def write_entry(
+    path: Path,
+    blocks: Iterable[np.ndarray],
+    shape: tuple[int, int],
+    mean: np.ndarray,
+    scale: np.ndarray,
+    footer: Footer,
+) -> int:
+    """Write an entry, whole or not at all, and return its size in bytes.
+
+    Args:
+        blocks: ``(frames, n_mels)`` float16 each, C order: the array from its first frame to its last.
+        shape: ``(n_mels, frames)`` of all of them together.
+        footer: its ``checksum`` is worked out here.
+    """
+    with whole(path, durable=False) as temporary, open(temporary, "wb") as file:
+        checksum = 0
+        for part in itertools.chain([_header(shape)], blocks, [mean.astype("<f4"), scale.astype("<f4")]):
+            checksum = zlib.crc32(part, checksum)
+            file.write(part)
+        start = _FOOTER.pack(_MAGIC, *footer._replace(checksum=0))[:-4]
+        file.write(start + struct.pack("<I", zlib.crc32(start, checksum)))
+        return file.tell()
+
+
+def _header(shape: tuple[int, int]) -> bytes:
+    """The .npy header of an entry; it always fills ``HEADER`` bytes, so that windows are found without reading it."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f2", "fortran_order": True, "shape": shape})
+    assert header.tell() == HEADER, header.tell()
+    return header.getvalue()
+
+
+def read_window(path: str, n_mels: int, frames: int, first: int, out: np.ndarray) -> np.ndarray:
+    """Read a window of an entry, and the scale of its bands.
+
+    A short recording is repeated until the window is full.
+
+    Args:
+        n_mels, frames: of the entry, as the index has them.
+        first: first frame of the window.
+        out: ``(window frames, n_mels)`` float16, C order; the window is read into it, with no copy.
+
+    Returns:
+        The scale ``(n_mels,)`` float32, dB.
+
+    Raises:
+        DamagedEntry: the entry is shorter than the index says.
+    """
+    frame_bytes = 2 * n_mels
+    whole_frames = min(len(out), frames - first)
+    with open(path, "rb", buffering=0) as file:
+        file.seek(HEADER + first * frame_bytes)
+        read = file.readinto(memoryview(out[:whole_frames]).cast("B"))
+        file.seek(HEADER + frames * frame_bytes + 4 * n_mels)
+        scale = file.read(4 * n_mels)
+    if read != whole_frames * frame_bytes or len(scale) != 4 * n_mels:
+        raise DamagedEntry(f"{path}: shorter than the index says; remove it and start again")
+    for start in range(whole_frames, len(out), whole_frames):
+        out[start : start + whole_frames] = out[: min(whole_frames, len(out) - start)]
+    return np.frombuffer(scale, dtype="<f4")
+
+
+def read_footer(path: Path) -> Footer:
+    """What an entry says of its recording; its array is not read.
+
+    Raises:
+        DamagedEntry: cut off, or not an entry.
+    """
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        file.seek(max(0, size - _FOOTER.size))
+        data = file.read()
+    if len(data) != _FOOTER.size or not data.startswith(_MAGIC):
+        raise DamagedEntry(f"{path}: cut off or not an entry of the cache")
+    return Footer(*_FOOTER.unpack(data)[1:])
+
+
+def check_entry(path: Path) -> Footer:
+    """Read every byte of an entry and compare its checksum.
+
+    Raises:
+        DamagedEntry: a byte is not what was written.
+    """
+    footer = read_footer(path)
+    checksum, left = 0, os.path.getsize(path) - 4
+    with open(path, "rb") as file:
+        while left and (block := file.read(min(left, 1 << 20))):
+            checksum = zlib.crc32(block, checksum)
+            left -= len(block)
+    if checksum != footer.checksum:
+        raise DamagedEntry(f"{path}: a byte is not what was written")
+    return footer
+
+
+def band_statistics(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
+    """``(mean, scale)`` of an entry, each ``(n_mels,)`` float32, dB: ``dB = value * scale + mean``.
+
+    Raises:
+        DamagedEntry: cut off, or not an entry.
+    """
+    read_footer(Path(path))
+    with open(path, "rb") as file:
+        np.lib.format.read_magic(file)
+        (n_mels, frames), _, _ = np.lib.format.read_array_header_1_0(file)
+        file.seek(2 * n_mels * frames, os.SEEK_CUR)
+        both = np.frombuffer(file.read(8 * n_mels), dtype="<f4")
+    return both[:n_mels], both[n_mels:]
+
+
+def decibels(path: Path | str) -> np.ndarray:
+    """The spectrogram of an entry in dB re full scale, ``(n_mels, frames)`` float32."""
+    mean, scale = band_statistics(path)
+    return np.load(path).astype(np.float32) * scale[:, None] + mean[:, None]
+
+
+def entry_size(n_mels: int, frames: int) -> int:
+    """Bytes of an entry."""
+    return HEADER + 2 * n_mels * frames + 8 * n_mels + _FOOTER.size
+
+
+@dataclass
+class Record:
+    """What the index knows of one recording: of its file, and what came of it."""
+
+    filename: str  # <label>/<recording>.<ending>, as in the table
+    size: int  # bytes
+    mtime_ns: int
+    digest: str  # hexadecimal
+    source_rate: int  # Hz
+    source_frames: int  # its length in samples
+    frames: int  # of the spectrogram; 0 for a bad recording
+    reason: str = ""  # why it is bad; empty for a good one
+    detail: str = ""
+
+    @property
+    def seconds(self) -> float:
+        return self.source_frames / self.source_rate if self.source_rate else 0.0
+
+
+_COLUMNS = [field.name for field in fields(Record)]
+
+
+def read_index(folder: Path) -> dict[str, Record]:
+    """The index of a cache folder by filename; empty where there is none or it cannot be read."""
+    try:
+        with open(folder / INDEX, encoding="utf-8", newline="") as file:
+            rows = csv.reader(file)
+            if next(rows, None) != _COLUMNS:
+                return {}
+            return {
+                row[0]: Record(row[0], int(row[1]), int(row[2]), row[3], *map(int, row[4:7]), *row[7:]) for row in rows
+            }
+    except (
+        FileNotFoundError,
+        ValueError,
+        TypeError,
+        csv.Error,
+    ):  # it only saves time: without it entries are looked at
+        return {}
+
+
+def write_index(folder: Path, records: dict[str, Record]) -> None:
+    """Write the index, sorted, whole or not at all."""
+    ordered = [records[name] for name in sorted(records)]
+    write_text(folder / INDEX, _csv([_COLUMNS, *map(astuple, ordered)]))
+
+
+def write_bad(folder: Path, bad: Iterable[tuple[str, str, str]]) -> Path:
+    """Write ``bad_recordings.csv`` (path, reason, detail) and return where it is."""
+    write_text(folder / BAD, _csv([("path", "reason", "detail"), *sorted(bad)]))
+    return folder / BAD
+
+
+def write_duplicates(folder: Path, duplicates: Iterable[tuple[str, str, str]]) -> Path:
+    """Write ``duplicates.csv`` (filename, duplicate_of, rule) and return where it is."""
+    write_text(folder / DUPLICATES, _csv([("filename", "duplicate_of", "rule"), *sorted(duplicates)]))
+    return folder / DUPLICATES
+
+
+def _csv(rows: Iterable[Iterable[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,286 @@
+"""Recordings -> spectrograms in the cache, and the metadata table of those that are good.
+
+``python -m dataloader.data_preprocess`` prepares the data of a config without training; with
+``--verify`` it reads every entry and compares its checksum.
+"""
+
+import argparse
+import functools
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from dataloader import cache
+from dataloader.duplicates import CONTENT, find_duplicates, merge_duplicates
+from dataloader.entry import Job, prepare
+from dataloader.metadata import load_table
+from dataloader.space import check_space
+from dataloader.spectrogram import MelSpectrogram
+from dataloader.windows import window_frames, window_starts
+from dataloader.workers import run_jobs
+from utils.command import run_command
+from utils.config import Data, DataProcess, load_config
+from utils.errors import DataError
+from utils.files import remove_leftovers, write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+
+_INDEX_EVERY_S = 10.0  # what is lost of the index when the power fails; the entries themselves stay
+
+
+class AudioPreprocessor:
+    """Prepares recordings once, and finds them prepared ever after.
+
+    Args:
+        process: how a waveform becomes a spectrogram.
+        data: where the entries go, and how many workers make them.
+    """
+
+    def __init__(self, process: DataProcess, data: Data):
+        self.process, self.data = process, data
+        self.key = cache.cache_key(process)
+        self.folder = data.output_dir / self.key
+
+    def prepare(self, table: "pd.DataFrame") -> "pd.DataFrame":
+        """Bring the cache up to date and return the table of the good recordings.
+
+        Args:
+            table: of ``dataloader.metadata.read_metadata``.
+
+        Returns:
+            The rows of the good recordings, with ``entry`` (path of the .npy), ``frames`` (of the
+            spectrogram), ``samples`` (as decoded), ``seconds`` and ``digest`` (of the content).
+
+        Raises:
+            DataError: too many recordings are bad, or the cache would not fit on the disk.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_text(self.folder / cache.SETTINGS, cache.settings_text(self.process))
+        self._remove_leftovers()
+        records = self._bring_up_to_date(table)
+        self._check_bad_share(table, records)
+        metadata = self._handle_duplicates(self._good(table, records))
+        self.data.hash_path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(self.data.hash_path, self.key + "\n")
+        return metadata
+
+    def _bring_up_to_date(self, table: "pd.DataFrame") -> dict[str, cache.Record]:
+        """The record of every recording of the table, after doing what was not done."""
+        index = cache.read_index(self.folder)
+        entries = _entry_sizes(self.folder)
+        records, jobs = {}, []
+        for filename, path in zip(table["filename"], table["path"], strict=True):
+            if (record := index.get(filename)) and self._is_current(record, path, entries):
+                records[filename] = record
+            else:
+                jobs.append(Job(filename, path))
+        if jobs:
+            check_space(jobs, self.process, self.data.output_dir)
+            self._run(jobs, records, allowed_bad=self.data.max_bad_share * len(table))
+        return records
+
+    def _is_current(self, record: cache.Record, path: str, entries: dict[str, int]) -> bool:
+        """Whether neither the recording nor its entry has changed since it was indexed."""
+        try:
+            stat = os.stat(path)
+        except OSError:
+            return False
+        if (stat.st_size, stat.st_mtime_ns) != (record.size, record.mtime_ns):
+            return False
+        if record.reason or record.seconds < self.data.min_recording_s:
+            return record.reason not in ("", "too_short")  # min_recording_s may be another one today
+        entry = os.path.splitext(record.filename)[0] + ".npy"
+        return entries.get(entry) == cache.entry_size(self.process.n_mels, record.frames)
+
+    def _run(self, jobs: Sequence[Job], records: dict[str, cache.Record], allowed_bad: float) -> None:
+        """Do the jobs; add their records; keep the index in step."""
+        work = functools.partial(
+            prepare, folder=self.folder, mel=MelSpectrogram(self.process), min_recording_s=self.data.min_recording_s
+        )
+        results = run_jobs(
+            work,
+            jobs,
+            n_workers=self.data.num_workers,
+            threads=self.data.multi_threading,
+            backend=self.data.backend,
+            died=_crashed,
+        )
+        new, bad, seconds, saved_at = {}, 0, 0.0, time.monotonic()
+        log.info("preparing %d recordings with %d workers", len(jobs), min(self.data.num_workers, len(jobs)))
+        try:
+            with tqdm(total=len(jobs), unit="rec", desc="preparing", disable=None, dynamic_ncols=True) as bar:
+                for record in results:
+                    new[record.filename] = records[record.filename] = record
+                    bad += bool(record.reason)
+                    seconds += record.seconds
+                    bar.set_postfix_str(f"{seconds / 3600:.2f} h of audio", refresh=False)
+                    bar.update()
+                    if time.monotonic() - saved_at > _INDEX_EVERY_S:
+                        self._save(new)
+                        saved_at = time.monotonic()
+                    if bad > allowed_bad and bad > 10:  # most likely a wrong folder: fail now, not after hours
+                        break
+        finally:
+            self._save(new)
+
+    def _save(self, new: dict[str, cache.Record]) -> None:
+        # Read again: another process may have added recordings since.
+        cache.write_index(self.folder, cache.read_index(self.folder) | new)
+
+    def _check_bad_share(self, table: "pd.DataFrame", records: dict[str, cache.Record]) -> None:
+        bad = [record for record in records.values() if record.reason]
+        paths = dict(zip(table["filename"], table["path"], strict=True))
+        listed = cache.write_bad(self.folder, ((paths[r.filename], r.reason, r.detail) for r in bad))
+        if not bad:
+            return
+        if len(bad) > self.data.max_bad_share * len(table):
+            raise DataError(
+                f"{listed}: {len(bad)} of {len(table)} recordings are bad (the first: {paths[bad[0].filename]}: "
+                f"{bad[0].reason}), more than [data] max_bad_share = {self.data.max_bad_share:g}"
+            )
+        log.warning("%d bad recordings are left out; their reasons are in %s", len(bad), listed)
+
+    def _good(self, table: "pd.DataFrame", records: dict[str, cache.Record]) -> "pd.DataFrame":
+        good = table[[not records[name].reason for name in table["filename"]]].reset_index(drop=True)
+        rows = [records[name] for name in good["filename"]]
+        return good.assign(
+            entry=[str(cache.entry_path(self.folder, row.filename)) for row in rows],
+            frames=[row.frames for row in rows],
+            samples=[row.source_frames for row in rows],
+            seconds=[row.seconds for row in rows],
+            digest=[row.digest for row in rows],
+        )
+
+    def _handle_duplicates(self, metadata: "pd.DataFrame") -> "pd.DataFrame":
+        duplicates = find_duplicates(metadata)
+        listed = cache.write_duplicates(self.folder, duplicates)
+        if not duplicates:
+            return metadata
+        exact = sum(rule == CONTENT for _, _, rule in duplicates)
+        drop = self.data.duplicates == "drop"
+        log.log(
+            logging.WARNING if exact or drop else logging.INFO,
+            "%d exact copies and %d recordings of one label, author and length are %s; they are listed in %s",
+            exact,
+            len(duplicates) - exact,
+            "left out" if drop else "kept ([data] duplicates = drop leaves them out)",
+            listed,
+        )
+        return merge_duplicates(metadata, duplicates, drop=drop)
+
+    def _remove_leftovers(self) -> None:
+        for folder in [self.folder, *(Path(entry.path) for entry in os.scandir(self.folder) if entry.is_dir())]:
+            remove_leftovers(folder)
+
+    def verify(self) -> list[str]:
+        """Read every entry, and return a line for each that is not what was written; those are removed."""
+        damaged = []
+        entries = sorted(self.folder.glob("**/*.npy"))
+        for path in tqdm(entries, unit="rec", desc="verifying", disable=None):
+            try:
+                cache.check_entry(path)
+            except cache.DamagedEntry as error:
+                path.unlink()
+                damaged.append(f"{error}; removed, the next start makes it again")
+        return damaged
+
+
+def make_windows(metadata: "pd.DataFrame", process: DataProcess) -> "pd.DataFrame":
+    """The windows of every recording: rows ``recording`` (row of ``metadata``), ``first_frame``, ``n_frames``."""
+    import pandas as pd
+
+    length = window_frames(process)
+    rows = [
+        (number, first, min(length, frames))
+        for number, frames in enumerate(metadata["frames"])
+        for first in window_starts(frames, length, mode=process.mode)
+    ]
+    return pd.DataFrame(rows, columns=["recording", "first_frame", "n_frames"])
+
+
+def _crashed(job: Job) -> cache.Record:
+    stat = os.stat(job.path)
+    detail = "the process that decoded it died"
+    return cache.Record(job.filename, stat.st_size, stat.st_mtime_ns, "", 0, 0, 0, "crashed", detail)
+
+
+def _entry_sizes(folder: Path) -> dict[str, int]:
+    """Size of every entry in a cache folder, by ``<label>/<recording>.npy``; a listing is quicker than a stat each."""
+    sizes = {}
+    below: Iterable[str] = [""]
+    while below:
+        deeper = []
+        for part in below:
+            for entry in os.scandir(folder / part):
+                if entry.is_dir():
+                    deeper.append(f"{part}{entry.name}/")
+                elif entry.name.endswith(".npy"):
+                    sizes[part + entry.name] = entry.stat().st_size
+        below = deeper
+    return sizes
+
+
+def prune(output_dir: Path, keep: str, *, remove: bool) -> list[str]:
+    """A line for each cache of other settings below ``output_dir``; ``remove`` removes them."""
+    lines = []
+    for folder in sorted(output_dir.glob("*/")):
+        if folder.name != keep and (folder / cache.SETTINGS).is_file():
+            gigabytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e9
+            lines.append(f"{folder}: {gigabytes:.2f} GB{', removed' if remove else ''}")
+            if remove:
+                shutil.rmtree(folder)
+    return lines
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m dataloader.data_preprocess", description=__doc__.split("\n")[0])
+    parser.add_argument("--config", type=Path, default=Path("config.ini"))
+    parser.add_argument("--set", dest="overrides", metavar="section.key=value", action="append", default=[])
+    parser.add_argument("--shard", type=_shard, default=(1, 1), metavar="i/n", help="prepare the i-th of n parts only")
+    task = parser.add_mutually_exclusive_group()
+    task.add_argument("--verify", action="store_true", help="read every entry and compare its checksum")
+    task.add_argument("--prune", action="store_true", help="list the caches of other settings")
+    parser.add_argument("--yes", action="store_true", help="with --prune: remove them")
+    options = parser.parse_args(arguments)
+    if options.yes and not options.prune:
+        parser.error("--yes goes with --prune")
+    return options
+
+
+def _shard(text: str) -> tuple[int, int]:
+    number, _, total = text.partition("/")
+    if not (number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not i/n with 1 <= i <= n, such as 2/8")
+    return int(number), int(total)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    options = parse(arguments)
+    config = load_config(options.config, options.overrides)
+    preprocessor = AudioPreprocessor(config.data_process, config.data)
+    if options.verify:
+        damaged = preprocessor.verify()
+        print("\n".join([*damaged, f"verified: {preprocessor.folder}: {len(damaged)} damaged"]))
+        return 1 if damaged else 0
+    if options.prune:
+        lines = prune(config.data.output_dir, preprocessor.key, remove=options.yes)
+        print("\n".join(lines) or "no caches of other settings")
+        return 0
+    number, total = options.shard
+    preprocessor.prepare(load_table(config).iloc[number - 1 :: total].reset_index(drop=True))
+    print(f"prepared: {preprocessor.folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

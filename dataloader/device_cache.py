@@ -1,0 +1,61 @@
+"""The spectrograms in the memory of the device, where they fit: an epoch then reads no disk at all."""
+
+import logging
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from dataloader.cache import read_window
+from dataloader.dataset import Batch, EpochBatches, WindowDataset
+
+log = logging.getLogger(__name__)
+
+_SHARE = 0.5  # of the free memory; the rest is the model's
+
+
+def fits_on(device: torch.device, dataset: WindowDataset, wanted: str) -> bool:
+    """Whether to keep the recordings of ``dataset`` on ``device``: ``wanted`` is auto, yes or no.
+
+    ``auto`` says yes for a GPU on which they take at most half of what is free now.
+    """
+    if wanted != "auto":
+        return wanted == "yes"
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return dataset.bytes < _SHARE * free
+
+
+class DeviceBatches:
+    """Batches cut from spectrograms that lie on the device end to end; in place of a loader.
+
+    Args:
+        order: says which rows make a batch.
+    """
+
+    def __init__(self, dataset: WindowDataset, order: EpochBatches, device: torch.device):
+        self._order, self._device = order, device
+        frames = torch.tensor(dataset.frames)
+        self._start = (frames.cumsum(0) - frames).to(device)  # of each recording
+        self._frames = frames.to(device)
+        self._first = torch.tensor(dataset.first).to(device)
+        self._recording = torch.from_numpy(dataset.recording).to(device)
+        self._targets = torch.from_numpy(dataset.targets).to(device)
+        self._place = torch.arange(dataset.length, device=device)
+        self._spectrograms = torch.empty((int(frames.sum()), dataset.n_mels), dtype=torch.float16, device=device)
+        self._scale = torch.empty((len(frames), dataset.n_mels), device=device)
+        log.info("keeping %d spectrograms (%.2f GB) on %s", len(frames), dataset.bytes / 1e9, device)
+        for row, (entry, count) in enumerate(zip(dataset.entries, dataset.frames, strict=True)):
+            whole = np.empty((count, dataset.n_mels), dtype=np.float16)
+            self._scale[row] = torch.from_numpy(read_window(entry, dataset.n_mels, count, 0, whole).copy()).to(device)
+            self._spectrograms[self._start[row] : self._start[row] + count] = torch.from_numpy(whole).to(device)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for rows in self._order:
+            windows = torch.tensor(rows, device=self._device)
+            recording = self._recording[windows]
+            # A recording shorter than a window is repeated until the window is full.
+            inside = (self._first[windows, None] + self._place) % self._frames[recording, None]
+            frames = self._start[recording, None] + inside
+            yield Batch(self._spectrograms[frames], self._scale[recording], self._targets[recording], recording)

@@ -1,0 +1,225 @@
+"""The tables on disk -> one checked DataFrame; and labels <-> index."""
+
+import ast
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from utils.config import Config
+from utils.errors import DataError
+
+if TYPE_CHECKING:  # pandas takes a second to import
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+
+TABLE = "train_metadata.csv"
+AUDIO = "train_audio"
+REQUIRED = ("primary_label", "secondary_labels", "filename")
+PLACE = ("author", "latitude", "longitude")  # who and where, unless the table has group_id
+
+
+def load_table(config: Config) -> "pd.DataFrame":
+    """The table of the recordings that a config asks for, as ``read_metadata`` gives it.
+
+    With testing on it is a part of the data, or the demo where there are none.
+
+    Raises:
+        DataError: no data and testing off, or a table that cannot be used.
+    """
+    data_dir = config.paths.data_dir
+    if not config.testing.testing:
+        if not (data_dir / TABLE).is_file():
+            raise DataError(
+                f"{data_dir / TABLE}: no such file; set [paths] data_dir, fetch the data with "
+                "'bash download_data.sh', or make a demo with 'python -m dataloader.demo --output DIR'"
+            )
+        return read_metadata(data_dir)
+    if not (data_dir / TABLE).is_file():
+        from dataloader.demo import make_demo
+
+        log.warning("no data at %s: using synthetic birds at %s", data_dir, config.paths.demo_dir)
+        data_dir = make_demo(config.paths.demo_dir)
+    return choose_for_testing(read_metadata(data_dir), config.testing.data_samples_for_testing)
+
+
+def read_metadata(data_dir: Path) -> "pd.DataFrame":
+    """Read ``train_metadata.csv`` of a data set in the BirdCLEF 2024 layout.
+
+    Returns:
+        One row a recording, sorted by ``filename``, the table's own columns and
+
+        * ``path``: of the recording; whether it is there is found out on reading it;
+        * ``labels``: tuple of the species in the foreground, usually one;
+        * ``secondary_labels``: tuple of those in the background;
+        * ``group``: recordings that belong on one side of a split.
+
+    Raises:
+        DataError: no table, an empty or undecodable one, a missing column, a cell that cannot be read.
+    """
+    path = Path(data_dir) / TABLE
+    table = _read_csv(path)
+    needed = REQUIRED if "group_id" in table else REQUIRED + PLACE
+    if missing := [name for name in needed if name not in table]:
+        raise DataError(f"{path}: no column {', '.join(missing)}; it has {', '.join(table.columns)}")
+    if table.empty:
+        raise DataError(f"{path}: the table is empty; it needs a row for each recording")
+    _check_cells(table, path)
+    table = _without_repeats(table, path)
+    table["secondary_labels"] = [
+        _label_list(text, path, line) for line, text in zip(table["line"], table["secondary_labels"], strict=True)
+    ]
+    table["labels"] = [(label,) for label in table["primary_label"]]
+    table["group"] = _groups(table)
+    table["path"] = [str(Path(data_dir) / AUDIO / name) for name in table["filename"]]
+    _warn_of_folders_without_rows(Path(data_dir) / AUDIO, table)
+    return table.drop(columns="line").sort_values("filename", ignore_index=True)
+
+
+def choose_for_testing(table: "pd.DataFrame", n_recordings: int) -> "pd.DataFrame":
+    """Whole classes, largest first, until there are at least ``n_recordings`` recordings."""
+    counts = table["primary_label"].value_counts()
+    order = sorted(counts.index, key=lambda label: (-counts[label], label))
+    chosen, total = [], 0
+    for label in order:
+        if total >= n_recordings:
+            break
+        chosen.append(label)
+        total += counts[label]
+    return table[table["primary_label"].isin(chosen)].reset_index(drop=True)
+
+
+def drop_small_classes(table: "pd.DataFrame", min_samples: int) -> "pd.DataFrame":
+    """Leave out the classes with fewer than ``min_samples`` recordings, and log which.
+
+    Raises:
+        DataError: no class is left.
+    """
+    counts = table["labels"].explode().value_counts()
+    small = {str(label): int(count) for label, count in counts.items() if count < min_samples}
+    if not small:
+        return table
+    named = ", ".join(f"{label} ({count})" for label, count in sorted(small.items()))
+    if len(small) == len(counts):
+        raise DataError(
+            f"no class has {min_samples} good recordings (the largest has {counts.max()}); "
+            "lower [data] min_samples_in_class"
+        )
+    log.warning("%d classes with fewer than %d good recordings are left out: %s", len(small), min_samples, named)
+    table = table.copy()
+    table["labels"] = [tuple(label for label in labels if label not in small) for labels in table["labels"]]
+    return table[table["labels"].map(len) > 0].reset_index(drop=True)
+
+
+def class_labels(table: "pd.DataFrame") -> list[str]:
+    """The classes: the labels of the foreground, sorted. A label's place is its index."""
+    return sorted({label for labels in table["labels"] for label in labels})
+
+
+def class_names(table: "pd.DataFrame", labels: Sequence[str]) -> "pd.DataFrame":
+    """``label, scientific_name, common_name`` of each class; a name the table lacks is its label."""
+    import pandas as pd
+
+    first = table.drop_duplicates("primary_label").set_index("primary_label")
+    names = pd.DataFrame({"label": list(labels)})
+    for column in ("scientific_name", "common_name"):
+        known = first.get(column, {})
+        names[column] = [_text(known.get(label)) or label for label in labels]
+    return names
+
+
+def _read_csv(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    try:
+        # Labels, names and ids are text: a label 'nan' or '007' stays what it is.
+        table = pd.read_csv(path, dtype=str, encoding="utf-8-sig", keep_default_na=False)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; set [paths] data_dir to a folder that holds {TABLE}") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: {_bad_byte(path)}; save the table as UTF-8") from None
+    except pd.errors.EmptyDataError:
+        raise DataError(f"{path}: the file is empty; it needs a header and a row for each recording") from None
+    except pd.errors.ParserError as error:
+        raise DataError(f"{path}: not a table: {str(error).strip()}") from None
+    table["line"] = range(2, len(table) + 2)  # of the file, the header being the first
+    return table
+
+
+def _bad_byte(path: Path) -> str:
+    data = path.read_bytes()
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return f"not UTF-8 at line {data.count(bytes([10]), 0, error.start) + 1}"
+    return "not UTF-8"
+
+
+def _check_cells(table: "pd.DataFrame", path: Path) -> None:
+    for column in ("filename", "primary_label"):
+        for line, text in zip(table["line"], table[column], strict=True):
+            if not text.strip():
+                raise DataError(f"{path}: line {line}: {column} is empty")
+            # A label names a folder of the cache; a filename stays below train_audio.
+            if text.startswith("/") or ".." in Path(text).parts or (column == "primary_label" and "/" in text):
+                raise DataError(f"{path}: line {line}: {column} {text!r} leads out of the data folder")
+
+
+def _without_repeats(table: "pd.DataFrame", path: Path) -> "pd.DataFrame":
+    """One row a filename; of recordings that differ in their ending only, an error: they would share a cache entry."""
+    repeated = table[table.duplicated("filename")]
+    if len(repeated):
+        first = list(zip(repeated["filename"], repeated["line"], strict=True))[:5]
+        named = ", ".join(f"{name} (line {line})" for name, line in first)
+        log.warning("%s: %d rows name a recording again; the first is kept: %s", path, len(repeated), named)
+        table = table.drop_duplicates("filename")
+    stems = table["filename"].map(lambda name: str(Path(name).with_suffix("")))
+    if stems.duplicated().any():
+        both = table["filename"][stems == stems[stems.duplicated()].iloc[0]].tolist()
+        raise DataError(f"{path}: {' and '.join(both)} differ in their ending only; rename one")
+    return table.copy()
+
+
+def _label_list(text: str, path: Path, line: int) -> tuple[str, ...]:
+    """A Python list of strings, as text, read without running it."""
+    try:
+        labels = ast.literal_eval(text.strip() or "[]")
+        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+            raise ValueError
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        raise DataError(
+            f"{path}: line {line}: secondary_labels {text!r} is not a list such as [] or ['asbfly', 'comtai1']"
+        ) from None
+    return tuple(dict.fromkeys(labels))
+
+
+def _groups(table: "pd.DataFrame") -> list[str]:
+    """group_id, or recordist and place (0.01 degree, about 1 km); what nothing is known of is a group of its own."""
+    if "group_id" in table:
+        return [text or name for text, name in zip(table["group_id"], table["filename"], strict=True)]
+    groups = []
+    for name, author, *place in zip(table["filename"], *(table[column] for column in PLACE), strict=True):
+        rounded = [_degrees(text) for text in place]
+        groups.append(f"{author}|{'|'.join(rounded)}" if author or all(rounded) else name)
+    return groups
+
+
+def _degrees(text: str) -> str:
+    try:
+        return f"{float(text):.2f}"
+    except ValueError:
+        return ""
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _warn_of_folders_without_rows(audio: Path, table: "pd.DataFrame") -> None:
+    if not audio.is_dir():
+        raise DataError(f"{audio}: no such folder; the recordings belong in it, as {table['filename'].iloc[0]}")
+    used = {Path(name).parts[0] for name in table["filename"]}
+    without = sorted(entry.name for entry in audio.iterdir() if entry.is_dir() and entry.name not in used)
+    if without:
+        log.warning("%s: no row of the table names a recording of %s; not used", audio, ", ".join(without))

@@ -1,0 +1,89 @@
+"""Which recordings train, which validate, which test: whole groups, never clips.
+
+Recordings of one recordist at one place share the microphone, the background and often the bird. A
+group therefore stands on one side only. Sides are filled class by class, so that each class keeps
+about the same shares.
+"""
+
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+
+SIDES = ("train", "val", "test")
+
+
+def split_by_group(table: "pd.DataFrame", *, train_ratio: float, test_val_ratio: float, seed: int) -> list[str]:
+    """Give every recording a side.
+
+    Groups are dealt out one by one, those of the rarest classes first (as in the iterative
+    stratification of Sechidis et al. 2011) and large before small, each to the side where it brings
+    its classes closest to their shares: least sum of (recordings / share's recordings - 1)^2. The
+    first group of a class goes to training, so a class too small for every side is trained on.
+
+    Args:
+        table: with ``labels`` (tuple) and ``group``, one row a recording.
+        train_ratio: share of the recordings to train on.
+        test_val_ratio: share of the rest that is the test set.
+
+    Returns:
+        ``train``, ``val`` or ``test`` for each row.
+    """
+    shares = np.array([train_ratio, (1 - train_ratio) * (1 - test_val_ratio), (1 - train_ratio) * test_val_ratio])
+    if shares[0] >= 1.0:
+        return ["train"] * len(table)
+    classes = {label: index for index, label in enumerate(sorted({label for row in table["labels"] for label in row}))}
+    groups: dict[str, np.ndarray] = {}
+    for labels, group in zip(table["labels"], table["group"], strict=True):
+        counts = groups.setdefault(group, np.zeros(len(classes)))
+        for label in labels:
+            counts[classes[label]] += 1
+    side_of = _deal(groups, shares, np.random.default_rng(seed))
+    sides = [SIDES[side_of[group]] for group in table["group"]]
+    _log_small_classes(table, sides, [side for side, share in zip(SIDES, shares, strict=True) if share > 0])
+    return sides
+
+
+def _deal(groups: dict[str, np.ndarray], shares: np.ndarray, rng: np.random.Generator) -> dict[str, int]:
+    """The side of each group."""
+    names = sorted(groups)
+    counts = np.array([groups[name] for name in names])  # (groups, classes)
+    target = np.maximum(shares[:, None] * counts.sum(axis=0), 1e-9)  # (sides, classes)
+    filled = np.zeros_like(target)
+    groups_of_class = np.maximum((counts > 0).sum(axis=0), 1)
+    rarest = np.where(counts > 0, groups_of_class, len(names) + 1).min(axis=1)
+    order = rng.permutation(len(names))  # the seed decides between equals
+    order = order[np.lexsort((-counts[order].sum(axis=1), rarest[order]))]
+    side_of = {}
+    for index in order:
+        present = counts[index] > 0
+        before = filled[:, present] / target[:, present] - 1
+        after = before + counts[index, present] / target[:, present]
+        cost = (np.square(after) - np.square(before)).sum(axis=1)
+        cost[shares == 0] = np.inf
+        # Training first: a class that nobody trains on cannot be scored.
+        side = 0 if (filled[0, present] == 0).any() else int(np.argmin(cost))
+        side_of[names[index]] = side
+        filled[side] += counts[index]
+    return side_of
+
+
+def _log_small_classes(table: "pd.DataFrame", sides: list[str], expected: list[str]) -> None:
+    """Say which classes do not reach every side, and why that is."""
+    present: dict[str, Counter] = {}
+    for labels, side in zip(table["labels"], sides, strict=True):
+        for label in labels:
+            present.setdefault(label, Counter())[side] += 1
+    for missing in expected[1:]:
+        absent = sorted(label for label, counts in present.items() if not counts[missing])
+        if absent:
+            log.warning(
+                "%d classes have too few groups for %s and are not scored there; training comes first: %s",
+                len(absent), missing, ", ".join(absent),
+            )  # fmt: skip

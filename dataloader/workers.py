@@ -1,0 +1,131 @@
+"""Run one function over many recordings on several workers, and outlive a worker that dies.
+
+joblib does the work: processes (loky), threads, or the machines of a dask or ray cluster.
+"""
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+import joblib
+from joblib.externals.loky.process_executor import BrokenProcessPool, TerminatedWorkerError
+
+from utils.errors import DataError
+
+log = logging.getLogger(__name__)
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+_EXTRAS = {"dask": "dask[distributed]", "ray": "ray[default]"}
+
+
+def run_jobs(
+    work: Callable[[Job], Result],
+    jobs: Sequence[Job],
+    *,
+    n_workers: int,
+    threads: bool,
+    backend: str,
+    died: Callable[[Job], Result],
+) -> Iterator[Result]:
+    """Yield ``work(job)`` of every job, in the order in which they are done.
+
+    Args:
+        work: called in the workers; picklable where these are processes.
+        n_workers: one runs in this process.
+        threads: the workers are threads of this process, else processes.
+        backend: ``local``, ``dask`` (the cluster at DASK_SCHEDULER_ADDRESS, else one on this
+            machine) or ``ray``.
+        died: the result of a job of which a worker died, for instance in a C library. The other
+            jobs of that worker are done again.
+    """
+    if not jobs:
+        return
+    with _parallel_config(backend, n_workers, threads):
+        left = dict(enumerate(jobs))
+        while left:
+            handed_out: set[int] = set()
+            try:
+                for number, result in _run(work, left, handed_out, min(n_workers, len(left))):
+                    del left[number]
+                    yield result
+            except (TerminatedWorkerError, BrokenProcessPool):
+                # One of those handed out and not done is the culprit: each gets a process of its own.
+                suspects = [number for number in sorted(handed_out) if number in left]
+                log.warning("a worker died; trying its %d recordings one by one", len(suspects))
+                for number in suspects:
+                    yield _alone(work, left.pop(number), died)
+
+
+def _run(
+    work: Callable[[Job], Result], jobs: dict[int, Job], handed_out: set[int], n_workers: int
+) -> Iterator[tuple[int, Result]]:
+    def tasks() -> Iterator:
+        for number, job in list(jobs.items()):
+            handed_out.add(number)
+            yield joblib.delayed(_numbered)(work, number, job)
+
+    # A batch of one: a worker's death costs few recordings, and the bar moves. A recording takes
+    # long enough (20 ms and more) for the hand-over not to show.
+    with contextlib.closing(
+        joblib.Parallel(n_jobs=n_workers, return_as="generator_unordered", batch_size=1, pre_dispatch="4*n_jobs")(
+            tasks()
+        )
+    ) as results:
+        yield from results
+
+
+def _numbered(work: Callable[[Job], Result], number: int, job: Job) -> tuple[int, Result]:
+    return number, work(job)
+
+
+def _alone(work: Callable[[Job], Result], job: Job, died: Callable[[Job], Result]) -> Result:
+    """The result of ``job`` in a process that may die of it."""
+    # Two workers, as joblib runs a single one in this process.
+    try:
+        return joblib.Parallel(n_jobs=2, backend="loky", batch_size=1)([joblib.delayed(work)(job)])[0]
+    except (TerminatedWorkerError, BrokenProcessPool):
+        return died(job)
+
+
+@contextlib.contextmanager
+def _parallel_config(backend: str, n_workers: int, threads: bool) -> Iterable[None]:
+    """joblib's backend for the settings."""
+    if backend == "local":
+        inner = {} if threads else {"inner_max_num_threads": 1}
+        with joblib.parallel_config(backend="threading" if threads else "loky", **inner):
+            yield
+        return
+    try:
+        with _dask(n_workers, threads) if backend == "dask" else _ray():
+            yield
+    except ImportError as error:
+        raise DataError(
+            f"[data] backend = {backend}: {error.name} is not installed; pip install '{_EXTRAS[backend]}'"
+        ) from None
+
+
+@contextlib.contextmanager
+def _dask(n_workers: int, threads: bool) -> Iterable[None]:
+    import os
+
+    from dask.distributed import Client
+
+    address = os.environ.get("DASK_SCHEDULER_ADDRESS")
+    local = {"n_workers": 1 if threads else n_workers, "threads_per_worker": n_workers if threads else 1}
+    with (
+        Client(address) if address else Client(**local, dashboard_address=None),
+        joblib.parallel_config(backend="dask"),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _ray() -> Iterable[None]:
+    from ray.util.joblib import register_ray
+
+    register_ray()
+    with joblib.parallel_config(backend="ray"):
+        yield

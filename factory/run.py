@@ -1,0 +1,314 @@
+"""The steps of a training run, in the order of train_classifier.py: each takes what it needs from the config."""
+
+import argparse
+import contextlib
+import json
+import logging
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from dataloader import metadata as tables
+from dataloader.augment import Augmenter
+from dataloader.cache import cache_key
+from dataloader.data_preprocess import AudioPreprocessor, make_windows
+from dataloader.dataset import EpochBatches, WindowDataset, make_loader
+from dataloader.device_cache import DeviceBatches, fits_on
+from dataloader.images import ImageMaker
+from dataloader.splits import SIDES, split_by_group
+from dataloader.windows import window_frames
+from factory.choices import check_choices
+from factory.loss import build_loss
+from factory.metric import build_metric
+from factory.model import build_model, dry_run
+from factory.optimizer import build_optimizer
+from factory.scheduler import build_schedule
+from utils.checkpoint import Checkpoints
+from utils.command import log_to_file
+from utils.config import Config, differences, load_config, to_ini
+from utils.distributed import Processes, join_processes
+from utils.errors import ConfigError, DataError, Problem
+from utils.files import write_text
+from utils.tracking import build_trackers
+from utils.trainer import Part, Trainer
+from utils.utils import choose_device, make_run_folder, seed_everything, seed_for
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+
+CONFIG, LABELS, SPLIT, SUMMARY = "config.ini", "labels.csv", "split.csv", "summary.json"
+
+# What a resumed run may change: it decides where and how fast the run goes, not what it computes.
+_MAY_CHANGE = {
+    "trainer": "device batch_size_val batch_size_test num_workers n_epochs early_stop compile cache_on_device "
+    "save_every_minutes max_minutes",
+    "data": "output_dir hash_path num_workers multi_threading backend max_bad_share",
+    "callbacks": "neptune_logger neptune_mode neptune_project model_checkpoint_verbose",
+    "paths": "data_dir demo_dir runs_dir",
+    "agent": "lr_verbose",
+    "model": "weights_path",
+}
+
+
+def load(options: argparse.Namespace) -> Config:
+    """The config of a new run, or that of the run to resume with what was changed since.
+
+    Raises:
+        ConfigError: with every problem; for a resumed run also the keys that cannot change.
+        DataError: there is no such run.
+    """
+    if not options.resume:
+        return load_config(options.config or Path(CONFIG), options.overrides, check_choices)
+    if not (options.resume / CONFIG).is_file():
+        raise DataError(f"{options.resume}: no run is there; --resume takes a folder with a {CONFIG}")
+    config = load_config(options.resume / CONFIG, options.overrides, check_choices)
+    changes = differences(load_config(options.resume / CONFIG), config)
+    refused = [
+        Problem(
+            f"cannot change in a run that has begun (it is {before}); start a new run", section, key, after, "--set"
+        )
+        for section, key, before, after in changes
+        if key not in _MAY_CHANGE.get(section, "").split()
+    ]
+    if refused:
+        raise ConfigError(refused)
+    for section, key, before, after in changes:
+        log.info("[%s] %s changes from %s to %s", section, key, before, after)
+    return config
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run has its summary; says so."""
+    finished = (folder / SUMMARY).is_file()
+    if finished:
+        log.info("%s: this run is finished; there is nothing to resume", folder)
+    return finished
+
+
+@contextlib.contextmanager
+def processes_of(config: Config) -> Iterator[tuple[Processes, torch.device]]:
+    """This process among those of the run, and its device."""
+    processes, device = join_processes(choose_device(config.trainer.device))
+    if config.trainer.batch_size_train % processes.world:
+        text = f"cannot be shared equally by {processes.world} processes; make it a multiple of that"
+        raise ConfigError(Problem(text, "trainer", "batch_size_train", config.trainer.batch_size_train))
+    if not processes.is_main:
+        logging.getLogger().setLevel(logging.ERROR)
+    if config.trainer.deterministic:
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield processes, device
+    finally:
+        processes.leave()
+
+
+def load_table(config: Config, processes: Processes) -> "pd.DataFrame":
+    """The recordings that the config asks for; the main process goes first, as it may have to make a demo."""
+    return _main_first(processes, lambda: tables.load_table(config))
+
+
+def rehearse(config: Config, table: "pd.DataFrame") -> nn.Module:
+    """Build the model and show it an empty batch, so that a misfit costs seconds and not hours of preparation."""
+    model = _model(config, len(tables.class_labels(table)))
+    dry_run(model, (2, 1, *_image_size(config)))
+    return model
+
+
+def prepare(config: Config, table: "pd.DataFrame", processes: Processes) -> "pd.DataFrame":
+    """The metadata of the good recordings, whose spectrograms are in the cache now."""
+    preprocessor = AudioPreprocessor(config.data_process, config.data)
+    metadata = _main_first(processes, lambda: preprocessor.prepare(table))
+    return tables.drop_small_classes(metadata, config.data.min_samples_in_class)
+
+
+def cache_folder(config: Config) -> Path:
+    """Where the spectrograms of the config are."""
+    return config.data.output_dir / cache_key(config.data_process)
+
+
+def open_folder(config: Config, resume: Path | None, processes: Processes) -> Path:
+    """The run folder: a new one, or that of the run to resume. Its config.ini is the config, resolved."""
+    folder = None
+    if processes.is_main:
+        folder = (resume or make_run_folder(config.paths.runs_dir, config.model.type)).resolve()
+        write_text(folder / CONFIG, to_ini(config))
+        log_to_file(folder / "log.txt")
+    return processes.from_main(folder)
+
+
+def split(config: Config, metadata: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
+    """The metadata with the side of each recording in ``split``, and in ``split.csv``.
+
+    A resumed run keeps the split it has.
+
+    Raises:
+        DataError: a recording of the resumed run is no longer there.
+    """
+    import pandas as pd
+
+    if (folder / SPLIT).is_file():
+        known = pd.read_csv(folder / SPLIT, dtype=str, keep_default_na=False).set_index("filename")["split"]
+        if missing := sorted(set(known.index) - set(metadata["filename"])):
+            raise DataError(
+                f"{folder / SPLIT}: {len(missing)} recordings of this run are gone or bad now, the first is "
+                f"{missing[0]}; bring them back or start a new run"
+            )
+        kept = metadata[metadata["filename"].isin(known.index)].reset_index(drop=True)
+        return kept.assign(split=kept["filename"].map(known))
+    sides = split_by_group(
+        metadata,
+        train_ratio=config.data.train_ratio,
+        test_val_ratio=config.data.test_val_ratio,
+        seed=config.trainer.seed,
+    )
+    metadata = metadata.assign(split=sides)
+    labels = tables.class_labels(metadata)
+    table = pd.DataFrame(
+        {
+            "filename": metadata["filename"],
+            "label": metadata["labels"].map(" ".join),
+            "group": metadata["group"],
+            "split": metadata["split"],
+        }
+    )
+    for name, frame in ((LABELS, tables.class_names(metadata, labels)), (SPLIT, table)):
+        write_text(folder / name, frame.to_csv(index=False, lineterminator="\n"))
+    counts = metadata["split"].value_counts()
+    log.info("%d classes; %s", len(labels), ", ".join(f"{counts.get(side, 0)} recordings for {side}" for side in SIDES))
+    return metadata
+
+
+def build_trainer(
+    config: Config, model: nn.Module, metadata: "pd.DataFrame", folder: Path, device: torch.device, processes: Processes
+) -> Trainer:
+    """The trainer with all its objects, at the beginning of the run or where it was stopped."""
+    labels = tables.class_labels(metadata)
+    parts = {side: _part(config, metadata, side, labels, device, processes) for side in SIDES}
+    if parts["train"] is None:
+        raise DataError("no recording is left to train on; raise [data] train_ratio or bring more recordings")
+    if _n_classes(model) != len(labels):  # some classes of the rehearsal had too few good recordings
+        model = _model(config, len(labels))
+    model = model.to(device, memory_format=torch.channels_last)
+    optimizer = build_optimizer(model.parameters(), config.agent, fused=device.type == "cuda")
+    steps = -(-len(parts["train"].order) // config.trainer.accumulate)
+    schedule = build_schedule(optimizer, config.agent, n_epochs=config.trainer.n_epochs, steps_per_epoch=steps)
+    augmenter = Augmenter(config.augmentation, config.data_process, config.trainer.seed)
+    trainer = Trainer(
+        config.trainer,
+        model=model,
+        loss=build_loss(config.agent),
+        optimizer=optimizer,
+        schedule=schedule,
+        images=ImageMaker(config.data_process, config.data.standardize_over, augmenter),
+        **parts,
+        metric=build_metric(config.callbacks),
+        checkpoints=Checkpoints(folder, keep_best=config.callbacks.model_checkpoint),
+        facts=_facts(config, metadata, labels),
+        device=device,
+        processes=processes,
+        callbacks=config.callbacks,
+        lr_verbose=config.agent.lr_verbose,
+        resume_command=f"{shlex.quote(sys.executable)} train_classifier.py --resume {shlex.quote(str(folder))}",
+    )
+    if (folder / "last.pt").exists() or (folder / "prev.pt").exists():
+        trainer.resume()
+    if processes.is_main:
+        trainer.trackers = build_trackers(config.callbacks, folder, config, keep_epochs=trainer.progress.epoch - 1)
+    return trainer
+
+
+def summarise(trainer: Trainer, metadata: "pd.DataFrame", folder: Path) -> None:
+    """Score the test part with the checkpoint that is kept, and write ``summary.json``."""
+    test = trainer.test()
+    if not trainer.processes.is_main:
+        return
+    counts = metadata["split"].value_counts()
+    validation = _best_row(folder, trainer.progress.best_epoch)
+    summary = {
+        "best_epoch": trainer.progress.best_epoch,
+        **{name: validation.get(name) for name in ("val_loss", "val_macro_auc", "val_top1", "val_cmap")},
+        **test,
+        "n_classes": len(trainer.facts["labels"]),
+        **{f"n_{side}": int(counts.get(side, 0)) for side in SIDES},
+        "seconds": round(trainer.seconds, 1),
+        "audio_hours": round(float(metadata["seconds"].sum()) / 3600, 4),
+    }
+    for tracker in trainer.trackers:
+        tracker.log_summary(summary)
+        tracker.close()
+    told = ", ".join(f"{name} {value:.4f}" for name, value in test.items() if value is not None)
+    log.info("test: %s (the weights of epoch %s)", told or "no test part", summary["best_epoch"])
+
+
+def _main_first(processes: Processes, work):
+    """The main process works while the others wait, and then find it done."""
+    result = work() if processes.is_main else None
+    processes.wait()
+    return work() if result is None else result
+
+
+def _image_size(config: Config) -> tuple[int, int]:
+    return config.data_process.n_mels, window_frames(config.data_process)
+
+
+def _model(config: Config, n_classes: int) -> nn.Module:
+    seed_everything(seed_for(config.trainer.seed, "model"))
+    model = build_model(config.model, n_classes, image_size=_image_size(config), testing=config.testing.testing)
+    model.n_classes = n_classes
+    return model
+
+
+def _n_classes(model: nn.Module) -> int:
+    return model.n_classes
+
+
+def _part(
+    config: Config, metadata: "pd.DataFrame", side: str, labels: list[str], device: torch.device, processes: Processes
+) -> Part | None:
+    """The recordings of one side; None where there are none."""
+    chosen = metadata[metadata["split"] == side].reset_index(drop=True)
+    if chosen.empty:
+        return None
+    settings, training = config.trainer, side == "train"
+    dataset = WindowDataset(chosen, make_windows(chosen, config.data_process), labels, config.data_process)
+    order = EpochBatches(
+        len(dataset),
+        getattr(settings, f"batch_size_{side}"),
+        seed=settings.seed,
+        shuffle=training and config.data.shuffle,
+        training=training,
+        rank=processes.rank,
+        world=processes.world,
+    )
+    if fits_on(device, dataset, settings.cache_on_device):
+        batches = DeviceBatches(dataset, order, device)
+    else:
+        batches = make_loader(dataset, order, num_workers=settings.num_workers, pin_memory=device.type == "cuda")
+    return Part(batches=batches, order=order, filenames=dataset.filenames, targets=dataset.targets)
+
+
+def _facts(config: Config, metadata: "pd.DataFrame", labels: list[str]) -> dict[str, object]:
+    """What a checkpoint says beside the weights, in plain values: all that prediction needs to know."""
+    names = tables.class_names(metadata, labels)
+    return {
+        "model_type": config.model.type,
+        "labels": labels,
+        "scientific_names": names["scientific_name"].tolist(),
+        "common_names": names["common_name"].tolist(),
+        "data_process": asdict(config.data_process),
+        "standardize_over": config.data.standardize_over,
+        "batch_size": config.trainer.batch_size_train,
+    }
+
+
+def _best_row(folder: Path, epoch: int | None) -> dict[str, object]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return next((row for row in rows if row["epoch"] == epoch), {})

@@ -1,0 +1,54 @@
+"""Train a bird-sound classifier as config.ini says: prepare the recordings, train, score, keep the best."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from utils.command import run_command
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=Path, help="default: config.ini")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        metavar="section.key=value",
+        action="append",
+        default=[],
+        help="over the file's value",
+    )
+    parser.add_argument("--resume", type=Path, metavar="RUN_DIR", help="go on with a run that was stopped")
+    parser.add_argument("--prepare-only", action="store_true", help="fill the cache and stop")
+    options = parser.parse_args(arguments)
+    if options.resume and (options.config or options.prepare_only):
+        parser.error("--resume takes the run's own config.ini; --config and --prepare-only do not go with it")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parse(arguments)
+    from factory import run  # torch and timm take seconds to import: not for --help
+
+    config = run.load(options)
+    if options.resume and run.is_finished(options.resume):
+        print(f"run: {options.resume.resolve()}")
+        return 0
+    with run.processes_of(config) as (processes, device):
+        table = run.load_table(config, processes)
+        model = run.rehearse(config, table)
+        metadata = run.prepare(config, table, processes)
+        if options.prepare_only:
+            print(f"prepared: {run.cache_folder(config)}")
+            return 0
+        folder = run.open_folder(config, options.resume, processes)
+        metadata = run.split(config, metadata, folder)
+        trainer = run.build_trainer(config, model, metadata, folder, device, processes)
+        trainer.fit()
+        run.summarise(trainer, metadata, folder)
+    print(f"run: {folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

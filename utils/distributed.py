@@ -1,0 +1,72 @@
+"""The processes of a run: one, or as many as torchrun started."""
+
+import datetime
+import os
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those of the run. With one, every method does the obvious."""
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """Only the main process writes and reports."""
+        return self.rank == 0
+
+    def gather(self, value: Value) -> list[Value]:
+        """The ``value`` of every process, in the order of their ranks."""
+        if self.world == 1:
+            return [value]
+        values: list[Value | None] = [None] * self.world
+        dist.all_gather_object(values, value)
+        return values
+
+    def from_main(self, value: Value) -> Value:
+        """The main process's ``value``, in every process."""
+        if self.world == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
+
+    def largest(self, *numbers: float) -> list[float]:
+        """The largest of each number over all processes."""
+        if self.world == 1:
+            return list(numbers)
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        tensor = torch.tensor(numbers, dtype=torch.float64, device=device)
+        dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+        return tensor.tolist()
+
+    def wait(self) -> None:
+        """Wait until every process is here."""
+        if self.world > 1:
+            dist.barrier()
+
+    def leave(self) -> None:
+        """End the connection to the others."""
+        if self.world > 1:
+            dist.destroy_process_group()
+
+
+def join_processes(device: torch.device) -> tuple[Processes, torch.device]:
+    """Meet the other processes that torchrun started, and take this one's own device."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Processes(), device
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    # Preparing data takes hours on rank 0 while the others wait; a process that dies is noticed by
+    # torchrun, not by this limit.
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=datetime.timedelta(days=2))
+    return Processes(dist.get_rank(), dist.get_world_size()), device

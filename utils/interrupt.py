@@ -1,0 +1,52 @@
+"""Requests to stop: signals and a time limit. The loop asks after each step, and stops when it has saved."""
+
+import signal
+import time
+from types import FrameType
+
+from utils.command import SIGINT_EXIT, SIGTERM_EXIT
+from utils.errors import UserError
+
+_EXIT_CODES = {signal.SIGINT: SIGINT_EXIT, signal.SIGTERM: SIGTERM_EXIT}
+
+
+class Stopped(UserError):  # noqa: N818 - no error: what was asked for
+    """The run was asked to stop and has saved; the message says how to go on."""
+
+    def __init__(self, text: str, exit_code: int):
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+class Interrupt:
+    """Notes that a run should stop. A context manager: outside it signals do what they did before.
+
+    Args:
+        max_minutes: after which to stop; 0: never.
+    """
+
+    def __init__(self, max_minutes: float = 0.0):
+        self._deadline = time.monotonic() + 60 * max_minutes if max_minutes else None
+        self._signal: int | None = None
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> "Interrupt":
+        self._before = {number: signal.signal(number, self._note) for number in _EXIT_CODES}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._signal = number
+        signal.signal(number, signal.SIG_DFL)  # a second Ctrl-C leaves at once
+
+    @property
+    def exit_code(self) -> int | None:
+        """None: go on. Else what the process should end with: 130, 143, or 0 for the time limit."""
+        if self._signal is not None:
+            return _EXIT_CODES[self._signal]
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            return 0
+        return None

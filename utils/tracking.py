@@ -1,0 +1,343 @@
+"""Where do a run's scores go? Into local files always, and to Neptune when that is asked for."""
+
+import atexit
+import contextlib
+import json
+import logging
+import math
+import os
+import random
+import re
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from utils.config import KEYS, SECRETS, Callbacks, Config
+from utils.errors import DataError
+from utils.files import write_text
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = ("epoch", "lr", "train_loss", "val_loss", "val_macro_auc", "val_top1", "val_cmap")  # of metrics.csv
+NEPTUNE_MODES = {"offline": "offline", "online": "async", "debug": "debug"}  # ours -> the client's
+
+
+class Tracker(Protocol):
+    """Something that wants to know how a run goes."""
+
+    def log_epoch(self, row: Mapping[str, float | int | None]) -> None:
+        """Take the numbers of one epoch; ``row["epoch"]`` counts from 1, None stands for no score."""
+
+    def log_summary(self, summary: Mapping[str, object]) -> None:
+        """Take what the run came to."""
+
+    def close(self) -> None:
+        """Finish writing. Nothing is logged afterwards."""
+
+
+class LocalFiles:
+    """``metrics.csv``, ``metrics.jsonl`` and ``summary.json`` in the run folder.
+
+    The CSV holds no clock and every float to its last bit, so that equal runs give equal bytes; the
+    JSON lines hold the whole row, speed included. A file is always replaced as a whole.
+
+    Args:
+        run_dir: the run folder; it exists.
+        keep_epochs: epochs done before this start. Rows of later epochs, left by a run that died
+            after them, are dropped, because they are about to be made again.
+
+    Raises:
+        DataError: a file to go on with is not one that this class wrote.
+    """
+
+    def __init__(self, run_dir: Path | str, *, keep_epochs: int = 0):
+        self._csv, self._jsonl, self._summary = (
+            Path(run_dir) / name for name in ("metrics.csv", "metrics.jsonl", "summary.json")
+        )
+        header = ",".join(COLUMNS)
+        self._csv_lines = [header, *_kept(self._csv, keep_epochs, _epoch_of_csv, skip=header)]
+        self._json_lines = _kept(self._jsonl, keep_epochs, _epoch_of_json)
+        self._write()
+
+    def log_epoch(self, row: Mapping[str, float | int | None]) -> None:
+        numbers = plain(row)
+        cells = (numbers.get(column) for column in COLUMNS)
+        self._csv_lines.append(",".join("" if cell is None else repr(cell) for cell in cells))
+        self._json_lines.append(json.dumps(numbers, allow_nan=False))
+        self._write()
+
+    def log_summary(self, summary: Mapping[str, object]) -> None:
+        write_text(self._summary, json.dumps(plain(summary), indent=2, allow_nan=False) + "\n")
+
+    def close(self) -> None:
+        """Nothing to do: every call has left whole files."""
+
+    def _write(self) -> None:
+        for path, lines in ((self._csv, self._csv_lines), (self._jsonl, self._json_lines)):
+            write_text(path, "".join(f"{line}\n" for line in lines))
+
+
+class Neptune:
+    """A run of the Neptune client: settings under ``config``, scores under ``epochs``, then ``summary``.
+
+    Offline data lies in ``<run_dir>/.neptune``, where ``neptune sync --path <run_dir>`` finds it.
+    Online, the run's id is kept in ``<run_dir>/neptune.json``, and a resumed run goes on with it.
+    The client would also upload the entry script and the uncommitted changes of the repository, a
+    token in ``config.ini`` among them; it is told not to.
+
+    Args:
+        callbacks: with ``neptune_mode``, ``neptune_project`` and ``neptune_token``.
+        run_dir: the run folder; it exists.
+        config: sent as it is, without its secrets.
+        stop_seconds: longest wait in ``close`` for what is still to be sent.
+
+    Raises:
+        Exception: whatever the client raises: there is no token, the host does not answer (after
+            about a minute) or the package is not installed.
+    """
+
+    def __init__(self, callbacks: Callbacks, run_dir: Path | str, config: Config, *, stop_seconds: float = 30.0):
+        self._stop_seconds = stop_seconds
+        run_dir = Path(run_dir).absolute()
+        online = callbacks.neptune_mode == "online"
+        with _leaving_the_process_as_it_was(), _environment("NEPTUNE_DATA_DIRECTORY", str(run_dir / ".neptune")):
+            import neptune
+
+            _log_like_everyone_else()
+            self._run = neptune.init_run(
+                with_id=_online_id(run_dir, callbacks.neptune_project) if online else None,
+                mode=NEPTUNE_MODES[callbacks.neptune_mode],
+                project=callbacks.neptune_project or None,
+                api_token=callbacks.neptune_token or None,
+                name=run_dir.name,
+                capture_stdout=False,
+                capture_stderr=False,
+                capture_hardware_metrics=False,
+                capture_traceback=False,
+                source_files=[],
+                git_ref=False,
+            )
+        # The client stops its runs at exit and waits without a limit. Exit calls run last in, first
+        # out: ours comes before it and leaves it nothing to do.
+        atexit.register(self._close_at_exit)
+        if online:
+            found = {"project": callbacks.neptune_project, "id": self._run["sys/id"].fetch()}
+            write_text(run_dir / "neptune.json", json.dumps(found) + "\n")
+        self._run["config"] = {
+            section: {
+                key: _for_neptune(getattr(getattr(config, section), key))
+                for key in keys
+                if (section, key) not in SECRETS
+            }
+            for section, keys in KEYS.items()
+        }
+        self._flush()
+
+    def log_epoch(self, row: Mapping[str, float | int | None]) -> None:
+        for name, number in plain(row).items():
+            if name != "epoch" and number is not None:
+                self._run[f"epochs/{name}"].append(number, step=row["epoch"])
+        self._flush()
+
+    def log_summary(self, summary: Mapping[str, object]) -> None:
+        self._run["summary"] = {
+            name: _for_neptune(value) for name, value in plain(summary).items() if value is not None
+        }
+        self._flush()
+
+    def close(self) -> None:
+        """Send what is left, for at most ``stop_seconds``.
+
+        Close it after the last use of other processes: while the client stops, it holds back forks.
+
+        Raises:
+            TimeoutError: it took longer; the client is left behind in a thread that ends with the process.
+        """
+        atexit.unregister(self._close_at_exit)
+        failures: list[Exception] = []
+        thread = threading.Thread(target=self._stop, args=(failures,), daemon=True, name="neptune stop")
+        thread.start()
+        thread.join(self._stop_seconds)
+        if thread.is_alive():
+            raise TimeoutError(f"its data was not sent within {self._stop_seconds:g} s")
+        if failures:
+            raise failures[0]
+
+    def _flush(self) -> None:
+        """Bring what the client holds in memory to its file on disk; nothing is waited for online.
+
+        A forked process (a loader's worker) would write what it inherits in memory a second time.
+        """
+        self._run.wait(disk_only=True)
+
+    def _stop(self, failures: list[Exception]) -> None:
+        try:
+            self._run.stop(seconds=self._stop_seconds)
+        except Exception as error:  # of any kind: it is the caller of close() who must hear of it
+            failures.append(error)
+
+    def _close_at_exit(self) -> None:
+        with contextlib.suppress(Exception):  # the process ends, and there is nobody left to tell
+            self.close()
+
+
+class Patient:
+    """A tracker that may fail without harm: its first exception is a warning, then it is left alone.
+
+    Args:
+        secret: text that must not reach the log, should an exception quote it.
+    """
+
+    def __init__(self, tracker: Tracker, name: str = "neptune", secret: str = ""):
+        self._tracker: Tracker | None = tracker
+        self._name = name
+        self._secret = secret
+
+    def log_epoch(self, row: Mapping[str, float | int | None]) -> None:
+        self._try(lambda tracker: tracker.log_epoch(row))
+
+    def log_summary(self, summary: Mapping[str, object]) -> None:
+        self._try(lambda tracker: tracker.log_summary(summary))
+
+    def close(self) -> None:
+        self._try(lambda tracker: tracker.close())
+
+    def _try(self, call: Callable[[Tracker], None]) -> None:
+        if self._tracker is None:
+            return
+        try:
+            call(self._tracker)
+        except Exception as error:  # of any kind: a tracker's fault is no reason to lose a training run
+            self._tracker = None
+            _warn(self._name, error, self._secret)
+
+
+def build_trackers(callbacks: Callbacks, run_dir: Path | str, config: Config, keep_epochs: int = 0) -> list[Tracker]:
+    """The trackers that ``callbacks`` asks for: the local files first, and always.
+
+    A Neptune that cannot be started is one warning, and left out.
+
+    Args:
+        run_dir: the run folder; it exists.
+        config: the settings that Neptune is told.
+        keep_epochs: epochs done before this start, see ``LocalFiles``.
+
+    Raises:
+        DataError: a local file to go on with is damaged.
+    """
+    trackers: list[Tracker] = [LocalFiles(run_dir, keep_epochs=keep_epochs)]
+    if callbacks.neptune_logger:
+        token = callbacks.neptune_token
+        try:
+            trackers.append(Patient(Neptune(callbacks, run_dir, config), secret=token))
+        except Exception as error:  # of any kind, as in Patient
+            _warn("neptune", error, token)
+    return trackers
+
+
+def plain(value: object) -> object:
+    """``value`` in the types of JSON: numpy's numbers become Python's, not-finite ones None, paths text."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, "item"):  # a scalar of numpy or torch
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def _for_neptune(value: object) -> object:
+    """``value`` as the client takes it: it knows neither None nor lists."""
+    value = plain(value)
+    return "" if value is None else str(value) if isinstance(value, list) else value
+
+
+def _kept(path: Path, keep_epochs: int, epoch_of: Callable[[str], int], skip: str | None = None) -> list[str]:
+    """The lines of ``path`` up to epoch ``keep_epochs``, without the first one if that is ``skip``."""
+    if keep_epochs < 1 or not path.exists():
+        return []
+    kept = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if number == 1 and line == skip:
+            continue
+        try:
+            epoch = epoch_of(line)
+        except (ValueError, KeyError, TypeError):
+            raise DataError(f"{path}: line {number} is not a row of scores; mend or remove the file") from None
+        if epoch <= keep_epochs:
+            kept.append(line)
+    return kept
+
+
+def _epoch_of_csv(line: str) -> int:
+    cells = line.split(",")
+    if len(cells) != len(COLUMNS):
+        raise ValueError
+    return int(cells[0])
+
+
+def _epoch_of_json(line: str) -> int:
+    return int(json.loads(line)["epoch"])
+
+
+def _online_id(run_dir: Path, project: str) -> str | None:
+    """The id of the Neptune run that this run folder began; None if there is none in ``project``."""
+    path = run_dir / "neptune.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return known.get("id") if known.get("project") == project else None
+
+
+@contextlib.contextmanager
+def _leaving_the_process_as_it_was() -> Iterator[None]:
+    """Undo what starting the client does to everybody else.
+
+    It puts itself in front of ``sys.excepthook``, draws from the global random generator, and its
+    imports show a dozen DeprecationWarnings.
+    """
+    hook, state = sys.excepthook, random.getstate()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            sys.excepthook = hook
+            random.setstate(state)
+
+
+@contextlib.contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def _log_like_everyone_else() -> None:
+    """Send the client's warnings to our log; on import it sets itself up to write to stdout."""
+    for name in ("neptune", "neptune_no_prefix"):
+        client = logging.getLogger(name)
+        client.handlers.clear()
+        client.propagate = True
+        client.setLevel(logging.WARNING)
+
+
+def _warn(name: str, error: Exception, secret: str) -> None:
+    logger.warning("%s: %s; training goes on without it", name, _reason(error, secret))
+
+
+def _reason(error: Exception, secret: str) -> str:
+    """One line for an exception; the client's own span a page, with colours and a banner."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("----")]
+    reason = lines[0].rstrip(".") if lines else type(error).__name__
+    return (reason.replace(secret, "(secret)") if secret else reason)[:300]

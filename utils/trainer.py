@@ -1,0 +1,380 @@
+"""The loop: train, validate, keep the best, and go on where a run was stopped.
+
+It receives objects and never the config. What a step draws at random follows from the run's seed and
+the step's place alone, so a run resumed from (epoch, step) repeats what it would have done.
+"""
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+from utils import config
+from utils.averaging import Average
+from utils.checkpoint import Checkpoints, load_checkpoint
+from utils.distributed import Processes
+from utils.errors import UserError
+from utils.interrupt import Interrupt, Stopped
+from utils.metrics import mean_by_recording, scores
+from utils.tracking import Tracker
+from utils.utils import seed_everything, seed_for
+
+log = logging.getLogger(__name__)
+
+
+class Schedule(Protocol):
+    """The learning rate over a run."""
+
+    rate: float
+
+    def after_step(self) -> None: ...
+    def after_epoch(self, val_loss: float | None) -> None: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class Metric(Protocol):
+    """The score that decides which epoch is best."""
+
+    name: str
+
+    def better(self, new: float | None, best: float | None) -> bool: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """The recordings of one side of the split, as the loop sees them.
+
+    Attributes:
+        batches: of windows: each has ``windows``, ``scale``, ``targets``, ``recording`` and ``to``.
+        order: decides the rows of each batch: ``go_to(epoch, first_batch)``, and ``len``.
+        filenames: of the recordings, by row.
+        targets: ``(recordings, classes)``.
+    """
+
+    batches: Iterable[Any]
+    order: Any
+    filenames: Sequence[str]
+    targets: np.ndarray
+
+
+@dataclass
+class Progress:
+    """How far a run has come. With the weights and the optimizer it is all that resuming needs."""
+
+    epoch: int = 1  # the one in hand
+    step: int = 0  # batches of it that are done
+    loss_sum: float = 0.0  # over them
+    best: float | None = None  # score
+    best_epoch: int | None = None
+    stale_epochs: int = 0  # since the best
+    seconds: float = 0.0  # spent on the run, over all its starts
+    finished: bool = False
+
+
+class Trainer:
+    """Trains a model.
+
+    Args:
+        images: makes a batch the model's input: ``images(batch, place)``; ``place`` is (epoch, step,
+            rank) in training and None otherwise.
+        train, val, test: the parts; ``val`` and ``test`` may be None.
+        facts: what a checkpoint says beside the weights (labels, settings of the spectrogram ...).
+        resume_command: told to a person whose run was stopped.
+    """
+
+    def __init__(
+        self,
+        settings: config.Trainer,
+        *,
+        model: nn.Module,
+        loss: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        schedule: Schedule,
+        images: Callable[..., Tensor],
+        train: Part,
+        val: Part | None,
+        test: Part | None,
+        metric: Metric,
+        checkpoints: Checkpoints,
+        facts: dict[str, Any],
+        device: torch.device,
+        processes: Processes = Processes(),  # noqa: B008 - frozen
+        callbacks: config.Callbacks = config.Callbacks(),  # noqa: B008 - frozen
+        lr_verbose: bool = False,
+        resume_command: str = "",
+    ):
+        self.settings, self.device, self.processes = settings, device, processes
+        self.model, self.loss, self.optimizer, self.schedule = model, loss, optimizer, schedule
+        self.images, self.train_part, self.val_part, self.test_part = images, train, val, test
+        self.metric, self.checkpoints, self.facts = metric, checkpoints, facts
+        self.trackers: Sequence[Tracker] = ()  # of the main process; they need to know how far the run has come
+        self.callbacks, self.lr_verbose, self.resume_command = callbacks, lr_verbose, resume_command
+        self.progress = Progress()
+        self.average = Average(model, ema=settings.ema, last=settings.average_last, n_epochs=settings.n_epochs)
+        # A GPU without bf16 computes in fp16, whose small gradients would vanish unless scaled up.
+        self._amp_type = amp_type(device) if settings.amp else None
+        self._scaler = torch.amp.GradScaler(device.type, enabled=self._amp_type is torch.float16)
+        self._stepped = self._wrap(model)
+        self._started = self._saved = time.monotonic()
+
+    def _wrap(self, model: nn.Module) -> nn.Module:
+        """The model as training calls it; it shares its weights with ``self.model``."""
+        if self.settings.compile:
+            model = torch.compile(model)
+        if self.processes.world > 1:
+            model = DistributedDataParallel(
+                model, device_ids=None if self.device.type == "cpu" else [self.device.index]
+            )
+        return model
+
+    def fit(self) -> None:
+        """Train until the last epoch.
+
+        Raises:
+            Stopped: a signal or the time limit; the state is saved.
+            UserError: the loss is not finite, or memory is short.
+        """
+        with Interrupt(self.settings.max_minutes) as interrupt:
+            while not self.progress.finished:
+                clock = time.monotonic()
+                train_loss = self._train_epoch(interrupt)
+                trained = time.monotonic() - clock
+                self.average.after_epoch(self.progress.epoch)
+                row = {"epoch": self.progress.epoch, "lr": self.schedule.rate, "train_loss": train_loss}
+                row |= self.evaluate(self.val_part, "val_")
+                self._finish_epoch(row, trained)
+                if interrupt.exit_code is not None and not self.progress.finished:
+                    self._stop(interrupt)
+
+    def _train_epoch(self, interrupt: Interrupt) -> float:
+        """Do what is left of the epoch in hand; return its mean loss over batches."""
+        progress, settings = self.progress, self.settings
+        self.model.train()
+        self.train_part.order.go_to(progress.epoch, progress.step)
+        n_batches = len(self.train_part.order)
+        with self._bar(n_batches, f"epoch {progress.epoch}/{settings.n_epochs}", progress.step) as bar:
+            for batch in self.train_part.batches:
+                updates = (progress.step + 1) % settings.accumulate == 0 or progress.step + 1 == n_batches
+                loss = self._step(batch.to(self.device), updates)
+                progress.step += 1
+                progress.loss_sum += loss
+                bar.set_postfix_str(f"loss {progress.loss_sum / progress.step:.4f}", refresh=False)
+                bar.update()
+                if updates and progress.step < n_batches:
+                    self._save_or_stop(interrupt)
+        return progress.loss_sum / progress.step
+
+    def _step(self, batch: Any, updates: bool) -> float:
+        """Forward, backward and, if ``updates``, a step of the optimizer; return the loss."""
+        progress = self.progress
+        place = (progress.epoch, progress.step, self.processes.rank)
+        seed_everything(seed_for(self.settings.seed, "step", *place))  # dropout and its like
+        together = updates or self.processes.world == 1  # gradients travel only when they are used
+        with self._memory(batch), contextlib.nullcontext() if together else self._stepped.no_sync():
+            with self._autocast():
+                loss = self.loss(self._stepped(self.images(batch, place)), batch.targets)
+            self._scaler.scale(loss / self.settings.accumulate).backward()
+        value = loss.item()
+        if updates:
+            self._update(batch, value)
+        elif not np.isfinite(value):
+            self._not_finite(batch, "loss")
+        return value
+
+    def _update(self, batch: Any, loss: float) -> None:
+        """A step of the optimizer, unless it would spoil the weights."""
+        self._scaler.unscale_(self.optimizer)
+        limit = self.settings.grad_clip or float("inf")
+        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), limit, foreach=True))
+        if not np.isfinite(loss):
+            self._not_finite(batch, "loss")
+        if not np.isfinite(norm) and not self._scaler.is_enabled():  # a scaler tries again with a smaller factor
+            self._not_finite(batch, "gradient")
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.schedule.after_step()
+        self.average.after_step(self.progress.epoch)
+
+    @torch.no_grad()
+    def evaluate(self, part: Part | None, prefix: str) -> dict[str, float | None]:
+        """Score a part: its loss over windows, and the scores of its recordings.
+
+        The score of a recording is the mean over its windows of the sigmoid of the logits.
+        """
+        if part is None:
+            return {f"{prefix}{name}": None for name in ("loss", "macro_auc", "top1", "cmap")}
+        model = self.average.scored(self.progress.epoch)
+        model.eval()
+        part.order.go_to(0)
+        windows, recordings, loss_sum = [], [], 0.0
+        for batch in part.batches:
+            batch = batch.to(self.device)
+            with self._memory(batch), self._autocast():
+                logits = model(self.images(batch)).float()
+                loss_sum += self.loss(logits, batch.targets).item() * len(logits)
+            windows.append(logits.sigmoid().cpu().numpy())
+            recordings.append(batch.recording.cpu().numpy())
+        parts = self.processes.gather((windows, recordings, loss_sum))
+        windows = np.concatenate([block for one in parts for block in one[0]])
+        recordings = np.concatenate([block for one in parts for block in one[1]])
+        if not np.isfinite(windows).all():
+            worst = part.filenames[recordings[~np.isfinite(windows).all(axis=1)][0]]
+            raise UserError(f"the model's answer to {worst} is not finite; lower [agent] lr_warmup_end")
+        by_recording = mean_by_recording(windows, recordings, len(part.targets))
+        loss = sum(one[2] for one in parts) / len(windows)
+        return {f"{prefix}loss": loss} | scores(part.targets, by_recording, prefix)
+
+    def test(self) -> dict[str, float | None]:
+        """Score the test part with the checkpoint that is kept for prediction."""
+        self.processes.wait()
+        state = load_checkpoint(self.checkpoints.scored, device=self.device)
+        self.model.load_state_dict(state["model"])
+        self.average.use(self.model)
+        return self.evaluate(self.test_part, "test_")
+
+    def _finish_epoch(self, row: dict[str, Any], trained: float) -> None:
+        """Report an epoch, move on to the next, and save."""
+        progress, settings = self.progress, self.settings
+        n_windows = progress.step * self.facts["batch_size"]
+        self.schedule.after_epoch(row["val_loss"])
+        score = row.get(self.metric.name)
+        best = self.val_part is None or self.metric.better(score, progress.best) or progress.best_epoch is None
+        if best:
+            progress.best, progress.best_epoch, progress.stale_epochs = score, progress.epoch, 0
+        else:
+            progress.stale_epochs += 1
+        self._report(row, best, n_windows / trained)
+        progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
+        stale = settings.early_stop and progress.stale_epochs >= settings.early_stop
+        if stale:
+            log.info("no better %s for %d epochs: stopping early", self.metric.name, progress.stale_epochs)
+        progress.finished = progress.epoch > settings.n_epochs or bool(stale)
+        if self.processes.is_main:
+            # The row goes first: a run that dies between the two makes the epoch, and its row, again.
+            clock = {"seconds": round(trained, 3), "windows_per_second": round(n_windows / trained, 1)}
+            for tracker in self.trackers:
+                tracker.log_epoch(row | clock)
+        self.save(best=best)
+
+    def _report(self, row: dict[str, Any], best: bool, speed: float) -> None:
+        told = ", ".join(
+            f"{name} {value:.4f}" for name, value in row.items() if name not in ("epoch", "lr") and value is not None
+        )
+        rate = f", lr {row['lr']:.3g}" if self.lr_verbose else ""
+        log.info("epoch %d/%d: %s%s, %.0f windows/s", row["epoch"], self.settings.n_epochs, told, rate, speed)
+        if (
+            best
+            and self.val_part is not None
+            and self.callbacks.model_checkpoint
+            and self.callbacks.model_checkpoint_verbose
+        ):
+            log.info(
+                "epoch %d is the best so far: %s %s", row["epoch"], self.metric.name, _short(row.get(self.metric.name))
+            )
+
+    def save(self, *, best: bool) -> None:
+        """Save all that resuming needs."""
+        self._saved = time.monotonic()
+        if not self.processes.is_main:
+            return
+        progress = asdict(self.progress)
+        progress["seconds"] += time.monotonic() - self._started
+        state = {
+            **self.facts,
+            # Between epochs the one just done is the one that was scored.
+            **self.average.state_dict(self.progress.epoch - (self.progress.step == 0)),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.schedule.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "epoch": self.progress.epoch - 1,  # done
+            "progress": progress,
+        }
+        self.checkpoints.save(state, best=best)
+
+    def resume(self) -> None:
+        """Take over the state of the newest whole checkpoint."""
+        state = self.checkpoints.load_last(self.device)
+        self.average.load_state_dict(state)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["scheduler"])
+        self._scaler.load_state_dict(state["scaler"])
+        self.progress = Progress(**state["progress"])
+        self.progress.finished = self.progress.finished and self.progress.epoch > self.settings.n_epochs
+        log.info("going on at epoch %d, step %d", self.progress.epoch, self.progress.step)
+
+    @property
+    def seconds(self) -> float:
+        """Spent on the run so far, over all its starts."""
+        return self.progress.seconds + time.monotonic() - self._started
+
+    def _save_or_stop(self, interrupt: Interrupt) -> None:
+        """Between two steps: obey a request to stop, and save now and then."""
+        due = (
+            self.settings.save_every_minutes and time.monotonic() - self._saved > 60 * self.settings.save_every_minutes
+        )
+        code = interrupt.exit_code
+        if self.processes.world > 1:  # all of them stop, or none, at one step
+            due, code = self.processes.largest(float(due), -1.0 if code is None else code)
+            code = None if code < 0 else int(code)
+        if code is not None:
+            self._stop(interrupt, code)
+        if due:
+            self.save(best=False)
+
+    def _stop(self, interrupt: Interrupt, code: int | None = None) -> None:
+        if self.progress.step:
+            self.save(best=False)
+        where = f"epoch {self.progress.epoch}, step {self.progress.step}"
+        code = interrupt.exit_code if code is None else code
+        raise Stopped(f"stopped at {where} and saved; go on with: {self.resume_command}", code or 0)
+
+    def _not_finite(self, batch: Any, what: str) -> None:
+        rows = dict.fromkeys(batch.recording.tolist())
+        names = ", ".join(self.train_part.filenames[row] for row in rows)
+        raise UserError(
+            f"epoch {self.progress.epoch}, step {self.progress.step + 1}: the {what} is not finite; the weights are as "
+            f"before this step. Lower [agent] lr_warmup_end or [trainer] grad_clip, or look at its recordings: {names}"
+        )
+
+    @contextlib.contextmanager
+    def _memory(self, batch: Any) -> Iterable[None]:
+        """Word the lack of memory for a person."""
+        try:
+            yield
+        except RuntimeError as error:  # torch.OutOfMemoryError is one; on a CPU it is a plain one
+            if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+                raise
+            shape = tuple(batch.windows.shape)
+            raise UserError(
+                f"out of memory on {self.device} with a batch of {shape[0]} windows of {shape[1]} frames x {shape[2]} "
+                "bands; lower [trainer] batch_size_train (and raise accumulate), batch_size_val or batch_size_test"
+            ) from None
+
+    def _autocast(self) -> contextlib.AbstractContextManager:
+        return torch.autocast(self.device.type, dtype=self._amp_type, enabled=self._amp_type is not None)
+
+    def _bar(self, total: int, text: str, done: int) -> tqdm:
+        """A bar where there is a terminal; the log has a line an epoch either way."""
+        hidden = None if self.processes.is_main else True
+        return tqdm(total=total, initial=done, desc=text, unit="batch", leave=False, disable=hidden, dynamic_ncols=True)
+
+
+def amp_type(device: torch.device) -> torch.dtype | None:
+    """The type of mixed precision: bf16 where a GPU has it, else fp16; none on a CPU, where it is slow."""
+    if device.type != "cuda":
+        return None
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+def _short(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4f}"

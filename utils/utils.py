@@ -1,0 +1,51 @@
+"""What a run takes from its machine: a seed, a device, a folder. Nothing else belongs here."""
+
+import hashlib
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from utils.errors import ConfigError, Problem
+
+
+def seed_for(seed: int, *place: int | str) -> int:
+    """A seed for one place of a run (a purpose, an epoch, a step): the same on every machine."""
+    text = "/".join(map(str, (seed, *place)))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+
+
+def seed_everything(seed: int) -> None:
+    """Seed every generator that a model or a library may draw from."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)  # of every device
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that [trainer] device names; ``auto`` takes a GPU where there is one.
+
+    Raises:
+        ConfigError: CUDA is asked for and not there.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(Problem("no CUDA device here; use cpu or auto", "trainer", "device", name))
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def make_run_folder(runs_dir: Path, model_type: str) -> Path:
+    """Make ``<runs_dir>/<YYYYmmdd-HHMMSS>-<model type>``, with a number behind it where that is taken."""
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{model_type.replace('/', '_')}"
+    runs_dir.mkdir(parents=True, exist_ok=True)
+    for number in range(1, 1000):
+        folder = runs_dir / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise FileExistsError(f"{runs_dir}: a thousand runs have the name {name}")

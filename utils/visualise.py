@@ -1,0 +1,360 @@
+"""What does a recording, or a run, look like? Arrays become figures; as a command, a recording is drawn and played.
+
+The functions return a ``matplotlib.figure.Figure`` and touch no global state, so that they serve in
+a script, a test and a notebook alike.
+"""
+
+import argparse
+import contextlib
+import importlib
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import wave
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from utils.command import explain_os_error, run_command
+from utils.config import load_config
+from utils.errors import DataError
+from utils.files import whole
+
+if TYPE_CHECKING:  # imported by the functions that need it: matplotlib takes half a second
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+logger = logging.getLogger(__name__)
+
+COLOURS = "magma"  # perceptually uniform: equal steps in dB look equal, also in print and to the colour-blind
+ROUND_HZ = (100, 200, 500, 1000, 2000, 3000, 4000, 5000, 6000, 8000, 10_000, 12_000, 15_000, 20_000, 30_000, 50_000)
+STANDARDISED = {  # how -> title and unit of the second panel
+    "per_frequency": ("standardised per frequency, over the recording", "standard deviations of the band"),
+    "per_clip": ("standardised as one, over the recording", "standard deviations"),
+    "none": ("not standardised", "dB re full scale"),
+}
+LOSSES = {"train_loss": "training", "val_loss": "validation"}
+SCORES = {"val_macro_auc": "macro AUC", "val_top1": "top-1", "val_cmap": "cmAP"}
+PLAYERS = {  # program -> arguments before the file
+    "ffplay": ["-nodisp", "-autoexit", "-loglevel", "error"],
+    "aplay": ["--quiet"],
+    "paplay": [],
+    "afplay": [],
+}
+
+
+def draw_spectrogram(
+    spectrogram: np.ndarray,
+    *,
+    frames_per_second: float,
+    mel_frequencies: np.ndarray,
+    title: str = "",
+    unit: str = "dB re full scale",
+) -> "Figure":
+    """Draw a spectrogram over seconds and Hz.
+
+    Args:
+        spectrogram: ``(n_mels, frames)``, any scale; frame i is centred on ``i / frames_per_second``.
+        mel_frequencies: ``(n_mels,)``, Hz, rising: the centre of each band.
+        unit: of the values, written beside the colour bar.
+
+    Raises:
+        ValueError: the shapes do not fit, or there is nothing to draw.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    _draw_panel(figure.add_subplot(), spectrogram, frames_per_second, mel_frequencies, title, unit)
+    return figure
+
+
+def draw_recording(
+    log_mel: np.ndarray,
+    standardised: np.ndarray,
+    *,
+    frames_per_second: float,
+    mel_frequencies: np.ndarray,
+    title: str = "",
+    standardize: str = "per_frequency",
+) -> "Figure":
+    """Draw a recording twice, one above the other: as it sounds, and the same standardised.
+
+    Args:
+        log_mel: ``(n_mels, frames)``, dB re full scale.
+        standardised: ``(n_mels, frames)``, the same after standardisation.
+        mel_frequencies: ``(n_mels,)``, Hz, rising.
+        title: usually the recording's name.
+        standardize: how it was standardised, as in [data_process].
+
+    Raises:
+        ValueError: the shapes do not fit, or there is nothing to draw.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 7), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, sharey=True)
+    _draw_panel(above, log_mel, frames_per_second, mel_frequencies, "log-mel spectrogram", "dB re full scale")
+    _draw_panel(below, standardised, frames_per_second, mel_frequencies, *STANDARDISED[standardize])
+    above.set_xlabel("")  # it is the same as below
+    figure.suptitle(title, parse_math=False)
+    return figure
+
+
+def draw_history(rows: Sequence[Mapping[str, float | None]]) -> "Figure":
+    """Draw loss and scores by epoch.
+
+    Args:
+        rows: one an epoch, with the columns of ``metrics.csv``; a value of None is a gap, and a
+            column without any value is left out.
+
+    Raises:
+        ValueError: there is no row.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    if not rows:
+        raise ValueError("no epochs to draw")
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    for axes, curves, label in zip(figure.subplots(1, 2), (LOSSES, SCORES), ("loss", "score"), strict=True):
+        for column, name in curves.items():
+            values = np.array([row.get(column) for row in rows], dtype=float)  # None becomes nan, a gap
+            if not np.isnan(values).all():
+                # A mark at each epoch: one that stands alone has no line.
+                axes.plot([row["epoch"] for row in rows], values, marker=".", label=name)
+        axes.set(xlabel="epoch", ylabel=label)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend()
+    return figure
+
+
+def save_png(figure: "Figure", path: Path | str) -> None:
+    """Write ``figure`` to ``path``, whole or not at all; equal figures give equal bytes.
+
+    Raises:
+        DataError: the folder cannot be written to.
+    """
+    try:
+        with whole(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
+    except OSError as error:
+        raise DataError(explain_os_error(OSError(error.errno, error.strerror, str(path)))) from None
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Draw a recording, and play it if asked to.
+
+    Raises:
+        DataError: there is no such recording, it cannot be read, there is nowhere to write or
+            nothing to play with.
+        ConfigError: the settings are wrong.
+    """
+    options = _options(arguments)
+    process = load_config(options.config, options.set).data_process
+    if not options.recording.is_file():
+        raise DataError(f"{options.recording}: no such recording; name one sound file")
+    output = options.output or (None if _has_display() else Path(f"{options.recording.stem}.png"))
+    if output:
+        _check_output(output)
+    player = _find_player() if options.play else None
+
+    # The one place in utils that knows the data loader: it is a command, and needs what they prepare.
+    from dataloader.audio import AudioStream, BadRecording
+    from dataloader.spectrogram import MelSpectrogram, standardise
+
+    try:
+        stream = AudioStream(options.recording, process.sample_rate, block_s=None, strict=False)
+        waveform = np.concatenate([np.empty(0, np.float32), *stream])
+    except BadRecording as error:
+        raise DataError(f"{options.recording}: {error}") from None
+    if stream.problem:  # a bad recording is one that people want to look at
+        logger.warning("%s: %s; this is what can be read of it", options.recording, stream.problem)
+    mel = MelSpectrogram(process)
+    log_mel = mel.db(waveform)
+    if log_mel.shape[1] < 2:
+        raise DataError(f"{options.recording}: {len(waveform)} samples are too few to draw")
+    figure = draw_recording(
+        log_mel,
+        standardise(log_mel, process),
+        frames_per_second=mel.frames_per_second,
+        mel_frequencies=mel.mel_frequencies,
+        title=options.recording.name,
+        standardize=process.standardize,
+    )
+    if output:
+        save_png(figure, output)
+        print(f"picture: {output.absolute()}")
+    with _playing(waveform, process.sample_rate, player) if player else contextlib.nullcontext():
+        if not output:
+            _show(figure)
+
+
+def _draw_panel(
+    axes: "Axes",
+    spectrogram: np.ndarray,
+    frames_per_second: float,
+    mel_frequencies: np.ndarray,
+    title: str,
+    unit: str,
+) -> None:
+    if spectrogram.ndim != 2 or 0 in spectrogram.shape or len(spectrogram) != len(mel_frequencies):
+        raise ValueError(f"expected (n_mels, frames) with {len(mel_frequencies)} bands, got shape {spectrogram.shape}")
+    n_mels, frames = spectrogram.shape
+    low, high = _colour_limits(spectrogram)
+    # A band is a row, so the axis is spaced in mel. A frame is centred on its time: half of it lies before.
+    image = axes.imshow(
+        spectrogram,
+        origin="lower",
+        aspect="auto",
+        cmap=COLOURS,
+        vmin=low,
+        vmax=high,
+        extent=(-0.5 / frames_per_second, (frames - 0.5) / frames_per_second, -0.5, n_mels - 0.5),
+    )
+    axes.set_xlim(0, frames / frames_per_second)
+    ticks = _round_frequencies(mel_frequencies)
+    axes.set_yticks(np.interp(ticks, mel_frequencies, np.arange(n_mels)), [f"{hz:,}".replace(",", " ") for hz in ticks])
+    axes.set(xlabel="seconds", ylabel="Hz (mel-spaced)")
+    axes.set_title(title, parse_math=False)  # a name may hold a $
+    axes.figure.colorbar(image, ax=axes, label=unit, extend="both", pad=0.01)
+
+
+def _colour_limits(spectrogram: np.ndarray) -> tuple[float, float]:
+    """Limits that leave out what would wash out the picture: the floor below, a few clicks above."""
+    above_floor = spectrogram[spectrogram > spectrogram.min()]
+    if not above_floor.size:  # a single value
+        return float(spectrogram.min()) - 1, float(spectrogram.max()) + 1
+    low, high = np.percentile(above_floor, [5, 99.7])
+    return float(low), float(max(high, low + 1))
+
+
+def _round_frequencies(mel_frequencies: np.ndarray) -> list[int]:
+    """Round Hz values within the bands, far enough apart for their labels."""
+    n_mels = len(mel_frequencies)
+    ticks: list[int] = []
+    bands: list[float] = []
+    for hz in ROUND_HZ:
+        band = float(np.interp(hz, mel_frequencies, np.arange(n_mels)))
+        if mel_frequencies[0] <= hz <= mel_frequencies[-1] and (not bands or band - bands[-1] >= n_mels / 14):
+            ticks.append(hz)
+            bands.append(band)
+    return ticks
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m utils.visualise", description="Draw a recording, and the same standardised; play it."
+    )
+    parser.add_argument("recording", type=Path, help="a sound file")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="PNG",
+        help="where to draw (default: a window; without a display <recording>.png)",
+    )
+    parser.add_argument("--play", action="store_true", help="play the sound as well")
+    parser.add_argument("--config", type=Path, default=Path("config.ini"), help="settings (default: %(default)s)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="override a setting; any number of times",
+    )
+    return parser.parse_args(arguments)
+
+
+def _check_output(output: Path) -> None:
+    """Complain about a wrong ``--output`` before an hour of sound is decoded."""
+    if output.suffix.lower() != ".png":
+        raise DataError(f"{output}: the picture is a PNG; call it {output.stem}.png")
+    if not output.parent.is_dir():
+        raise DataError(f"{output.parent}: no such folder; make it, or choose another --output")
+
+
+def _has_display() -> bool:
+    """Whether matplotlib can open a window here."""
+    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        return False
+    from matplotlib import pyplot
+    from matplotlib.backends import BackendFilter, backend_registry
+
+    return pyplot.get_backend().lower() in backend_registry.list_builtin(BackendFilter.INTERACTIVE)
+
+
+def _show(figure: "Figure") -> None:
+    """Show ``figure`` in a window until it is closed."""
+    from matplotlib import pyplot
+
+    pyplot.figure(figure)
+    pyplot.show()
+
+
+def _find_player() -> str:
+    """What can play a sound here: ``sounddevice`` or a program of PLAYERS.
+
+    Raises:
+        DataError: nothing can.
+    """
+    with contextlib.suppress(ImportError, OSError):  # OSError: the package is there, its library PortAudio is not
+        importlib.import_module("sounddevice")
+        return "sounddevice"
+    for program in PLAYERS:
+        if shutil.which(program):
+            return program
+    raise DataError(
+        f"--play: nothing here plays sound; pip install sounddevice, or install one of {', '.join(PLAYERS)}"
+    )
+
+
+@contextlib.contextmanager
+def _playing(waveform: np.ndarray, sample_rate: int, player: str) -> Iterator[None]:
+    """Play while the body runs, and wait for the end of the sound after it.
+
+    Args:
+        waveform: ``(samples,)``, float32, full scale 1.
+        sample_rate: Hz.
+
+    Raises:
+        DataError: the player failed, as where there is no sound card.
+    """
+    if player == "sounddevice":
+        sounddevice = importlib.import_module("sounddevice")
+        try:
+            sounddevice.play(waveform, sample_rate)
+            yield
+            sounddevice.wait()
+        except sounddevice.PortAudioError as error:
+            raise DataError(f"--play: {' '.join(str(error).split())}") from None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "recording.wav"  # the one format that all of them know
+        _write_wav(path, waveform, sample_rate)
+        process = subprocess.Popen([player, *PLAYERS[player], str(path)], stderr=subprocess.PIPE, text=True)
+        try:
+            yield
+            _, complaints = process.communicate()
+        finally:
+            process.kill()
+    if process.returncode:
+        last = complaints.strip().splitlines()[-1:] or [f"exit code {process.returncode}"]
+        raise DataError(f"--play: {player}: {last[0]}")
+
+
+def _write_wav(path: Path, waveform: np.ndarray, sample_rate: int) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(sample_rate)
+        file.writeframes((np.clip(waveform, -1.0, 1.0) * 32767).astype("<i2").tobytes())
+
+
+if __name__ == "__main__":
+    run_command(main)
