@@ -7,7 +7,6 @@ not compare them, we do.
 
 import logging
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ def load_checkpoint(path: Path | str, *, device: torch.device | str = "cpu") -> 
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
+    except Exception as error:  # a flipped byte in a zip's directory makes zipfile raise half a dozen kinds
         raise CheckpointError(f"{path}: damaged, or not a checkpoint ({error})") from None
     if damaged:
         raise CheckpointError(f"{path}: damaged: {damaged} is not what was written")

@@ -1,0 +1,129 @@
+"""Is a checkpoint whole, and is a damaged one found out?"""
+
+import errno
+import logging
+import os
+import random
+import signal
+
+import pytest
+import torch
+
+from utils.checkpoint import Checkpoints, load_checkpoint
+from utils.errors import CheckpointError
+
+
+def state(epoch=1, size=1000):
+    return {
+        "model": {"weight": torch.full((size,), float(epoch))},
+        "model_type": "x",
+        "epoch": epoch,
+        "labels": ["a"],
+        "data_process": {},
+        "standardize_over": "window",
+    }
+
+
+def test_last_prev_and_best_hold_what_their_names_say(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep_best=True)
+    for epoch, best in ((1, True), (2, True), (3, False)):
+        checkpoints.save(state(epoch), best=best)
+    epochs = [load_checkpoint(path)["epoch"] for path in (checkpoints.last, checkpoints.prev, checkpoints.best)]
+    assert epochs == [3, 2, 2]
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_every_flipped_byte_that_changes_a_value_is_found(tmp_path):
+    path = tmp_path / "last.pt"
+    torch.save(state(), path)
+    whole, rng = path.read_bytes(), random.Random(1)
+    for _ in range(100):
+        damaged = bytearray(whole)
+        damaged[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            loaded = load_checkpoint(path)
+        except CheckpointError as error:
+            assert str(path) in str(error)  # noqa: PT017 - either outcome is right, a wrong value is not
+        else:
+            assert torch.equal(loaded["model"]["weight"], torch.ones(1000))
+            assert loaded["epoch"] == 1
+
+
+@pytest.mark.parametrize("length", [0, 10, 500, 2000])
+def test_a_truncated_checkpoint_is_refused(tmp_path, length):
+    path = tmp_path / "last.pt"
+    torch.save(state(), path)
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(CheckpointError, match=r"last\.pt: damaged"):
+        load_checkpoint(path)
+
+
+def test_a_damaged_last_falls_back_to_the_one_before_with_a_warning_that_says_why(tmp_path, caplog):
+    checkpoints = Checkpoints(tmp_path, keep_best=True)
+    checkpoints.save(state(1), best=False)
+    checkpoints.save(state(2), best=False)
+    checkpoints.last.write_bytes(checkpoints.last.read_bytes()[:-100])
+    with caplog.at_level(logging.WARNING):
+        assert checkpoints.load_last(torch.device("cpu"))["epoch"] == 1
+    assert "damaged" in caplog.text
+    assert "prev.pt" in caplog.text
+
+
+def test_a_path_given_by_the_user_never_falls_back(tmp_path):
+    Checkpoints(tmp_path, keep_best=True).save(state(1), best=True)
+    (tmp_path / "last.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(CheckpointError, match="damaged, or not a checkpoint"):
+        load_checkpoint(tmp_path / "last.pt")
+
+
+def test_a_checkpoint_from_a_stranger_cannot_run_code(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "owned"),)
+
+    torch.save({**state(), "evil": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(CheckpointError, match="not a checkpoint of plain values"):
+        load_checkpoint(tmp_path / "evil.pt")
+    assert not (tmp_path / "owned").exists()
+
+
+def test_something_else_is_refused_by_what_it_lacks(tmp_path):
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match="no model, model_type"):
+        load_checkpoint(tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        load_checkpoint(tmp_path / "none.pt")
+
+
+def test_killed_during_a_save_fifty_times_there_is_always_a_whole_last(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep_best=True)
+    checkpoints.save(state(0, size=200_000), best=True)
+    rng = random.Random(3)
+    for _ in range(50):
+        child = os.fork()
+        if child == 0:
+            signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+            signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.0005, 0.02))
+            for epoch in range(1, 1000):
+                checkpoints.save(state(epoch, size=200_000), best=epoch % 2 == 0)
+        os.waitpid(child, 0)
+        rng.random()
+        for path in (checkpoints.last, checkpoints.best):
+            loaded = load_checkpoint(path)
+            assert torch.equal(loaded["model"]["weight"], torch.full((200_000,), float(loaded["epoch"])))
+
+
+def test_a_full_disk_leaves_the_last_as_it_was(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path, keep_best=True)
+    checkpoints.save(state(1), best=True)
+
+    def full(saved, path):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoints.save(state(2), best=True)
+    assert load_checkpoint(checkpoints.last)["epoch"] == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "last.pt"]

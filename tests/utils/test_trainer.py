@@ -1,0 +1,367 @@
+"""Does the loop lose nothing: is a run that was stopped the same as one that was not?"""
+
+import logging
+import os
+import signal
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from factory.loss import build_loss
+from factory.metric import build_metric
+from factory.optimizer import build_optimizer
+from factory.scheduler import SCHEDULES, build_schedule
+from utils.checkpoint import Checkpoints, load_checkpoint
+from utils.config import Agent, Callbacks
+from utils.config import Trainer as Settings
+from utils.errors import UserError
+from utils.interrupt import Stopped
+from utils.tracking import LocalFiles
+from utils.trainer import Part, Trainer
+from utils.utils import seed_everything, seed_for
+
+CLASSES, BANDS, FRAMES = 3, 8, 10
+
+
+@dataclass
+class Batch:
+    windows: torch.Tensor
+    targets: torch.Tensor
+    recording: torch.Tensor
+
+    def to(self, device):
+        return self
+
+
+class Order:
+    """Batches of rows by epoch and place, as dataloader.dataset has them."""
+
+    def __init__(self, n_rows, size):
+        self.n_rows, self.size, self.epoch, self.first = n_rows, size, 1, 0
+
+    def __len__(self):
+        return self.n_rows // self.size
+
+    def go_to(self, epoch, first_batch=0):
+        self.epoch, self.first = epoch, first_batch
+
+    def __iter__(self):
+        rows = np.random.default_rng(self.epoch).permutation(self.n_rows)
+        return iter([rows[i * self.size : (i + 1) * self.size] for i in range(self.first, len(self))])
+
+
+class Batches:
+    def __init__(self, order, seed):
+        rng = np.random.default_rng(seed)
+        self.order = order
+        self.labels = np.arange(order.n_rows) % CLASSES
+        self.windows = rng.normal(size=(order.n_rows, FRAMES, BANDS)).astype(np.float32)
+        self.windows[np.arange(order.n_rows), :, self.labels] += 2.0
+        self.targets = np.eye(CLASSES, dtype=np.float32)[self.labels]
+        self.before_batch = lambda epoch, place: None
+
+    def __iter__(self):
+        for place, rows in enumerate(self.order, start=self.order.first):
+            self.before_batch(self.order.epoch, place)
+            yield Batch(
+                torch.from_numpy(self.windows[rows]),
+                torch.from_numpy(self.targets[rows]),
+                torch.from_numpy(rows),
+            )
+
+
+def part(n_rows, size, seed):
+    batches = Batches(Order(n_rows, size), seed)
+    names = [f"bird/XC{row}.ogg" for row in range(n_rows)]
+    return Part(batches=batches, order=batches.order, filenames=names, targets=batches.targets)
+
+
+def network():
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(FRAMES * BANDS, 16),
+        nn.BatchNorm1d(16),
+        nn.ReLU(),
+        nn.Dropout(0.3),
+        nn.Linear(16, CLASSES),
+    )
+
+
+def make(folder, *, agent=None, val=True, callbacks=None, **settings):
+    settings = Settings(**{"n_epochs": 3, "seed": 5, "save_every_minutes": 0.0} | settings)
+    agent, callbacks = agent or Agent(lr_warmup_epochs=1.0), callbacks or Callbacks()
+    folder.mkdir(exist_ok=True)
+    seed_everything(seed_for(settings.seed, "model"))
+    model = network()
+    optimizer = build_optimizer(model.parameters(), agent)
+    train = part(24, 4, seed=1)
+    steps = -(-len(train.order) // settings.accumulate)
+    trainer = Trainer(
+        settings,
+        model=model,
+        loss=build_loss(agent),
+        optimizer=optimizer,
+        schedule=build_schedule(optimizer, agent, n_epochs=settings.n_epochs, steps_per_epoch=steps),
+        images=lambda batch, place=None: batch.windows,
+        train=train,
+        val=part(9, 3, seed=2) if val else None,
+        test=part(9, 3, seed=3),
+        metric=build_metric(callbacks),
+        checkpoints=Checkpoints(folder, keep_best=callbacks.model_checkpoint),
+        facts={
+            "model_type": "x",
+            "labels": ["a", "b", "c"],
+            "data_process": {},
+            "standardize_over": "window",
+            "batch_size": 4,
+        },
+        device=torch.device("cpu"),
+        callbacks=callbacks,
+        resume_command="python train_classifier.py --resume RUN",
+    )
+    if (folder / "last.pt").exists():
+        trainer.resume()
+    trainer.trackers = [LocalFiles(folder, keep_epochs=trainer.progress.epoch - 1)]
+    return trainer
+
+
+def weights(folder):
+    state = load_checkpoint(folder / "last.pt")
+    kept = {"progress": {**state["progress"], "seconds": 0.0}}
+    return {**{key: state[key] for key in ("model", "optimizer", "scheduler", "epoch")}, **kept}
+
+
+def assert_same(one, other):
+    assert type(one) is type(other)
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same(one[key], other[key])
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other)
+        for a, b in zip(one, other, strict=True):
+            assert_same(a, b)
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    else:
+        assert one == other
+
+
+def stop_at(trainer, epoch, step, number=signal.SIGTERM):
+    """Send this process a signal when the batch of (epoch, step) is asked for."""
+
+    def send(at_epoch, at_step):
+        if (at_epoch, at_step) == (epoch, step):
+            os.kill(os.getpid(), number)
+
+    trainer.train_part.batches.before_batch = send
+
+
+VARIANTS = {
+    **{name: {"agent": Agent(lr_decay_type=name, lr_warmup_epochs=1.0, plateau_patience=0)} for name in SCHEDULES},
+    "constant": {"agent": Agent(lr_decay=False)},
+    "accumulate": {"accumulate": 2},
+    "ema": {"ema": 0.9},
+    "average_last": {"average_last": 2},
+    "radam": {"agent": Agent(optimizer="radam")},
+    "no validation": {"val": False},
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_run_stopped_in_the_middle_of_an_epoch_ends_equal_to_the_bit(tmp_path, name):
+    make(tmp_path / "whole", **VARIANTS[name]).fit()
+    stopped = make(tmp_path / "stopped", **VARIANTS[name])
+    stop_at(stopped, epoch=2, step=3)
+    with pytest.raises(Stopped, match="--resume RUN") as caught:
+        stopped.fit()
+    assert caught.value.exit_code == 143
+    assert load_checkpoint(tmp_path / "stopped/last.pt")["progress"]["epoch"] == 2
+    make(tmp_path / "stopped", **VARIANTS[name]).fit()
+    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "stopped"))
+    assert (tmp_path / "whole/metrics.csv").read_bytes() == (tmp_path / "stopped/metrics.csv").read_bytes()
+    assert_same(
+        load_checkpoint(tmp_path / "whole/best.pt")["model"], load_checkpoint(tmp_path / "stopped/best.pt")["model"]
+    )
+
+
+def test_a_run_killed_at_random_moments_ends_equal_to_the_bit(tmp_path):
+    make(tmp_path / "whole").fit()
+    rng = np.random.default_rng(7)
+    for _ in range(40):
+        child = os.fork()
+        if child == 0:
+            trainer = make(tmp_path / "killed", save_every_minutes=1e-9)  # saved after every step
+            moment = rng.uniform(0.0, 0.06)
+            signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+            signal.setitimer(signal.ITIMER_REAL, max(moment, 1e-3))
+            trainer.fit()
+            os._exit(0)
+        rng.uniform()  # another moment next time
+        if os.waitpid(child, 0)[1] == 0:
+            break
+    make(tmp_path / "killed").fit()
+    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
+    assert (tmp_path / "whole/metrics.csv").read_bytes() == (tmp_path / "killed/metrics.csv").read_bytes()
+
+
+def test_a_run_stopped_between_two_epochs_goes_on_as_well(tmp_path):
+    make(tmp_path / "whole").fit()
+    stopped = make(tmp_path / "stopped")
+    once = iter([os.getpid()])
+    stopped.val_part.batches.before_batch = lambda *_: [os.kill(pid, signal.SIGINT) for pid in once]
+    with pytest.raises(Stopped) as caught:
+        stopped.fit()
+    assert caught.value.exit_code == 130
+    make(tmp_path / "stopped").fit()
+    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "stopped"))
+
+
+def test_the_time_limit_saves_and_ends_with_exit_code_0(tmp_path):
+    trainer = make(tmp_path, max_minutes=1e-6)
+    with pytest.raises(Stopped, match=r"stopped at epoch 1, step 1 and saved; go on with: python") as caught:
+        trainer.fit()
+    assert caught.value.exit_code == 0
+    assert load_checkpoint(tmp_path / "last.pt")["progress"]["step"] == 1
+
+
+def test_the_same_seed_gives_the_same_metrics(tmp_path):
+    for name in ("one", "two"):
+        make(tmp_path / name).fit()
+    assert (tmp_path / "one/metrics.csv").read_bytes() == (tmp_path / "two/metrics.csv").read_bytes()
+    make(tmp_path / "other", seed=6).fit()
+    assert (tmp_path / "one/metrics.csv").read_bytes() != (tmp_path / "other/metrics.csv").read_bytes()
+
+
+def test_best_holds_the_best_epoch_whatever_else_is_saved(tmp_path):
+    trainer = make(tmp_path, n_epochs=5)
+    aucs = iter([0.6, 0.9, 0.7, 0.8, 0.5])
+    trainer.evaluate = lambda part, prefix: {
+        "val_loss": 1.0,
+        "val_macro_auc": next(aucs),
+        "val_top1": 0.0,
+        "val_cmap": 0.0,
+    }
+    trainer.fit()
+    assert load_checkpoint(tmp_path / "best.pt")["epoch"] == 2
+    assert load_checkpoint(tmp_path / "last.pt")["epoch"] == 5
+    assert load_checkpoint(tmp_path / "prev.pt")["epoch"] == 4
+
+
+def test_early_stop_ends_after_that_many_epochs_without_a_better_one(tmp_path):
+    trainer = make(tmp_path, n_epochs=9, early_stop=2)
+    aucs = iter([0.6, 0.9, 0.7, 0.8, 0.95])
+    trainer.evaluate = lambda part, prefix: {
+        "val_loss": 1.0,
+        "val_macro_auc": next(aucs),
+        "val_top1": 0.0,
+        "val_cmap": 0.0,
+    }
+    trainer.fit()
+    assert load_checkpoint(tmp_path / "last.pt")["epoch"] == 4
+
+
+def test_without_validation_the_last_epoch_is_the_best(tmp_path):
+    trainer = make(tmp_path, val=False)
+    trainer.fit()
+    assert load_checkpoint(tmp_path / "best.pt")["epoch"] == 3
+    assert trainer.progress.best is None
+
+
+def test_without_model_checkpoint_only_last_is_kept_and_scored(tmp_path):
+    trainer = make(tmp_path, callbacks=Callbacks(model_checkpoint=False))
+    trainer.fit()
+    assert sorted(path.name for path in tmp_path.glob("*.pt")) == ["last.pt"]
+    assert trainer.test()["test_macro_auc"] is not None
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path):
+    trainer = make(tmp_path)
+    trainer.train_part.batches.windows[7] = np.nan
+    with pytest.raises(UserError, match=r"the loss is not finite; .*bird/XC7\.ogg"):
+        trainer.fit()
+    assert all(torch.isfinite(tensor).all() for tensor in trainer.model.parameters())
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_update(tmp_path):
+    trainer = make(tmp_path)
+    trainer.model[1].weight.register_hook(lambda gradient: gradient * float("inf"))
+    before = [tensor.clone() for tensor in trainer.model.parameters()]
+    with pytest.raises(UserError, match="the gradient is not finite"):
+        trainer.fit()
+    assert all(torch.equal(*pair) for pair in zip(before, trainer.model.parameters(), strict=True))
+
+
+def test_out_of_memory_names_the_batch_size_the_shape_and_the_mend(tmp_path):
+    trainer = make(tmp_path)
+
+    def fail(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    trainer.images = fail
+    with pytest.raises(
+        UserError, match=r"batch of 4 windows of 10 frames x 8 bands; lower \[trainer\] batch_size_train"
+    ):
+        trainer.fit()
+
+
+def test_two_accumulated_batches_make_the_step_of_one_twice_as_large(tmp_path):
+    torch.manual_seed(0)
+    inputs, targets = torch.randn(8, FRAMES, BANDS), torch.eye(CLASSES)[torch.arange(8) % CLASSES]
+    gradients = []
+    for n in (1, 2):
+        trainer = make(tmp_path / str(n), accumulate=n, grad_clip=0.0)
+        trainer.model[2] = nn.Identity()  # BatchNorm looks at each batch alone
+        trainer.model.eval()
+        trainer.optimizer.step = lambda *_: None
+        trainer.optimizer.zero_grad = lambda *_, **__: None
+        for i in range(n):
+            rows = slice(i * 8 // n, (i + 1) * 8 // n)
+            trainer._step(Batch(inputs[rows], targets[rows], torch.arange(8)[rows]), updates=i == n - 1)
+        gradients.append(trainer.model[1].weight.grad.clone())
+    torch.testing.assert_close(*gradients)
+
+
+def test_the_mean_of_the_last_epochs_is_what_is_kept(tmp_path):
+    trainer = make(tmp_path, average_last=2, val=False)
+    seen = []
+    original = trainer.average.after_epoch
+
+    def note(epoch):
+        seen.append(trainer.model[1].weight.detach().clone())
+        original(epoch)
+
+    trainer.average.after_epoch = note
+    trainer.fit()
+    kept = load_checkpoint(tmp_path / "best.pt")["model"]["1.weight"]
+    torch.testing.assert_close(kept, (seen[1] + seen[2]) / 2)
+
+
+def test_each_epoch_has_a_line_and_each_new_best_another(tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        make(tmp_path, n_epochs=2).fit()
+    lines = [record.getMessage() for record in caplog.records]
+    assert sum(line.startswith(("epoch 1/2: train_loss", "epoch 2/2: train_loss")) for line in lines) == 2
+    assert any("is the best so far: val_macro_auc" in line for line in lines)
+
+
+def test_the_score_of_a_recording_is_the_mean_of_the_sigmoids_of_its_windows(tmp_path):
+    trainer = make(tmp_path)
+    scored = trainer.evaluate(trainer.val_part, "val_")
+    trainer.model.eval()
+    with torch.no_grad():
+        logits = trainer.model(torch.from_numpy(trainer.val_part.batches.windows))
+    right = logits.sigmoid().argmax(1).numpy() == trainer.val_part.batches.labels
+    assert scored["val_top1"] == pytest.approx(right.mean())
+    loss = trainer.loss(logits, torch.from_numpy(trainer.val_part.targets)).item()
+    assert scored["val_loss"] == pytest.approx(loss, rel=1e-5)
+
+
+def test_a_longer_run_goes_on_with_a_finished_one(tmp_path):
+    make(tmp_path).fit()
+    settings = replace(make(tmp_path).settings, n_epochs=4)
+    trainer = make(tmp_path, n_epochs=settings.n_epochs)
+    assert not trainer.progress.finished
