@@ -8,7 +8,7 @@ train: $(VENV)/installed
 	$(RUN) train_classifier.py
 
 test: $(VENV)/installed-dev
-	$(RUN) -m pytest -n auto --dist worksteal
+	$(RUN) -m pytest -n auto --dist loadfile
 
 bench: $(VENV)/installed-dev
 	$(RUN) -m benchmarks.preprocess

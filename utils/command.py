@@ -20,6 +20,8 @@ MENDS = {
     errno.EACCES: "permission denied; choose a folder you may write to",
     errno.EROFS: "the file system is read-only; choose a folder you may write to",
     errno.EPERM: "not permitted; choose a folder you may write to",
+    errno.EEXIST: "is there already and is no folder; choose another",
+    errno.ENOTDIR: "part of this path is a file, not a folder; choose another",
 }
 
 
@@ -45,7 +47,7 @@ def log_to_stderr() -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.INFO)
-    for noisy in ("matplotlib", "neptune", "httpx", "huggingface_hub", "timm", "distributed", "numba"):
+    for noisy in ("matplotlib", "neptune", "httpx", "httpx2", "huggingface_hub", "timm", "distributed", "numba"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
@@ -76,8 +78,8 @@ def run_command(main: Callable[[Sequence[str] | None], int | None]) -> None:
         print(error, file=sys.stderr)
         code = error.exit_code
     except OSError as error:
-        if error.errno not in MENDS:
-            raise
+        if error.filename is None and error.errno not in MENDS:
+            raise  # of no file: no mistake of a person's
         print(explain_os_error(error), file=sys.stderr)
         code = 1
     except KeyboardInterrupt:

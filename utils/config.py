@@ -82,7 +82,7 @@ class Trainer:
     batch_size_val: Count = 64
     batch_size_test: Count = 64
     num_workers: CountOrNone = 0  # processes that read batches; 0: the main process reads
-    n_epochs: Count = 30
+    n_epochs: Count = 24
     accumulate: Count = 1  # batches whose gradients make one step: a larger batch than fits in memory
     grad_clip: NotNegative = 5.0  # largest norm of the gradient; 0: no clipping
     ema: Annotated[float, Bounds(low=0.0, high=0.99999)] = 0.0  # decay a step of averaged weights; 0: none
@@ -107,11 +107,11 @@ class Agent:
     focal_alpha: Annotated[float, Bounds(low=-1.0, high=1.0)] = 0.25  # weight of the positives; below 0: none
     focal_gamma: NotNegative = 2.0  # how much well-classified examples are turned down
     optimizer: str = "adamw"
-    weight_decay: NotNegative = 0.01
+    weight_decay: NotNegative = 0.05
     lr_decay: bool = True
     lr_decay_type: str = "warmup_cosine"
     lr_start: NotNegative = 0.0001  # first rate of warmup_cosine and one_cycle
-    lr_warmup_end: Positive = 0.003  # peak
+    lr_warmup_end: Positive = 0.002  # peak
     lr_end: NotNegative = 0.00001  # last rate of warmup_cosine, cosine and one_cycle
     lr_warmup_epochs: NotNegative = 2.0
     exp_gamma: Annotated[float, Bounds(above=0.0, high=1.0)] = 0.9  # exponential: factor an epoch
@@ -179,12 +179,12 @@ class Augmentation:
 
     data_augmentation: bool = True  # false switches all off
     augment_add_noise: bool = True
-    noise_max_deviation: NotNegative = 0.3  # white noise on the image, of up to this deviation
+    noise_max_deviation: NotNegative = 0.5  # white noise on the image, of up to this deviation
     augment_spec_augment: bool = True
-    time_masks: CountOrNone = 2
-    time_mask_max_s: Positive = 0.5  # seconds
-    frequency_masks: CountOrNone = 2
-    frequency_mask_max_bands: Count = 16
+    time_masks: CountOrNone = 3
+    time_mask_max_s: Positive = 1.0  # seconds
+    frequency_masks: CountOrNone = 3
+    frequency_mask_max_bands: Count = 24
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,63 @@
+"""Do the classes, config.ini and the README say the same?"""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from factory.choices import check_choices
+from utils.config import KEYS, SECRETS, Config, load_config
+
+ROOT = Path(__file__).parents[1]
+LINE = re.compile(r"^(?P<key>\w+) =(?P<value>.*?)\s+# (?P<text>.+)$")
+
+
+def settings() -> dict[str, list[tuple[str, str, str]]]:
+    """``(key, value, explanation)`` of every line of config.ini, by section."""
+    found: dict[str, list[tuple[str, str, str]]] = {}
+    for line in (ROOT / "config.ini").read_text(encoding="utf-8").splitlines():
+        if line.startswith("["):
+            section = found.setdefault(line.strip("[]"), [])
+        elif line and not line.startswith("#"):
+            match = LINE.match(line)
+            assert match, f"config.ini: no explanation in {line!r}"
+            section.append((match["key"], match["value"].strip(), match["text"]))
+    return found
+
+
+def settings_table() -> str:
+    """The README's table of settings: the words of config.ini, which so exist once."""
+    lines = []
+    for section, keys in settings().items():
+        lines += ["", f"**[{section}]**", "", "| key | default | |", "|---|---|---|"]
+        lines += [f"| `{key}` | {f'`{value}`' if value else ''} | {text} |" for key, value, text in keys]
+    return "\n".join(lines).strip()
+
+
+def test_config_ini_lists_exactly_the_fields_of_the_classes():
+    assert {section: [key for key, _, _ in keys] for section, keys in settings().items()} == {
+        section: list(keys) for section, keys in KEYS.items()
+    }
+
+
+def test_config_ini_holds_the_defaults_of_the_classes(tmp_path):
+    (tmp_path / "empty.ini").write_text("")
+    (tmp_path / "config.ini").write_text((ROOT / "config.ini").read_text(encoding="utf-8"), encoding="utf-8")
+    shipped = load_config(tmp_path / "config.ini", check_choices=check_choices)
+    assert shipped == load_config(tmp_path / "empty.ini")
+    assert shipped.testing == Config().testing
+
+
+def test_no_secret_is_shipped():
+    values = {(section, key): value for section, keys in settings().items() for key, value, _ in keys}
+    assert all(values[secret] == "" for secret in SECRETS)
+
+
+def test_the_readme_lists_every_setting_with_its_default():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert settings_table() in readme, "paste what settings_table() of this test gives into README.md"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.ini")), ids=lambda path: path.name)
+def test_every_recipe_is_a_config(path):
+    load_config(path, check_choices=check_choices)
