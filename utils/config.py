@@ -78,7 +78,7 @@ class Trainer:
 
     seed: Annotated[int, Bounds(low=0, high=2**31 - 1)] = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    batch_size_train: Count = 32  # windows
+    batch_size_train: Count = 16  # windows
     batch_size_val: Count = 64
     batch_size_test: Count = 64
     num_workers: CountOrNone = 0  # processes that read batches; 0: the main process reads

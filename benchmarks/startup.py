@@ -1,0 +1,52 @@
+"""How long from the command to the first step on a ready cache, against importing torch and timm alone?
+
+    python -m benchmarks.startup [--config config.ini] [--set section.key=value ...]
+
+A run with ``max_minutes`` near 0 stops after its first step; that it also saves and ends is counted in. The
+two commands take turns, so that a noisy machine is as noisy to the one as to the other.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+GOAL = 1.7
+
+
+def seconds(line: list[str]) -> float:
+    started = time.perf_counter()
+    subprocess.run(line, cwd=ROOT, check=True, capture_output=True)
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--config", default="config.ini")
+    parser.add_argument("--set", dest="overrides", action="append", default=[])
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as runs:
+        sets = [
+            *options.overrides,
+            "model.transfer_learning=false",
+            f"paths.runs_dir={runs}",
+            "trainer.max_minutes=0.000001",
+        ]
+        train = [sys.executable, "train_classifier.py", "--config", options.config, *(f"--set={text}" for text in sets)]
+        imports = [sys.executable, "-c", "import torch, timm"]
+        seconds(train)  # fills the cache, and the page cache
+        pairs = [(seconds(imports), seconds(train)) for _ in range(options.rounds)]
+    alone, first_step = (statistics.median(times) for times in zip(*pairs, strict=True))
+    ratio = statistics.median(train / imports for imports, train in pairs)
+    print(f"import torch, timm   {alone:6.2f} s")
+    print(f"first step           {first_step:6.2f} s")
+    print(f"ratio                {ratio:6.2f}    goal: at most {GOAL}")
+
+
+if __name__ == "__main__":
+    main()
