@@ -355,7 +355,8 @@ def _explain(error: configparser.Error) -> str:
         case configparser.MissingSectionHeaderError():
             return f"line {error.lineno}: a setting before the first [section]"
         case configparser.ParsingError(errors=[(line, text), *_]):
-            return f"line {line}: {text.strip(chr(39))!s} is neither a [section] nor key = value"
+            text = text[1:-1].removesuffix("\\n")  # configparser gives the line's repr
+            return f"line {line}: {text!r} is neither a [section] nor key = value"
     return str(error)
 
 

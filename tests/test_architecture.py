@@ -1,0 +1,80 @@
+"""Do imports point one way, and is nothing done at import that takes time?"""
+
+import ast
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MAY_IMPORT = {
+    "models": set(),
+    "utils": {"utils"},
+    "dataloader": {"dataloader", "utils"},
+    "factory": {"factory", "models", "dataloader", "utils"},
+    "inference": {"inference", "factory", "models", "dataloader", "utils"},
+}
+SOURCES = sorted(path for package in [*MAY_IMPORT, "benchmarks"] for path in (ROOT / package).glob("*.py"))
+SOURCES += sorted(ROOT.glob("*.py"))
+CODE = [path for path in SOURCES if path.name != "__init__.py"]
+OURS = {*MAY_IMPORT, "benchmarks", *(path.stem for path in ROOT.glob("*.py"))}
+
+
+def name(path):
+    return str(path.relative_to(ROOT))
+
+
+def imports(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide which way they point"
+            yield node.module.split(".")[0]
+
+
+@pytest.mark.parametrize("path", [path for path in CODE if path.parent.name in MAY_IMPORT], ids=name)
+def test_imports_point_one_way(path):
+    found = set(imports(ast.parse(path.read_text(encoding="utf-8")))) & OURS
+    allowed = MAY_IMPORT[path.parent.name]
+    if path == ROOT / "utils/visualise.py":  # its command draws a recording; its functions draw arrays
+        allowed = allowed | {"dataloader"}
+    assert found <= allowed
+
+
+def test_only_the_command_in_visualise_knows_recordings():
+    tree = ast.parse((ROOT / "utils/visualise.py").read_text(encoding="utf-8"))
+    outside = [node for node in tree.body if not isinstance(node, ast.FunctionDef)]
+    assert "dataloader" not in {found for node in outside for found in imports(node)}
+
+
+@pytest.mark.parametrize("path", CODE, ids=name)
+def test_a_file_says_what_it_is_for_in_its_first_line(path):
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    assert docstring
+    assert docstring.split("\n")[0].rstrip()[-1] in ".?:"
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if path.name == "__init__.py"], ids=name)
+def test_packages_do_nothing_when_imported(path):
+    assert path.read_text() == ""
+
+
+@pytest.mark.parametrize("path", CODE, ids=name)
+def test_no_except_catches_everything_without_a_reason_beside_it(path):
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.strip().startswith(("except:", "except Exception", "except BaseException")):
+            assert "#" in line or "BaseException" in line, line
+
+
+def test_help_answers_at_once():
+    line = [sys.executable, "-X", "importtime", "train_classifier.py", "--help"]
+    started = time.perf_counter()
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
+    seconds = time.perf_counter() - started
+    assert "--resume" in done.stdout
+    loaded = {text.split("|")[-1].strip() for text in done.stderr.splitlines()}
+    assert not loaded & {"torch", "timm", "pandas", "numpy", "librosa", "sklearn", "neptune", "matplotlib"}
+    assert seconds < 5  # far above the 0.2 s it takes, as a busy machine must not fail it

@@ -1,0 +1,202 @@
+"""Is every wrong setting told, in words that say what would be right?"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from factory.choices import check_choices
+from utils.config import SECTIONS, Config, differences, load_config, to_ini
+from utils.errors import ConfigError, Problem
+
+
+@pytest.fixture(autouse=True)
+def no_token(monkeypatch):
+    monkeypatch.delenv("NEPTUNE_API_TOKEN", raising=False)
+
+
+def write(tmp_path, text, name="config.ini"):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    return tmp_path / name
+
+
+def problems(path, *overrides, check=None):
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, overrides, check)
+    return str(caught.value).splitlines()
+
+
+LISTED = {name: ", ".join(vars(SECTIONS[name])["__dataclass_fields__"]) for name in SECTIONS}
+WRONG = [
+    # settings of the wrong type
+    ("trainer", "n_epochs", "many", "not a whole number"),
+    ("trainer", "n_epochs", "2.5", "not a whole number"),
+    ("trainer", "n_epochs", "", "empty; give a value or remove the line"),
+    ("trainer", "seed", "0x10", "not a whole number"),
+    ("agent", "lr_warmup_end", "fast", "not a number"),
+    ("agent", "lr_warmup_end", "1,5", "not a number"),
+    ("agent", "lr_warmup_end", "nan", "not a finite number"),
+    ("agent", "lr_end", "inf", "not a finite number"),
+    ("data_process", "f_max", "", "empty; give a value or remove the line"),
+    ("testing", "testing", "maybe", "neither true nor false"),
+    ("testing", "testing", "2", "neither true nor false"),
+    ("data", "shuffle", "", "empty; give a value or remove the line"),
+    ("paths", "data_dir", "", "empty; give a value or remove the line"),
+    # out of range
+    ("trainer", "n_epochs", "0", "must be at least 1"),
+    ("trainer", "batch_size_train", "-4", "must be at least 1"),
+    ("trainer", "num_workers", "-1", "must be at least 0"),
+    ("trainer", "seed", "-1", "must be at least 0"),
+    ("trainer", "seed", "99999999999", "must be at most 2.14748e+09"),
+    ("trainer", "grad_clip", "-0.1", "must be at least 0"),
+    ("trainer", "ema", "1", "must be at most 0.99999"),
+    ("agent", "lr_warmup_end", "0", "must be above 0"),
+    ("agent", "exp_gamma", "1.5", "must be at most 1"),
+    ("agent", "focal_alpha", "2", "must be at most 1"),
+    ("agent", "weight_decay", "-1", "must be at least 0"),
+    ("data", "train_ratio", "0", "must be above 0"),
+    ("data", "train_ratio", "1.1", "must be at most 1"),
+    ("data", "test_val_ratio", "-0.5", "must be at least 0"),
+    ("data", "num_workers", "0", "must be at least 1"),
+    ("data", "max_bad_share", "2", "must be at most 1"),
+    ("data_process", "sample_rate", "10", "must be at least 1000"),
+    ("data_process", "max_length_s", "0", "must be above 0"),
+    ("data_process", "floor_db", "3", "must be at most 0"),
+    ("data_process", "min_deviation_db", "0", "must be above 0"),
+    ("testing", "data_samples_for_testing", "0", "must be at least 1"),
+    # no such choice
+    ("data_process", "mode", "slices", "unknown; did you mean 'slice'? Known: slice, single"),
+    ("data_process", "standardize", "zzz", "unknown; Known: per_frequency, per_clip, none"),
+    ("data", "standardize_over", "windows", "unknown; did you mean 'window'? Known: window, recording"),
+    ("data", "backend", "dusk", "unknown; did you mean 'dask'? Known: local, dask, ray"),
+    ("trainer", "device", "gpu", "unknown; did you mean 'cpu'? Known: auto, cpu, cuda"),
+    ("callbacks", "neptune_mode", "off", "unknown; did you mean 'offline'? Known: offline, online, debug"),
+    # settings that contradict one another
+    ("data_process", "f_max", "20000", "above half of sample_rate, 16000 Hz"),
+    ("data_process", "f_min", "15000", "not below f_max, 15000 Hz"),
+    ("data_process", "hop_length", "2000", "above n_fft, 1024: samples would be skipped"),
+    ("data_process", "n_mels", "600", "more bands than the 513 frequencies of n_fft 1024"),
+    ("data_process", "max_recording_s", "2", "shorter than a window, 5 s; 0 reads all"),
+    ("data_process", "max_length_s", "0.01", "a window of fewer than two frames; raise it or lower hop_length"),
+    ("agent", "lr_start", "0.5", "above the peak rate lr_warmup_end, 0.002"),
+    ("agent", "lr_end", "0.5", "above the peak rate lr_warmup_end, 0.002"),
+    ("trainer", "average_last", "99", "above n_epochs, 24"),
+]
+
+
+@pytest.mark.parametrize(("section", "key", "text", "message"), WRONG)
+def test_a_wrong_value_is_told_with_its_place_and_the_mend(tmp_path, section, key, text, message):
+    path = write(tmp_path, f"[{section}]\n{key} = {text}\n")
+    assert problems(path) == [f"config.ini [{section}] {key} = '{text}': {message}"]
+
+
+FILES = [
+    (
+        "[agent]\noptimiser = adam\n",
+        f"config.ini [agent] optimiser: unknown; did you mean 'optimizer'? Known: {LISTED['agent']}",
+    ),
+    ("[agnet]\nloss = bce\n", f"config.ini [agnet]: unknown; did you mean 'agent'? Known: {', '.join(SECTIONS)}"),
+    (
+        "[DEFAULT]\nseed = 1\n",
+        f"config.ini [DEFAULT]: unknown; did you mean 'data'? Known: {', '.join(SECTIONS)}",
+    ),
+    ("[trainer]\nSeed = 1\n", f"config.ini [trainer] Seed: unknown; did you mean 'seed'? Known: {LISTED['trainer']}"),
+    ("[trainer]\nseed = 1\nseed = 2\n", "config.ini: line 3: [trainer] seed stands twice; keep one"),
+    ("[trainer]\n[model]\n[trainer]\n", "config.ini: line 3: section [trainer] stands twice; join them"),
+    ("seed = 1\n", "config.ini: line 1: a setting before the first [section]"),
+    ("[trainer]\nseed 1\n", "config.ini: line 2: 'seed 1' is neither a [section] nor key = value"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), FILES)
+def test_what_is_no_setting_is_told(tmp_path, text, message):
+    assert problems(write(tmp_path, text)) == [message]
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path):
+    assert problems(tmp_path / "none.ini") == [f"{tmp_path / 'none.ini'}: no such file; name one with --config"]
+    assert problems(tmp_path) == [f"{tmp_path}: is a folder; name a file with --config"]
+    (tmp_path / "latin.ini").write_bytes("[paths]\ndata_dir = Vögel\n".encode("latin-1"))
+    assert problems(tmp_path / "latin.ini") == [f"{tmp_path / 'latin.ini'}: not UTF-8 at byte 20; save it as UTF-8"]
+
+
+@pytest.mark.parametrize("override", ["trainer.seed", "seed=1", "=", ""])
+def test_an_override_of_another_form_is_told(tmp_path, override):
+    assert problems(write(tmp_path, ""), override) == [f"--set {override}: expected section.key=value"]
+
+
+def test_all_problems_are_told_at_once_with_those_of_the_factories(tmp_path):
+    path = write(tmp_path, "[trainer]\nn_epochs = many\n[agent]\noptimizer = adamv\n[oops]\na = 1\n")
+    assert problems(path, "data.train_ratio=7", check=check_choices) == [
+        f"config.ini [oops]: unknown; Known: {', '.join(SECTIONS)}",
+        "config.ini [trainer] n_epochs = 'many': not a whole number",
+        "--set [data] train_ratio = '7': must be at most 1",
+        "config.ini [agent] optimizer = 'adamv': unknown; did you mean 'adam'? Known: adam, adamw, sgd, radam",
+    ]
+
+
+def test_a_default_that_clashes_with_a_setting_is_told_at_the_file(tmp_path):
+    path = write(tmp_path, "[data_process]\nsample_rate = 8000\n")
+    assert problems(path) == ["config.ini [data_process] f_max = '15000.0': above half of sample_rate, 4000 Hz"]
+
+
+def test_what_is_left_out_has_its_default(tmp_path):
+    config = load_config(write(tmp_path, ""))
+    assert config.agent == Config().agent
+    assert config.data_process == Config().data_process
+
+
+@pytest.mark.parametrize("text", ["true", "True", "yes", "on", "1"])
+@pytest.mark.parametrize(("given", "expected"), [("", True), ("false", False)])
+def test_booleans_are_read_as_people_write_them(tmp_path, text, given, expected):
+    assert load_config(write(tmp_path, f"[testing]\ntesting = {given or text}\n")).testing.testing is expected
+
+
+def test_comments_and_percent_signs_stay_what_they_are(tmp_path):
+    path = write(tmp_path, "# one\n[paths]\nruns_dir = 100%/x  # the last\n; two\n[trainer]\nseed = 3 ; odd\n")
+    config = load_config(path)
+    assert config.paths.runs_dir == tmp_path / "100%/x"
+    assert config.trainer.seed == 3
+
+
+def test_a_relative_path_is_relative_to_the_file_and_in_an_override_to_the_current_folder(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    path = write(tmp_path, "[paths]\ndata_dir = a/../birds\n")
+    config = load_config(path, ["paths.runs_dir=out"])
+    assert config.paths.data_dir == tmp_path / "birds"
+    assert config.paths.runs_dir == tmp_path / "elsewhere/out"
+    assert config.paths.demo_dir == tmp_path / "demo"
+    assert load_config(path, ["paths.data_dir=~/birds"]).paths.data_dir == Path.home() / "birds"
+
+
+def test_an_override_beats_the_file_and_the_last_one_beats_the_first(tmp_path):
+    path = write(tmp_path, "[trainer]\nseed = 1\n")
+    assert load_config(path, ["trainer.seed=2", "trainer.seed=3"]).trainer.seed == 3
+
+
+def test_the_token_comes_from_the_environment_first_and_is_written_nowhere(tmp_path, monkeypatch):
+    path = write(tmp_path, "[callbacks]\nneptune_token = from-file\n")
+    assert load_config(path).callbacks.neptune_token == "from-file"
+    monkeypatch.setenv("NEPTUNE_API_TOKEN", "from-environment")
+    config = load_config(path)
+    assert config.callbacks.neptune_token == "from-environment"
+    assert "from-" not in to_ini(config) + repr(config)
+    assert differences(config, replace(config, callbacks=Config().callbacks)) == []
+
+
+def test_a_config_written_out_reads_back_equal_wherever_it_lies(tmp_path):
+    config = load_config(write(tmp_path, "[model]\nweights_path = w.pt\n[agent]\nlr_end = 1e-7\n"))
+    (tmp_path / "run").mkdir()
+    assert load_config(write(tmp_path / "run", to_ini(config))) == config
+
+
+def test_differences_names_what_changed():
+    one = Config()
+    other = replace(one, trainer=replace(one.trainer, seed=9))
+    assert differences(one, other) == [("trainer", "seed", one.trainer.seed, 9)]
+
+
+def test_the_problems_of_a_check_carry_their_source(tmp_path):
+    check = lambda config: [Problem("odd", "model", "type", config.model.type)]  # noqa: E731
+    assert problems(write(tmp_path, "[model]\ntype = x\n"), check=check) == ["config.ini [model] type = 'x': odd"]
