@@ -38,7 +38,7 @@ def load_checkpoint(path: Path | str, *, device: torch.device | str = "cpu") -> 
         raise CheckpointError(f"{path}: damaged: {damaged} is not what was written")
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:
+    except Exception as error:  # whatever torch raises for a strange file, it is the file that is at fault
         reason = str(error).strip().split("\n")[0]
         raise CheckpointError(f"{path}: not a checkpoint of plain values ({reason})") from None
     if not isinstance(state, dict) or (missing := [key for key in NEEDED if key not in state]):

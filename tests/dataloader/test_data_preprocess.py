@@ -1,0 +1,414 @@
+"""Is the cache right, whatever the recordings are and whatever happens meanwhile?"""
+
+import csv
+import errno
+import itertools
+import os
+import random
+import shutil
+import signal
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+
+from dataloader import cache, entry, space
+from dataloader.audio import read_audio
+from dataloader.cache import cache_key, check_entry, decibels, read_window
+from dataloader.data_preprocess import AudioPreprocessor, main, make_windows, prune
+from dataloader.spectrogram import MelSpectrogram
+from utils.config import CHOOSES_WINDOWS, Data, DataProcess
+from utils.errors import DataError
+
+RATE = 8_000
+PROCESS = DataProcess(sample_rate=RATE, n_mels=16, n_fft=256, hop_length=125, f_max=3_900.0, max_length_s=1.0)
+
+
+def song(seconds, seed, rate=RATE):
+    rng = np.random.default_rng(seed)
+    time = np.arange(int(seconds * rate)) / rate
+    return (0.3 * np.sin(2 * np.pi * rng.uniform(300, 3000) * time) + rng.normal(0, 0.05, len(time))).astype(np.float32)
+
+
+def write(path, samples, rate=RATE, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sf.write(path, samples, rate, **options)
+    return path
+
+
+def table_of(folder):
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.*"))
+    labels = [Path(name).parts[0] for name in names]
+    return pd.DataFrame(
+        {
+            "filename": names,
+            "path": [str(folder / name) for name in names],
+            "primary_label": labels,
+            "labels": [(label,) for label in labels],
+            "group": names,
+            "author": "",
+        }
+    )
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    folder = tmp_path / "audio"
+    for number in range(6):
+        write(folder / f"{'ab'[number % 2]}/XC{number}.ogg", song(1.5 + 0.3 * number, number))
+    return folder
+
+
+def preprocessor(tmp_path, process=PROCESS, name="cache", **settings):
+    data = Data(output_dir=tmp_path / name, hash_path=tmp_path / name / "last_key")
+    return AudioPreprocessor(process, replace(data, **({"num_workers": 1, "max_bad_share": 1.0} | settings)))
+
+
+def files(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The recordings that are decoded, as they are."""
+    seen = []
+    original = entry.AudioStream
+
+    def note(path, *arguments, **options):
+        seen.append(Path(path).name)
+        return original(path, *arguments, **options)
+
+    monkeypatch.setattr(entry, "AudioStream", note)
+    return seen
+
+
+# The key
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(DataProcess)])
+def test_a_setting_changes_the_key_if_it_changes_the_arrays_and_only_then(name):
+    value = getattr(PROCESS, name)
+    other = {"mode": "single", "standardize": "none"}.get(name, value * 2 if not isinstance(value, str) else value)
+    other = other or 1.0
+    assert (cache_key(replace(PROCESS, **{name: other})) != cache_key(PROCESS)) is (name not in CHOOSES_WINDOWS)
+
+
+def test_the_key_is_the_same_on_every_machine():
+    """If this fails, every cache there is was made useless: raise FORMAT on purpose, or mend what changed it."""
+    assert cache_key(DataProcess()) == "74fa50b89e84dffe"
+
+
+# The entries
+
+
+def test_an_entry_is_what_numpy_reads(tmp_path, recordings):
+    metadata = preprocessor(tmp_path).prepare(table_of(recordings))
+    for path, name, frames in zip(metadata["entry"], metadata["path"], metadata["frames"], strict=True):
+        array = np.load(path, mmap_mode="r")
+        assert array.dtype == np.float16
+        assert array.flags.f_contiguous
+        assert array.shape == (16, frames)
+        expected = MelSpectrogram(PROCESS).db(read_audio(name, RATE))
+        np.testing.assert_allclose(decibels(path), expected, atol=0.05)  # dB: half a step of float16 at 8 deviations
+        values = np.asarray(array, dtype=np.float32)
+        np.testing.assert_allclose(values.mean(axis=1), 0, atol=1e-3)
+        check_entry(Path(path))
+
+
+def test_a_window_read_is_a_slice_and_a_short_recording_is_repeated(tmp_path, recordings):
+    row = preprocessor(tmp_path).prepare(table_of(recordings)).iloc[0]
+    array = np.load(row["entry"])
+    out = np.empty((30, 16), np.float16)
+    read_window(row["entry"], 16, row["frames"], 20, out)
+    np.testing.assert_array_equal(out.T, array[:, 20:50])
+    longer = np.empty((2 * row["frames"] + 7, 16), np.float16)
+    scale = read_window(row["entry"], 16, row["frames"], 0, longer)
+    np.testing.assert_array_equal(longer.T, np.concatenate([array, array, array], axis=1)[:, : len(longer)])
+    np.testing.assert_array_equal(scale, cache.band_statistics(row["entry"])[1])
+
+
+def test_every_damaged_byte_is_found_by_verify(tmp_path, recordings, capsys):
+    job = preprocessor(tmp_path)
+    path = Path(job.prepare(table_of(recordings))["entry"][0])
+    whole, rng = path.read_bytes(), random.Random(1)
+    for _ in range(60):
+        damaged = bytearray(whole)
+        damaged[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
+        path.write_bytes(damaged)
+        with pytest.raises(cache.DamagedEntry, match=r"XC0\.npy"):
+            check_entry(path)
+    path.write_bytes(whole[:-50])
+    (line,) = job.verify()
+    assert "XC0.npy" in line
+    assert not path.exists()
+    job.prepare(table_of(recordings))
+    assert path.read_bytes() == whole
+
+
+def test_windows_are_rows(tmp_path, recordings):
+    metadata = preprocessor(tmp_path).prepare(table_of(recordings))
+    windows = make_windows(metadata, PROCESS)
+    assert windows.columns.tolist() == ["recording", "first_frame", "n_frames"]
+    assert (windows.groupby("recording").size() >= 1).all()
+    assert len(make_windows(metadata, replace(PROCESS, mode="single"))) == len(metadata)
+
+
+# Bad recordings
+
+
+def make_bad(folder):
+    good = write(folder / "a/good.ogg", song(3, 1))
+    (folder / "a/text.ogg").write_text("this is no sound")
+    (folder / "a/empty.ogg").write_bytes(b"")
+    (folder / "a/cut.ogg").write_bytes(good.read_bytes()[: -good.stat().st_size // 3])
+    write(folder / "a/silent.wav", np.zeros(RATE, np.float32))
+    loud = song(1, 2)
+    loud[100] = np.nan
+    write(folder / "a/nan.wav", loud, subtype="FLOAT")
+    write(folder / "a/short.wav", song(0.2, 3))
+    return {"text": "unreadable", "empty": "empty", "cut": "truncated", "silent": "silent", "nan": "not_finite"} | {
+        "short": "too_short"
+    }
+
+
+def test_bad_recordings_are_listed_with_their_reasons_and_left_out(tmp_path):
+    expected = make_bad(tmp_path / "audio")
+    job = preprocessor(tmp_path)
+    table = table_of(tmp_path / "audio")
+    table.loc[len(table)] = ["a/gone.ogg", str(tmp_path / "audio/a/gone.ogg"), "a", ("a",), "g", ""]
+    metadata = job.prepare(table)
+    assert metadata["filename"].tolist() == ["a/good.ogg"]
+    with open(job.folder / "bad_recordings.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {Path(row["path"]).stem: row["reason"] for row in rows} == expected | {"gone": "missing"}
+    assert all(row["detail"] for row in rows)
+
+
+def test_what_can_be_read_is_good_whatever_its_form(tmp_path):
+    folder = tmp_path / "audio"
+    write(folder / "a/one.wav", song(1, 1))
+    write(folder / "a/two.flac", song(1, 2))
+    write(folder / "a/three.mp3", song(2, 3, 32_000), 32_000)
+    write(folder / "a/four.ogg", song(1, 4, 44_100), 44_100)
+    write(folder / "a/five.wav", np.stack([song(1, 5), song(1, 6)], axis=1))
+    assert len(preprocessor(tmp_path).prepare(table_of(folder))) == 5
+
+
+def test_too_many_bad_recordings_stop_the_run_with_the_path_of_the_list(tmp_path):
+    make_bad(tmp_path / "audio")
+    with pytest.raises(DataError, match=r"bad_recordings\.csv: 6 of 7 recordings are bad .*max_bad_share = 0\.5"):
+        preprocessor(tmp_path, max_bad_share=0.5).prepare(table_of(tmp_path / "audio"))
+
+
+def test_another_least_length_is_honoured_without_preparing_again(tmp_path, recordings, decoded):
+    assert len(preprocessor(tmp_path).prepare(table_of(recordings))) == 6
+    decoded.clear()
+    assert len(preprocessor(tmp_path, min_recording_s=2.0).prepare(table_of(recordings))) == 4
+    assert len(preprocessor(tmp_path).prepare(table_of(recordings))) == 6
+
+
+# Nothing twice
+
+
+def test_nothing_is_done_twice(tmp_path, recordings, decoded):
+    table = table_of(recordings)
+    preprocessor(tmp_path).prepare(table)
+    assert len(decoded) == 6
+    decoded.clear()
+    preprocessor(tmp_path).prepare(table)
+    preprocessor(tmp_path, replace(PROCESS, max_length_s=0.5, mode="single")).prepare(table)
+    for path in table["path"]:
+        os.utime(path)  # touched, not changed
+    preprocessor(tmp_path).prepare(table)
+    (preprocessor(tmp_path).folder / "recordings.csv").unlink()  # the entries are the truth
+    preprocessor(tmp_path).prepare(table)
+    assert decoded == []
+
+
+def test_what_is_added_or_replaced_is_done_and_nothing_else(tmp_path, recordings, decoded):
+    preprocessor(tmp_path).prepare(table_of(recordings))
+    before = files(preprocessor(tmp_path).folder)
+    decoded.clear()
+    replaced = recordings / "a/XC0.wav"
+    (recordings / "a/XC0.ogg").unlink()
+    write(replaced, song(1.5, 0))
+    preprocessor(tmp_path).prepare(table_of(recordings))
+    decoded.clear()
+    size = replaced.stat().st_size
+    write(replaced, song(1.5, 99))  # the same name and length
+    assert replaced.stat().st_size == size
+    os.utime(replaced, ns=(1, 1))
+    write(recordings / "b/new.ogg", song(1, 7))
+    preprocessor(tmp_path).prepare(table_of(recordings))
+    assert sorted(decoded) == ["XC0.wav", "new.ogg"]
+    after = files(preprocessor(tmp_path).folder)
+    assert {name for name in before if name.endswith(".npy") and before[name] != after[name]} == {"a/XC0.npy"}
+
+
+def test_an_index_that_cannot_be_read_costs_a_look_and_nothing_more(tmp_path, recordings, decoded):
+    job = preprocessor(tmp_path)
+    job.prepare(table_of(recordings))
+    decoded.clear()
+    (job.folder / "recordings.csv").write_text("half a li")
+    assert len(job.prepare(table_of(recordings))) == 6
+    assert decoded == []
+
+
+@pytest.mark.parametrize("settings", [{"num_workers": 2, "multi_threading": True}, {"num_workers": 2}], ids=str)
+def test_threads_and_processes_give_the_same_bytes_as_one_worker(tmp_path, recordings, settings):
+    table = table_of(recordings)
+    preprocessor(tmp_path, name="one").prepare(table)
+    preprocessor(tmp_path, name="two", **settings).prepare(table)
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+
+
+def test_shards_cover_everything_once(tmp_path, recordings):
+    table = table_of(recordings)
+    preprocessor(tmp_path, name="whole").prepare(table)
+    for start in range(3):
+        preprocessor(tmp_path, name="parts").prepare(table.iloc[start::3].reset_index(drop=True))
+    entries = [{n: b for n, b in files(tmp_path / name).items() if n.endswith(".npy")} for name in ("whole", "parts")]
+    assert entries[0] == entries[1]
+
+
+# Nothing half
+
+
+def forked(work, seconds=None):
+    child = os.fork()
+    if child == 0:
+        if seconds is not None:
+            signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+        try:
+            work()
+        finally:
+            os._exit(0)
+    return child
+
+
+def test_killed_at_50_random_moments_it_ends_with_the_bytes_of_an_undisturbed_run(tmp_path):
+    folder = tmp_path / "audio"
+    for number in range(40):
+        write(folder / f"a/XC{number}.wav", song(3, number))
+    table = table_of(folder)
+    preprocessor(tmp_path, name="whole").prepare(table)
+    rng, kills = random.Random(5), 0
+    while kills < 50:
+        child = forked(lambda: preprocessor(tmp_path, name="killed").prepare(table), rng.uniform(0.001, 0.03))
+        if os.waitpid(child, 0)[1]:
+            kills += 1
+        else:
+            shutil.rmtree(tmp_path / "killed")  # done: again from nothing
+    preprocessor(tmp_path, name="killed").prepare(table)
+    assert files(tmp_path / "killed") == files(tmp_path / "whole")
+
+
+def test_two_processes_that_fill_one_cache_at_once_give_the_same_bytes(tmp_path):
+    folder = tmp_path / "audio"
+    for number in range(30):
+        write(folder / f"a/XC{number}.wav", song(2, number))
+    table = table_of(folder)
+    preprocessor(tmp_path, name="one").prepare(table)
+    children = [forked(lambda: preprocessor(tmp_path, name="two").prepare(table)) for _ in range(2)]
+    for child in children:
+        assert os.waitpid(child, 0)[1] == 0
+    preprocessor(tmp_path, name="two").prepare(table)
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+
+
+def test_a_full_disk_leaves_nothing_half_and_the_next_start_goes_on(tmp_path, recordings, monkeypatch):
+    table, original, counter = table_of(recordings), os.replace, itertools.count()
+
+    def full(*names):
+        if str(names[1]).endswith(".npy") and next(counter) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device", str(names[1]))
+        original(*names)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(OSError, match="No space left"):
+            preprocessor(tmp_path).prepare(table)
+    assert len(list((tmp_path / "cache").rglob("*.npy"))) == 3
+    assert not list((tmp_path / "cache").rglob("*.tmp"))
+    assert len(preprocessor(tmp_path).prepare(table)) == 6
+
+
+def test_a_cache_that_would_not_fit_is_refused_with_what_would(tmp_path, recordings, monkeypatch):
+    jobs = [entry.Job(row.filename, row.path) for row in table_of(recordings).itertuples()]
+    needed = space.estimate_bytes(jobs, PROCESS)
+    made = preprocessor(tmp_path, name="real").prepare(table_of(recordings))["entry"].map(os.path.getsize).sum()
+    assert needed == pytest.approx(made, rel=0.02)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, needed // 2))
+    with pytest.raises(DataError, match=r"is free; what would fit: .*hop_length = 2\d\d, .*n_mels = [78], 2|3 of the"):
+        preprocessor(tmp_path).prepare(table_of(recordings))
+    assert not list((tmp_path / "cache").rglob("*.npy"))
+
+
+def test_caches_of_other_settings_are_listed_and_with_yes_removed(tmp_path, recordings):
+    job, other = preprocessor(tmp_path), preprocessor(tmp_path, replace(PROCESS, n_mels=8))
+    for one in (job, other):
+        one.prepare(table_of(recordings))
+    (line,) = prune(tmp_path / "cache", job.key, remove=False)
+    assert str(other.folder) in line
+    assert other.folder.exists()
+    prune(tmp_path / "cache", job.key, remove=True)
+    assert job.folder.exists()
+    assert not other.folder.exists()
+
+
+def memory_of(path, tmp_path):
+    """Largest growth of the anonymous memory (RssAnon) of a process that prepares ``path``, bytes."""
+    job = entry.Job("a/long.wav", str(path))
+    mel = MelSpectrogram(PROCESS)
+
+    def work():
+        entry.prepare(job, tmp_path / f"cache-{path.stem}", mel, 0.5)
+
+    child, peak, first = forked(work), 0, None
+    while os.waitpid(child, os.WNOHANG) == (0, 0):
+        try:
+            status = Path(f"/proc/{child}/status").read_text()
+        except OSError:
+            break
+        if "RssAnon" in status:
+            anonymous = int(status.split("RssAnon:")[1].split()[0]) * 1024
+            first = anonymous if first is None else first
+            peak = max(peak, anonymous)
+    return peak - first  # what the process was forked with is not the recording's
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+def test_a_recording_of_three_hours_needs_the_memory_of_one_of_thirty_minutes(tmp_path):
+    peaks = []
+    for minutes in (30, 180):
+        path = tmp_path / f"{minutes}.wav"
+        minute = (song(60, 1) * 32767).astype(np.int16)
+        with sf.SoundFile(path, "w", RATE, 1, subtype="PCM_16") as file:
+            for _ in range(minutes):
+                file.write(minute)
+        peaks.append(memory_of(path, tmp_path))
+        assert list((tmp_path / f"cache-{minutes}").rglob("long.npy"))
+    assert peaks[1] <= 1.2 * peaks[0]
+
+
+def test_the_command_prepares_and_says_where(tmp_path, capsys):
+    from dataloader.demo import make_demo
+
+    make_demo(tmp_path / "demo", species=2, recordings=3)
+    (tmp_path / "config.ini").write_text(
+        "[paths]\ndata_dir = demo\n[data_process]\nn_mels = 32\n"
+        "[data]\nnum_workers = 1\noutput_dir = c\nhash_path = c/key\n"
+    )
+    line = ["--config", str(tmp_path / "config.ini")]
+    assert main([*line, "--shard", "1/2"]) == 0
+    assert main(line) == 0
+    folder = Path(capsys.readouterr().out.splitlines()[-1].removeprefix("prepared: "))
+    assert folder.parent == tmp_path / "c"
+    assert (tmp_path / "c/key").read_text().strip() == folder.name
+    assert main([*line, "--verify"]) == 0
+    assert main([*line, "--prune"]) == 0
+    assert "no caches of other settings" in capsys.readouterr().out

@@ -1,0 +1,124 @@
+"""Is a table that cannot be used told so, and one that can read as it is?"""
+
+import logging
+
+import pandas as pd
+import pytest
+
+from dataloader import demo
+from dataloader.metadata import (
+    choose_for_testing,
+    class_labels,
+    class_names,
+    drop_small_classes,
+    load_table,
+    read_metadata,
+)
+from utils.config import Config, Paths, Testing
+from utils.errors import DataError
+
+HEADER = "primary_label,secondary_labels,author,latitude,longitude,scientific_name,filename\n"
+
+
+def write(tmp_path, rows, header=HEADER, encoding="utf-8", folders=("a",)):
+    for name in folders:
+        (tmp_path / "train_audio" / name).mkdir(parents=True, exist_ok=True)
+    (tmp_path / "train_metadata.csv").write_bytes((header + rows).encode(encoding))
+    return tmp_path
+
+
+def test_a_table_is_read_with_labels_groups_and_paths(tmp_path):
+    rows = "nan,\"['b', 'c']\",Ann,52.791,20.0,Avis a,nan/XC2.ogg\n007,[],Ann,52.793,20.001,Avis b,007/XC1.ogg\n"
+    table = read_metadata(write(tmp_path, rows))
+    assert table["filename"].tolist() == ["007/XC1.ogg", "nan/XC2.ogg"]
+    assert class_labels(table) == ["007", "nan"]
+    assert table["secondary_labels"].tolist() == [(), ("b", "c")]
+    assert table["group"].nunique() == 1  # one recordist at one place
+    assert table["path"][0] == str(tmp_path / "train_audio/007/XC1.ogg")
+    assert class_names(table, ["007"]).to_dict("records") == [
+        {"label": "007", "scientific_name": "Avis b", "common_name": "007"}
+    ]
+
+
+def test_group_id_is_the_group_where_there_is_one(tmp_path):
+    header = "primary_label,secondary_labels,filename,group_id\n"
+    table = read_metadata(write(tmp_path, "a,[],a/1.ogg,g7\na,[],a/2.ogg,\n", header))
+    assert table["group"].tolist() == ["g7", "a/2.ogg"]
+
+
+def test_what_nothing_is_known_of_is_a_group_of_its_own(tmp_path):
+    table = read_metadata(write(tmp_path, "a,[],,,,x,a/1.ogg\na,[],,,,x,a/2.ogg\n"))
+    assert table["group"].nunique() == 2
+
+
+WRONG = [
+    ("", HEADER, "the table is empty; it needs a row for each recording"),
+    ("", "", "the file is empty; it needs a header"),
+    ("a,[],a/1.ogg\n", "primary_label,secondary_labels,filename\n", "no column author, latitude, longitude; it has"),
+    ("a,a/1.ogg\n", "primary_label,filename\n", "no column secondary_labels"),
+    ("a,[b,x,1,2,s,a/1.ogg\n", HEADER, r"line 2: secondary_labels '\[b' is not a list such as"),
+    ("a,__import__('os'),x,1,2,s,a/1.ogg\n", HEADER, "line 2: secondary_labels .* is not a list"),
+    (",[],x,1,2,s,a/1.ogg\n", HEADER, "line 2: primary_label is empty"),
+    ("a,[],x,1,2,s,../1.ogg\n", HEADER, r"line 2: filename '\.\./1\.ogg' leads out of the data folder"),
+    ("a,[],x,1,2,s,a/1.ogg\na,[],x,1,2,s,a/1.wav\n", HEADER, "a/1.ogg and a/1.wav differ in their ending only"),
+]
+
+
+@pytest.mark.parametrize(("rows", "header", "message"), WRONG)
+def test_a_table_that_cannot_be_used_is_told(tmp_path, rows, header, message):
+    with pytest.raises(DataError, match=rf"train_metadata\.csv: .*{message}"):
+        read_metadata(write(tmp_path, rows, header))
+
+
+def test_another_encoding_is_told_with_its_line(tmp_path):
+    rows = "a,[],Ann,1,2,s,a/1.ogg\na,[],Jürgen,1,2,s,a/2.ogg\n"
+    with pytest.raises(DataError, match="not UTF-8 at line 3; save the table as UTF-8"):
+        read_metadata(write(tmp_path, rows, encoding="latin-1"))
+
+
+def test_no_table_and_no_recordings_are_told(tmp_path):
+    with pytest.raises(DataError, match=r"train_metadata\.csv: no such file; set \[paths\] data_dir"):
+        read_metadata(tmp_path)
+    with pytest.raises(DataError, match="train_audio: no such folder; the recordings belong in it, as a/1.ogg"):
+        read_metadata(write(tmp_path, "a,[],x,1,2,s,a/1.ogg\n", folders=()))
+
+
+def test_repeated_rows_and_folders_without_rows_are_warned_of(tmp_path, caplog):
+    rows = "a,[],x,1,2,s,a/1.ogg\na,[],x,1,2,s,a/1.ogg\n"
+    with caplog.at_level(logging.WARNING):
+        assert len(read_metadata(write(tmp_path, rows, folders=("a", "zebra")))) == 1
+    assert "a/1.ogg (line 3)" in caplog.text
+    assert "no row of the table names a recording of zebra" in caplog.text
+
+
+def counted(**counts):
+    labels = [label for label, count in counts.items() for _ in range(count)]
+    return pd.DataFrame({"primary_label": labels, "labels": [(label,) for label in labels]})
+
+
+def test_testing_takes_whole_classes_largest_first():
+    assert class_labels(choose_for_testing(counted(a=3, b=9, c=5, d=9), 10)) == ["b", "d"]
+    assert len(choose_for_testing(counted(a=3), 10)) == 3
+
+
+def test_small_classes_are_left_out_by_name(caplog):
+    assert class_labels(drop_small_classes(counted(a=3, b=9), 5)) == ["b"]
+    assert "1 classes with fewer than 5 good recordings are left out: a (3)" in caplog.text
+    with pytest.raises(DataError, match=r"no class has 10 good recordings \(the largest has 9\)"):
+        drop_small_classes(counted(a=3, b=9), 10)
+
+
+def test_without_data_testing_uses_a_demo_in_a_place_of_its_own(tmp_path, monkeypatch):
+    made = []
+
+    def fake(folder):
+        made.append(folder)
+        return write(tmp_path / "demo", "a,[],x,1,2,s,a/1.ogg\n")
+
+    monkeypatch.setattr(demo, "make_demo", fake)
+    paths = Paths(data_dir=tmp_path / "data", demo_dir=tmp_path / "demo")
+    assert len(load_table(Config(paths=paths))) == 1
+    assert made == [tmp_path / "demo"]
+    assert not (tmp_path / "data").exists()
+    with pytest.raises(DataError, match=r"download_data\.sh.*python -m dataloader\.demo"):
+        load_table(Config(paths=paths, testing=Testing(testing=False)))

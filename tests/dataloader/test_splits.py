@@ -1,0 +1,74 @@
+"""Does a split keep groups together and classes on every side?"""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dataloader.metadata import read_metadata
+from dataloader.splits import split_by_group
+
+BIRDS = Path(os.environ.get("BIRDS_DIR") or Path(__file__).parents[3] / "shared" / "birds")
+
+
+def table(n=300, classes=6, groups=80, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = [(f"l{label}",) for label in rng.integers(0, classes, n)]
+    return pd.DataFrame({"labels": labels, "group": [f"g{group}" for group in rng.integers(0, groups, n)]})
+
+
+def split(rows, train_ratio=0.7, test_val_ratio=0.5, seed=1):
+    return split_by_group(rows, train_ratio=train_ratio, test_val_ratio=test_val_ratio, seed=seed)
+
+
+def test_no_group_stands_on_two_sides():
+    rows = table()
+    assert (rows.assign(side=split(rows)).groupby("group")["side"].nunique() == 1).all()
+
+
+def test_the_shares_are_about_those_asked_for_in_every_class():
+    rows = table(n=2000, groups=500)
+    sides = rows.assign(side=split(rows), label=rows["labels"].str[0])
+    shares = sides.groupby("label")["side"].value_counts(normalize=True).unstack()
+    assert (abs(shares["train"] - 0.7) < 0.05).all()
+    assert (abs(shares["val"] - 0.15) < 0.05).all()
+    assert (abs(shares["test"] - 0.15) < 0.05).all()
+
+
+def test_a_class_too_small_for_every_side_is_trained_on(caplog):
+    rows = pd.DataFrame(
+        {"labels": [("rare",)] * 3 + [("common",)] * 20, "group": ["one"] * 3 + [f"g{i}" for i in range(20)]}
+    )
+    assert split(rows)[:3] == ["train"] * 3
+    assert "1 classes have too few groups for val" in caplog.text
+    assert "rare" in caplog.text
+
+
+def test_the_seed_decides_and_the_order_of_rows_does_not():
+    rows = table()
+    assert split(rows) == split(rows)
+    assert split(rows) != split(rows, seed=2)
+    shuffled = rows.sample(frac=1, random_state=3)
+    assert dict(zip(shuffled["group"], split(shuffled), strict=True)) == dict(
+        zip(rows["group"], split(rows), strict=True)
+    )
+
+
+def test_all_for_training_leaves_nothing_to_score():
+    assert set(split(table(), train_ratio=1.0)) == {"train"}
+    assert set(split(table(), test_val_ratio=1.0)) == {"train", "test"}
+    assert set(split(table(), test_val_ratio=0.0)) == {"train", "val"}
+
+
+@pytest.mark.skipif(not BIRDS.is_dir(), reason="no real recordings: set BIRDS_DIR")
+def test_real_recordings_are_split_well():
+    rows = read_metadata(BIRDS)
+    sides = rows.assign(side=split(rows))
+    assert (sides.groupby("group")["side"].nunique() == 1).all()
+    assert set(sides[sides["side"] == "train"]["primary_label"]) == set(rows["primary_label"])
+    counts = Counter(sides["side"])
+    assert counts["train"] / len(rows) == pytest.approx(0.7, abs=0.05)
+    assert counts["test"] == pytest.approx(counts["val"], abs=6)
