@@ -12,7 +12,7 @@ test: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-dev
 	$(RUN) -m benchmarks.preprocess
-	$(RUN) -m benchmarks.train
+	$(RUN) -m benchmarks.startup
 
 lint: $(VENV)/installed-dev
 	$(RUN) -m ruff check .

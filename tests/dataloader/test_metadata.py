@@ -79,7 +79,7 @@ def test_another_encoding_is_told_with_its_line(tmp_path):
 def test_no_table_and_no_recordings_are_told(tmp_path):
     with pytest.raises(DataError, match=r"train_metadata\.csv: no such file; set \[paths\] data_dir"):
         read_metadata(tmp_path)
-    with pytest.raises(DataError, match="train_audio: no such folder; the recordings belong in it, as a/1.ogg"):
+    with pytest.raises(DataError, match=r"train_audio: no such folder; the recordings belong in it, as a/1\.ogg"):
         read_metadata(write(tmp_path, "a,[],x,1,2,s,a/1.ogg\n", folders=()))
 
 

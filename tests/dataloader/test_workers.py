@@ -44,9 +44,7 @@ def test_a_worker_that_dies_of_a_recording_costs_that_recording_only():
 
 def test_dask_does_the_same_on_a_cluster():
     distributed = pytest.importorskip("distributed", reason="dask[distributed] is an extra")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None
-    ) as cluster:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         os.environ["DASK_SCHEDULER_ADDRESS"] = cluster.scheduler_address
         try:
             assert run(abs, [-1, 2, -3], backend="dask") == ["1", "2", "3"]

@@ -1,0 +1,81 @@
+"""Does a change do what it says, within its limits, and the same at the same place?"""
+
+from dataclasses import replace
+
+import torch
+
+from dataloader.augment import Augmenter, add_noise, spec_augment
+from dataloader.dataset import Batch
+from dataloader.images import ImageMaker
+from utils.config import Augmentation, DataProcess
+
+PROCESS = DataProcess()
+SETTINGS = Augmentation()
+
+
+def generator(seed=1):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_masks_stay_inside_their_count_and_width():
+    images = torch.ones(200, 40, 100)
+    masked = spec_augment(
+        images, generator(), time_masks=2, time_width=7, frequency_masks=1, frequency_width=5
+    )  # fmt: skip
+    hidden = masked == 0
+    columns, rows = hidden.all(dim=1), hidden.all(dim=2)
+    assert (hidden == (columns[:, None] | rows[:, :, None])).all()
+    starts = (columns[:, 1:] & ~columns[:, :-1]).sum(1) + columns[:, 0]
+    assert starts.max() <= 2
+    assert columns.sum(1).max() <= 14
+    assert rows.sum(1).max() <= 5
+    assert columns.any(dim=0).all()  # every place is hidden at times
+    assert ((rows[:, 1:] & ~rows[:, :-1]).sum(1) + rows[:, 0]).max() <= 1
+
+
+def test_a_mask_wider_than_the_image_does_no_harm():
+    masked = spec_augment(
+        torch.ones(5, 4, 6), generator(), time_masks=1, time_width=99, frequency_masks=0, frequency_width=1
+    )
+    assert masked.shape == (5, 4, 6)
+
+
+def test_noise_has_a_deviation_up_to_the_one_given():
+    noise = add_noise(torch.zeros(300, 20, 50), generator(), 0.5)
+    deviations = noise.std(dim=(1, 2))
+    assert deviations.max() < 0.55
+    assert 0.2 < deviations.mean() < 0.3
+    assert abs(noise.mean()) < 0.01
+
+
+def test_the_same_place_gives_the_same_change_and_another_place_another():
+    augmenter = Augmenter(SETTINGS, PROCESS, seed=1)
+    images = torch.randn(4, 16, 60)
+    first = augmenter(images, (1, 2, 0))
+    augmenter(images, (9, 9, 0))
+    assert torch.equal(augmenter(images, (1, 2, 0)), first)
+    for place in ((1, 3, 0), (2, 2, 0), (1, 2, 1)):
+        assert not torch.equal(augmenter(images, place), first)
+    assert not torch.equal(Augmenter(SETTINGS, PROCESS, seed=2)(images, (1, 2, 0)), first)
+
+
+def test_off_is_off():
+    images = torch.randn(4, 16, 60)
+    off = replace(SETTINGS, data_augmentation=False)
+    assert torch.equal(Augmenter(off, PROCESS, 1)(images, (1, 1, 0)), images)
+    none = replace(SETTINGS, augment_add_noise=False, augment_spec_augment=False)
+    assert torch.equal(Augmenter(none, PROCESS, 1)(images, (1, 1, 0)), images)
+
+
+def test_only_training_images_are_changed():
+    batch = Batch(torch.randn(2, 30, 8).half(), torch.full((2, 8), 5.0), torch.zeros(2, 1), torch.arange(2))
+    maker, plain = ImageMaker(PROCESS, "window", Augmenter(SETTINGS, PROCESS, 1)), ImageMaker(PROCESS, "window")
+    assert torch.equal(maker(batch), plain(batch))
+    assert not torch.equal(maker(batch, (1, 1, 0)), plain(batch))
+    assert maker(batch).shape == (2, 1, 8, 30)
+
+
+def test_over_the_recording_the_cached_values_are_seen_as_they_are():
+    batch = Batch(torch.randn(2, 30, 8).half(), torch.full((2, 8), 5.0), torch.zeros(2, 1), torch.arange(2))
+    seen = ImageMaker(PROCESS, "recording")(batch)
+    assert torch.equal(seen[:, 0], batch.windows.transpose(1, 2).float())

@@ -1,0 +1,37 @@
+"""Are recordings that stand twice in a data set found, and what becomes of them?"""
+
+import pandas as pd
+
+from dataloader.duplicates import find_duplicates, merge_duplicates
+
+METADATA = pd.DataFrame(
+    {
+        "filename": ["a/1", "a/2", "a/3", "b/1", "b/9"],
+        "labels": [("a",), ("a",), ("a",), ("b",), ("b",)],
+        "author": ["Ann", "Ann", "Bob", "Ann", "Ann"],
+        "samples": [100, 100, 100, 100, 70],
+        "digest": ["x", "y", "z", "x", "w"],
+        "group": ["g1", "g2", "g3", "g4", "g5"],
+    }
+)
+FOUND = [("a/2", "a/1", "label_author_length"), ("b/1", "a/1", "content")]
+
+
+def test_both_rules_find_what_they_say_and_nothing_else():
+    assert find_duplicates(METADATA) == FOUND
+
+
+def test_dropped_one_recording_under_two_labels_becomes_one_with_two():
+    left = merge_duplicates(METADATA, FOUND, drop=True)
+    assert left["filename"].tolist() == ["a/1", "a/3", "b/9"]
+    assert left["labels"].tolist() == [("a", "b"), ("a",), ("b",)]
+
+
+def test_kept_exact_copies_keep_to_one_group():
+    kept = merge_duplicates(METADATA, FOUND, drop=False)
+    assert kept["filename"].tolist() == METADATA["filename"].tolist()
+    assert kept["group"].tolist() == ["g1", "g2", "g3", "g1", "g5"]
+
+
+def test_without_an_author_only_content_tells():
+    assert find_duplicates(METADATA.drop(columns="author")) == FOUND[1:]

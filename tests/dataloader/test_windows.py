@@ -1,0 +1,34 @@
+"""Which windows of a recording are looked at?"""
+
+import pytest
+
+from dataloader.windows import window_frames, window_starts
+from utils.config import DataProcess
+
+
+@pytest.mark.parametrize(
+    ("frames", "starts"),
+    [
+        (1, [0]),
+        (99, [0]),
+        (100, [0]),
+        (149, [0]),
+        (150, [0, 50]),
+        (200, [0, 100]),
+        (249, [0, 100]),
+        (260, [0, 100, 160]),
+    ],
+)
+def test_windows_stand_one_after_another_and_a_long_tail_makes_a_last_one(frames, starts):
+    assert window_starts(frames, 100) == starts
+
+
+def test_single_takes_the_first_and_a_step_overlaps():
+    assert window_starts(500, 100, mode="single") == [0]
+    assert window_starts(250, 100, step=50) == [0, 50, 100, 150]
+    assert window_starts(230, 100, step=50) == [0, 50, 100, 130]
+
+
+def test_a_window_of_five_seconds_has_320_frames():
+    assert window_frames(DataProcess()) == 320
+    assert window_frames(DataProcess(sample_rate=22_050, hop_length=512, max_length_s=5, f_max=11_000.0)) == 215

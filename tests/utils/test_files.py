@@ -1,0 +1,49 @@
+"""Is a file written whole or not at all?"""
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+
+from utils.files import host, remove_leftovers, second_name, whole, write_text
+
+
+def test_what_is_written_appears_whole(tmp_path):
+    write_text(tmp_path / "a.txt", "one\ntwo\n")
+    assert (tmp_path / "a.txt").read_bytes() == b"one\ntwo\n"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
+    write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(OSError, match="No space"), whole(tmp_path / "a.txt") as temporary:  # noqa: PT012
+        temporary.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_second_name_keeps_what_the_first_held(tmp_path, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(errno.EPERM, "no links here")))
+    write_text(tmp_path / "last", "1")
+    write_text(tmp_path / "best", "0")
+    second_name(tmp_path / "last", tmp_path / "best")
+    write_text(tmp_path / "last", "2")
+    assert (tmp_path / "best").read_text() == "1"
+    assert sorted(os.listdir(tmp_path)) == ["best", "last"]
+
+
+def test_only_what_dead_processes_of_this_machine_left_is_removed(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    leftovers = {name: f".x.npy.{where}.{pid}.tmp" for name, where, pid in (
+        ("dead", host(), dead.pid), ("alive", host(), os.getpid()), ("elsewhere", "other-machine", dead.pid),
+    )}  # fmt: skip
+    for name in [*leftovers.values(), "x.npy", ".hidden"]:
+        (tmp_path / name).write_text("")
+    assert remove_leftovers(tmp_path) == 1
+    assert sorted(os.listdir(tmp_path)) == sorted([leftovers["alive"], leftovers["elsewhere"], "x.npy", ".hidden"])

@@ -1,0 +1,36 @@
+"""Is a request to stop noted, and the second one obeyed at once?"""
+
+import os
+import signal
+import time
+
+import pytest
+
+from utils.interrupt import Interrupt
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_is_noted_and_the_handlers_are_put_back(number, code):
+    before = signal.getsignal(number)
+    with Interrupt() as interrupt:
+        assert interrupt.exit_code is None
+        os.kill(os.getpid(), number)
+        assert interrupt.exit_code == code
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_ctrl_c_leaves_at_once():
+    child = os.fork()
+    if child == 0:
+        with Interrupt():
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(30)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGINT
+
+
+def test_the_time_limit_asks_for_exit_code_0():
+    assert Interrupt(1e-9).exit_code == 0
+    assert Interrupt(60).exit_code is None
+    assert Interrupt(0).exit_code is None
