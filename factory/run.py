@@ -218,6 +218,8 @@ def build_trainer(
         lr_verbose=config.agent.lr_verbose,
         resume_command=f"{shlex.quote(sys.executable)} train_classifier.py --resume {shlex.quote(str(folder))}",
     )
+    if not config.callbacks.model_checkpoint and processes.is_main:
+        log.warning("[callbacks] model_checkpoint = false: the last epoch, not the best, is scored and predicted with")
     if (folder / "last.pt").exists() or (folder / "prev.pt").exists():
         trainer.resume()
     if processes.is_main:
