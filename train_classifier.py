@@ -39,15 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         model = run.rehearse(config, table)
         metadata = run.prepare(config, table, processes)
         if options.prepare_only:
-            print(f"prepared: {run.cache_folder(config)}")
-            return 0
+            return run.tell(processes, f"prepared: {run.cache_folder(config)}")
         folder = run.open_folder(config, options.resume, processes)
         metadata = run.split(config, metadata, folder)
         trainer = run.build_trainer(config, model, metadata, folder, device, processes)
         trainer.fit()
         run.summarise(trainer, metadata, folder)
-    print(f"run: {folder}")
-    return 0
+        return run.tell(processes, f"run: {folder}")
 
 
 if __name__ == "__main__":

@@ -104,10 +104,8 @@ def processes_of(config: Config) -> Iterator[tuple[Processes, torch.device]]:
         logging.getLogger().setLevel(logging.ERROR)
     if config.trainer.deterministic:
         torch.use_deterministic_algorithms(True)
-    try:
-        yield processes, device
-    finally:
-        processes.leave()
+    yield processes, device
+    processes.wait()  # nobody leaves while another still asks; after an error torchrun ends the others
 
 
 def load_table(config: Config, processes: Processes) -> "pd.DataFrame":
@@ -248,6 +246,13 @@ def summarise(trainer: Trainer, metadata: "pd.DataFrame", folder: Path) -> None:
         tracker.close()
     told = ", ".join(f"{name} {value:.4f}" for name, value in test.items() if value is not None)
     log.info("test: %s (the weights of epoch %s)", told or "no test part", summary["best_epoch"])
+
+
+def tell(processes: Processes, line: str) -> int:
+    """Print the result, once for all processes; return the exit code, 0."""
+    if processes.is_main:
+        print(line)
+    return 0
 
 
 def _main_first(processes: Processes, work):

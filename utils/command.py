@@ -85,4 +85,10 @@ def run_command(main: Callable[[Sequence[str] | None], int | None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = SIGINT_EXIT
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # One of torchrun's processes: taking its connections apart can wait for ever for a process that has left.
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)

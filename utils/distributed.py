@@ -53,11 +53,6 @@ class Processes:
         if self.world > 1:
             dist.barrier()
 
-    def leave(self) -> None:
-        """End the connection to the others."""
-        if self.world > 1:
-            dist.destroy_process_group()
-
 
 def join_processes(device: torch.device) -> tuple[Processes, torch.device]:
     """Meet the other processes that torchrun started, and take this one's own device."""
