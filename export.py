@@ -1,0 +1,38 @@
+"""Export a trained run to ONNX or OpenVINO: one file to predict with, on a machine without PyTorch's training code."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from utils.command import run_command
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", type=Path, required=True, metavar="RUN_DIR", help="the run, or one of its checkpoints")
+    parser.add_argument("--to", choices=("onnx", "openvino"), required=True)
+    parser.add_argument("--output", type=Path, metavar="FILE", help="default: beside the checkpoint, .onnx or .xml")
+    parser.add_argument(
+        "--audio",
+        type=Path,
+        nargs="+",
+        metavar="PATH",
+        help="recordings to compare with; default: some of the run's own",
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parse(arguments)
+    from inference import export  # torch takes seconds to import: not for --help
+
+    checkpoint, output = export.places(options.run, options.to, options.output)
+    images = export.real_images(checkpoint, options.audio)
+    difference = export.export(checkpoint, options.to, output, images)
+    print(f"largest difference of a logit: {difference:.2g}")
+    print(f"exported: {output}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,250 @@
+"""What computes logits from images: PyTorch, ONNX Runtime or OpenVINO, each alike.
+
+A backend is called by several threads at once, each with a batch of its own: on a CPU, one thread a batch
+serves more windows a second than one batch shared by all threads (benchmarks/predict.py).
+"""
+
+import hashlib
+import importlib.util
+import json
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from factory.model import build_model
+from inference.facts import FACTS, Facts, facts_of
+from utils.checkpoint import load_checkpoint
+from utils.config import Model, load_config
+from utils.errors import CheckpointError, UserError, unknown
+from utils.utils import choose_device
+
+log = logging.getLogger(__name__)
+
+Forward = Callable[[np.ndarray], np.ndarray]  # images (batch, 1, n_mels, frames) float32 -> logits (batch, classes)
+
+INSTALL = {"onnx": "onnxruntime", "openvino": "openvino"}  # backend -> the package that it needs
+FASTEST = ("onnx", "openvino")  # on a CPU, before torch; benchmarks/predict.py
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready to compute.
+
+    Attributes:
+        source: the file its weights came from.
+        workers: threads that should call ``forward`` at once.
+    """
+
+    source: Path
+    facts: Facts
+    forward: Forward
+    backend: str
+    workers: int
+
+
+def load(path: Path, backend: str = "auto", device: str = "auto") -> Loaded:
+    """Load a run (its folder, or one of its checkpoints) or an exported file.
+
+    Args:
+        backend: ``torch``, ``onnx``, ``openvino``, or ``auto``: PyTorch on a GPU, else the fastest installed.
+
+    Raises:
+        CheckpointError: no such run, damaged, or without what prediction needs.
+        UserError: the backend is not installed, or cannot take such a file.
+    """
+    if backend not in (*BACKENDS, "auto"):
+        raise UserError(f"--backend {backend}: {unknown(backend, ['auto', *BACKENDS])}")
+    torch_device = choose_device(device)
+    if path.suffix in (".onnx", ".xml"):
+        if not path.is_file():
+            raise CheckpointError(f"{path}: no such exported file")
+        name = _of_exported(path, backend)
+    else:
+        path = checkpoint_of(path)
+        name = _of_run(backend, torch_device)
+    return BACKENDS[name](path, torch_device)
+
+
+def checkpoint_of(run: Path) -> Path:
+    """The checkpoint that a run is predicted with: best.pt, or last.pt of a run that keeps no best.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if run.is_file():
+        return run
+    if not (run / "config.ini").is_file():
+        raise CheckpointError(f"{run}: no run is there; give the folder that train_classifier.py printed")
+    if (run / "best.pt").is_file():
+        return run / "best.pt"
+    if (run / "last.pt").is_file() and not load_config(run / "config.ini").callbacks.model_checkpoint:
+        log.warning("%s: [callbacks] model_checkpoint = false, so this predicts with its last epoch", run)
+        return run / "last.pt"
+    raise CheckpointError(
+        f"{run}: it has no best.pt yet; finish its first epoch with: python train_classifier.py --resume {run}"
+    )
+
+
+def installed(backend: str) -> bool:
+    return backend == "torch" or importlib.util.find_spec(INSTALL[backend]) is not None
+
+
+def network_of(checkpoint: Path, device: torch.device | str = "cpu") -> tuple[torch.nn.Module, Facts]:
+    """The trained network of a checkpoint, ready to compute, and the facts that came with it."""
+    state = load_checkpoint(checkpoint, device="cpu")
+    facts = facts_of(state, checkpoint)
+    model = Model(type=facts.model_type, transfer_learning=False, weights_path=None)
+    network = build_model(model, len(facts.labels), image_size=facts.image_size)
+    try:
+        network.load_state_dict(state["model"])
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise CheckpointError(f"{checkpoint}: its weights do not fit {facts.model_type} ({reason})") from None
+    return network.eval().to(device, memory_format=torch.channels_last), facts
+
+
+def _of_run(backend: str, device: torch.device) -> str:
+    if backend == "auto":
+        if device.type == "cuda":
+            return "torch"
+        able = importlib.util.find_spec("onnx") is not None
+        return next((name for name in FASTEST if able and installed(name)), "torch")
+    if backend in INSTALL:
+        _require(backend)
+        require_package("onnx", "a run is exported before that; or give an exported file, or use --backend torch")
+    return backend
+
+
+def _of_exported(path: Path, backend: str) -> str:
+    able = ("onnx", "openvino") if path.suffix == ".onnx" else ("openvino",)
+    if backend == "auto":
+        backend = next((name for name in able if installed(name)), able[0])
+    if backend not in able:
+        raise UserError(f"{path}: --backend {backend} does not read this file; use --backend {' or '.join(able)}")
+    _require(backend)
+    return backend
+
+
+def _require(backend: str) -> None:
+    require_package(INSTALL[backend], "or use --backend torch with a run")
+
+
+def require_package(package: str, otherwise: str) -> None:
+    """
+    Raises:
+        UserError: it is not installed; ``otherwise`` says what could be done instead.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise UserError(f"{package} is not installed; install it with pip install {package} ({otherwise})")
+
+
+# The backends. On a CPU each call uses one thread, and there are as many calls at once as cores.
+
+
+def torch_backend(path: Path, device: torch.device) -> Loaded:
+    network, facts = network_of(path, device)
+
+    def forward(images: np.ndarray) -> np.ndarray:
+        if device.type == "cpu" and torch.get_num_threads() > 1:
+            torch.set_num_threads(1)  # of the calling thread
+        with torch.inference_mode():
+            batch = torch.from_numpy(images).to(device, memory_format=torch.channels_last)
+            return network(batch).float().cpu().numpy()
+
+    return Loaded(path, facts, forward, "torch", cores() if device.type == "cpu" else 1)
+
+
+def onnx_backend(path: Path, device: torch.device) -> Loaded:
+    import onnxruntime
+
+    exported = path if path.suffix == ".onnx" else _exported(path)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(exported), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # protobuf and the runtime have a dozen errors for a damaged file
+        raise CheckpointError(f"{exported}: damaged, or not an ONNX file ({_first_line(error)})") from None
+    facts = _facts_in(session.get_modelmeta().custom_metadata_map.get(FACTS), exported)
+    name = session.get_inputs()[0].name
+    return Loaded(path, facts, lambda images: session.run(None, {name: images})[0], "onnx", cores())
+
+
+def openvino_backend(path: Path, device: torch.device) -> Loaded:
+    import openvino
+
+    exported = path if path.suffix in (".onnx", ".xml") else _exported(path)
+    core = openvino.Core()
+    try:
+        model = core.read_model(str(exported))
+    except RuntimeError as error:
+        raise CheckpointError(f"{exported}: damaged, or not a file of OpenVINO ({_first_line(error)})") from None
+    if exported.suffix == ".onnx":
+        text = _onnx_metadata(exported)
+    else:
+        text = model.get_rt_info(FACTS).value if model.has_rt_info(FACTS) else None
+    facts = _facts_in(text, exported)
+    settings = {"NUM_STREAMS": cores(), "INFERENCE_NUM_THREADS": cores(), "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = core.compile_model(model, "CPU", settings)
+
+    def forward(images: np.ndarray) -> np.ndarray:
+        request = compiled.create_infer_request()  # one belongs to one thread; making it costs microseconds
+        return np.array(request.infer({0: images}, share_inputs=True)[0])
+
+    return Loaded(path, facts, forward, "openvino", cores())
+
+
+BACKENDS = {"torch": torch_backend, "onnx": onnx_backend, "openvino": openvino_backend}
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _exported(checkpoint: Path) -> Path:
+    """The checkpoint as an ONNX file beside it, made now unless it is there."""
+    from inference.export import export_onnx
+
+    path = checkpoint.with_suffix(".onnx")
+    digest = file_digest(checkpoint)
+    if path.is_file() and json.loads(_onnx_metadata(path) or "{}").get("checkpoint") == digest:
+        return path
+    log.info("%s: exporting it to %s, once", checkpoint, path)
+    network, facts = network_of(checkpoint)
+    export_onnx(network, facts, path, digest)
+    return path
+
+
+def _onnx_metadata(path: Path) -> str | None:
+    import onnx
+
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except Exception as error:  # see onnx_backend
+        raise CheckpointError(f"{path}: damaged, or not an ONNX file ({_first_line(error)})") from None
+    return next((entry.value for entry in model.metadata_props if entry.key == FACTS), None)
+
+
+def _facts_in(text: str | None, path: Path) -> Facts:
+    if not text:
+        raise CheckpointError(f"{path}: it holds no labels; export it with export.py")
+    try:
+        return facts_of(json.loads(text), path)
+    except json.JSONDecodeError:
+        raise CheckpointError(f"{path}: its labels cannot be read; export it again with export.py") from None
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _first_line(error: object) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:200]

@@ -1,0 +1,153 @@
+"""From a checkpoint to ONNX or OpenVINO: a file that knows its labels and how its images are made."""
+
+import json
+import logging
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from dataloader.audio import BadRecording, read_audio
+from dataloader.spectrogram import MelSpectrogram
+from inference.backends import Forward, checkpoint_of, file_digest, load, network_of, require_package
+from inference.facts import FACTS, Facts
+from inference.inputs import find_recordings
+from inference.predictor import images_of, view_of
+from inference.rows import Cutter, Grid
+from utils.config import load_config
+from utils.errors import DataError, UserError
+from utils.files import whole
+
+log = logging.getLogger(__name__)
+
+LARGEST_DIFFERENCE = 1e-3  # of a logit, between PyTorch and the exported file
+_RECORDINGS = 8  # compared
+_SECONDS = 30.0  # of each
+
+
+def places(run: Path, kind: str, output: Path | None) -> tuple[Path, Path]:
+    """The checkpoint to export, and where to.
+
+    Raises:
+        CheckpointError: no such run, or it has no checkpoint yet.
+        UserError: the format's package is not installed, or the output's ending is not its own.
+    """
+    require_package("onnx", "both formats need it")
+    if kind == "openvino":
+        require_package("openvino", "or export --to onnx")
+    ending = {"onnx": ".onnx", "openvino": ".xml"}[kind]
+    checkpoint = checkpoint_of(run)
+    output = output or checkpoint.with_suffix(ending)
+    if output.suffix != ending:
+        raise UserError(f"{output}: a file of {kind} ends in {ending}; choose such a name")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    return checkpoint, output
+
+
+def real_images(checkpoint: Path, audio: Sequence[Path] | None) -> list[np.ndarray]:
+    """Batches of images of real recordings: of ``audio``, else of the run's own test part.
+
+    Raises:
+        DataError: none can be read.
+    """
+    _, facts = network_of(checkpoint)
+    recordings = find_recordings(audio) if audio else _own_recordings(checkpoint.parent)
+    mel, view = MelSpectrogram(facts.process), view_of(facts, Grid(*[facts.process.max_length_s] * 2))
+    batches = []
+    for recording in recordings[:_RECORDINGS]:
+        try:
+            waveform = read_audio(recording, facts.process.sample_rate, duration_s=_SECONDS, strict=False)
+        except BadRecording as bad:
+            log.warning("%s: left out: %s", recording, bad)
+            continue
+        cutter = Cutter([view], [0])
+        cuts = [cutter.push([mel.db(waveform).T]), cutter.finish(_SECONDS)]
+        if looks := [look for cut in cuts for look in cut.looks[0]]:
+            batches.append(images_of(looks, view))
+    if not batches:
+        raise DataError("no recording to compare the exported file with; name some with --audio")
+    return batches
+
+
+def export(checkpoint: Path, kind: str, output: Path, images: Sequence[np.ndarray]) -> float:
+    """Write the file, unless it computes something else than PyTorch; return the largest difference of a logit.
+
+    Raises:
+        UserError: it differs by more than ``LARGEST_DIFFERENCE``; no file is left.
+    """
+    network, facts = network_of(checkpoint)
+    write = {"onnx": export_onnx, "openvino": export_openvino}[kind]
+    write(network, facts, output, file_digest(checkpoint))
+    backend = kind
+    if kind == "onnx":
+        require_package("onnxruntime", "to compare the file with PyTorch")
+    difference = largest_difference(network, load(output, backend).forward, images)
+    if not difference <= LARGEST_DIFFERENCE:  # nor if it is NaN
+        for path in (output, output.with_suffix(".bin")) if kind == "openvino" else (output,):
+            path.unlink(missing_ok=True)
+        raise UserError(
+            f"{output}: a logit differs by {difference:.2g} from PyTorch's, more than {LARGEST_DIFFERENCE:g}; "
+            "the file is removed; predict with --backend torch"
+        )
+    return difference
+
+
+def export_onnx(network: nn.Module, facts: Facts, path: Path, checkpoint_digest: str) -> None:
+    """Write ``network`` as an ONNX file: images (batch, 1, n_mels, frames) -> logits (batch, classes).
+
+    Args:
+        facts: kept in the file's metadata under ``FACTS``, as JSON.
+        checkpoint_digest: of the checkpoint it came from, kept with them.
+    """
+    import onnx
+
+    images = torch.zeros(2, 1, *facts.image_size)
+    with whole(path) as temporary, warnings.catch_warnings(action="ignore"):
+        # The exporter that traces: it needs no further package, and our networks do not branch on values.
+        torch.onnx.export(
+            network, (images,), str(temporary), dynamo=False, input_names=["images"], output_names=["logits"],
+            dynamic_axes={"images": {0: "batch"}, "logits": {0: "batch"}},
+        )  # fmt: skip
+        model = onnx.load(str(temporary))
+        text = json.dumps(facts.plain() | {"checkpoint": checkpoint_digest})
+        model.metadata_props.append(onnx.StringStringEntryProto(key=FACTS, value=text))
+        onnx.save(model, str(temporary))
+
+
+def export_openvino(network: nn.Module, facts: Facts, path: Path, checkpoint_digest: str) -> None:
+    """Write ``network`` as an OpenVINO file, ``path`` (.xml) and its weights beside it (.bin)."""
+    import openvino
+
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        between, description = Path(folder) / "model.onnx", Path(folder) / "model.xml"  # OpenVINO asks for this ending
+        export_onnx(network, facts, between, checkpoint_digest)
+        model = openvino.Core().read_model(str(between))
+        model.set_rt_info(json.dumps(facts.plain() | {"checkpoint": checkpoint_digest}), FACTS)
+        openvino.serialize(model, str(description))
+        for made, name in ((description.with_suffix(".bin"), path.with_suffix(".bin")), (description, path)):
+            with whole(name) as temporary:
+                made.replace(temporary)
+
+
+def largest_difference(network: nn.Module, forward: Forward, images: Sequence[np.ndarray]) -> float:
+    """Of a logit between PyTorch and ``forward``, over batches of images."""
+    with torch.inference_mode():
+        return max(float(np.abs(network(torch.from_numpy(one)).numpy() - forward(one)).max()) for one in images)
+
+
+def _own_recordings(run: Path) -> list[Path]:
+    """Recordings of the run's test part (of all its parts where that is empty), if they are still there."""
+    import pandas as pd
+
+    if not (run / "config.ini").is_file() or not (run / "split.csv").is_file():
+        return []
+    config = load_config(run / "config.ini")
+    table = pd.read_csv(run / "split.csv", dtype=str, keep_default_na=False)
+    chosen = table[table["split"] == "test"] if (table["split"] == "test").any() else table
+    folders = [config.paths.data_dir / "train_audio", config.paths.demo_dir / "train_audio"]
+    paths = [folder / name for folder in folders for name in chosen["filename"]]
+    return [path for path in paths if path.is_file()]

@@ -1,0 +1,49 @@
+"""Which recordings are meant? Files, folders (all that is in them) and patterns -> a list of paths."""
+
+import glob
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from utils.errors import DataError
+
+ENDINGS = (".wav", ".flac", ".ogg", ".mp3")
+
+
+def find_recordings(inputs: Iterable[Path | str]) -> list[Path]:
+    """The recordings that ``inputs`` name, each once, in order; those of a folder or a pattern sorted.
+
+    A file is taken whatever its ending; of folders and patterns, what ends in one of ``ENDINGS`` and is not hidden.
+
+    Raises:
+        DataError: nothing is there, or no recording is in it.
+    """
+    found: dict[str, Path] = {}
+    for given in map(str, inputs):
+        path = Path(given)
+        if path.is_dir():
+            recordings = _in_folder(path)
+        elif path.exists():
+            recordings = [path]
+        elif glob.has_magic(given):  # a pattern that the shell has left alone, such as 'night/**/*.wav'
+            recordings = [Path(name) for name in sorted(glob.glob(given, recursive=True)) if _is_recording(name)]
+        else:
+            raise DataError(f"{given}: no such file or folder")
+        if not recordings:
+            raise DataError(f"{given}: no recording is there ({', '.join(ENDINGS)})")
+        for recording in recordings:
+            found.setdefault(os.path.realpath(recording), recording)
+    return list(found.values())
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    names = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        names += [os.path.join(place, name) for name in files]
+    return [Path(name) for name in sorted(names) if _is_recording(name)]
+
+
+def _is_recording(name: str) -> bool:
+    base = os.path.basename(name)
+    return base.lower().endswith(ENDINGS) and not base.startswith(".") and os.path.isfile(name)

@@ -1,0 +1,107 @@
+"""A long job: what is scored is kept, recording by recording, beside the output until that is written."""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from inference.combine import combine, smooth
+from inference.predictor import Scores
+from inference.tables import Result
+from utils.errors import DataError
+from utils.files import remove_leftovers, whole, write_text
+
+log = logging.getLogger(__name__)
+
+_SETTINGS = "job.json"
+
+
+class Job:
+    """The scored recordings of a job, each in a file of its own in ``.<output's name>.parts``.
+
+    Args:
+        output: what will be written in the end.
+        settings: plain values on which the scores depend.
+        resume: go on from what a job with the same settings has left; otherwise begin anew.
+
+    Raises:
+        DataError: the job to go on with had other settings.
+        OSError: the output's folder cannot be written.
+    """
+
+    def __init__(self, output: Path, settings: Mapping[str, object], *, resume: bool):
+        self.folder = output.with_name(f".{output.name}.parts")
+        known = self._settings() if resume else None
+        if known is not None and known != settings:
+            differing = ", ".join(key for key in settings if known.get(key) != settings[key])
+            raise DataError(
+                f"{self.folder}: that job had another {differing}; give the same, or begin anew without --resume"
+            )
+        if known is None:
+            if resume:
+                log.info("nothing is there to go on from; beginning anew")
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(self.folder)
+        write_text(self.folder / _SETTINGS, json.dumps(settings))
+
+    def __contains__(self, recording: Path) -> bool:
+        return self._load(recording) is not None
+
+    def keep(self, scores: Scores) -> None:
+        """Keep the scores of a recording, whole or not at all."""
+        path = self._part(scores.path)
+        with whole(path, durable=False) as temporary, open(temporary, "wb") as file:
+            np.savez(
+                file, start_s=scores.start_s, end_s=scores.end_s, each=scores.each,
+                seconds=scores.seconds, sample_rate=scores.sample_rate, problem=str(scores.problem or ""),
+            )  # fmt: skip
+
+    def problems(self, recordings: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+        """The recordings that were scored though something is wrong with them."""
+        for recording in recordings:
+            if (part := self._load(recording)) and (problem := str(part["problem"])):
+                yield recording, problem
+
+    def results(self, recordings: Sequence[Path], how: str, smoothing: bool) -> Iterator[Result]:
+        """What is known of those recordings that could be scored, in order: models combined, rows smoothed."""
+        if how == "rank":  # ranks are among all rows: all of them at once
+            scored = [recording for recording in recordings if recording in self]
+            combined = dict(zip(scored, combine([self._load(one)["each"] for one in scored], how), strict=True))
+        for recording in recordings:
+            if (part := self._load(recording)) is None:
+                continue
+            scores = combined[recording] if how == "rank" else combine([part["each"]], how)[0]
+            yield Result(
+                recording, part["start_s"], part["end_s"], smooth(scores) if smoothing else scores,
+                float(part["seconds"]), int(part["sample_rate"]),
+            )  # fmt: skip
+
+    def remove(self) -> None:
+        """The output is written: nothing needs to be kept."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _settings(self) -> dict[str, object] | None:
+        try:
+            return json.loads((self.folder / _SETTINGS).read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+
+    def _part(self, recording: Path) -> Path:
+        """Where a recording's scores are: another file where the recording has changed."""
+        stat = os.stat(recording)
+        identity = f"{os.path.abspath(recording)}\0{stat.st_size}\0{stat.st_mtime_ns}"
+        return self.folder / f"{hashlib.sha256(os.fsencode(identity)).hexdigest()[:32]}.npz"
+
+    def _load(self, recording: Path) -> dict[str, np.ndarray] | None:
+        try:
+            with np.load(self._part(recording)) as part:  # a zip: a changed byte does not pass
+                return dict(part)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            return None

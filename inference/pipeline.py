@@ -1,0 +1,119 @@
+"""Threads that read recordings ahead, and threads that compute: how both go on at the same time."""
+
+import collections
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+
+
+class ReadAhead(Iterator[Item]):
+    """Runs generators in threads, some items ahead of who asks.
+
+    Each generator's items come in its order; those of several are mixed. What a generator raises is
+    raised to who asks.
+
+    Args:
+        generators: taken up one by one, each by a thread that is free.
+        depth: items kept ready for each thread, at most.
+    """
+
+    def __init__(self, generators: Iterable[Iterator[Item]], n_threads: int, depth: int):
+        self._generators, self._lock = iter(generators), threading.Lock()
+        self._ready: queue.Queue = queue.Queue(maxsize=depth * n_threads)
+        self._stop = threading.Event()
+        self._running = n_threads
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(n_threads)]
+
+    def __enter__(self) -> "ReadAhead[Item]":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def __next__(self) -> Item:
+        while self._running:
+            kind, item = self._ready.get()
+            if kind == "item":
+                return item
+            if kind == "error":
+                raise item
+            self._running -= 1
+        raise StopIteration
+
+    def _work(self) -> None:
+        try:
+            while (generator := self._next_generator()) is not None:
+                for item in generator:
+                    if not self._put("item", item):
+                        return
+            self._put("end", None)
+        except BaseException as error:  # whatever it is, it is for the thread that asks
+            self._put("error", error)
+
+    def _next_generator(self) -> Iterator[Item] | None:
+        with self._lock:
+            return next(self._generators, None)
+
+    def _put(self, kind: str, item: Any) -> bool:
+        """Wait for room; False where nobody asks any more."""
+        while not self._stop.is_set():
+            try:
+                self._ready.put((kind, item), timeout=0.2)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+
+class Batches:
+    """Gathers what is to be computed into batches, has threads compute them, and hands the results out in order.
+
+    Args:
+        compute: ``(parts) -> results``, one for each part; called in threads.
+        n_threads: that compute at once.
+    """
+
+    def __init__(self, compute: Callable[[list[Any]], Sequence[Any]], *, size: int, n_threads: int):
+        self._compute, self._size = compute, size
+        self._pool = ThreadPoolExecutor(n_threads)
+        self._most = n_threads + 1  # under way: one waits for the next thread that is free
+        self._waiting: list[tuple[Any, Callable[[Any], None]]] = []
+        self._under_way: collections.deque[tuple[list[Callable[[Any], None]], Future]] = collections.deque()
+
+    def add(self, part: Any, receive: Callable[[Any], None]) -> None:
+        """Have ``part`` computed; ``receive`` is called with its result, in the thread that calls this object."""
+        self._waiting.append((part, receive))
+        if len(self._waiting) == self._size:
+            self._submit()
+        while self._under_way and self._under_way[0][1].done():
+            self._hand_out()
+
+    def finish(self) -> None:
+        """Compute what is left and hand it out."""
+        if self._waiting:
+            self._submit()
+        while self._under_way:
+            self._hand_out()
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def _submit(self) -> None:
+        while len(self._under_way) >= self._most:
+            self._hand_out()
+        parts, receivers = zip(*self._waiting, strict=True)
+        self._waiting = []
+        self._under_way.append((receivers, self._pool.submit(self._compute, list(parts))))
+
+    def _hand_out(self) -> None:
+        receivers, future = self._under_way.popleft()
+        for receive, result in zip(receivers, future.result(), strict=True):
+            receive(result)

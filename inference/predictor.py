@@ -1,0 +1,285 @@
+"""From trained models to the scores of any recording, file or live, by the spectrogram and windows of training."""
+
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soxr
+import torch
+from scipy.special import expit
+
+from dataloader.audio import AudioStream, BadRecording
+from dataloader.spectrogram import MelSpectrogram, MelStream, standardise_windows
+from inference.backends import Loaded, cores, load
+from inference.facts import Facts
+from inference.pipeline import Batches, ReadAhead
+from inference.rows import SPAN_S, Cut, Cutter, Grid, Row, View
+from utils.errors import DataError, UserError
+
+SHORTEST_S = 0.5  # a recording below this is a bad one
+_BLOCK_S = 10.0  # seconds decoded and transformed at once
+_AHEAD = 4  # blocks that a thread reads ahead
+_BATCH = 16  # looks a batch: more gain nothing on a CPU
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the models say of a recording.
+
+    Attributes:
+        path: of the recording.
+        start_s, end_s: of each row, ``(rows,)``, seconds.
+        each: ``(models, rows, classes)`` float32, between 0 and 1.
+        seconds: its length.
+        sample_rate: its own, Hz.
+        problem: what is wrong with it, though it could be scored; None if nothing is.
+    """
+
+    path: Path
+    start_s: np.ndarray
+    end_s: np.ndarray
+    each: np.ndarray
+    seconds: float
+    sample_rate: int
+    problem: BadRecording | None = None
+
+
+class Predictor:
+    """Scores recordings with one trained model or several.
+
+    Args:
+        runs: folders of runs, checkpoints, or files that export.py wrote; their labels must be the same.
+        window_s: seconds of a row of the result; None: the length of the first model's windows.
+        step_s: seconds from row to row; None: ``window_s``.
+        shift_tta: look also half a window earlier and later, each with half the weight.
+        backend: ``auto``, ``torch``, ``onnx`` or ``openvino``.
+        device: ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        CheckpointError: a run is not there, damaged, or lacks what prediction needs.
+        UserError: the runs do not go together, or a backend cannot be had.
+    """
+
+    def __init__(
+        self, runs: Path | str | Sequence[Path | str], *, window_s: float | None = None, step_s: float | None = None,
+        shift_tta: bool = False, backend: str = "auto", device: str = "auto",
+    ):  # fmt: skip
+        paths = [runs] if isinstance(runs, (str, Path)) else list(runs)
+        self.models = [load(Path(path), backend, device) for path in paths]
+        _must_share_labels(self.models)
+        facts = self.models[0].facts
+        self.labels, self.scientific_names, self.common_names = facts.labels, facts.scientific_names, facts.common_names
+        window_s = window_s or facts.process.max_length_s
+        self.grid = Grid(window_s, step_s or window_s, shift_tta)
+        spectrograms = list(dict.fromkeys(model.facts.spectrogram for model in self.models))
+        self._mels = [MelSpectrogram(process) for process in spectrograms]  # one for all models that share it
+        self._sources = [spectrograms.index(model.facts.spectrogram) for model in self.models]
+        self._views = [view_of(model.facts, self.grid) for model in self.models]
+
+    def predict_file(self, path: Path | str) -> Scores:
+        """Score one recording.
+
+        Raises:
+            BadRecording: nothing of it can be scored.
+        """
+        ((_, result),) = self.predict_files([path])
+        if isinstance(result, BadRecording):
+            raise result
+        return result
+
+    def predict_files(self, paths: Iterable[Path | str]) -> Iterator[tuple[Path, Scores | BadRecording]]:
+        """Score recordings; each comes as soon as it is done, so in another order than given.
+
+        Recordings are read and transformed while the models compute. The memory needed does not grow
+        with the length of a recording, but for its scores.
+        """
+        workers = max(model.workers for model in self.models)
+        scorers = [functools.partial(_score, *pair) for pair in zip(self.models, self._views, strict=True)]
+        batches = [Batches(scorer, size=_BATCH, n_threads=workers) for scorer in scorers]
+        readers = ReadAhead((self._pieces(Path(path)) for path in paths), max(1, cores() // 2), _AHEAD)
+        unscored: list[_Recording] = []  # whole, but some of their looks wait in a batch
+        try:
+            with readers:
+                for recording, piece in readers:
+                    if isinstance(piece, BadRecording):
+                        yield recording.path, piece
+                    elif piece is None:
+                        unscored.append(recording)
+                    else:
+                        recording.add(piece, batches)
+                    yield from _scored(unscored)
+            for one in batches:
+                one.finish()
+            yield from _scored(unscored)
+        finally:
+            for one in batches:
+                one.close()
+
+    def stream(self, chunks: Iterable[np.ndarray], sample_rate: int) -> Iterator[tuple[float, float, np.ndarray]]:
+        """Score live audio: each row as soon as all is there that it needs, in constant memory.
+
+        A model with longer windows than the rows, and one trained on images standardised over the
+        recording, look at what comes after a row as well, and answer that much later.
+
+        Args:
+            chunks: ``(samples,)`` or ``(samples, channels)``, float, full scale 1; of any length.
+            sample_rate: Hz of the chunks.
+
+        Yields:
+            ``(start_s, end_s, scores)`` with scores ``(classes,)``, the mean over the models.
+        """
+        cutter = Cutter(self._views, self._sources)
+        streams = [_LiveMel(mel, sample_rate) for mel in self._mels]
+        scores: list[dict[int, np.ndarray]] = [{} for _ in self.models]  # of the looks that rows may still need
+        counts, received = [0] * len(self.models), 0
+
+        def rows(cut: Cut) -> Iterator[tuple[float, float, np.ndarray]]:
+            for number, looks in enumerate(cut.looks):
+                if looks:
+                    new = _score(self.models[number], self._views[number], looks)
+                    scores[number].update(enumerate(new, counts[number]))
+                    counts[number] += len(looks)
+            for row in cut.rows:
+                yield row.start_s, row.end_s, _weighed(row, scores).mean(axis=0)
+                for known, looks in zip(scores, row.looks, strict=True):
+                    oldest = min(look for look, _ in looks)
+                    for look in [look for look in known if look < oldest]:
+                        del known[look]
+
+        for chunk in chunks:
+            mono = _mono(chunk)
+            received += len(mono)
+            yield from rows(cutter.push([stream.push(mono) for stream in streams]))
+        yield from rows(cutter.push([stream.finish() for stream in streams]))
+        yield from rows(cutter.finish(received / sample_rate))
+
+    def _pieces(self, path: Path) -> Iterator[tuple["_Recording", Cut | BadRecording | None]]:
+        """A recording's looks as it is decoded; then None, or what is wrong if nothing can be scored."""
+        torch.set_num_threads(1)  # of this thread; the models need the other cores
+        recording = _Recording(path, len(self.models))
+        try:
+            for cut in self._cuts(recording):
+                yield recording, cut
+            yield recording, None
+        except BadRecording as bad:
+            yield recording, bad
+
+    def _cuts(self, recording: "_Recording") -> Iterator[Cut]:
+        audio = [AudioStream(recording.path, mel.process.sample_rate, _BLOCK_S, strict=False) for mel in self._mels]
+        streams = [MelStream(mel) for mel in self._mels]
+        cutter = Cutter(self._views, self._sources)
+        for blocks in zip(*audio, strict=True):
+            yield cutter.push([stream.push(block) for stream, block in zip(streams, blocks, strict=True)])
+        recording.sample_rate, recording.problem = audio[0].info.sample_rate, audio[0].problem
+        recording.seconds = audio[0].decoded / recording.sample_rate
+        if recording.seconds < SHORTEST_S:
+            detail = f"{recording.seconds:.2f} s; at least {SHORTEST_S:g} s are needed"
+            raise recording.problem or BadRecording("too_short", detail)
+        yield cutter.push([stream.finish() for stream in streams])
+        yield cutter.finish(recording.seconds)
+
+
+class _Recording:
+    """A recording on its way: its rows, and the scores of its looks as they come."""
+
+    def __init__(self, path: Path, n_models: int):
+        self.path, self.seconds, self.sample_rate, self.problem = path, 0.0, 0, None
+        self.unscored = 0  # looks
+        self._rows: list[Row] = []
+        self._scores: list[list[np.ndarray]] = [[] for _ in range(n_models)]
+
+    def add(self, cut: Cut, batches: Sequence[Batches]) -> None:
+        """Take new rows, and have their looks scored."""
+        self._rows += cut.rows
+        for looks, scores, batch in zip(cut.looks, self._scores, batches, strict=True):
+            self.unscored += len(looks)
+            for look in looks:
+                batch.add(look, functools.partial(self._receive, scores))
+
+    def result(self) -> Scores:
+        """All of it, once every look is scored."""
+        each = np.stack([_weighed(row, self._scores) for row in self._rows], axis=1)
+        start_s, end_s = (np.array([getattr(row, name) for row in self._rows]) for name in ("start_s", "end_s"))
+        return Scores(self.path, start_s, end_s, each, self.seconds, self.sample_rate, self.problem)
+
+    def _receive(self, scores: list[np.ndarray], score: np.ndarray) -> None:
+        if not np.isfinite(score).all():
+            raise DataError(f"{self.path}: the model's answer to it is not finite; train the model anew")
+        scores.append(score)
+        self.unscored -= 1
+
+
+class _LiveMel:
+    """The spectrogram of live audio of any rate."""
+
+    def __init__(self, mel: MelSpectrogram, sample_rate: int):
+        self._mel = MelStream(mel)
+        self._resampler = None
+        if sample_rate != mel.process.sample_rate:
+            self._resampler = soxr.ResampleStream(sample_rate, mel.process.sample_rate, 1, dtype="float32")
+
+    def push(self, samples: np.ndarray, last: bool = False) -> np.ndarray:
+        if self._resampler is not None:
+            samples = self._resampler.resample_chunk(samples, last=last)
+        return self._mel.push(samples)
+
+    def finish(self) -> np.ndarray:
+        return np.concatenate([self.push(np.empty(0, np.float32), last=True), self._mel.finish()])
+
+
+def _scored(recordings: list[_Recording]) -> Iterator[tuple[Path, Scores]]:
+    """Take from ``recordings`` those that wait for nothing."""
+    for recording in [one for one in recordings if not one.unscored]:
+        recordings.remove(recording)
+        yield recording.path, recording.result()
+
+
+def images_of(looks: Sequence[np.ndarray], view: View) -> np.ndarray:
+    """Looks -> images ``(looks, 1, n_mels, frames)`` float32, standardised as in training."""
+    images = torch.from_numpy(np.stack(looks)).transpose(1, 2)
+    if not view.span:  # otherwise they were standardised when they were cut
+        images = standardise_windows(images, torch.ones(images.shape[:2]), view.process)
+    return images[:, None].contiguous().numpy()
+
+
+def _score(model: Loaded, view: View, looks: Sequence[np.ndarray]) -> np.ndarray:
+    """``(looks, classes)``: the sigmoid of the logits, whatever the loss was."""
+    return expit(model.forward(images_of(looks, view)))
+
+
+def _weighed(row: Row, scores: Sequence[Sequence[np.ndarray] | Mapping[int, np.ndarray]]) -> np.ndarray:
+    """``(models, classes)``: the weighted mean of each model's looks at a row."""
+    return np.stack(
+        [
+            sum(np.float32(weight) * its[look] for look, weight in looks)
+            for its, looks in zip(scores, row.looks, strict=True)
+        ]
+    )
+
+
+def _mono(chunk: np.ndarray) -> np.ndarray:
+    """``(samples,)`` float32, with silence in place of what is not finite."""
+    samples = np.asarray(chunk, dtype=np.float32)
+    return np.nan_to_num(samples.mean(axis=1) if samples.ndim == 2 else samples, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def view_of(facts: Facts, grid: Grid) -> View:
+    """How a model with these facts looks at recordings."""
+    process, length = facts.process, facts.image_size[1]
+    rate = process.sample_rate / process.hop_length
+    over_recording = facts.standardize_over == "recording" and process.standardize != "none"
+    return View(grid, rate, length, process, span=max(length, round(SPAN_S * rate)) if over_recording else 0)
+
+
+def _must_share_labels(models: Sequence[Loaded]) -> None:
+    first = models[0]
+    for other in models[1:]:
+        if other.facts.labels != first.facts.labels:
+            differing = sorted(set(first.facts.labels) ^ set(other.facts.labels))
+            what = f"only one of them has {differing[0]}" if differing else "they are in another order"
+            raise UserError(
+                f"{other.source}: its labels are not those of {first.source} ({what}); "
+                "only runs with the same labels can be combined"
+            )

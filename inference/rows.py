@@ -1,0 +1,225 @@
+"""Which stretches of a recording make the rows of the result, and what does each model look at for them?
+
+A row is a stretch of ``window_s`` seconds, one every ``step_s``; the end of a recording is treated as in
+training: a tail of at least half a step makes a last row that ends with the recording, a shorter one none.
+For each row a model takes one or more looks, windows of the length it was trained on: in the middle of the
+row where its windows are longer (so it sees what is around the row), one after another where they are shorter.
+A look never reaches beyond the recording; only of a recording shorter than a look is it filled by repeating.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from dataloader.spectrogram import BandStatistics
+from dataloader.windows import window_starts
+from utils.config import DataProcess
+
+SPAN_S = 60.0  # around a look, for a model that was trained on images standardised over the recording
+_SHIFTS = ((0.0, 0.5), (-0.5, 0.25), (0.5, 0.25))  # of shift_tta: (lengths of a look, weight)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the rows of a recording stand.
+
+    Args:
+        window_s: length of a row, seconds.
+        step_s: from row to row, seconds.
+        shift_tta: look also half a look earlier and later, each with half the weight.
+    """
+
+    window_s: float
+    step_s: float
+    shift_tta: bool = False
+
+
+@dataclass(frozen=True)
+class View:
+    """How one model looks at recordings.
+
+    Args:
+        rate: frames (of a spectrogram, or samples) a second.
+        length: frames of a look.
+        span: frames over which a look is standardised; 0: the model does that over the look itself.
+    """
+
+    grid: Grid
+    rate: float
+    length: int
+    process: DataProcess
+    span: int = 0
+
+    def looks(self, start_s: float) -> list[tuple[int, float]]:
+        """``(first frame, weight)`` of each look at the row that starts there; not yet kept inside the recording."""
+        start, row = round(start_s * self.rate), self.row_frames
+        if row <= self.length:
+            firsts = [start - (self.length - row) // 2]
+        else:
+            firsts = [start + first for first in window_starts(row, self.length)]
+        shifts = _SHIFTS if self.grid.shift_tta else ((0.0, 1.0),)
+        return [
+            (first + round(shift * self.length), weight / len(firsts)) for first in firsts for shift, weight in shifts
+        ]
+
+    @property
+    def row_frames(self) -> int:
+        return round(self.grid.window_s * self.rate)
+
+    def reach(self, start_s: float) -> tuple[int, int]:
+        """First frame, and the one after the last, that the row needs where the recording goes on."""
+        firsts = [first for first, _ in self.looks(start_s)]
+        around = max(0, self.span - self.length)
+        # At the recording's beginning the span lies behind the look, all of it.
+        low, high = min(firsts) - around, max(firsts) + self.length + around - around // 2
+        return max(0, low), max(high, self.span)
+
+    @property
+    def keeps(self) -> int:
+        """Frames that a last row, pushed back by the recording's end, may look back on."""
+        return max(self.row_frames, self.length) + self.length + self.span
+
+    def cut(self, frames: np.ndarray, offset: int, total: int | None, first: int) -> np.ndarray:
+        """The look at ``first``, ``(length, features)`` float32, standardised over its span if it has one.
+
+        Args:
+            frames: what is held of the recording, ``(held, features)``, from frame ``offset`` on.
+            total: frames of the recording; None while it goes on.
+        """
+        first = self.kept_inside(first, total)
+        look = frames[first - offset : first - offset + self.length]
+        if len(look) < self.length:  # the whole recording is shorter
+            look = np.take(look, np.arange(self.length), axis=0, mode="wrap")
+        if not self.span:
+            return look
+        middle = first - (self.span - self.length) // 2
+        start = max(0, middle if total is None else min(middle, total - self.span))
+        statistics = BandStatistics()
+        statistics.add(frames[start - offset : start - offset + self.span])
+        mean, scale = statistics.mean_and_scale(self.process)
+        return (look - mean) / scale
+
+    def kept_inside(self, first: int, total: int | None) -> int:
+        return max(0, first if total is None else min(first, total - self.length))
+
+
+class Row(NamedTuple):
+    """A row of the result.
+
+    Attributes:
+        start_s, end_s: where it is in the recording.
+        looks: for each view, ``(number, weight)`` of its looks; they are numbered over the whole recording.
+    """
+
+    start_s: float
+    end_s: float
+    looks: list[list[tuple[int, float]]]
+
+
+class Cut(NamedTuple):
+    """What a piece of a recording completes.
+
+    Attributes:
+        rows: the new rows.
+        looks: for each view, its new looks, each ``(length, features)`` float32.
+    """
+
+    rows: list[Row]
+    looks: list[list[np.ndarray]]
+
+
+class Cutter:
+    """Cuts a recording that arrives in pieces; holds no more of it than the rows to come look at.
+
+    Args:
+        views: of the models; the first says how many rows a recording has.
+        sources: for each view, which of the arriving spectrograms it looks at.
+    """
+
+    def __init__(self, views: Sequence[View], sources: Sequence[int]):
+        self._views, self._sources = views, sources
+        self._held = [_Held() for _ in range(max(sources) + 1)]
+        self._rows = 0
+        self._known: list[dict[int, int]] = [{} for _ in views]  # first frame -> look, of the last rows
+        self._looks = [0] * len(views)
+
+    def push(self, pieces: Sequence[np.ndarray]) -> Cut:
+        """Take the next ``(frames, features)`` of each source; give what they complete."""
+        for held, piece in zip(self._held, pieces, strict=True):
+            held.add(piece)
+        cut = self._nothing()
+        while all(view.reach(self._next)[1] <= held.end for view, held in self._pairs()):
+            self._add_row(cut, self._next, self._next + self._views[0].grid.window_s)
+        for held in self._held:
+            views = [view for view, its in self._pairs() if its is held]
+            held.forget(min(min(view.reach(self._next)[0], held.end - view.keeps) for view in views))
+        return cut
+
+    def finish(self, duration_s: float) -> Cut:
+        """The rows that the recording's end completes.
+
+        Args:
+            duration_s: of the recording; of one that is shorter than a row, it is where the row ends.
+        """
+        cut = self._nothing()
+        first, total = self._views[0], self._held[self._sources[0]].end
+        grid, row = first.grid, first.row_frames
+        while round(self._next * first.rate) + row <= total:
+            self._add_row(cut, self._next, self._next + grid.window_s, ended=True)
+        if self._rows == 0 and total > 0:
+            self._add_row(cut, 0.0, duration_s, ended=True)
+        elif self._rows:
+            tail = total - round((self._next - grid.step_s) * first.rate) - row
+            if tail > 0 and 2 * tail >= round(grid.step_s * first.rate):
+                end_s = total / first.rate
+                self._add_row(cut, end_s - grid.window_s, end_s, ended=True)
+        return cut
+
+    @property
+    def _next(self) -> float:
+        return self._rows * self._views[0].grid.step_s
+
+    def _pairs(self) -> Iterator[tuple[View, "_Held"]]:
+        return ((view, self._held[source]) for view, source in zip(self._views, self._sources, strict=True))
+
+    def _nothing(self) -> Cut:
+        return Cut([], [[] for _ in self._views])
+
+    def _add_row(self, cut: Cut, start_s: float, end_s: float, *, ended: bool = False) -> None:
+        row = Row(start_s, end_s, [])
+        for number, (view, held) in enumerate(self._pairs()):
+            total, known = held.end if ended else None, {}
+            for first, _ in (looks := view.looks(start_s)):
+                first = view.kept_inside(first, total)
+                if first in self._known[number]:  # a row's later look is often the next row's earlier one
+                    known[first] = self._known[number][first]
+                elif first not in known:
+                    known[first] = self._looks[number]
+                    self._looks[number] += 1
+                    cut.looks[number].append(view.cut(held.frames, held.offset, total, first))
+            self._known[number] = known
+            row.looks.append([(known[view.kept_inside(first, total)], weight) for first, weight in looks])
+        cut.rows.append(row)
+        self._rows += 1
+
+
+class _Held:
+    """The frames of a recording that are still needed."""
+
+    def __init__(self) -> None:
+        self.frames, self.offset = np.empty((0, 0), np.float32), 0
+
+    @property
+    def end(self) -> int:
+        """Frames that have arrived so far."""
+        return self.offset + len(self.frames)
+
+    def add(self, piece: np.ndarray) -> None:
+        self.frames = np.concatenate([self.frames, piece]) if len(self.frames) else piece
+
+    def forget(self, first: int) -> None:
+        """Let go of what is before ``first``."""
+        drop = min(len(self.frames), max(0, first - self.offset))
+        self.frames, self.offset = self.frames[drop:], self.offset + drop

@@ -1,0 +1,145 @@
+"""The steps of a prediction, in the order of predict.py: each takes what it needs from the options."""
+
+import argparse
+import logging
+import os
+from pathlib import Path
+
+from tqdm import tqdm
+
+from dataloader.audio import BadRecording, audio_info
+from inference import tables
+from inference.backends import file_digest
+from inference.inputs import find_recordings
+from inference.job import Job
+from inference.predictor import Predictor
+from utils.errors import DataError
+
+log = logging.getLogger(__name__)
+
+_SUBMISSION_S = 5.0  # seconds of a row in BirdCLEF
+
+
+def find(options: argparse.Namespace) -> list[Path]:
+    """The recordings to score.
+
+    Raises:
+        DataError: none is there, two have one name in a submission, or the output is no place to write to.
+    """
+    output = options.output
+    recordings = find_recordings(options.input)
+    if options.format == "submission":
+        tables.must_differ_in_name(recordings)
+    in_folder = options.format in tables.TABLES and len(recordings) > 1
+    if output.is_dir() and not in_folder:
+        raise DataError(f"{output}: a folder; --output is a file for {options.format} of {len(recordings)} recordings")
+    if in_folder and output.is_file():
+        raise DataError(f"{output}: a file; --output is a folder for {options.format} of several recordings")
+    for path in filter(None, (output, options.report)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(path.parent, os.W_OK):
+            raise DataError(f"{path.parent}: permission denied; choose a folder you may write to")
+    return recordings
+
+
+def load(options: argparse.Namespace) -> Predictor:
+    """The models, ready to score."""
+    window_s = options.window_s or (_SUBMISSION_S if options.format == "submission" else None)
+    predictor = Predictor(
+        options.run, window_s=window_s, step_s=options.step_s, shift_tta=options.shift_tta,
+        backend=options.backend, device=options.device,
+    )  # fmt: skip
+    names = ", ".join(f"{model.facts.model_type} ({model.backend})" for model in predictor.models)
+    log.info("%s: %d classes, rows of %g s", names, len(predictor.labels), predictor.grid.window_s)
+    return predictor
+
+
+def check_sample(options: argparse.Namespace, predictor: Predictor, recordings: list[Path]) -> tables.Sample | None:
+    """The sample submission, if there is one: it must fit the run and the recordings."""
+    if options.sample_submission is None:
+        return None
+    sample = tables.read_sample(options.sample_submission, predictor.labels)
+    tables.must_have_all(sample, recordings)
+    return sample
+
+
+def open_job(options: argparse.Namespace, predictor: Predictor) -> Job:
+    """Where scores are kept until all are there."""
+    settings = {
+        "--run": [file_digest(model.source) for model in predictor.models],
+        "--window-s": predictor.grid.window_s,
+        "--step-s": predictor.grid.step_s,
+        "--shift-tta": predictor.grid.shift_tta,
+        "--backend": [model.backend for model in predictor.models],
+    }
+    return Job(options.output, settings, resume=options.resume)
+
+
+def score(options: argparse.Namespace, predictor: Predictor, recordings: list[Path], job: Job) -> int:
+    """Score what is not scored yet, and say what is wrong with any; return how many recordings could not be scored.
+
+    Raises:
+        DataError: not one recording could be scored.
+    """
+    todo = [recording for recording in recordings if recording not in job]
+    if len(todo) < len(recordings):
+        log.info("going on: %d of %d recordings are scored already", len(recordings) - len(todo), len(recordings))
+    bad = 0
+    try:
+        with _bar(todo) as bar:
+            for path, result in predictor.predict_files(todo):
+                if isinstance(result, BadRecording):
+                    bad += 1
+                    log.warning("%s: left out: %s", path, result)
+                else:
+                    job.keep(result)
+                    if result.problem is not None:
+                        log.warning("%s: %s; what decodes of it is scored", path, result.problem)
+                    bar.update(result.seconds / 3600)
+    except (KeyboardInterrupt, SystemExit):
+        log.warning("stopped; what is scored is kept: go on with the same command and --resume")
+        raise
+    if bad == len(recordings):
+        job.remove()
+        raise DataError(f"no recording could be scored ({bad} tried); nothing is written")
+    log.info("%d recordings scored, %d left out", len(recordings) - bad, bad)
+    return bad
+
+
+def write(
+    options: argparse.Namespace, predictor: Predictor, recordings: list[Path], job: Job, sample: tables.Sample | None
+) -> None:
+    """Write the output, and the report if one is wanted; then nothing needs to be kept."""
+    facts = predictor.models[0].facts
+    thin = tables.Thin(options.threshold, options.top_k, options.merge)
+    if options.merge:
+        thin = thin.or_default()
+    results = job.results(recordings, options.combine, options.smooth)
+    if options.format == "submission":
+        tables.write_submission(options.output, results, facts, predictor.grid, sample)
+    elif options.format == "csv":
+        tables.write_csv(options.output, results, facts, thin)
+    else:
+        tables.write_tables(options.output, results, facts, thin, options.format, recordings)
+    if options.report is not None:
+        from inference.report import write_report
+
+        results = job.results(recordings, options.combine, options.smooth)
+        write_report(options.report, results, facts, thin.or_default())
+        log.info("report: %s", options.report)
+    job.remove()
+
+
+def _bar(recordings: list[Path]) -> tqdm:
+    """A bar in hours of audio, with the time left, where there is a terminal."""
+    hours = sum(map(_hours, recordings)) if os.isatty(2) else None
+    form = "{desc}: {percentage:3.0f}%|{bar}| {n:.2f}/{total:.2f} h of audio [{elapsed}<{remaining}]"
+    return tqdm(total=hours, desc="scoring", bar_format=form, disable=None, dynamic_ncols=True)
+
+
+def _hours(recording: Path) -> float:
+    try:
+        info = audio_info(recording)
+    except BadRecording:
+        return 0.0
+    return info.frames / info.sample_rate / 3600

@@ -1,0 +1,288 @@
+"""Scores -> the tables that others read: Kaggle's submission, CSV, Raven selection tables, Audacity labels.
+
+Each is written whole or not at all.
+"""
+
+import csv
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from inference.facts import Facts
+from inference.rows import Grid
+from utils.errors import DataError
+from utils.files import whole, write_text
+
+log = logging.getLogger(__name__)
+
+DEFAULT_THRESHOLD = 0.25  # of Raven and Audacity tables, and of --merge, unless one is given
+
+
+@dataclass(frozen=True)
+class Result:
+    """The rows of one recording.
+
+    Attributes:
+        start_s, end_s: ``(rows,)``, seconds.
+        scores: ``(rows, classes)``, in the order of the facts' labels.
+        seconds, sample_rate: of the recording.
+    """
+
+    path: Path
+    start_s: np.ndarray
+    end_s: np.ndarray
+    scores: np.ndarray
+    seconds: float
+    sample_rate: int
+
+
+@dataclass(frozen=True)
+class Thin:
+    """Which scores are told.
+
+    Args:
+        threshold: the least score; None: all.
+        top_k: of each row at most so many labels, the best; None: all.
+        merge: tell consecutive detections of a label as one, with the highest of their scores.
+    """
+
+    threshold: float | None = None
+    top_k: int | None = None
+    merge: bool = False
+
+    def or_default(self) -> "Thin":
+        """The same, with ``DEFAULT_THRESHOLD`` where nothing thins."""
+        if self.threshold is None and self.top_k is None:
+            return Thin(DEFAULT_THRESHOLD, None, self.merge)
+        return self
+
+
+class Detection(NamedTuple):
+    """A label somewhere in a recording; ``label`` is its index."""
+
+    start_s: float
+    end_s: float
+    label: int
+    score: float
+
+
+def detections(result: Result, thin: Thin) -> list[Detection]:
+    """What is told of a recording, by time and then by label."""
+    kept = np.ones(result.scores.shape, dtype=bool)
+    if thin.threshold is not None:
+        kept &= result.scores >= thin.threshold
+    if thin.top_k is not None:
+        order = np.argsort(-result.scores, axis=1, kind="stable").argsort(axis=1)
+        kept &= order < thin.top_k
+    found = [
+        Detection(float(result.start_s[row]), float(result.end_s[row]), int(label), float(result.scores[row, label]))
+        for row, label in zip(*np.nonzero(kept), strict=True)
+    ]
+    return _merged(found) if thin.merge else found
+
+
+def _merged(found: Iterable[Detection]) -> list[Detection]:
+    done: list[Detection] = []
+    last: dict[int, int] = {}  # label -> where its last detection stands in ``done``
+    for one in found:
+        place = last.get(one.label)
+        if place is not None and one.start_s <= done[place].end_s + 1e-6:
+            before = done[place]
+            done[place] = Detection(
+                before.start_s, max(before.end_s, one.end_s), one.label, max(before.score, one.score)
+            )
+        else:
+            last[one.label] = len(done)
+            done.append(one)
+    return done
+
+
+def write_csv(path: Path, results: Iterable[Result], facts: Facts, thin: Thin) -> None:
+    """``file,start_s,end_s,label,score``; a row for every label of every window unless thinned."""
+    with whole(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("file", "start_s", "end_s", "label", "score"))
+        for result in results:
+            writer.writerows(
+                (result.path, _seconds(one.start_s), _seconds(one.end_s), facts.labels[one.label], f"{one.score:.6g}")
+                for one in detections(result, thin)
+            )
+
+
+# Kaggle
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sample submission: the columns and rows that are expected, in their order."""
+
+    path: Path
+    labels: tuple[str, ...]
+    row_ids: tuple[str, ...]
+
+
+def read_sample(path: Path, labels: Sequence[str]) -> Sample:
+    """Read a sample submission and compare its columns with the labels of the run.
+
+    Raises:
+        DataError: missing, not such a table, or of other species.
+    """
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = csv.reader(file)
+            header = next(rows, [])
+            row_ids = tuple(row[0] for row in rows if row)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; --sample-submission takes Kaggle's sample_submission.csv") from None
+    except (UnicodeDecodeError, csv.Error):
+        raise DataError(f"{path}: not a CSV table; give Kaggle's sample_submission.csv") from None
+    if header[:1] != ["row_id"] or len(header) < 2 or len(set(header)) < len(header):
+        raise DataError(f"{path}: its columns should be row_id and one for each species; it begins with {header[:3]}")
+    expected = tuple(header[1:])
+    if not (shared := set(expected) & set(labels)):
+        raise DataError(
+            f"{path}: none of its {len(expected)} species is among the {len(labels)} of the run "
+            f"({expected[0]} ... against {labels[0]} ...); is it of another competition?"
+        )
+    if missing := [label for label in expected if label not in shared]:
+        log.warning("the run does not know %d species; they get their prior: %s", len(missing), ", ".join(missing))
+    if extra := [label for label in labels if label not in shared]:
+        log.warning("%s has no column for %d species of the run: %s", path, len(extra), ", ".join(extra))
+    return Sample(path, expected, row_ids)
+
+
+def must_have_all(sample: Sample, recordings: Iterable[Path]) -> None:
+    """
+    Raises:
+        DataError: a recording that the sample names is not among the inputs.
+    """
+    given = {recording.stem for recording in recordings}
+    wanted = dict.fromkeys(row_id.rpartition("_")[0] for row_id in sample.row_ids)
+    if missing := [stem for stem in wanted if stem not in given]:
+        raise DataError(
+            f"{sample.path}: {len(missing)} of its {len(wanted)} recordings are not among the inputs, "
+            f"the first is {missing[0]}; add their folder to --input"
+        )
+
+
+def must_differ_in_name(recordings: Iterable[Path]) -> None:
+    """
+    Raises:
+        DataError: two recordings would have the same row_ids.
+    """
+    seen: dict[str, Path] = {}
+    for recording in recordings:
+        if (other := seen.setdefault(recording.stem, recording)) is not recording:
+            raise DataError(f"{other} and {recording} have one name, and so one row_id; leave one of them out")
+
+
+def write_submission(path: Path, results: Iterable[Result], facts: Facts, grid: Grid, sample: Sample | None) -> None:
+    """``row_id`` and a column for each species; a row_id is ``<stem>_<end second>``.
+
+    With a sample: its columns and rows, in its order. What the run cannot know of it (a species, a
+    recording that could not be read) gets its prior, one over the number of species.
+
+    Raises:
+        DataError: a row of the sample is of no window.
+    """
+    labels = sample.labels if sample else tuple(sorted(facts.labels))
+    place = {label: number for number, label in enumerate(facts.labels)}
+    columns = [place.get(label, -1) for label in labels]
+    known = np.array([column >= 0 for column in columns])
+    prior = np.float32(1 / len(labels))
+    rows = (
+        (row_id, np.where(known, scores[columns], prior))
+        for result in results
+        for row_id, scores in _rows_of(result, grid)
+    )
+    with whole(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("row_id", *labels))
+        for row_id, scores in _as_in(sample, rows, prior) if sample else rows:
+            writer.writerow((row_id, *(f"{score:.6g}" for score in scores)))
+
+
+def _rows_of(result: Result, grid: Grid) -> Iterator[tuple[str, np.ndarray]]:
+    for number, scores in enumerate(result.scores):
+        # Not end_s: a last row that was pushed back by the recording's end keeps the name of the window it stands for.
+        yield f"{result.path.stem}_{_seconds(number * grid.step_s + grid.window_s)}", scores
+
+
+def _as_in(
+    sample: Sample, rows: Iterable[tuple[str, np.ndarray]], prior: np.float32
+) -> Iterator[tuple[str, np.ndarray]]:
+    scored = dict(rows)
+    stems = {row_id.rpartition("_")[0] for row_id in scored}
+    strange = [row_id for row_id in sample.row_ids if row_id not in scored and row_id.rpartition("_")[0] in stems]
+    if strange:
+        raise DataError(
+            f"{sample.path}: {strange[0]} is the end of no window (nor {len(strange) - 1} more rows); "
+            "choose --window-s and --step-s as the competition does, 5 and 5"
+        )
+    unread = dict.fromkeys(row_id.rpartition("_")[0] for row_id in sample.row_ids if row_id not in scored)
+    if unread:
+        log.warning("%d recordings could not be read; their rows get the prior: %s", len(unread), ", ".join(unread))
+    if left := len(scored) - sum(row_id in scored for row_id in sample.row_ids):
+        log.warning("%d rows that %s does not name are left out", left, sample.path)
+    for row_id in sample.row_ids:
+        yield row_id, scored.get(row_id, np.full(len(sample.labels), prior))
+
+
+# Raven and Audacity: a table for each recording
+
+RAVEN_COLUMNS = (
+    "Selection", "View", "Channel", "Begin Time (s)", "End Time (s)", "Low Freq (Hz)", "High Freq (Hz)",
+    "Common Name", "Species Code", "Confidence", "Begin Path", "File Offset (s)",
+)  # fmt: skip
+
+
+def raven_table(result: Result, facts: Facts, thin: Thin) -> str:
+    """A selection table of Raven Pro: tab-separated, a selection for each detection."""
+    high = min(facts.process.f_max, result.sample_rate / 2)
+    low = min(facts.process.f_min, high)
+    lines = ["\t".join(RAVEN_COLUMNS)]
+    for number, one in enumerate(detections(result, thin.or_default()), 1):
+        values = (
+            number, "Spectrogram 1", 1, f"{one.start_s:.3f}", f"{one.end_s:.3f}", f"{low:.1f}", f"{high:.1f}",
+            facts.common_names[one.label] or facts.labels[one.label], facts.labels[one.label], f"{one.score:.4f}",
+            os.path.abspath(result.path), f"{one.start_s:.3f}",
+        )  # fmt: skip
+        lines.append("\t".join(map(str, values)))
+    return "\n".join(lines) + "\n"
+
+
+def audacity_table(result: Result, facts: Facts, thin: Thin) -> str:
+    """A label track of Audacity: start, end and label, tab-separated, without a header."""
+    return "".join(
+        f"{one.start_s:.6f}\t{one.end_s:.6f}\t{facts.labels[one.label]}\n"
+        for one in detections(result, thin.or_default())
+    )
+
+
+TABLES: dict[str, tuple[str, Callable[[Result, Facts, Thin], str]]] = {
+    "raven": (".selections.txt", raven_table),
+    "audacity": (".labels.txt", audacity_table),
+}
+
+
+def write_tables(
+    path: Path, results: Iterable[Result], facts: Facts, thin: Thin, kind: str, recordings: Sequence[Path]
+) -> None:
+    """A table at ``path`` where one recording was given; else a folder with a table for each, in their own folders."""
+    ending, table = TABLES[kind]
+    above = os.path.commonpath([os.path.abspath(recording.parent) for recording in recordings])
+    for result in results:
+        place = path
+        if len(recordings) > 1:
+            place = path / (os.path.relpath(os.path.abspath(result.path), above) + ending)
+            place.parent.mkdir(parents=True, exist_ok=True)
+        write_text(place, table(result, facts, thin))
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.3f}".rstrip("0").rstrip(".")

@@ -1,0 +1,81 @@
+"""Sift through recordings with a trained run: scores for Kaggle, Raven, Audacity or whatever reads CSV."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from utils.command import SIGTERM_EXIT, run_command
+
+FORMATS = ("submission", "csv", "raven", "audacity")
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    several = {"nargs": "+", "action": "extend", "required": True}
+    add("--run", type=Path, metavar="RUN_DIR", help="a run, or what export.py wrote; several are combined", **several)
+    add("--input", metavar="PATH", help="recordings, folders (with all in them) or patterns", **several)
+    add("--output", type=Path, required=True, metavar="FILE", help="a folder for raven and audacity of several")
+    add("--format", choices=FORMATS, required=True)
+    add("--window-s", type=_positive, metavar="S", help="seconds a row; default: as trained, for a submission 5")
+    add("--step-s", type=_positive, metavar="S", help="seconds from row to row; default: the same as --window-s")
+    add("--combine", choices=("mean", "min", "rank"), default="mean", help="how several runs become one score")
+    add("--smooth", action="store_true", help="weigh neighbouring rows in: .1 .2 .4 .2 .1")
+    add("--shift-tta", action="store_true", help="look also half a window earlier and later; twice the work")
+    add("--threshold", type=_share, metavar="SCORE", help="tell scores of at least this; raven and audacity: 0.25")
+    add("--top-k", type=_count, metavar="K", help="tell the best K labels of each row")
+    add("--merge", action="store_true", help="tell consecutive detections of a label as one; threshold 0.25")
+    add("--sample-submission", type=Path, metavar="CSV", help="write its columns and rows, in its order")
+    add("--report", type=Path, metavar="HTML", help="also a page with pictures and sound of the detections")
+    add("--backend", choices=("auto", "torch", "onnx", "openvino"), default="auto", help="auto: the fastest installed")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add("--resume", action="store_true", help="go on with a job that was stopped")
+    add("--strict", action="store_true", help="exit code 1 if any recording could not be scored")
+    options = parser.parse_args(arguments)
+    if options.sample_submission and options.format != "submission":
+        parser.error("--sample-submission goes with --format submission")
+    if options.format == "submission" and (options.threshold or options.top_k or options.merge):
+        parser.error("a submission holds every score; --threshold, --top-k and --merge go with the other formats")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parse(arguments)
+    from inference import steps  # torch takes seconds to import: not for --help
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(SIGTERM_EXIT))
+    recordings = steps.find(options)
+    predictor = steps.load(options)
+    sample = steps.check_sample(options, predictor, recordings)
+    job = steps.open_job(options, predictor)
+    bad = steps.score(options, predictor, recordings, job)
+    steps.write(options, predictor, recordings, job, sample)
+    print(f"written: {options.output}")
+    return 1 if bad and options.strict else 0
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is below 1")
+    return value
+
+
+if __name__ == "__main__":
+    run_command(main)
