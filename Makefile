@@ -12,6 +12,7 @@ test: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-dev
 	$(RUN) -m benchmarks.preprocess
+	$(RUN) -m benchmarks.check_cache
 	$(RUN) -m benchmarks.startup
 
 lint: $(VENV)/installed-dev

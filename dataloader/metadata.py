@@ -162,7 +162,8 @@ def _check_cells(table: "pd.DataFrame", path: Path) -> None:
             if not text.strip():
                 raise DataError(f"{path}: line {line}: {column} is empty")
             # A label names a folder of the cache; a filename stays below train_audio.
-            if text.startswith("/") or ".." in Path(text).parts or (column == "primary_label" and "/" in text):
+            no_name = column == "primary_label" and Path(text).name != text  # such as "." or "a/b"
+            if text.startswith("/") or ".." in Path(text).parts or no_name:
                 raise DataError(f"{path}: line {line}: {column} {text!r} leads out of the data folder")
 
 

@@ -1,9 +1,11 @@
 """Do imports point one way, and is nothing done at import that takes time?"""
 
 import ast
+import io
 import subprocess
 import sys
 import time
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,8 @@ MAY_IMPORT = {
 SOURCES = sorted(path for package in [*MAY_IMPORT, "benchmarks"] for path in (ROOT / package).glob("*.py"))
 SOURCES += sorted(ROOT.glob("*.py"))
 CODE = [path for path in SOURCES if path.name != "__init__.py"]
-OURS = {*MAY_IMPORT, "benchmarks", *(path.stem for path in ROOT.glob("*.py"))}
+SCRIPTS = {path.stem for path in ROOT.glob("*.py")}
+OURS = {*MAY_IMPORT, "benchmarks", *SCRIPTS}
 
 
 def name(path):
@@ -35,6 +38,19 @@ def imports(tree):
             yield node.module.split(".")[0]
 
 
+def catches(handler):
+    """The names of the exceptions that an ``except`` catches; none of a bare one."""
+    kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    return {ast.unparse(kind).split(".")[-1] for kind in kinds if kind is not None}
+
+
+def reasons_beside(text):
+    """The lines that carry a comment in words; ``noqa`` is none."""
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    comments = [(token.start[0], token.string) for token in tokens if token.type == tokenize.COMMENT]
+    return {line for line, comment in comments if len(comment.split("noqa")[0].split()) > 2}
+
+
 @pytest.mark.parametrize("path", [path for path in CODE if path.parent.name in MAY_IMPORT], ids=name)
 def test_imports_point_one_way(path):
     found = set(imports(ast.parse(path.read_text(encoding="utf-8")))) & OURS
@@ -46,8 +62,14 @@ def test_imports_point_one_way(path):
 
 def test_only_the_command_in_visualise_knows_recordings():
     tree = ast.parse((ROOT / "utils/visualise.py").read_text(encoding="utf-8"))
-    outside = [node for node in tree.body if not isinstance(node, ast.FunctionDef)]
+    outside = [node for node in tree.body if getattr(node, "name", "") != "main"]
+    assert len(outside) == len(tree.body) - 1
     assert "dataloader" not in {found for node in outside for found in imports(node)}
+
+
+@pytest.mark.parametrize("path", [path for path in CODE if path.parent.name not in MAY_IMPORT], ids=name)
+def test_nothing_imports_a_script(path):
+    assert not set(imports(ast.parse(path.read_text(encoding="utf-8")))) & SCRIPTS
 
 
 @pytest.mark.parametrize("path", CODE, ids=name)
@@ -64,9 +86,17 @@ def test_packages_do_nothing_when_imported(path):
 
 @pytest.mark.parametrize("path", CODE, ids=name)
 def test_no_except_catches_everything_without_a_reason_beside_it(path):
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line.strip().startswith(("except:", "except Exception", "except BaseException")):
-            assert "#" in line or "BaseException" in line, line
+    text = path.read_text(encoding="utf-8")
+    reasons = reasons_beside(text)
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ExceptHandler):
+            place, caught = f"{name(path)}:{node.lineno}", catches(node)
+            assert caught, f"{place}: name what is caught"
+            if "BaseException" in caught:  # Ctrl-C is among them: for tidying up only
+                assert isinstance(node.body[-1], ast.Raise), f"{place}: does not raise again"
+                assert node.body[-1].exc is None, f"{place}: raises something else"
+            elif "Exception" in caught:
+                assert node.lineno in reasons, f"{place}: give the reason in a comment beside it"
 
 
 def test_help_answers_at_once():

@@ -6,6 +6,7 @@ has the type its field names, or reports everything that is wrong with it at onc
 
 import configparser
 import os
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -228,9 +229,9 @@ def load_config(path: Path | str, overrides: Sequence[str] = (), check_choices: 
 
     Args:
         path: an INI file. A key it leaves out has its class's default; a relative path in it is
-            relative to its folder.
+            relative to its folder. A value that holds a # or ; behind a blank stands in double quotes.
         overrides: ``section.key=value``, each over the file; a relative path in one is relative to
-            the current folder.
+            the current folder. The value is taken as it is, without quotes or comments.
         check_choices: names the settings that no factory knows, so that one report holds both
             kinds of problem.
 
@@ -248,6 +249,7 @@ def load_config(path: Path | str, overrides: Sequence[str] = (), check_choices: 
             if (name, key) not in settings:
                 continue
             try:
+                _check_one_line(settings[name, key].text)
                 values[key] = _parse(settings[name, key], hint)
             except ValueError as error:
                 problems.append(Problem(str(error), name, key, settings[name, key].text))
@@ -270,7 +272,7 @@ def to_ini(config: Config) -> str:
         lines.append(f"[{section}]")
         for key in KEYS[section]:
             if (section, key) not in SECRETS:
-                lines.append(f"{key} = {_to_text(getattr(getattr(config, section), key))}".rstrip())
+                lines.append(f"{key} = {_quoted(_to_text(getattr(getattr(config, section), key)))}".rstrip())
         lines.append("")
     return "\n".join(lines)
 
@@ -298,12 +300,11 @@ def _with_source(problem: Problem, settings: _Settings, file: str) -> Problem:
 def _read_file(path: Path, problems: list[Problem]) -> _Settings:
     """The file's settings; what is not a setting becomes a problem."""
     # No interpolation: a % is a %. No default section: [DEFAULT] would leak into every other.
-    parser = configparser.ConfigParser(
-        interpolation=None, inline_comment_prefixes=("#", ";"), default_section="no such section"
-    )
+    parser = configparser.ConfigParser(interpolation=None, default_section="no such section")
     parser.optionxform = str  # keys keep their case, so that a wrong one is told as it was written
     try:
-        parser.read_string(path.read_text(encoding="utf-8-sig"), source=path.name)
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        parser.read_string("\n".join(map(_without_comment, lines)), source=path.name)
     except FileNotFoundError:
         raise ConfigError(Problem("no such file; name one with --config", source=str(path))) from None
     except IsADirectoryError:
@@ -317,8 +318,31 @@ def _read_file(path: Path, problems: list[Problem]) -> _Settings:
         if _known_section(section, path.name, problems):
             for key, text in parser.items(section):
                 if _known_key(section, key, path.name, problems):
-                    settings[section, key] = _Setting(text, path.name, Path(os.path.abspath(path)).parent)
+                    settings[section, key] = _Setting(_unquoted(text), path.name, Path(os.path.abspath(path)).parent)
     return settings
+
+
+# A value in double quotes, in which # and ; are themselves and "" is a quote; behind it at most a comment.
+_QUOTED = r'"(?:[^"]|"")*"'
+_QUOTED_LINE = re.compile(rf"[^=:]*[=:]\s*{_QUOTED}(?=\s*$|\s+[#;])")
+_COMMENT = re.compile(r"\s[#;]")
+
+
+def _without_comment(line: str) -> str:
+    """The line without what follows a # or ; behind a blank."""
+    quoted = _QUOTED_LINE.match(line)
+    comment = _COMMENT.search(line, quoted.end() if quoted else 0)
+    return line[: comment.start()] if comment else line
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1].replace('""', '"') if re.fullmatch(_QUOTED, text) else text
+
+
+def _quoted(text: str) -> str:
+    """The text, in quotes where it would not be read back as it is."""
+    plain = text == text.strip() and not text.startswith(('"', "#", ";")) and not _COMMENT.search(text)
+    return text if plain else '"' + text.replace('"', '""') + '"'
 
 
 def _read_overrides(overrides: Sequence[str], problems: list[Problem]) -> _Settings:
@@ -358,6 +382,20 @@ def _explain(error: configparser.Error) -> str:
             text = text[1:-1].removesuffix("\\n")  # configparser gives the line's repr
             return f"line {line}: {text!r} is neither a [section] nor key = value"
     return str(error)
+
+
+def _check_one_line(text: str) -> None:
+    """Refuse what ``to_ini`` could not write for ``load_config`` to read.
+
+    Raises:
+        ValueError: worded for the report.
+    """
+    if "\n" in text or "\r" in text:
+        raise ValueError("a line break; a value is one line")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # bytes of the command line that are none, such as a name in Latin-1
+        raise ValueError("not UTF-8; rename it, or give it a link with another name") from None
 
 
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")

@@ -14,7 +14,7 @@ from dataloader.metadata import (
     load_table,
     read_metadata,
 )
-from utils.config import Config, Paths, Testing
+from utils import config
 from utils.errors import DataError
 
 HEADER = "primary_label,secondary_labels,author,latitude,longitude,scientific_name,filename\n"
@@ -58,7 +58,12 @@ WRONG = [
     ("a,a/1.ogg\n", "primary_label,filename\n", "no column secondary_labels"),
     ("a,[b,x,1,2,s,a/1.ogg\n", HEADER, r"line 2: secondary_labels '\[b' is not a list such as"),
     ("a,__import__('os'),x,1,2,s,a/1.ogg\n", HEADER, "line 2: secondary_labels .* is not a list"),
+    ("a,[1],x,1,2,s,a/1.ogg\n", HEADER, r"line 2: secondary_labels '\[1\]' is not a list"),
+    ("a,'a',x,1,2,s,a/1.ogg\n", HEADER, "line 2: secondary_labels \"'a'\" is not a list"),
     (",[],x,1,2,s,a/1.ogg\n", HEADER, "line 2: primary_label is empty"),
+    (".,[],x,1,2,s,a/1.ogg\n", HEADER, r"line 2: primary_label '\.' leads out of the data folder"),
+    ("..,[],x,1,2,s,a/1.ogg\n", HEADER, r"line 2: primary_label '\.\.' leads out of the data folder"),
+    ("a/b,[],x,1,2,s,a/1.ogg\n", HEADER, "line 2: primary_label 'a/b' leads out of the data folder"),
     ("a,[],x,1,2,s,../1.ogg\n", HEADER, r"line 2: filename '\.\./1\.ogg' leads out of the data folder"),
     ("a,[],x,1,2,s,a/1.ogg\na,[],x,1,2,s,a/1.wav\n", HEADER, "a/1.ogg and a/1.wav differ in their ending only"),
 ]
@@ -116,9 +121,9 @@ def test_without_data_testing_uses_a_demo_in_a_place_of_its_own(tmp_path, monkey
         return write(tmp_path / "demo", "a,[],x,1,2,s,a/1.ogg\n")
 
     monkeypatch.setattr(demo, "make_demo", fake)
-    paths = Paths(data_dir=tmp_path / "data", demo_dir=tmp_path / "demo")
-    assert len(load_table(Config(paths=paths))) == 1
+    paths = config.Paths(data_dir=tmp_path / "data", demo_dir=tmp_path / "demo")
+    assert len(load_table(config.Config(paths=paths))) == 1
     assert made == [tmp_path / "demo"]
     assert not (tmp_path / "data").exists()
     with pytest.raises(DataError, match=r"download_data\.sh.*python -m dataloader\.demo"):
-        load_table(Config(paths=paths, testing=Testing(testing=False)))
+        load_table(config.Config(paths=paths, testing=config.Testing(testing=False)))

@@ -47,6 +47,18 @@ def test_a_class_too_small_for_every_side_is_trained_on(caplog):
     assert "rare" in caplog.text
 
 
+@pytest.mark.parametrize("train_ratio", [0.2, 0.5, 0.7])
+def test_every_class_is_trained_on_before_it_is_scored_however_small_the_share(train_ratio):
+    """By the shares alone, a class of one or two groups would often go to val or test and to no training."""
+    groups = [(f"small{number}", f"g{number}-{group}") for number in range(30) for group in range(1 + number % 2)]
+    groups += [("common", f"c{group}") for group in range(60)]
+    rows = pd.DataFrame({"labels": [(label,) for label, _ in groups], "group": [group for _, group in groups]})
+    for seed in range(3):
+        sides = rows.assign(side=split(rows, train_ratio=train_ratio, seed=seed), label=rows["labels"].str[0])
+        assert set(sides.loc[sides["side"] == "train", "label"]) == set(sides["label"])
+        assert set(sides.loc[sides["label"] == "common", "side"]) == {"train", "val", "test"}
+
+
 def test_the_seed_decides_and_the_order_of_rows_does_not():
     rows = table()
     assert split(rows) == split(rows)

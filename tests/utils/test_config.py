@@ -191,6 +191,45 @@ def test_a_config_written_out_reads_back_equal_wherever_it_lies(tmp_path):
     assert load_config(write(tmp_path / "run", to_ini(config))) == config
 
 
+NASTY = [
+    "#x", "a # b", "a ; b", "a\t#b", ";", "my #1 birds", "a#b;c", " leading", "trailing ", " ", "\u3000wide\u3000",
+    "100%", "%(x)s", "${x}", "Vögel/鳥", "a = b", "= b", "a: b", ": b", "[model]", '"', '""', '"in quotes"', '"a" # b',
+    'say "hi" # now', '"a # b', "back\\slash", "line\u2028separator\x0b\x1c\x85", "~", "none",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NASTY, ids=ascii)
+def test_a_value_of_any_characters_is_written_so_that_it_reads_back(tmp_path, text):
+    paths = replace(Config().paths, data_dir=tmp_path / "birds" / text, runs_dir=tmp_path / text / "runs")
+    config = replace(
+        load_config(write(tmp_path, "")), paths=paths, callbacks=replace(Config().callbacks, neptune_project=text)
+    )
+    back = load_config(write(tmp_path, to_ini(config)))
+    assert back.callbacks.neptune_project == text
+    assert (back.paths.data_dir, back.paths.runs_dir) == (paths.data_dir, paths.runs_dir)
+
+
+def test_a_path_with_a_hash_just_works_from_the_command_line_and_in_quotes_in_the_file(tmp_path):
+    path = write(tmp_path, '[paths]\nruns_dir = "my #1 ""best"" runs"  # "quotes" keep a #\n')
+    config = load_config(path, [f"paths.data_dir={tmp_path}/my #2 birds"])
+    assert config.paths.runs_dir == tmp_path / 'my #1 "best" runs'
+    assert load_config(write(tmp_path, to_ini(config))).paths == config.paths
+    assert config.paths.data_dir == tmp_path / "my #2 birds"
+
+
+def test_what_could_not_be_read_back_is_refused(tmp_path):
+    told = "[model] type = {}: {}"
+    assert problems(write(tmp_path, ""), "model.type=a\nb") == [
+        "--set " + told.format(r"'a\nb'", "a line break; a value is one line")
+    ]
+    assert problems(write(tmp_path, "[model]\ntype = a\n  b\n")) == [
+        "config.ini " + told.format(r"'a\nb'", "a line break; a value is one line")
+    ]
+    assert problems(write(tmp_path, ""), "model.type=\udcff") == [
+        "--set " + told.format(r"'\udcff'", "not UTF-8; rename it, or give it a link with another name")
+    ]
+
+
 def test_differences_names_what_changed():
     one = Config()
     other = replace(one, trainer=replace(one.trainer, seed=9))
