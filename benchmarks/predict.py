@@ -139,9 +139,8 @@ def compare(model_type: str, n_recordings: int, rounds: int) -> None:
         print(f"  ours / the bound, {name:<22}{parts / mine:6.2f}   goal: at least 0.85")
         print(f"  ours / the plain way, {name:<18}{times['the plain way'] / mine:6.2f}   goal: at least 3")
         minutes = CONTEST_HOURS * 3600 / (audio / mine) / 60
-        print(
-            f"  1,100 soundscapes of 4 min, {name:<12}{minutes:6.1f} min   limit: {CONTEST_LIMIT_MINUTES} min on 4 cores"
-        )
+        limit = f"limit: {CONTEST_LIMIT_MINUTES} min on 4 cores"
+        print(f"  1,100 soundscapes of 4 min, {name:<12}{minutes:6.1f} min   {limit}")
 
 
 def peak_megabytes(path: Path, run: Path) -> float:
