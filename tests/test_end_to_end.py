@@ -96,9 +96,10 @@ def test_a_second_start_prepares_nothing_and_gives_the_same_numbers_with_two_wor
     assert (run_folder(again) / "metrics.csv").read_bytes() == (folder / "metrics.csv").read_bytes()
 
 
-def test_a_run_killed_with_9_goes_on_and_ends_the_same(place, finished):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_killed_with_9_goes_on_and_ends_the_same(place, finished, workers):
     folder, _ = finished
-    line = command(place, **{"trainer.save_every_minutes": 1e-9})
+    line = command(place, **{"trainer.save_every_minutes": 1e-9, "trainer.num_workers": workers})
     process = subprocess.Popen(line, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     for told in process.stderr:
         if told.startswith("epoch 1/2"):
@@ -109,7 +110,10 @@ def test_a_run_killed_with_9_goes_on_and_ends_the_same(place, finished):
     killed = max((place / "runs").iterdir())
     done = run(command(place, "--resume", str(killed)))
     assert run_folder(done) == killed
+    assert "going on at epoch 2" in done.stderr
     assert (killed / "metrics.csv").read_bytes() == (folder / "metrics.csv").read_bytes()
+    ours, theirs = (torch.load(each / "last.pt")["model"] for each in (killed, folder))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_a_finished_run_says_so(place, finished):
@@ -128,6 +132,24 @@ def test_two_processes_score_like_one(place):
         for name in ours:
             if name != "train_loss":  # of rank 0's share
                 assert float(ours[name]) == pytest.approx(float(theirs[name]), abs=1e-5), name
+
+
+def test_one_process_that_dies_ends_the_others_and_one_goes_on_alone(place):
+    settings = {"trainer.n_epochs": 2000, "trainer.save_every_minutes": 1e-9}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    line = launcher + command(place, **settings)[1:]
+    parent = subprocess.Popen(line, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    for told in parent.stderr:
+        if told.startswith("epoch 1/2000"):
+            break
+    folder = max((place / "runs").iterdir())
+    ranks = subprocess.run(["pgrep", "-P", str(parent.pid)], capture_output=True, text=True, check=True).stdout.split()
+    os.kill(int(ranks[-1]), signal.SIGKILL)
+    _, told = parent.communicate(timeout=60)
+    assert parent.returncode
+    assert "SIGKILL" in told or "Signal 9" in told, told
+    done = run(command(place, "--resume", str(folder), **{"trainer.max_minutes": 1e-6}))
+    assert "going on at epoch" in done.stderr
 
 
 def test_what_cannot_change_in_a_run_is_refused(place, finished):
