@@ -1,0 +1,181 @@
+"""How much does the trainer cost beside the model's own work, and how fast are windows read?
+
+    python -m benchmarks.train [--rounds N] [--set section.key=value ...]
+
+In one run, in turns, on real recordings (BIRDS_DIR, else ../shared/birds, else a demo), augmentation off:
+* the bare loop: the same model on the same batches, in memory as images already: forward, backward, clipping, step;
+* ours: an epoch of the trainer on the cache, all it does for each batch included;
+* of that, the time spent waiting for batches.
+Then windows read at random by the dataset against slices of ``np.load(mmap_mode="r")``. On a GPU the
+same is compared with batches that stay on it; without one, that it was not run is said.
+"""
+
+import argparse
+import logging
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from dataloader.dataset import WindowDataset
+from factory import run
+from utils.config import Config, load_config
+from utils.trainer import Trainer
+
+ROOT = Path(__file__).parents[1]
+GOALS = {"efficientnet_b0": 0.95, "mobilenetv3_small_100": 0.92}
+GPU_GOAL = 0.90
+CONTEST_RECORDINGS, CONTEST_EPOCHS = 24_459, 12
+
+
+class Waiting:
+    """Batches, with a watch on how long they are waited for."""
+
+    def __init__(self, batches: Iterable):
+        self._batches, self.seconds = batches, 0.0
+
+    def __iter__(self) -> Iterator:
+        batches, self.seconds = iter(self._batches), 0.0
+        while True:
+            started = time.perf_counter()
+            batch = next(batches, None)
+            self.seconds += time.perf_counter() - started
+            if batch is None:
+                return
+            yield batch
+
+
+class BareLoop:
+    """A tracker that, after each epoch of the trainer, runs the bare loop over as many batches."""
+
+    def __init__(self, trainer: Trainer, model: nn.Module, waiting: Waiting):
+        self.trainer, self.model, self.waiting = trainer, model, waiting
+        self.optimizer = type(trainer.optimizer)(model.parameters(), lr=1e-4)
+        trainer.train_part.order.go_to(1)
+        batches = [batch.to(trainer.device) for batch in trainer.train_part.batches]
+        self.batches = [(trainer.images(batch), batch.targets) for batch in batches]
+        self.ours, self.bare, self.waited = [], [], []
+
+    def log_epoch(self, row: dict[str, float]) -> None:
+        self.ours.append(row["seconds"])
+        self.waited.append(self.waiting.seconds / row["seconds"])
+        self.bare.append(self.epoch())
+
+    def epoch(self) -> float:
+        trainer, model = self.trainer, self.model
+        model.train()
+        started = time.perf_counter()
+        for images, targets in self.batches:
+            with trainer._autocast():
+                loss = trainer.loss(model(images), targets)
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), trainer.settings.grad_clip, foreach=True)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+        loss.item()  # a GPU is done only when its answer is here
+        return time.perf_counter() - started
+
+
+def config_for(model_type: str, folder: Path, options: argparse.Namespace) -> Config:
+    birds = Path(os.environ.get("BIRDS_DIR") or ROOT.parent / "shared" / "birds")
+    settings = {
+        "testing.testing": True, "testing.data_samples_for_testing": options.recordings,
+        "paths.data_dir": birds, "paths.demo_dir": folder / "demo", "paths.runs_dir": folder / "runs",
+        "data.output_dir": folder / "cache", "data.hash_path": folder / "key", "data.train_ratio": 1.0,
+        "model.type": model_type, "model.transfer_learning": False, "augmentation.data_augmentation": False,
+        "trainer.n_epochs": options.rounds + 1, "callbacks.model_checkpoint_verbose": False,
+    }  # fmt: skip
+    overrides = [f"{name}={value}" for name, value in settings.items()] + options.overrides
+    return load_config(ROOT / "config.ini", overrides)
+
+
+def compare(model_type: str, folder: Path, options: argparse.Namespace) -> WindowDataset | None:
+    """Print the comparison; return the dataset, if windows are read from the disk."""
+    config = config_for(model_type, folder, options)
+    with run.processes_of(config) as (processes, device):
+        table = run.load_table(config, processes)
+        model = run.rehearse(config, table)
+        metadata = run.prepare(config, table, processes)
+        place = run.open_folder(config, None, processes)
+        metadata = run.split(config, metadata, place)
+        trainer = run.build_trainer(config, model, metadata, place, device, processes)
+        twin = run.rehearse(config, table).to(device, memory_format=torch.channels_last)
+        dataset = getattr(trainer.train_part.batches, "dataset", None)
+        waiting = Waiting(trainer.train_part.batches)
+        trainer.train_part = replace(trainer.train_part, batches=waiting)
+        bare = BareLoop(trainer, twin, waiting)
+        trainer.trackers = [bare]
+        trainer.fit()
+    ratios = [b / o for b, o in zip(bare.bare[1:], bare.ours[1:], strict=True)]  # the first is for warming up
+    windows = len(bare.batches) * config.trainer.batch_size_train
+    ratio, waited = statistics.median(ratios), statistics.median(bare.waited[1:])
+    goal = GPU_GOAL if device.type == "cuda" else GOALS.get(model_type, 0.92)
+    speed = windows / statistics.median(bare.ours[1:])
+    size = config.trainer.batch_size_train
+    print(f"{model_type} on {device}: {len(bare.batches)} batches of {size}, {options.rounds} rounds, medians")
+    print(f"  the bare loop       {windows / statistics.median(bare.bare[1:]):8.1f} windows/s")
+    print(f"  ours                {speed:8.1f} windows/s")
+    spread = f"rounds: {min(ratios):.3f} to {max(ratios):.3f}"
+    print(f"  ours / bare loop    {ratio:8.3f}   goal: at least {goal}   ({spread})")
+    print(f"  waiting for data    {100 * waited:7.2f}%   goal: below 3%")
+    if device.type == "cuda":
+        minutes = CONTEST_RECORDINGS * CONTEST_EPOCHS / speed / 60
+        print(f"  {CONTEST_EPOCHS} epochs of {CONTEST_RECORDINGS} recordings, a window each: {minutes:.1f} min")
+    return dataset
+
+
+def compare_reading(dataset: WindowDataset) -> None:
+    rows = np.random.default_rng(0).permutation(len(dataset)).tolist()
+    batches = [rows[first : first + 16] for first in range(0, len(rows) - 15, 16)] * 4
+
+    def ours() -> float:
+        started = time.perf_counter()
+        for batch in batches:
+            dataset[batch]
+        return time.perf_counter() - started
+
+    def plain() -> float:
+        started = time.perf_counter()
+        for batch in batches:
+            windows = np.empty((len(batch), dataset.length, dataset.n_mels), np.float16)
+            for place, row in enumerate(batch):
+                array = np.load(dataset.entries[dataset.recording[row]], mmap_mode="r").T
+                part = array[dataset.first[row] : dataset.first[row] + dataset.length]
+                windows[place, : len(part)] = part
+        return time.perf_counter() - started
+
+    ours(), plain()
+    pairs = [(ours(), plain()) for _ in range(7)]
+    n = 16 * len(batches)
+    print(f"reading {n} windows at random, in batches of 16")
+    print(f"  np.load, mmap_mode=r {n / statistics.median(p for _, p in pairs):8.0f} windows/s")
+    print(f"  ours                 {n / statistics.median(o for o, _ in pairs):8.0f} windows/s")
+    print(f"  ours / np.load       {statistics.median(p / o for o, p in pairs):8.2f}   goal: at least 0.80")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--recordings", type=int, default=50, help="of real birds; each has five windows")
+    parser.add_argument("--models", nargs="+", default=list(GOALS))
+    parser.add_argument("--set", dest="overrides", action="append", default=[])
+    options = parser.parse_args()
+    logging.disable(logging.INFO)
+    with tempfile.TemporaryDirectory() as folder:
+        for model_type in options.models:
+            dataset = compare(model_type, Path(folder), options)
+        if dataset is not None:
+            compare_reading(dataset)
+    if not torch.cuda.is_available():
+        print("no GPU is at hand: its part was not run")
+
+
+if __name__ == "__main__":
+    main()
