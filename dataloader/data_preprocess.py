@@ -6,24 +6,27 @@
 
 import argparse
 import functools
+import itertools
 import logging
 import os
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from dataloader import cache
+from dataloader.crashes import journal, take_suspects
 from dataloader.duplicates import CONTENT, find_duplicates, merge_duplicates
 from dataloader.entry import Job, prepare
 from dataloader.metadata import load_table
 from dataloader.space import check_space
 from dataloader.spectrogram import MelSpectrogram
 from dataloader.windows import window_frames, window_starts
-from dataloader.workers import run_jobs
+from dataloader.workers import run_alone, run_jobs
 from utils.command import run_command
 from utils.config import Data, DataProcess, load_config
 from utils.errors import DataError
@@ -65,16 +68,21 @@ class AudioPreprocessor:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         write_text(self.folder / cache.SETTINGS, cache.settings_text(self.process))
+        suspects = take_suspects(self.folder)
         self._remove_leftovers()
-        records = self._bring_up_to_date(table)
+        records = self._bring_up_to_date(table, suspects)
         self._check_bad_share(table, records)
         metadata = self._handle_duplicates(self._good(table, records))
         self.data.hash_path.parent.mkdir(parents=True, exist_ok=True)
         write_text(self.data.hash_path, self.key + "\n")
         return metadata
 
-    def _bring_up_to_date(self, table: "pd.DataFrame") -> dict[str, cache.Record]:
-        """The record of every recording of the table, after doing what was not done."""
+    def _bring_up_to_date(self, table: "pd.DataFrame", suspects: set[str]) -> dict[str, cache.Record]:
+        """The record of every recording of the table, after doing what was not done.
+
+        Args:
+            suspects: filenames; an earlier start crashed on one of them.
+        """
         index = cache.read_index(self.folder)
         entries = _entry_sizes(self.folder)
         records, jobs = {}, []
@@ -84,8 +92,12 @@ class AudioPreprocessor:
             else:
                 jobs.append(Job(filename, path))
         if jobs:
-            check_space(jobs, self.process, self.data.output_dir)
-            self._run(jobs, records, allowed_bad=self.data.max_bad_share * len(table))
+            risky = [job for job in jobs if job.filename in suspects]
+            others = [job for job in jobs if job.filename not in suspects]
+            with journal(self.folder) as in_hand:
+                watch = lambda job: in_hand(job.filename)  # noqa: E731
+                check_space(others, self.process, self.data.output_dir, watch)
+                self._run(others, risky, records, watch, allowed_bad=self.data.max_bad_share * len(table))
         return records
 
     def _is_current(self, record: cache.Record, path: str, entries: dict[str, int]) -> bool:
@@ -101,11 +113,26 @@ class AudioPreprocessor:
         entry = os.path.splitext(record.filename)[0] + ".npy"
         return entries.get(entry) == cache.entry_size(self.process.n_mels, record.frames)
 
-    def _run(self, jobs: Sequence[Job], records: dict[str, cache.Record], allowed_bad: float) -> None:
-        """Do the jobs; add their records; keep the index in step."""
+    def _run(
+        self,
+        jobs: Sequence[Job],
+        risky: Sequence[Job],
+        records: dict[str, cache.Record],
+        in_hand: Callable[[Job], AbstractContextManager],
+        allowed_bad: float,
+    ) -> None:
+        """Do the jobs; add their records; keep the index in step.
+
+        Args:
+            risky: jobs too, each in a process of its own as it may crash.
+        """
         work = functools.partial(
             prepare, folder=self.folder, mel=MelSpectrogram(self.process), min_recording_s=self.data.min_recording_s
         )
+        if risky:
+            named = ", ".join(job.filename for job in risky)
+            log.warning("an earlier start crashed; trying alone what it had in hand: %s", named)
+        alone = (run_alone(work, job, _crashed) for job in risky)
         results = run_jobs(
             work,
             jobs,
@@ -113,12 +140,14 @@ class AudioPreprocessor:
             threads=self.data.multi_threading,
             backend=self.data.backend,
             died=_crashed,
+            in_hand=in_hand,
         )
+        total = len(risky) + len(jobs)
         new, bad, seconds, saved_at = {}, 0, 0.0, time.monotonic()
-        log.info("preparing %d recordings with %d workers", len(jobs), min(self.data.num_workers, len(jobs)))
+        log.info("preparing %d recordings with %d workers", total, min(self.data.num_workers, total))
         try:
-            with tqdm(total=len(jobs), unit="rec", desc="preparing", disable=None, dynamic_ncols=True) as bar:
-                for record in results:
+            with tqdm(total=total, unit="rec", desc="preparing", disable=None, dynamic_ncols=True) as bar:
+                for record in itertools.chain(alone, results):
                     new[record.filename] = records[record.filename] = record
                     bad += bool(record.reason)
                     seconds += record.seconds

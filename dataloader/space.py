@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from dataloader.audio import BadRecording, audio_info
@@ -14,7 +15,9 @@ from utils.errors import DataError
 _SAMPLE = 200  # recordings whose length is looked up; the others are taken to be like them
 
 
-def estimate_bytes(jobs: Sequence[Job], process: DataProcess) -> int:
+def estimate_bytes(
+    jobs: Sequence[Job], process: DataProcess, in_hand: Callable[[Job], AbstractContextManager] = nullcontext
+) -> int:
     """About how many bytes the entries of ``jobs`` will take.
 
     A recording's header tells its length, but 24,459 headers take half a minute: a sample's bytes of
@@ -22,18 +25,26 @@ def estimate_bytes(jobs: Sequence[Job], process: DataProcess) -> int:
     """
     sizes = [_size(job.path) for job in jobs]
     sample = range(0, len(jobs), max(1, len(jobs) // _SAMPLE))
-    cached = sum(_entry_bytes(jobs[i].path, process) for i in sample)
+    cached = sum(_entry_bytes(jobs[i], process, in_hand) for i in sample)
     recorded = sum(sizes[i] for i in sample)
     return round(cached * sum(sizes) / recorded) if recorded else 0
 
 
-def check_space(jobs: Sequence[Job], process: DataProcess, output_dir: Path) -> None:
+def check_space(
+    jobs: Sequence[Job],
+    process: DataProcess,
+    output_dir: Path,
+    in_hand: Callable[[Job], AbstractContextManager] = nullcontext,
+) -> None:
     """Refuse work whose result would not fit.
+
+    Args:
+        in_hand: entered around a recording whose header is read.
 
     Raises:
         DataError: says how much is needed, how much is free, and what would fit.
     """
-    needed, free = estimate_bytes(jobs, process), shutil.disk_usage(output_dir).free
+    needed, free = estimate_bytes(jobs, process, in_hand), shutil.disk_usage(output_dir).free
     if needed <= free:
         return
     share = free / needed
@@ -53,9 +64,10 @@ def _size(path: str) -> int:
         return 0
 
 
-def _entry_bytes(path: str, process: DataProcess) -> int:
+def _entry_bytes(job: Job, process: DataProcess, in_hand: Callable[[Job], AbstractContextManager]) -> int:
     try:
-        info = audio_info(path)
+        with in_hand(job):
+            info = audio_info(job.path)
     except BadRecording:
         return 0
     seconds = info.frames / info.sample_rate

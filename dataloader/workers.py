@@ -4,8 +4,10 @@ joblib does the work: processes (loky), threads, or the machines of a dask or ra
 """
 
 import contextlib
+import functools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 import joblib
@@ -29,6 +31,7 @@ def run_jobs(
     threads: bool,
     backend: str,
     died: Callable[[Job], Result],
+    in_hand: Callable[[Job], AbstractContextManager] = contextlib.nullcontext,
 ) -> Iterator[Result]:
     """Yield ``work(job)`` of every job, in the order in which they are done.
 
@@ -40,6 +43,7 @@ def run_jobs(
             machine) or ``ray``.
         died: the result of a job of which a worker died, for instance in a C library. The other
             jobs of that worker are done again.
+        in_hand: entered around a job that is done in this very process, which a crash would take along.
     """
     if not jobs:
         return
@@ -47,8 +51,11 @@ def run_jobs(
         left = dict(enumerate(jobs))
         while left:
             handed_out: set[int] = set()
+            n_jobs = min(n_workers, len(left))
+            here = backend == "local" and (threads or n_jobs == 1)
+            doing = functools.partial(_watched, work, in_hand) if here else work
             try:
-                for number, result in _run(work, left, handed_out, min(n_workers, len(left))):
+                for number, result in _run(doing, left, handed_out, n_jobs):
                     del left[number]
                     yield result
             except (TerminatedWorkerError, BrokenProcessPool):
@@ -56,7 +63,7 @@ def run_jobs(
                 suspects = [number for number in sorted(handed_out) if number in left]
                 log.warning("a worker died; trying its %d recordings one by one", len(suspects))
                 for number in suspects:
-                    yield _alone(work, left.pop(number), died)
+                    yield run_alone(work, left.pop(number), died)
 
 
 def _run(
@@ -81,8 +88,13 @@ def _numbered(work: Callable[[Job], Result], number: int, job: Job) -> tuple[int
     return number, work(job)
 
 
-def _alone(work: Callable[[Job], Result], job: Job, died: Callable[[Job], Result]) -> Result:
-    """The result of ``job`` in a process that may die of it."""
+def _watched(work: Callable[[Job], Result], in_hand: Callable[[Job], AbstractContextManager], job: Job) -> Result:
+    with in_hand(job):
+        return work(job)
+
+
+def run_alone(work: Callable[[Job], Result], job: Job, died: Callable[[Job], Result]) -> Result:
+    """The result of ``job`` in a process of its own, which may die of it."""
     # Two workers, as joblib runs a single one in this process.
     try:
         return joblib.Parallel(n_jobs=2, backend="loky", batch_size=1)([joblib.delayed(work)(job)])[0]

@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "factory": {"factory", "models", "dataloader", "utils"},
     "inference": {"inference", "factory", "models", "dataloader", "utils"},
 }
-SOURCES = sorted(path for package in [*MAY_IMPORT, "benchmarks"] for path in (ROOT / package).glob("*.py"))
+SOURCES = sorted(path for package in [*MAY_IMPORT, "benchmarks", "docs"] for path in (ROOT / package).glob("*.py"))
 SOURCES += sorted(ROOT.glob("*.py"))
 CODE = [path for path in SOURCES if path.name != "__init__.py"]
 SCRIPTS = {path.stem for path in ROOT.glob("*.py")}

@@ -1,8 +1,10 @@
 """Is the cache right, whatever the recordings are and whatever happens meanwhile?"""
 
 import csv
+import ctypes
 import errno
 import itertools
+import logging
 import os
 import random
 import shutil
@@ -15,8 +17,8 @@ import pandas as pd
 import pytest
 import soundfile as sf
 
-from dataloader import cache, entry, space
-from dataloader.audio import read_audio
+from dataloader import cache, data_preprocess, entry, space
+from dataloader.audio import audio_info, read_audio
 from dataloader.cache import cache_key, check_entry, decibels, read_window
 from dataloader.data_preprocess import AudioPreprocessor, main, make_windows, prune
 from dataloader.spectrogram import MelSpectrogram
@@ -305,6 +307,66 @@ def test_killed_at_50_random_moments_it_ends_with_the_bytes_of_an_undisturbed_ru
             shutil.rmtree(tmp_path / "killed")  # done: again from nothing
     preprocessor(tmp_path, name="killed").prepare(table)
     assert files(tmp_path / "killed") == files(tmp_path / "whole")
+
+
+def deadly_prepare(job, **settings):
+    if job.filename == "a/XC2.ogg":
+        ctypes.string_at(0)  # what a C library does that crashes
+    return entry.prepare(job, **settings)
+
+
+IN_THIS_PROCESS = [{"num_workers": 1}, {"num_workers": 2, "multi_threading": True}]
+
+
+@pytest.mark.parametrize("settings", IN_THIS_PROCESS, ids=str)
+def test_a_crash_costs_the_recording_when_started_again(tmp_path, recordings, monkeypatch, caplog, settings):
+    table, job = table_of(recordings), preprocessor(tmp_path, **settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(data_preprocess, "prepare", deadly_prepare)
+        status = os.waitpid(forked(lambda: job.prepare(table)), 0)[1]
+        assert os.WTERMSIG(status) == signal.SIGSEGV
+        assert len(job.prepare(table)) == 5
+    assert "an earlier start crashed; trying alone what it had in hand: " in caplog.text
+    with open(job.folder / "bad_recordings.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (Path(row["path"]).name, row["reason"]) == ("XC2.ogg", "crashed")
+    caplog.clear()
+    assert len(job.prepare(table)) == 5  # and it is not tried again
+    assert "in hand" not in caplog.text
+    assert not list(job.folder.glob(".*"))
+
+
+def test_a_crash_on_a_header_while_space_is_estimated_costs_that_recording_too(tmp_path, recordings, monkeypatch):
+    table, job, seen = table_of(recordings), preprocessor(tmp_path), []
+
+    def deadly_info(path):
+        seen.append(Path(path).name)
+        return ctypes.string_at(0) if path.endswith("XC2.ogg") else audio_info(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(space, "audio_info", deadly_info)
+        patch.setattr(data_preprocess, "run_alone", lambda work, job, died: died(job))
+        assert os.WTERMSIG(os.waitpid(forked(lambda: job.prepare(table)), 0)[1]) == signal.SIGSEGV
+        assert len(job.prepare(table)) == 5
+    assert sorted(seen) == ["XC0.ogg", "XC1.ogg", "XC3.ogg", "XC4.ogg", "XC5.ogg"]
+
+
+def kill_prepare(job, **settings):
+    if job.filename == "a/XC2.ogg":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return entry.prepare(job, **settings)
+
+
+@pytest.mark.parametrize("settings", IN_THIS_PROCESS, ids=str)
+def test_kill_9_accuses_no_recording(tmp_path, recordings, monkeypatch, caplog, settings):
+    table, job = table_of(recordings), preprocessor(tmp_path, **settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(data_preprocess, "prepare", kill_prepare)
+        assert os.WTERMSIG(os.waitpid(forked(lambda: job.prepare(table)), 0)[1]) == signal.SIGKILL
+    with caplog.at_level(logging.INFO):
+        assert len(job.prepare(table)) == 6
+    assert "crashed" not in caplog.text
+    assert not list(job.folder.glob(".*"))
 
 
 def test_two_processes_that_fill_one_cache_at_once_give_the_same_bytes(tmp_path):
