@@ -142,6 +142,7 @@ class Data:
     min_samples_in_class: Count = 5  # good recordings; a class with fewer is left out
     train_ratio: Annotated[float, Bounds(above=0.0, high=1.0)] = 0.7  # share of recordings to train on
     test_val_ratio: Share = 0.5  # share of the rest that is the test set
+    group_by: Literal["group", "author"] = "group"  # what the split keeps together
     shuffle: bool = True  # the training order, anew each epoch
     standardize_over: Literal["window", "recording"] = "window"
     min_recording_s: NotNegative = 0.5  # a shorter recording is bad

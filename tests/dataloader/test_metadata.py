@@ -7,6 +7,7 @@ import pytest
 
 from dataloader import demo
 from dataloader.metadata import (
+    author_groups,
     choose_for_testing,
     class_labels,
     class_names,
@@ -14,7 +15,7 @@ from dataloader.metadata import (
     load_table,
     read_metadata,
 )
-from utils.config import Config, Paths, Testing
+from utils.config import Config, Data, Paths, Testing
 from utils.errors import DataError
 
 HEADER = "primary_label,secondary_labels,author,latitude,longitude,scientific_name,filename\n"
@@ -122,3 +123,30 @@ def test_without_data_testing_uses_a_demo_in_a_place_of_its_own(tmp_path, monkey
     assert not (tmp_path / "data").exists()
     with pytest.raises(DataError, match=r"download_data\.sh.*python -m dataloader\.demo"):
         load_table(Config(paths=paths, testing=Testing(testing=False)))
+
+
+def test_authors_who_share_a_group_are_one_and_the_unknown_stay_with_their_group(tmp_path):
+    table = pd.DataFrame(
+        {
+            "author": ["Ann", "Bo", "Bo ", "Cy", "", "", "Dee"],
+            "group": ["g1", "g1", "g2", "g3", "g3", "g4", "g5"],
+        }
+    )
+    groups = author_groups(table, tmp_path)
+    assert groups[0] == groups[1] == groups[2]
+    assert groups[3] == groups[4]
+    assert len(set(groups)) == 4
+
+
+@pytest.mark.parametrize(("group_by", "n_groups"), [("group", 3), ("author", 2)])
+def test_group_by_decides_what_is_kept_together(tmp_path, group_by, n_groups):
+    rows = "a,[],Ann,1,2,s,a/1.ogg\na,[],Ann,50,60,s,a/2.ogg\na,[],Bo,1,2,s,a/3.ogg\n"
+    config = Config(paths=Paths(data_dir=write(tmp_path, rows)), data=Data(group_by=group_by))
+    assert load_table(config)["group"].nunique() == n_groups
+
+
+def test_grouping_by_author_needs_authors(tmp_path):
+    header = "primary_label,secondary_labels,filename,group_id\n"
+    config = Config(paths=Paths(data_dir=write(tmp_path, "a,[],a/1.ogg,g\n", header)), data=Data(group_by="author"))
+    with pytest.raises(DataError, match=r"train_metadata\.csv: no authors in it; \[data\] group_by"):
+        load_table(config)
