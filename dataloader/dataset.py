@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dataloader.cache import read_window
 from dataloader.windows import window_frames
-from utils.config import DataProcess
+from utils.config import DataProcess, Labels
 from utils.utils import seed_for
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class Batch(NamedTuple):
 
     windows: torch.Tensor  # (batch, frames, n_mels) float16, as cached
     scale: torch.Tensor  # (batch, n_mels) float32, dB: what each band was divided by
-    targets: torch.Tensor  # (batch, classes) float32, 1 for each species in the foreground
+    targets: torch.Tensor  # (batch, classes) float32, 1 for each species in the foreground; -1: not known
     recording: torch.Tensor  # (batch,) int64: row of the metadata
 
     def to(self, device: torch.device) -> "Batch":
@@ -36,9 +36,13 @@ class WindowDataset(Dataset):
         metadata: good recordings: ``entry``, ``frames``, ``labels``, ``filename``.
         windows: rows ``recording`` and ``first_frame``, of ``make_windows``.
         labels: the classes; a label's place is its index.
+        rules: what the labels mean in training; None: the targets are those of scoring, 1 and 0.
     """
 
-    def __init__(self, metadata: "pd.DataFrame", windows: "pd.DataFrame", labels: Sequence[str], process: DataProcess):
+    def __init__(
+        self, metadata: "pd.DataFrame", windows: "pd.DataFrame", labels: Sequence[str], process: DataProcess,
+        rules: Labels | None = None,
+    ):  # fmt: skip
         self.filenames = metadata["filename"].tolist()
         self.recording = windows["recording"].to_numpy(np.int64)
         self.entries: list[str] = metadata["entry"].tolist()
@@ -46,6 +50,8 @@ class WindowDataset(Dataset):
         self.first: list[int] = windows["first_frame"].tolist()
         self.length, self.n_mels = window_frames(process), process.n_mels
         self.targets = target_matrix(metadata["labels"], labels)
+        if rules is not None:
+            self.targets = training_targets(self.targets, metadata["secondary_labels"], labels, rules)
 
     def __len__(self) -> int:
         return len(self.first)
@@ -73,6 +79,30 @@ def target_matrix(labels_of_rows: Sequence[tuple[str, ...]], labels: Sequence[st
     for row, names in enumerate(labels_of_rows):
         for name in names:
             targets[row, index[name]] = 1.0
+    return targets
+
+
+def training_targets(
+    present: np.ndarray, secondary: Sequence[tuple[str, ...]], labels: Sequence[str], rules: Labels
+) -> np.ndarray:
+    """What the model is asked for in training; -1 where nobody knows, which the losses leave out.
+
+    Smoothing (Szegedy et al. 2016) takes a share of the targets and spreads as much over all
+    classes; an example of nothing has none to spread.
+
+    Args:
+        present: ``(rows, classes)``, of ``target_matrix``.
+        secondary: of each row, the labels in the background; those that are no class are left out.
+    """
+    index = {label: place for place, label in enumerate(labels)}
+    of_secondary = {"ignore": 0.0, "mask": -1.0, "soft": rules.secondary_weight, "hard": rules.primary_weight}
+    targets = np.zeros_like(present)
+    for row, names in enumerate(secondary):
+        targets[row, [index[name] for name in names if name in index]] = of_secondary[rules.secondary]
+    targets[present > 0] = rules.primary_weight
+    if rules.smoothing:
+        spread = targets.clip(min=0).sum(axis=1, keepdims=True) / len(labels)
+        targets = np.where(targets < 0, targets, (1 - rules.smoothing) * targets + rules.smoothing * spread)
     return targets
 
 

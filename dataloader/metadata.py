@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 TABLE = "train_metadata.csv"
 AUDIO = "train_audio"
 REQUIRED = ("primary_label", "secondary_labels", "filename")
+NOCALL = "nocall"  # the label of recordings in which no bird calls
 PLACE = ("author", "latitude", "longitude")  # who and where, unless the table has group_id
 
 
@@ -40,10 +41,14 @@ def load_table(config: Config) -> "pd.DataFrame":
         log.warning("no data at %s: using synthetic birds at %s", data_dir, config.paths.demo_dir)
         data_dir = make_demo(config.paths.demo_dir)
     table = read_metadata(data_dir)
+    if not config.labels.nocall:
+        table["labels"] = [tuple(label for label in labels if label != NOCALL) for labels in table["labels"]]
     if config.data.group_by == "author":
         table["group"] = author_groups(table, data_dir / TABLE)
     if config.testing.testing:
         table = choose_for_testing(table, config.testing.data_samples_for_testing)
+    if not table["labels"].map(len).any():
+        raise DataError(f"{data_dir / TABLE}: no recording of a species, all are {NOCALL}; add some")
     return table
 
 
@@ -54,7 +59,7 @@ def read_metadata(data_dir: Path) -> "pd.DataFrame":
         One row a recording, sorted by ``filename``, the table's own columns and
 
         * ``path``: of the recording; whether it is there is found out on reading it;
-        * ``labels``: tuple of the species in the foreground, usually one;
+        * ``labels``: tuple of the species in the foreground, usually one; ``nocall`` counts as one;
         * ``secondary_labels``: tuple of those in the background;
         * ``group``: recordings that belong on one side of a split.
 
@@ -137,9 +142,10 @@ def drop_small_classes(table: "pd.DataFrame", min_samples: int) -> "pd.DataFrame
             "lower [data] min_samples_in_class"
         )
     log.warning("%d classes with fewer than %d good recordings are left out: %s", len(small), min_samples, named)
-    table = table.copy()
-    table["labels"] = [tuple(label for label in labels if label not in small) for labels in table["labels"]]
-    return table[table["labels"].map(len) > 0].reset_index(drop=True)
+    left = [tuple(label for label in labels if label not in small) for labels in table["labels"]]
+    # What has no label to begin with (nocall) is an example of nothing, and stays.
+    kept = [bool(after) or not before for after, before in zip(left, table["labels"], strict=True)]
+    return table.assign(labels=left)[kept].reset_index(drop=True)
 
 
 def class_labels(table: "pd.DataFrame") -> list[str]:

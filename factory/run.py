@@ -285,7 +285,8 @@ def _part(
     if chosen.empty:
         return None
     settings, training = config.trainer, side == "train"
-    dataset = WindowDataset(chosen, make_windows(chosen, config.data_process), labels, config.data_process)
+    windows = make_windows(chosen, config.data_process)
+    dataset = WindowDataset(chosen, windows, labels, config.data_process, config.labels if training else None)
     order = EpochBatches(
         len(dataset),
         getattr(settings, f"batch_size_{side}"),

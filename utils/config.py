@@ -150,6 +150,17 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Labels:
+    """[labels]: what the table's labels mean in training. Scores always ask for the foreground alone."""
+
+    secondary: Literal["ignore", "mask", "soft", "hard"] = "ignore"  # species in the background
+    secondary_weight: Annotated[float, Bounds(above=0.0, high=1.0)] = 0.3  # soft: their target
+    primary_weight: Annotated[float, Bounds(above=0.0, high=1.0)] = 1.0  # target of those in the foreground
+    smoothing: Annotated[float, Bounds(low=0.0, high=0.9)] = 0.0  # share of the targets spread over all classes
+    nocall: bool = False  # recordings labelled nocall are a class; false: examples without a bird
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataProcess:
     """[data_process]: how a waveform becomes a log-mel image.
 
@@ -199,6 +210,7 @@ class Config:
     agent: Agent = Agent()
     model: Model = Model()
     data: Data = Data()
+    labels: Labels = Labels()
     data_process: DataProcess = DataProcess()
     augmentation: Augmentation = Augmentation()
 
@@ -455,6 +467,9 @@ def _contradictions(config: Config) -> Iterable[Problem]:
         yield clash("agent", "lr_end", f"above the peak rate lr_warmup_end, {agent.lr_warmup_end:g}")
     if agent.lr_decay and agent.lr_decay_type == "warmup_cosine" and agent.lr_warmup_epochs >= config.trainer.n_epochs:
         yield clash("agent", "lr_warmup_epochs", f"not below n_epochs of [trainer], {config.trainer.n_epochs}")
+    labels = config.labels
+    if labels.secondary == "soft" and labels.secondary_weight > labels.primary_weight:
+        yield clash("labels", "secondary_weight", f"above primary_weight, {labels.primary_weight:g}")
     if config.trainer.ema and config.trainer.average_last:
         yield clash("trainer", "average_last", "ema averages already; set one of them to 0")
     if config.trainer.average_last > config.trainer.n_epochs:

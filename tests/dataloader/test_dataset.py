@@ -9,16 +9,16 @@ import torch
 
 from dataloader.cache import Footer, write_entry
 from dataloader.data_preprocess import make_windows
-from dataloader.dataset import EpochBatches, WindowDataset, make_loader, target_matrix
+from dataloader.dataset import EpochBatches, WindowDataset, make_loader, target_matrix, training_targets
 from dataloader.device_cache import DeviceBatches, fits_on
-from utils.config import DataProcess
+from utils.config import DataProcess, Labels
 
 PROCESS = DataProcess(n_mels=8, max_length_s=0.5)  # 32 frames
 LABELS = ["a", "b", "c"]
 
 
 @pytest.fixture
-def dataset(tmp_path):
+def metadata(tmp_path):
     rng = np.random.default_rng(1)
     rows = []
     for number, frames in enumerate([100, 20, 64, 33]):
@@ -28,7 +28,11 @@ def dataset(tmp_path):
         write_entry(path, [array], (8, frames), np.zeros(8, np.float32), scale, Footer(b"x" * 16, 1, 1, 1, frames, 0))
         labels = (LABELS[number % 3],) if number else ("a", "c")
         rows.append({"entry": str(path), "frames": frames, "filename": f"{number}.ogg", "labels": labels})
-    metadata = pd.DataFrame(rows)
+    return pd.DataFrame(rows).assign(secondary_labels=[(), ("a",), ("x",), ()])
+
+
+@pytest.fixture
+def dataset(metadata):
     return WindowDataset(metadata, make_windows(metadata, PROCESS), LABELS, PROCESS)
 
 
@@ -107,3 +111,37 @@ def test_fewer_rows_than_a_batch_are_one_batch():
 
 def test_targets_hold_every_label_of_a_row():
     np.testing.assert_array_equal(target_matrix([("b",), ("c", "a")], LABELS), [[0, 1, 0], [1, 0, 1]])
+
+
+# One recording of a with b in the background, one of b and c with c behind, one of nothing with x, no class.
+PRESENT = np.array([[1, 0, 0], [0, 1, 1], [0, 0, 0]], np.float32)
+BEHIND = [("b",), ("c",), ("x",)]
+
+
+def asked(**rules):
+    return training_targets(PRESENT, BEHIND, LABELS, Labels(**rules)).astype(float).round(5).tolist()
+
+
+def test_secondary_labels_change_their_cell_and_nothing_else():
+    assert asked() == PRESENT.tolist()
+    for rules, cell in [
+        ({"secondary": "mask"}, -1),
+        ({"secondary": "soft", "secondary_weight": 0.25}, 0.25),
+        ({"secondary": "hard"}, 1),
+    ]:
+        assert asked(**rules) == [[1, cell, 0], [0, 1, 1], [0, 0, 0]]
+
+
+def test_the_primary_weight_is_the_target_of_the_foreground():
+    assert asked(primary_weight=0.5) == [[0.5, 0, 0], [0, 0.5, 0.5], [0, 0, 0]]
+
+
+def test_smoothing_keeps_the_sum_of_a_row_and_what_nobody_knows():
+    assert asked(smoothing=0.3) == [[0.8, 0.1, 0.1], [0.2, 0.9, 0.9], [0, 0, 0]]
+    assert asked(smoothing=0.3, secondary="mask")[0] == pytest.approx([0.8, -1, 0.1])
+
+
+def test_scoring_asks_for_the_foreground_whatever_the_rules(dataset, metadata):
+    soft = WindowDataset(metadata, make_windows(metadata, PROCESS), LABELS, PROCESS, Labels(secondary="mask"))
+    assert soft.targets[1].tolist() == [-1, 1, 0]
+    assert dataset.targets[1].tolist() == [0, 1, 0]

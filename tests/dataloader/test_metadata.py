@@ -15,7 +15,7 @@ from dataloader.metadata import (
     load_table,
     read_metadata,
 )
-from utils.config import Config, Data, Paths, Testing
+from utils.config import Config, Data, Labels, Paths, Testing
 from utils.errors import DataError
 
 HEADER = "primary_label,secondary_labels,author,latitude,longitude,scientific_name,filename\n"
@@ -149,4 +149,24 @@ def test_grouping_by_author_needs_authors(tmp_path):
     header = "primary_label,secondary_labels,filename,group_id\n"
     config = Config(paths=Paths(data_dir=write(tmp_path, "a,[],a/1.ogg,g\n", header)), data=Data(group_by="author"))
     with pytest.raises(DataError, match=r"train_metadata\.csv: no authors in it; \[data\] group_by"):
+        load_table(config)
+
+
+def test_nocall_is_a_class_or_an_example_of_nothing(tmp_path):
+    rows = "a,[],Ann,1,2,s,a/1.ogg\nnocall,[],Ann,5,6,,nocall/2.ogg\n"
+    paths = Paths(data_dir=write(tmp_path, rows))
+    table = load_table(Config(paths=paths))
+    assert table["labels"].tolist() == [("a",), ()]
+    assert len(drop_small_classes(table, 1)) == 2
+    assert load_table(Config(paths=paths, labels=Labels(nocall=True)))["labels"].tolist() == [("a",), ("nocall",)]
+
+
+def test_an_example_of_nothing_stays_where_a_small_class_goes():
+    table = pd.DataFrame({"labels": [("a",), ("a",), ("b",), ()], "primary_label": ["a", "a", "b", "nocall"]})
+    assert drop_small_classes(table, 2)["labels"].tolist() == [("a",), ("a",), ()]
+
+
+def test_recordings_of_nothing_alone_are_told(tmp_path):
+    config = Config(paths=Paths(data_dir=write(tmp_path, "nocall,[],Ann,5,6,,nocall/2.ogg\n")))
+    with pytest.raises(DataError, match="no recording of a species, all are nocall; add some"):
         load_table(config)

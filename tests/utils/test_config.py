@@ -80,6 +80,9 @@ WRONG = [
     ("data_process", "max_length_s", "0.01", "a window of fewer than two frames; raise it or lower hop_length"),
     ("agent", "lr_start", "0.5", "above the peak rate lr_warmup_end, 0.002"),
     ("agent", "lr_end", "0.5", "above the peak rate lr_warmup_end, 0.002"),
+    ("labels", "secondary", "masked", "unknown; did you mean 'mask'? Known: ignore, mask, soft, hard"),
+    ("labels", "primary_weight", "0", "must be above 0"),
+    ("labels", "smoothing", "1", "must be at most 0.9"),
     ("trainer", "average_last", "99", "above n_epochs, 24"),
 ]
 
@@ -200,3 +203,11 @@ def test_differences_names_what_changed():
 def test_the_problems_of_a_check_carry_their_source(tmp_path):
     check = lambda config: [Problem("odd", "model", "type", config.model.type)]  # noqa: E731
     assert problems(write(tmp_path, "[model]\ntype = x\n"), check=check) == ["config.ini [model] type = 'x': odd"]
+
+
+def test_a_background_louder_than_the_foreground_is_a_contradiction(tmp_path):
+    path = write(tmp_path, "[labels]\nsecondary_weight = 0.8\nprimary_weight = 0.5\n")
+    load_config(path)  # secondary_weight says nothing unless secondary = soft
+    assert problems(path, "labels.secondary=soft") == [
+        "config.ini [labels] secondary_weight = '0.8': above primary_weight, 0.5"
+    ]
