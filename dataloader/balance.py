@@ -31,6 +31,7 @@ def keep_quietest(table: "pd.DataFrame", share: float) -> "pd.DataFrame":
     """
     if share == 1.0:
         return table
+    log.info("[data] keep_quietest: reading how loud the training recordings are")
     of_class: dict[str, list[tuple[float, int]]] = {}
     for row, (entry, labels, side) in enumerate(zip(table["entry"], table["labels"], table["split"], strict=True)):
         if side == "train":

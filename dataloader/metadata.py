@@ -47,6 +47,10 @@ def load_table(config: Config) -> "pd.DataFrame":
         table["group"] = author_groups(table, data_dir / TABLE)
     if config.testing.testing:
         table = choose_for_testing(table, config.testing.data_samples_for_testing)
+    if config.labels.nocall and NOCALL not in set(table["primary_label"]):
+        log.warning(
+            "[labels] nocall = true, and no recording of the table is labelled %s: there is no such class", NOCALL
+        )
     if not table["labels"].map(len).any():
         raise DataError(f"{data_dir / TABLE}: no recording of a species, all are {NOCALL}; add some")
     return table

@@ -166,6 +166,12 @@ def test_an_example_of_nothing_stays_where_a_small_class_goes():
     assert drop_small_classes(table, 2)["labels"].tolist() == [("a",), ("a",), ()]
 
 
+def test_a_nocall_class_without_recordings_is_warned_of(tmp_path, caplog):
+    paths = Paths(data_dir=write(tmp_path, "a,[],Ann,1,2,s,a/1.ogg\n"))
+    load_table(Config(paths=paths, labels=Labels(nocall=True)))
+    assert "no recording of the table is labelled nocall" in caplog.text
+
+
 def test_recordings_of_nothing_alone_are_told(tmp_path):
     config = Config(paths=Paths(data_dir=write(tmp_path, "nocall,[],Ann,5,6,,nocall/2.ogg\n")))
     with pytest.raises(DataError, match="no recording of a species, all are nocall; add some"):
