@@ -123,7 +123,7 @@ def _header(shape: tuple[int, int]) -> bytes:
 def read_window(path: str, n_mels: int, frames: int, first: int, out: np.ndarray) -> np.ndarray:
     """Read a window of an entry, and the scale of its bands.
 
-    A short recording is repeated until the window is full.
+    A recording that ends within the window goes on with its beginning, until the window is full.
 
     Args:
         n_mels, frames: of the entry, as the index has them.
@@ -137,16 +137,20 @@ def read_window(path: str, n_mels: int, frames: int, first: int, out: np.ndarray
         DamagedEntry: the entry is shorter than the index says.
     """
     frame_bytes = 2 * n_mels
-    whole_frames = min(len(out), frames - first)
+    to_end = min(len(out), frames - first)
+    once = min(len(out), frames)  # frames read; what the window has beyond them repeats them
     with open(path, "rb", buffering=0) as file:
         file.seek(HEADER + first * frame_bytes)
-        read = file.readinto(memoryview(out[:whole_frames]).cast("B"))
+        read = file.readinto(memoryview(out[:to_end]).cast("B"))
+        if to_end < once:
+            file.seek(HEADER)
+            read += file.readinto(memoryview(out[to_end:once]).cast("B"))
         file.seek(HEADER + frames * frame_bytes + 4 * n_mels)
         scale = file.read(4 * n_mels)
-    if read != whole_frames * frame_bytes or len(scale) != 4 * n_mels:
+    if read != once * frame_bytes or len(scale) != 4 * n_mels:
         raise DamagedEntry(f"{path}: shorter than the index says; remove it and start again")
-    for start in range(whole_frames, len(out), whole_frames):
-        out[start : start + whole_frames] = out[: min(whole_frames, len(out) - start)]
+    for start in range(once, len(out), once):
+        out[start : start + once] = out[: min(once, len(out) - start)]
     return np.frombuffer(scale, dtype="<f4")
 
 
@@ -201,6 +205,11 @@ def decibels(path: Path | str) -> np.ndarray:
     """The spectrogram of an entry in dB re full scale, ``(n_mels, frames)`` float32."""
     mean, scale = band_statistics(path)
     return np.load(path).astype(np.float32) * scale[:, None] + mean[:, None]
+
+
+def loudness(path: Path | str) -> float:
+    """The mean power of an entry over bands and time, dB re full scale."""
+    return float(10 * np.log10(np.mean(np.power(10.0, decibels(path) / 10, dtype=np.float32), dtype=np.float64)))
 
 
 def entry_size(n_mels: int, frames: int) -> int:

@@ -236,6 +236,24 @@ def make_windows(metadata: "pd.DataFrame", process: DataProcess) -> "pd.DataFram
     return pd.DataFrame(rows, columns=["recording", "first_frame", "n_frames"])
 
 
+def make_samples(metadata: "pd.DataFrame", process: DataProcess, max_s: float, times: int) -> "pd.DataFrame":
+    """The stretches that windows are drawn from at random, each ``times`` times; rows as of ``make_windows``.
+
+    A stretch is a recording, or a part of ``max_s`` seconds of a longer one. The tail is treated as
+    that of windows.
+    """
+    import pandas as pd
+
+    longest = round(max_s * process.sample_rate / process.hop_length)
+    rows = [
+        (number, first, min(longest, frames))
+        for number, frames in enumerate(metadata["frames"])
+        for first in window_starts(frames, longest)
+        for _ in range(times)
+    ]
+    return pd.DataFrame(rows, columns=["recording", "first_frame", "n_frames"])
+
+
 def _crashed(job: Job) -> cache.Record:
     stat = os.stat(job.path)
     detail = "the process that decoded it died"

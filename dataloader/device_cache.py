@@ -35,12 +35,10 @@ class DeviceBatches:
     """
 
     def __init__(self, dataset: WindowDataset, order: EpochBatches, device: torch.device):
-        self._order, self._device = order, device
+        self._dataset, self._order, self._device = dataset, order, device
         frames = torch.tensor(dataset.frames)
         self._start = (frames.cumsum(0) - frames).to(device)  # of each recording
         self._frames = frames.to(device)
-        self._first = torch.tensor(dataset.first).to(device)
-        self._recording = torch.from_numpy(dataset.recording).to(device)
         self._targets = torch.from_numpy(dataset.targets).to(device)
         self._place = torch.arange(dataset.length, device=device)
         self._spectrograms = torch.empty((int(frames.sum()), dataset.n_mels), dtype=torch.float16, device=device)
@@ -52,10 +50,9 @@ class DeviceBatches:
             self._spectrograms[self._start[row] : self._start[row] + count] = torch.from_numpy(whole).to(device)
 
     def __iter__(self) -> Iterator[Batch]:
-        for rows in self._order:
-            windows = torch.tensor(rows, device=self._device)
-            recording = self._recording[windows]
+        for drawn in self._order:
+            recording, first = (torch.from_numpy(array).to(self._device) for array in self._dataset.where(drawn))
             # A recording shorter than a window is repeated until the window is full.
-            inside = (self._first[windows, None] + self._place) % self._frames[recording, None]
+            inside = (first[:, None] + self._place) % self._frames[recording, None]
             frames = self._start[recording, None] + inside
             yield Batch(self._spectrograms[frames], self._scale[recording], self._targets[recording], recording)

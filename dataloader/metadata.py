@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 TABLE = "train_metadata.csv"
 AUDIO = "train_audio"
 REQUIRED = ("primary_label", "secondary_labels", "filename")
+NOCALL = "nocall"  # the label of recordings in which no bird calls
 PLACE = ("author", "latitude", "longitude")  # who and where, unless the table has group_id
 
 
@@ -29,19 +30,30 @@ def load_table(config: Config) -> "pd.DataFrame":
         DataError: no data and testing off, or a table that cannot be used.
     """
     data_dir = config.paths.data_dir
-    if not config.testing.testing:
-        if not (data_dir / TABLE).is_file():
+    if not (data_dir / TABLE).is_file():
+        if not config.testing.testing:
             raise DataError(
                 f"{data_dir / TABLE}: no such file; set [paths] data_dir, fetch the data with "
                 "'bash download_data.sh', or make a demo with 'python -m dataloader.demo --output DIR'"
             )
-        return read_metadata(data_dir)
-    if not (data_dir / TABLE).is_file():
         from dataloader.demo import make_demo
 
         log.warning("no data at %s: using synthetic birds at %s", data_dir, config.paths.demo_dir)
         data_dir = make_demo(config.paths.demo_dir)
-    return choose_for_testing(read_metadata(data_dir), config.testing.data_samples_for_testing)
+    table = read_metadata(data_dir)
+    if not config.labels.nocall:
+        table["labels"] = [tuple(label for label in labels if label != NOCALL) for labels in table["labels"]]
+    if config.data.group_by == "author":
+        table["group"] = author_groups(table, data_dir / TABLE)
+    if config.testing.testing:
+        table = choose_for_testing(table, config.testing.data_samples_for_testing)
+    if config.labels.nocall and NOCALL not in set(table["primary_label"]):
+        log.warning(
+            "[labels] nocall = true, and no recording of the table is labelled %s: there is no such class", NOCALL
+        )
+    if not table["labels"].map(len).any():
+        raise DataError(f"{data_dir / TABLE}: no recording of a species, all are {NOCALL}; add some")
+    return table
 
 
 def read_metadata(data_dir: Path) -> "pd.DataFrame":
@@ -51,7 +63,7 @@ def read_metadata(data_dir: Path) -> "pd.DataFrame":
         One row a recording, sorted by ``filename``, the table's own columns and
 
         * ``path``: of the recording; whether it is there is found out on reading it;
-        * ``labels``: tuple of the species in the foreground, usually one;
+        * ``labels``: tuple of the species in the foreground, usually one; ``nocall`` counts as one;
         * ``secondary_labels``: tuple of those in the background;
         * ``group``: recordings that belong on one side of a split.
 
@@ -75,6 +87,33 @@ def read_metadata(data_dir: Path) -> "pd.DataFrame":
     table["path"] = [str(Path(data_dir) / AUDIO / name) for name in table["filename"]]
     _warn_of_folders_without_rows(Path(data_dir) / AUDIO, table)
     return table.drop(columns="line").sort_values("filename", ignore_index=True)
+
+
+def author_groups(table: "pd.DataFrame", path: Path) -> list[str]:
+    """For each recording the group that holds all of its author's, and all of its own group.
+
+    A new recordist is what a classifier meets in use; a split by place lets it know the recordists.
+    A recording without an author stays with its group. Authors who share a group are one.
+
+    Raises:
+        DataError: the table at ``path`` has no authors.
+    """
+    if "author" not in table or not table["author"].str.strip().any():
+        raise DataError(f"{path}: no authors in it; [data] group_by = author needs them, group_by = group does not")
+    names = [author.strip() or group for author, group in zip(table["author"], table["group"], strict=True)]
+    joined: dict[str, str] = {}  # a name that shares a group with an earlier one -> that one
+
+    def first(name: str) -> str:
+        while name in joined:
+            name = joined[name]
+        return name
+
+    name_of_group: dict[str, str] = {}
+    for name, group in zip(names, table["group"], strict=True):
+        one, other = first(name_of_group.setdefault(group, name)), first(name)
+        if one != other:
+            joined[other] = one
+    return [first(name) for name in names]
 
 
 def choose_for_testing(table: "pd.DataFrame", n_recordings: int) -> "pd.DataFrame":
@@ -107,9 +146,10 @@ def drop_small_classes(table: "pd.DataFrame", min_samples: int) -> "pd.DataFrame
             "lower [data] min_samples_in_class"
         )
     log.warning("%d classes with fewer than %d good recordings are left out: %s", len(small), min_samples, named)
-    table = table.copy()
-    table["labels"] = [tuple(label for label in labels if label not in small) for labels in table["labels"]]
-    return table[table["labels"].map(len) > 0].reset_index(drop=True)
+    left = [tuple(label for label in labels if label not in small) for labels in table["labels"]]
+    # What has no label to begin with (nocall) is an example of nothing, and stays.
+    kept = [bool(after) or not before for after, before in zip(left, table["labels"], strict=True)]
+    return table.assign(labels=left)[kept].reset_index(drop=True)
 
 
 def class_labels(table: "pd.DataFrame") -> list[str]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SIDES = ("train", "val", "test")
+NOTHING = "no species"  # stands for the label of a recording that has none
 
 
 def split_by_group(table: "pd.DataFrame", *, train_ratio: float, test_val_ratio: float, seed: int) -> list[str]:
@@ -25,10 +26,13 @@ def split_by_group(table: "pd.DataFrame", *, train_ratio: float, test_val_ratio:
     Groups are dealt out one by one, those of the rarest classes first (as in the iterative
     stratification of Sechidis et al. 2011) and large before small, each to the side where it brings
     its classes closest to their shares: least sum of (recordings / share's recordings - 1)^2. The
-    first group of a class goes to training, so a class too small for every side is trained on.
+    first group of a class goes to training, so a class too small for every side is trained on; its
+    last groups go to the sides that have none of it, so that a class of three groups reaches all.
+    (Groups of several species may still leave one out: training's first claim comes first.)
 
     Args:
-        table: with ``labels`` (tuple) and ``group``, one row a recording.
+        table: with ``labels`` (tuple) and ``group``, one row a recording. Recordings without a label
+            are dealt out like a class.
         train_ratio: share of the recordings to train on.
         test_val_ratio: share of the rest that is the test set.
 
@@ -38,9 +42,10 @@ def split_by_group(table: "pd.DataFrame", *, train_ratio: float, test_val_ratio:
     shares = np.array([train_ratio, (1 - train_ratio) * (1 - test_val_ratio), (1 - train_ratio) * test_val_ratio])
     if shares[0] >= 1.0:
         return ["train"] * len(table)
-    classes = {label: index for index, label in enumerate(sorted({label for row in table["labels"] for label in row}))}
+    labels_of_rows = [labels or (NOTHING,) for labels in table["labels"]]
+    classes = {label: index for index, label in enumerate(sorted({label for row in labels_of_rows for label in row}))}
     groups: dict[str, np.ndarray] = {}
-    for labels, group in zip(table["labels"], table["group"], strict=True):
+    for labels, group in zip(labels_of_rows, table["group"], strict=True):
         counts = groups.setdefault(group, np.zeros(len(classes)))
         for label in labels:
             counts[classes[label]] += 1
@@ -60,6 +65,7 @@ def _deal(groups: dict[str, np.ndarray], shares: np.ndarray, rng: np.random.Gene
     rarest = np.where(counts > 0, groups_of_class, len(names) + 1).min(axis=1)
     order = rng.permutation(len(names))  # the seed decides between equals
     order = order[np.lexsort((-counts[order].sum(axis=1), rarest[order]))]
+    left = (counts > 0).sum(axis=0)  # groups of each class still to be dealt out
     side_of = {}
     for index in order:
         present = counts[index] > 0
@@ -67,8 +73,12 @@ def _deal(groups: dict[str, np.ndarray], shares: np.ndarray, rng: np.random.Gene
         after = before + counts[index, present] / target[:, present]
         cost = (np.square(after) - np.square(before)).sum(axis=1)
         cost[shares == 0] = np.inf
+        empty = (filled == 0) & (shares > 0)[:, None] & present  # (sides, classes)
+        # On each side, the classes that cannot spare this group: they have no more left than empty sides.
+        waiting = (empty & (left <= empty.sum(axis=0))).sum(axis=1)
         # Training first: a class that nobody trains on cannot be scored.
-        side = 0 if (filled[0, present] == 0).any() else int(np.argmin(cost))
+        side = 0 if empty[0].any() else int(np.lexsort((cost, -waiting))[0])
+        left -= present
         side_of[names[index]] = side
         filled[side] += counts[index]
     return side_of

@@ -16,8 +16,9 @@ from torch import nn
 
 from dataloader import metadata as tables
 from dataloader.augment import Augmenter
+from dataloader.balance import Balance, keep_quietest
 from dataloader.cache import cache_key
-from dataloader.data_preprocess import AudioPreprocessor, make_windows
+from dataloader.data_preprocess import AudioPreprocessor, make_samples, make_windows
 from dataloader.dataset import EpochBatches, WindowDataset, make_loader
 from dataloader.device_cache import DeviceBatches, fits_on
 from dataloader.images import ImageMaker
@@ -167,7 +168,7 @@ def split(config: Config, metadata: "pd.DataFrame", folder: Path) -> "pd.DataFra
         test_val_ratio=config.data.test_val_ratio,
         seed=config.trainer.seed,
     )
-    metadata = metadata.assign(split=sides)
+    metadata = keep_quietest(metadata.assign(split=sides), config.data.keep_quietest)
     labels = tables.class_labels(metadata)
     table = pd.DataFrame(
         {
@@ -284,14 +285,22 @@ def _part(
     chosen = metadata[metadata["split"] == side].reset_index(drop=True)
     if chosen.empty:
         return None
-    settings, training = config.trainer, side == "train"
-    dataset = WindowDataset(chosen, make_windows(chosen, config.data_process), labels, config.data_process)
+    settings, data, training = config.trainer, config.data, side == "train"
+    crop = training and config.augmentation.data_augmentation and config.augmentation.augment_random_crop
+    if crop:
+        windows = make_samples(chosen, config.data_process, data.sample_max_s, data.crops_per_sample)
+    else:
+        windows = make_windows(chosen, config.data_process)
+    dataset = WindowDataset(chosen, windows, labels, config.data_process, config.labels if training else None)
+    balance = _balance(config, dataset, chosen) if training else None
     order = EpochBatches(
-        len(dataset),
+        balance.n_rows if balance else len(dataset),
         getattr(settings, f"batch_size_{side}"),
         seed=settings.seed,
-        shuffle=training and config.data.shuffle,
+        shuffle=training and data.shuffle,
         training=training,
+        crop=crop,
+        rows_of=balance.rows if balance else None,
         rank=processes.rank,
         world=processes.world,
     )
@@ -300,6 +309,21 @@ def _part(
     else:
         batches = make_loader(dataset, order, num_workers=settings.num_workers, pin_memory=device.type == "cuda")
     return Part(batches=batches, order=order, filenames=dataset.filenames, targets=dataset.targets)
+
+
+def _balance(config: Config, dataset: WindowDataset, training: "pd.DataFrame") -> Balance | None:
+    """What evens out the classes; None where no setting asks for it."""
+    data = config.data
+    if not (data.balance_power or data.rare_to or data.class_cap):
+        return None
+    return Balance(
+        dataset.recording,
+        training["labels"].tolist(),
+        power=data.balance_power,
+        rare_to=data.rare_to,
+        class_cap=data.class_cap,
+        seed=config.trainer.seed,
+    )
 
 
 def _facts(config: Config, metadata: "pd.DataFrame", labels: list[str]) -> dict[str, object]:

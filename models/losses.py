@@ -2,6 +2,7 @@
 
 All take ``logits`` of any float type and ``targets`` in [0, 1], both ``(batch, n_classes)``, and
 return a float32 scalar; they calculate in float32, so that bf16 autocast costs no accuracy here.
+A target below 0 says that nobody knows: such a cell has no part in the loss, and no gradient.
 """
 
 import torch
@@ -13,20 +14,24 @@ class BinaryCrossEntropy(nn.Module):
     """Each class is a question of its own: present or not. Mean over batch and classes."""
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(logits.float(), targets.float())
+        cells = F.binary_cross_entropy_with_logits(logits.float(), targets.float().clamp(min=0), reduction="none")
+        return mean_of_known(cells, targets)
 
 
 class SoftCrossEntropy(nn.Module):
     """Cross-entropy against each row's targets divided by their sum. Mean over rows.
 
     A row without any target says nothing about which class it is: it adds nothing and does not
-    count. A batch of such rows alone has loss 0 and gradient 0.
+    count. A batch of such rows alone has loss 0 and gradient 0. The softmax is taken over the classes
+    that are known.
     """
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        total = targets.float().sum(dim=1, keepdim=True)
-        shares = targets.float() / torch.where(total > 0, total, 1.0)
-        rows = -(shares * F.log_softmax(logits.float(), dim=1)).sum(dim=1)
+        known, targets = targets >= 0, targets.float().clamp(min=0)
+        total = targets.sum(dim=1, keepdim=True)
+        shares = targets / torch.where(total > 0, total, 1.0)
+        logits = torch.where(known, logits.float(), torch.finfo(torch.float32).min)
+        rows = -(shares * F.log_softmax(logits, dim=1)).sum(dim=1)
         return rows.sum() / (total > 0).sum().clamp(min=1)
 
 
@@ -47,7 +52,8 @@ class Focal(nn.Module):
         self.gamma = gamma
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        logits, targets = logits.float(), targets.float().clamp(0, 1)  # mixing may round to above 1
+        asked, targets = targets, targets.float().clamp(0, 1)  # mixing may round to above 1
+        logits = logits.float()
         cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
         # 1 - p_t = p (1 - t) + (1 - p) t, by its logarithm: the difference would round to 0 for large
         # logits, where a power below 1 has an infinite slope.
@@ -57,4 +63,10 @@ class Focal(nn.Module):
         loss = torch.exp(self.gamma * log_miss) * cross_entropy
         if self.alpha >= 0:
             loss = loss * (self.alpha * targets + (1 - self.alpha) * (1 - targets))
-        return loss.mean()
+        return mean_of_known(loss, asked)
+
+
+def mean_of_known(cells: Tensor, targets: Tensor) -> Tensor:
+    """The mean of ``cells`` where ``targets`` are not below 0; 0 if they all are."""
+    known = targets >= 0
+    return torch.where(known, cells, 0.0).sum() / known.sum().clamp(min=1)

@@ -116,6 +116,29 @@ def test_a_run_killed_with_9_goes_on_and_ends_the_same(place, finished, workers)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+def test_a_run_of_random_crops_and_balanced_classes_goes_on_in_the_middle_with_other_workers(place):
+    settings = {
+        "augmentation.augment_random_crop": "true",
+        "data.sample_max_s": 4,
+        "data.crops_per_sample": 2,
+        "data.keep_quietest": 0.8,
+        "data.balance_power": 0.5,
+        "data.rare_to": 6,
+        "data.class_cap": 7,
+        "labels.secondary": "mask",
+        "labels.smoothing": 0.1,
+        "data.group_by": "author",
+    }
+    whole = run_folder(run(command(place, **settings)))
+    run(command(place, **settings, **{"trainer.max_minutes": 1e-6}))  # ends after a step
+    stopped = max((place / "runs").iterdir())
+    assert stopped != whole
+    run(command(place, "--resume", str(stopped), **{"trainer.max_minutes": 0, "trainer.num_workers": 2}))
+    assert (stopped / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
+    summary = json.loads((whole / "summary.json").read_text())
+    assert summary["n_train"] + summary["n_val"] + summary["n_test"] < 30  # the loudest are left out
+
+
 def test_a_finished_run_says_so(place, finished):
     done = run(command(place, "--resume", str(finished[0])))
     assert "this run is finished" in done.stderr

@@ -143,10 +143,28 @@ class Data:
     min_samples_in_class: Count = 5  # good recordings; a class with fewer is left out
     train_ratio: Annotated[float, Bounds(above=0.0, high=1.0)] = 0.7  # share of recordings to train on
     test_val_ratio: Share = 0.5  # share of the rest that is the test set
+    group_by: Literal["group", "author"] = "group"  # what the split keeps together
+    keep_quietest: Annotated[float, Bounds(above=0.0, high=1.0)] = 1.0  # of each class's training recordings
+    balance_power: Share = 0.0  # training windows are drawn with weights (windows of the class)^-power; 0: no drawing
+    rare_to: CountOrNone = 0  # training recordings of smaller classes are repeated up to this many; 0: no
+    class_cap: CountOrNone = 0  # training recordings of a class an epoch at most, drawn anew; 0: all
+    sample_max_s: Positive = 60.0  # augment_random_crop: longer recordings are cut in samples of this length
+    crops_per_sample: Count = 1  # augment_random_crop: windows a sample gives an epoch
     shuffle: bool = True  # the training order, anew each epoch
     standardize_over: Literal["window", "recording"] = "window"
     min_recording_s: NotNegative = 0.5  # a shorter recording is bad
     max_bad_share: Share = 0.1  # more bad recordings than this stop the run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """[labels]: what the table's labels mean in training. Scores always ask for the foreground alone."""
+
+    secondary: Literal["ignore", "mask", "soft", "hard"] = "ignore"  # species in the background
+    secondary_weight: Annotated[float, Bounds(above=0.0, high=1.0)] = 0.3  # soft: their target
+    primary_weight: Annotated[float, Bounds(above=0.0, high=1.0)] = 1.0  # target of those in the foreground
+    smoothing: Annotated[float, Bounds(low=0.0, high=0.9)] = 0.0  # share of the targets spread over all classes
+    nocall: bool = False  # recordings labelled nocall are a class; false: examples without a bird
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +197,7 @@ class Augmentation:
     """[augmentation]: changes to training windows; their unit is a band's standard deviation."""
 
     data_augmentation: bool = True  # false switches all off
+    augment_random_crop: bool = False  # windows anywhere in a sample of [data] sample_max_s, not one after another
     augment_add_noise: bool = True
     noise_max_deviation: NotNegative = 0.5  # white noise on the image, of up to this deviation
     augment_spec_augment: bool = True
@@ -199,6 +218,7 @@ class Config:
     agent: Agent = Agent()
     model: Model = Model()
     data: Data = Data()
+    labels: Labels = Labels()
     data_process: DataProcess = DataProcess()
     augmentation: Augmentation = Augmentation()
 
@@ -492,6 +512,18 @@ def _contradictions(config: Config) -> Iterable[Problem]:
         yield clash("agent", "lr_end", f"above the peak rate lr_warmup_end, {agent.lr_warmup_end:g}")
     if agent.lr_decay and agent.lr_decay_type == "warmup_cosine" and agent.lr_warmup_epochs >= config.trainer.n_epochs:
         yield clash("agent", "lr_warmup_epochs", f"not below n_epochs of [trainer], {config.trainer.n_epochs}")
+    data = config.data
+    if config.augmentation.augment_random_crop and data.sample_max_s < process.max_length_s:
+        yield clash("data", "sample_max_s", f"shorter than a window, {process.max_length_s:g} s")
+    if data.crops_per_sample > 1 and not config.augmentation.augment_random_crop:
+        yield clash(
+            "data", "crops_per_sample", "needs augment_random_crop of [augmentation]; windows come once without"
+        )
+    if 0 < data.class_cap < data.rare_to:
+        yield clash("data", "class_cap", f"below rare_to, {data.rare_to}; classes would be cut and repeated at once")
+    labels = config.labels
+    if labels.secondary == "soft" and labels.secondary_weight > labels.primary_weight:
+        yield clash("labels", "secondary_weight", f"above primary_weight, {labels.primary_weight:g}")
     if config.trainer.ema and config.trainer.average_last:
         yield clash("trainer", "average_last", "ema averages already; set one of them to 0")
     if config.trainer.average_last > config.trainer.n_epochs:

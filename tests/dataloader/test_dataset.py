@@ -1,5 +1,6 @@
 """Are batches the same whoever reads them, and wherever an epoch goes on?"""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -7,18 +8,20 @@ import pandas as pd
 import pytest
 import torch
 
+from dataloader.balance import Balance
 from dataloader.cache import Footer, write_entry
-from dataloader.data_preprocess import make_windows
-from dataloader.dataset import EpochBatches, WindowDataset, make_loader, target_matrix
+from dataloader.data_preprocess import make_samples, make_windows
+from dataloader.dataset import EpochBatches, WindowDataset, make_loader, target_matrix, training_targets
 from dataloader.device_cache import DeviceBatches, fits_on
-from utils.config import DataProcess
+from utils.config import DataProcess, Labels
+from utils.utils import seed_for
 
 PROCESS = DataProcess(n_mels=8, max_length_s=0.5)  # 32 frames
 LABELS = ["a", "b", "c"]
 
 
 @pytest.fixture
-def dataset(tmp_path):
+def metadata(tmp_path):
     rng = np.random.default_rng(1)
     rows = []
     for number, frames in enumerate([100, 20, 64, 33]):
@@ -28,8 +31,18 @@ def dataset(tmp_path):
         write_entry(path, [array], (8, frames), np.zeros(8, np.float32), scale, Footer(b"x" * 16, 1, 1, 1, frames, 0))
         labels = (LABELS[number % 3],) if number else ("a", "c")
         rows.append({"entry": str(path), "frames": frames, "filename": f"{number}.ogg", "labels": labels})
-    metadata = pd.DataFrame(rows)
+    return pd.DataFrame(rows).assign(secondary_labels=[(), ("a",), ("x",), ()])
+
+
+@pytest.fixture
+def dataset(metadata):
     return WindowDataset(metadata, make_windows(metadata, PROCESS), LABELS, PROCESS)
+
+
+@pytest.fixture
+def samples(metadata):
+    """Each recording once, of 100, 20, 64 and 33 frames, for windows of 32."""
+    return WindowDataset(metadata, make_samples(metadata, PROCESS, 60.0, 1), LABELS, PROCESS)
 
 
 def order(dataset, **options):
@@ -43,11 +56,11 @@ def assert_same(ones, others):
 
 
 def test_a_batch_holds_the_slices_of_the_cache(dataset):
-    batch = dataset[[0, 1, 3]]
+    drawn = [(0, 0.0), (1, 0.0), (3, 0.0)]
+    batch = dataset[drawn]
     assert batch.windows.shape == (3, 32, 8)
-    for place, row in enumerate([0, 1, 3]):
-        array = np.load(dataset.entries[dataset.recording[row]])
-        first = dataset.first[row]
+    for place, (recording, first) in enumerate(zip(*dataset.where(drawn), strict=True)):
+        array = np.load(dataset.entries[recording])
         expected = (
             np.concatenate([array] * 2, axis=1)[:, first : first + 32]
             if array.shape[1] < 32
@@ -57,14 +70,82 @@ def test_a_batch_holds_the_slices_of_the_cache(dataset):
     assert batch.targets.tolist()[0] == [1, 0, 1]
 
 
-def test_no_workers_give_the_same_as_two(dataset):
-    loaders = [make_loader(dataset, order(dataset), num_workers=n, pin_memory=False) for n in (0, 2)]
-    assert_same(*map(list, loaders))
+@pytest.mark.parametrize("crop", [False, True])
+def test_no_workers_two_workers_and_the_memory_of_the_device_give_the_same(dataset, samples, crop):
+    rows, orders = samples if crop else dataset, []
+    sources = []
+    for workers in (0, 2, None):
+        orders.append(order(rows, crop=crop))
+        if workers is None:
+            sources.append(DeviceBatches(rows, orders[-1], torch.device("cpu")))
+        else:
+            sources.append(make_loader(rows, orders[-1], num_workers=workers, pin_memory=False))
+    for place in [(1, 0), (2, 0), (2, 1)]:  # workers live on from epoch to epoch
+        for one in orders:
+            one.go_to(*place)
+        none, two, device = map(list, sources)
+        assert len(none) == len(orders[0]) - place[1]
+        assert_same(none, two)
+        assert_same(none, device)
 
 
-def test_batches_from_the_memory_of_the_device_are_the_same(dataset):
-    loader = make_loader(dataset, order(dataset), num_workers=0, pin_memory=False)
-    assert_same(list(loader), list(DeviceBatches(dataset, order(dataset), torch.device("cpu"))))
+def test_crops_stay_inside_their_recording_and_reach_both_ends(samples):
+    batches, seen = EpochBatches(4, 4, seed=1, crop=True), {}
+    for epoch in range(1, 400):
+        batches.go_to(epoch)
+        for drawn in batches:
+            for recording, first in zip(*samples.where(drawn), strict=True):
+                seen.setdefault(int(recording), set()).add(int(first))
+    assert seen == {0: set(range(69)), 1: set(range(20)), 2: set(range(33)), 3: {0, 1}}
+
+
+def test_a_short_recording_is_repeated_from_any_of_its_frames(samples):
+    array = np.load(samples.entries[1])  # 20 frames
+    windows = samples[[(1, 0.0), (1, 0.5), (1, 0.999)]].windows.numpy()
+    for window, first in zip(windows, (0, 10, 19), strict=True):
+        np.testing.assert_array_equal(window.T, array[:, (first + np.arange(32)) % 20])
+
+
+def test_a_sample_is_a_part_of_a_long_recording_as_often_as_is_asked(metadata):
+    one_second = 64  # frames; recordings have 100, 20, 64 and 33
+    rows = make_samples(metadata, PROCESS, 1.0, 2)
+    assert rows.to_numpy().tolist() == [
+        row for row in ([0, 0, 64], [0, 36, 64], [1, 0, 20], [2, 0, 64], [3, 0, 33]) for _ in range(2)
+    ]
+    dataset = WindowDataset(metadata, rows, LABELS, PROCESS)
+    recording, first = dataset.where([(2, 0.9999), (2, 0.0), (0, 0.9999)])
+    assert recording.tolist() == [0, 0, 0]
+    assert first.tolist() == [100 - 32, 36, one_second - 32]
+
+
+def test_a_crop_is_another_in_each_epoch_and_for_each_row():
+    batches = EpochBatches(50, 50, seed=1, crop=True)
+    drawn = []
+    for epoch in (1, 2):
+        batches.go_to(epoch)
+        drawn.append([place for _, place in next(iter(batches))])
+    assert len(set(drawn[0] + drawn[1])) == 100
+
+
+def test_without_crop_and_balance_the_order_is_what_it_was():
+    ours = [row for drawn in EpochBatches(50, 8, seed=1, shuffle=True) for row, _ in drawn]
+    generator = torch.Generator().manual_seed(seed_for(1, "order", 1))
+    assert ours == torch.randperm(50, generator=generator).tolist()
+
+
+def test_balanced_rows_are_shared_and_gone_on_with_like_others():
+    labels = [("a",)] * 40 + [("b",)] * 6
+    balance = Balance(np.arange(46), labels, power=0.5, rare_to=10, class_cap=20, seed=1)
+    options = {"seed": 1, "shuffle": True, "training": True, "crop": True, "rows_of": balance.rows}
+    one, *shares = [EpochBatches(balance.n_rows, 8, **options, rank=r, world=w) for r, w in ((0, 1), (0, 2), (1, 2))]
+    for batches in (one, *shares):
+        batches.go_to(3)
+    assert Counter(row for drawn in one for row, _ in drawn) <= Counter(balance.rows(3).tolist())
+    assert [sorted(a + b) for a, b in zip(*shares, strict=True)] == [sorted(drawn) for drawn in one]
+    assert all(len(a) == len(b) for a, b in zip(*shares, strict=True))
+    whole = list(one)
+    one.go_to(3, 2)
+    assert list(one) == whole[2:]
 
 
 def test_auto_keeps_nothing_in_the_memory_of_a_cpu(dataset):
@@ -77,7 +158,7 @@ def test_every_row_comes_once_an_epoch_in_another_order_each():
     epochs = []
     for epoch in (1, 2):
         batches.go_to(epoch)
-        epochs.append([row for rows in batches for row in rows])
+        epochs.append([row for drawn in batches for row, _ in drawn])
         assert sorted(epochs[-1]) == list(range(50))
     assert epochs[0] != epochs[1]
     assert len(batches) == 7
@@ -107,3 +188,37 @@ def test_fewer_rows_than_a_batch_are_one_batch():
 
 def test_targets_hold_every_label_of_a_row():
     np.testing.assert_array_equal(target_matrix([("b",), ("c", "a")], LABELS), [[0, 1, 0], [1, 0, 1]])
+
+
+# One recording of a with b in the background, one of b and c with c behind, one of nothing with x, no class.
+PRESENT = np.array([[1, 0, 0], [0, 1, 1], [0, 0, 0]], np.float32)
+BEHIND = [("b",), ("c",), ("x",)]
+
+
+def asked(**rules):
+    return training_targets(PRESENT, BEHIND, LABELS, Labels(**rules)).astype(float).round(5).tolist()
+
+
+def test_secondary_labels_change_their_cell_and_nothing_else():
+    assert asked() == PRESENT.tolist()
+    for rules, cell in [
+        ({"secondary": "mask"}, -1),
+        ({"secondary": "soft", "secondary_weight": 0.25}, 0.25),
+        ({"secondary": "hard"}, 1),
+    ]:
+        assert asked(**rules) == [[1, cell, 0], [0, 1, 1], [0, 0, 0]]
+
+
+def test_the_primary_weight_is_the_target_of_the_foreground():
+    assert asked(primary_weight=0.5) == [[0.5, 0, 0], [0, 0.5, 0.5], [0, 0, 0]]
+
+
+def test_smoothing_keeps_the_sum_of_a_row_and_what_nobody_knows():
+    assert asked(smoothing=0.3) == [[0.8, 0.1, 0.1], [0.2, 0.9, 0.9], [0, 0, 0]]
+    assert asked(smoothing=0.3, secondary="mask")[0] == pytest.approx([0.8, -1, 0.1])
+
+
+def test_scoring_asks_for_the_foreground_whatever_the_rules(dataset, metadata):
+    soft = WindowDataset(metadata, make_windows(metadata, PROCESS), LABELS, PROCESS, Labels(secondary="mask"))
+    assert soft.targets[1].tolist() == [-1, 1, 0]
+    assert dataset.targets[1].tolist() == [0, 1, 0]

@@ -7,6 +7,7 @@ import pytest
 
 from dataloader import demo
 from dataloader.metadata import (
+    author_groups,
     choose_for_testing,
     class_labels,
     class_names,
@@ -14,7 +15,7 @@ from dataloader.metadata import (
     load_table,
     read_metadata,
 )
-from utils import config
+from utils import config as settings  # a name Testing here would look like a test class to pytest
 from utils.errors import DataError
 
 HEADER = "primary_label,secondary_labels,author,latitude,longitude,scientific_name,filename\n"
@@ -121,9 +122,62 @@ def test_without_data_testing_uses_a_demo_in_a_place_of_its_own(tmp_path, monkey
         return write(tmp_path / "demo", "a,[],x,1,2,s,a/1.ogg\n")
 
     monkeypatch.setattr(demo, "make_demo", fake)
-    paths = config.Paths(data_dir=tmp_path / "data", demo_dir=tmp_path / "demo")
-    assert len(load_table(config.Config(paths=paths))) == 1
+    paths = settings.Paths(data_dir=tmp_path / "data", demo_dir=tmp_path / "demo")
+    assert len(load_table(settings.Config(paths=paths))) == 1
     assert made == [tmp_path / "demo"]
     assert not (tmp_path / "data").exists()
     with pytest.raises(DataError, match=r"download_data\.sh.*python -m dataloader\.demo"):
-        load_table(config.Config(paths=paths, testing=config.Testing(testing=False)))
+        load_table(settings.Config(paths=paths, testing=settings.Testing(testing=False)))
+
+
+def test_authors_who_share_a_group_are_one_and_the_unknown_stay_with_their_group(tmp_path):
+    table = pd.DataFrame(
+        {
+            "author": ["Ann", "Bo", "Bo ", "Cy", "", "", "Dee"],
+            "group": ["g1", "g1", "g2", "g3", "g3", "g4", "g5"],
+        }
+    )
+    groups = author_groups(table, tmp_path)
+    assert groups[0] == groups[1] == groups[2]
+    assert groups[3] == groups[4]
+    assert len(set(groups)) == 4
+
+
+@pytest.mark.parametrize(("group_by", "n_groups"), [("group", 3), ("author", 2)])
+def test_group_by_decides_what_is_kept_together(tmp_path, group_by, n_groups):
+    rows = "a,[],Ann,1,2,s,a/1.ogg\na,[],Ann,50,60,s,a/2.ogg\na,[],Bo,1,2,s,a/3.ogg\n"
+    config = settings.Config(paths=settings.Paths(data_dir=write(tmp_path, rows)), data=settings.Data(group_by=group_by))
+    assert load_table(config)["group"].nunique() == n_groups
+
+
+def test_grouping_by_author_needs_authors(tmp_path):
+    header = "primary_label,secondary_labels,filename,group_id\n"
+    config = settings.Config(paths=settings.Paths(data_dir=write(tmp_path, "a,[],a/1.ogg,g\n", header)), data=settings.Data(group_by="author"))
+    with pytest.raises(DataError, match=r"train_metadata\.csv: no authors in it; \[data\] group_by"):
+        load_table(config)
+
+
+def test_nocall_is_a_class_or_an_example_of_nothing(tmp_path):
+    rows = "a,[],Ann,1,2,s,a/1.ogg\nnocall,[],Ann,5,6,,nocall/2.ogg\n"
+    paths = settings.Paths(data_dir=write(tmp_path, rows))
+    table = load_table(settings.Config(paths=paths))
+    assert table["labels"].tolist() == [("a",), ()]
+    assert len(drop_small_classes(table, 1)) == 2
+    assert load_table(settings.Config(paths=paths, labels=settings.Labels(nocall=True)))["labels"].tolist() == [("a",), ("nocall",)]
+
+
+def test_an_example_of_nothing_stays_where_a_small_class_goes():
+    table = pd.DataFrame({"labels": [("a",), ("a",), ("b",), ()], "primary_label": ["a", "a", "b", "nocall"]})
+    assert drop_small_classes(table, 2)["labels"].tolist() == [("a",), ("a",), ()]
+
+
+def test_a_nocall_class_without_recordings_is_warned_of(tmp_path, caplog):
+    paths = settings.Paths(data_dir=write(tmp_path, "a,[],Ann,1,2,s,a/1.ogg\n"))
+    load_table(settings.Config(paths=paths, labels=settings.Labels(nocall=True)))
+    assert "no recording of the table is labelled nocall" in caplog.text
+
+
+def test_recordings_of_nothing_alone_are_told(tmp_path):
+    config = settings.Config(paths=settings.Paths(data_dir=write(tmp_path, "nocall,[],Ann,5,6,,nocall/2.ogg\n")))
+    with pytest.raises(DataError, match="no recording of a species, all are nocall; add some"):
+        load_table(config)

@@ -87,3 +87,26 @@ def test_under_bf16_autocast_the_loss_of_bf16_logits_is_calculated_in_float32(lo
         value = loss(logits, targets.bfloat16())
     assert value.dtype == torch.float32
     torch.testing.assert_close(value, loss(logits.float(), targets))
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=names)
+def test_what_nobody_knows_has_no_gradient_and_no_part_in_the_loss(loss):
+    logits, targets = batch()
+    targets[:, 4] = -1
+    value, slope = value_and_slope(loss, logits, targets)
+    assert (slope[:, 4] == 0).all()
+    known = loss(logits[:, :4], targets[:, :4])
+    torch.testing.assert_close(value, known.detach())
+    torch.testing.assert_close(slope, torch.autograd.grad(known, logits)[0])
+    with torch.no_grad():
+        other = logits.clone()
+        other[:, 4] += 7
+        torch.testing.assert_close(loss(other, targets), value)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=names)
+def test_a_batch_of_which_nothing_is_known_has_loss_zero_and_no_gradient(loss):
+    logits, targets = batch()
+    value, slope = value_and_slope(loss, logits, targets.fill_(-1))
+    assert value == 0
+    assert (slope == 0).all()

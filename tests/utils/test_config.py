@@ -80,6 +80,13 @@ WRONG = [
     ("data_process", "max_length_s", "0.01", "a window of fewer than two frames; raise it or lower hop_length"),
     ("agent", "lr_start", "0.5", "above the peak rate lr_warmup_end, 0.002"),
     ("agent", "lr_end", "0.5", "above the peak rate lr_warmup_end, 0.002"),
+    ("labels", "secondary", "masked", "unknown; did you mean 'mask'? Known: ignore, mask, soft, hard"),
+    ("labels", "primary_weight", "0", "must be above 0"),
+    ("labels", "smoothing", "1", "must be at most 0.9"),
+    ("data", "keep_quietest", "0", "must be above 0"),
+    ("data", "balance_power", "1.5", "must be at most 1"),
+    ("data", "rare_to", "-1", "must be at least 0"),
+    ("data", "crops_per_sample", "2", "needs augment_random_crop of [augmentation]; windows come once without"),
     ("trainer", "average_last", "99", "above n_epochs, 24"),
 ]
 
@@ -239,3 +246,20 @@ def test_differences_names_what_changed():
 def test_the_problems_of_a_check_carry_their_source(tmp_path):
     check = lambda config: [Problem("odd", "model", "type", config.model.type)]  # noqa: E731
     assert problems(write(tmp_path, "[model]\ntype = x\n"), check=check) == ["config.ini [model] type = 'x': odd"]
+
+
+def test_a_background_louder_than_the_foreground_is_a_contradiction(tmp_path):
+    path = write(tmp_path, "[labels]\nsecondary_weight = 0.8\nprimary_weight = 0.5\n")
+    load_config(path)  # secondary_weight says nothing unless secondary = soft
+    assert problems(path, "labels.secondary=soft") == [
+        "config.ini [labels] secondary_weight = '0.8': above primary_weight, 0.5"
+    ]
+
+
+def test_a_sample_shorter_than_a_window_and_a_cap_below_the_repeats_are_contradictions(tmp_path):
+    path = write(tmp_path, "[data]\nsample_max_s = 10\nclass_cap = 5\n[data_process]\nmax_length_s = 20\n")
+    load_config(path)  # samples are those of augment_random_crop
+    assert problems(path, "augmentation.augment_random_crop=true", "data.rare_to=8") == [
+        "config.ini [data] sample_max_s = '10': shorter than a window, 20 s",
+        "config.ini [data] class_cap = '5': below rare_to, 8; classes would be cut and repeated at once",
+    ]

@@ -19,6 +19,7 @@ from utils.config import Agent, Callbacks
 from utils.config import Trainer as Settings
 from utils.errors import UserError
 from utils.interrupt import Stopped
+from utils.metrics import macro_auc
 from utils.tracking import LocalFiles
 from utils.trainer import Part, Trainer
 from utils.utils import seed_everything, seed_for
@@ -348,14 +349,17 @@ def test_each_epoch_has_a_line_and_each_new_best_another(tmp_path, caplog):
     assert any("is the best so far: val_macro_auc" in line for line in lines)
 
 
-def test_the_score_of_a_recording_is_the_mean_of_the_sigmoids_of_its_windows(tmp_path):
-    trainer = make(tmp_path)
+@pytest.mark.parametrize("loss", ["bce", "cross_entropy", "focal"])
+def test_the_score_of_a_recording_is_the_mean_of_the_sigmoids_of_its_windows(tmp_path, loss):
+    trainer = make(tmp_path, agent=Agent(loss=loss))
     scored = trainer.evaluate(trainer.val_part, "val_")
     trainer.model.eval()
     with torch.no_grad():
         logits = trainer.model(torch.from_numpy(trainer.val_part.batches.windows))
     right = logits.sigmoid().argmax(1).numpy() == trainer.val_part.batches.labels
     assert scored["val_top1"] == pytest.approx(right.mean())
+    area = macro_auc(trainer.val_part.targets, logits.sigmoid().numpy())  # that of the softmax is another
+    assert scored["val_macro_auc"] == pytest.approx(area)
     loss = trainer.loss(logits, torch.from_numpy(trainer.val_part.targets)).item()
     assert scored["val_loss"] == pytest.approx(loss, rel=1e-5)
 
