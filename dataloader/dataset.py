@@ -20,7 +20,8 @@ class Batch(NamedTuple):
     """Some windows and what is in them."""
 
     windows: torch.Tensor  # (batch, frames, n_mels) float16, as cached
-    scale: torch.Tensor  # (batch, n_mels) float32, dB: what each band was divided by
+    mean: torch.Tensor  # (batch, n_mels) float32, dB: what was taken away from each band
+    scale: torch.Tensor  # (batch, n_mels) float32, dB: what it was divided by then
     targets: torch.Tensor  # (batch, classes) float32, 1 for each species in the foreground
     recording: torch.Tensor  # (batch,) int64: row of the metadata
 
@@ -57,12 +58,12 @@ class WindowDataset(Dataset):
 
     def __getitem__(self, rows: Sequence[int]) -> Batch:
         windows = np.empty((len(rows), self.length, self.n_mels), dtype=np.float16)
-        scale = np.empty((len(rows), self.n_mels), dtype=np.float32)
+        statistics = np.empty((2, len(rows), self.n_mels), dtype=np.float32)
         recordings = self.recording[rows]
         for place, (row, recording) in enumerate(zip(rows, recordings, strict=True)):
             entry, frames = self.entries[recording], self.frames[recording]
-            scale[place] = read_window(entry, self.n_mels, frames, self.first[row], windows[place])
-        arrays = (windows, scale, self.targets[recordings], recordings)
+            statistics[:, place] = read_window(entry, self.n_mels, frames, self.first[row], windows[place])
+        arrays = (windows, *statistics, self.targets[recordings], recordings)
         return Batch(*map(torch.from_numpy, arrays))
 
 

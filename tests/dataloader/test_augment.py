@@ -17,6 +17,11 @@ def generator(seed=1):
     return torch.Generator().manual_seed(seed)
 
 
+def small_batch():
+    windows, mean, scale = torch.randn(2, 30, 8).half(), torch.full((2, 8), -60.0), torch.full((2, 8), 5.0)
+    return Batch(windows, mean, scale, torch.zeros(2, 1), torch.arange(2))
+
+
 def test_masks_stay_inside_their_count_and_width():
     images = torch.ones(200, 40, 100)
     masked = spec_augment(
@@ -68,14 +73,16 @@ def test_off_is_off():
 
 
 def test_only_training_images_are_changed():
-    batch = Batch(torch.randn(2, 30, 8).half(), torch.full((2, 8), 5.0), torch.zeros(2, 1), torch.arange(2))
+    batch = small_batch()
     maker, plain = ImageMaker(PROCESS, "window", Augmenter(SETTINGS, PROCESS, 1)), ImageMaker(PROCESS, "window")
-    assert torch.equal(maker(batch), plain(batch))
-    assert not torch.equal(maker(batch, (1, 1, 0)), plain(batch))
-    assert maker(batch).shape == (2, 1, 8, 30)
+    images, targets = maker(batch)
+    assert torch.equal(images, plain(batch)[0])
+    assert not torch.equal(maker(batch, (1, 1, 0))[0], images)
+    assert images.shape == (2, 1, 8, 30)
+    assert targets is batch.targets
 
 
 def test_over_the_recording_the_cached_values_are_seen_as_they_are():
-    batch = Batch(torch.randn(2, 30, 8).half(), torch.full((2, 8), 5.0), torch.zeros(2, 1), torch.arange(2))
-    seen = ImageMaker(PROCESS, "recording")(batch)
+    batch = small_batch()
+    seen, _ = ImageMaker(PROCESS, "recording")(batch)
     assert torch.equal(seen[:, 0], batch.windows.transpose(1, 2).float())
