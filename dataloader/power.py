@@ -91,7 +91,8 @@ def add_hiss(
     """
     k = (widths / bin_hz).clamp(min=1)[:, None]
     z = torch.randn(power.shape, generator=generator, device=power.device)
-    noise = (1 - 1 / (9 * k) + z / (3 * k.sqrt())).clamp(min=0) ** 3
+    # Where k is 1 the bracket reaches below 0; kept from there, the flicker in dB is about what is measured.
+    noise = (1 - 1 / (9 * k) + z / (3 * k.sqrt())).clamp(min=0.25) ** 3
     noise = noise * ((frequencies / frequencies[-1]) ** -COLOURS[colour])[:, None]
     snr_db = between(power, min_snr_db, max_snr_db, generator)
     return _add(power, noise, snr_db, chosen(power, p, generator), widths)
