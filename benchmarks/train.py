@@ -60,7 +60,7 @@ class BareLoop:
         self.optimizer = type(trainer.optimizer)(model.parameters(), lr=1e-4)
         trainer.train_part.order.go_to(1)
         batches = [batch.to(trainer.device) for batch in trainer.train_part.batches]
-        self.batches = [(trainer.images(batch), batch.targets) for batch in batches]
+        self.batches = [trainer.images(batch) for batch in batches]
         self.ours, self.bare, self.waited = [], [], []
 
     def log_epoch(self, row: dict[str, float]) -> None:

@@ -1,13 +1,17 @@
-"""Changes to training images, a whole batch at a time on its device, each with its own random generator.
+"""Changes to training windows, a whole batch at a time on its device, each with its own random generator.
 
 The generator of a change is seeded by the run's seed, the change's name, the epoch and the step: what
-happens to a batch depends on its place alone, whatever ran before and wherever a run was resumed.
+happens to a batch depends on its place alone, whatever ran before and wherever a run was resumed, and
+switching one change on leaves what another draws as it was.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
+from dataloader.power import add_background, add_hiss, between, change_gain, chosen, equalise
+from dataloader.spectrogram import band_widths, mel_frequencies
 from utils.config import Augmentation, DataProcess
 from utils.utils import seed_for
 
@@ -15,32 +19,142 @@ Change = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 
 
 class Augmenter:
-    """The changes that an [augmentation] section switches on."""
+    """The changes that an [augmentation] section switches on.
 
-    def __init__(self, augmentation: Augmentation, process: DataProcess, seed: int):
+    Args:
+        background: ``(frames, n_mels)``, dB, of ``load_background``; needed where background_p is above 0.
+    """
+
+    def __init__(
+        self, augmentation: Augmentation, process: DataProcess, seed: int, background: torch.Tensor | None = None
+    ):
         self._seed = seed
-        self._changes: dict[str, Change] = {}
-        if not augmentation.data_augmentation:
-            return
-        if augmentation.augment_add_noise:
-            self._changes["noise"] = lambda images, rng: add_noise(images, rng, augmentation.noise_max_deviation)
-        if augmentation.augment_spec_augment:
-            width = max(1, round(augmentation.time_mask_max_s * process.sample_rate / process.hop_length))
-            self._changes["spec_augment"] = lambda images, rng: spec_augment(
-                images,
-                rng,
-                time_masks=augmentation.time_masks,
-                time_width=width,
-                frequency_masks=augmentation.frequency_masks,
-                frequency_width=augmentation.frequency_mask_max_bands,
-            )
+        self._on_power: dict[str, Change] = {}
+        self._on_images: dict[str, Change] = {}
+        if augmentation.data_augmentation:
+            self._on_power = _power_changes(augmentation, process, background)
+            self._on_images = _image_changes(augmentation, process)
+
+    @property
+    def on_power(self) -> bool:
+        """Whether ``power`` ever changes anything."""
+        return bool(self._on_power)
+
+    def power(self, power: torch.Tensor, place: tuple[int, ...]) -> torch.Tensor:
+        """Change ``power`` ``(batch, n_mels, frames)``, not in dB; ``place`` is where in the run it stands."""
+        return self._change(self._on_power, power, place)
 
     def __call__(self, images: torch.Tensor, place: tuple[int, ...]) -> torch.Tensor:
-        """Change ``images`` ``(batch, n_mels, frames)``; ``place`` is where in the run they stand."""
-        for name, change in self._changes.items():
-            generator = torch.Generator(images.device).manual_seed(seed_for(self._seed, name, *place))
-            images = change(images, generator)
-        return images
+        """Change ``images`` ``(batch, n_mels, frames)``, standardised."""
+        return self._change(self._on_images, images, place)
+
+    def _change(self, changes: dict[str, Change], windows: torch.Tensor, place: tuple[int, ...]) -> torch.Tensor:
+        for name, change in changes.items():
+            generator = torch.Generator(windows.device).manual_seed(seed_for(self._seed, name, *place))
+            windows = change(windows, generator)
+        return windows
+
+
+def _power_changes(a: Augmentation, process: DataProcess, background: torch.Tensor | None) -> dict[str, Change]:
+    """What comes between bird and microphone first, then what the microphone hears besides."""
+    changes: dict[str, Change] = {}
+    if a.eq_p:
+        changes["eq"] = partial(equalise, p=a.eq_p, max_db=a.eq_max_db)
+    if a.gain_p:
+        changes["gain"] = partial(change_gain, p=a.gain_p, max_db=a.gain_max_db)
+    widths = torch.from_numpy(band_widths(process)).float() if a.background_p or a.hiss_p else None
+    if a.background_p:
+        changes["background"] = _on_device(
+            partial(
+                add_background,
+                p=a.background_p,
+                floor_db=process.floor_db,
+                min_snr_db=a.background_min_snr_db,
+                max_snr_db=a.background_max_snr_db,
+            ),
+            background_db=background,
+            widths=widths,
+        )
+    if a.hiss_p:
+        changes["hiss"] = _on_device(
+            partial(
+                add_hiss,
+                p=a.hiss_p,
+                colour=a.hiss_colour,
+                min_snr_db=a.hiss_min_snr_db,
+                max_snr_db=a.hiss_max_snr_db,
+                bin_hz=process.sample_rate / process.n_fft,
+            ),
+            frequencies=torch.from_numpy(mel_frequencies(process)).float(),
+            widths=widths,
+        )
+    return changes
+
+
+def _image_changes(a: Augmentation, process: DataProcess) -> dict[str, Change]:
+    """What moves comes before what hides."""
+    changes: dict[str, Change] = {}
+    frames_per_second = process.sample_rate / process.hop_length
+    silence = process.floor_db if process.standardize == "none" else 0.0  # what stands in a mask: the mean is 0
+    if a.time_shift_p:
+        frames = max(1, round(a.time_shift_max_s * frames_per_second))
+        changes["time_shift"] = partial(shift_time, p=a.time_shift_p, max_frames=frames)
+    if a.frequency_shift_p:
+        bands = a.frequency_shift_max_bands
+        changes["frequency_shift"] = partial(shift_frequency, p=a.frequency_shift_p, max_bands=bands)
+    if a.augment_add_noise:
+        changes["noise"] = partial(add_noise, max_deviation=a.noise_max_deviation)
+    if a.augment_spec_augment:
+        changes["spec_augment"] = partial(
+            spec_augment,
+            time_masks=a.time_masks,
+            time_width=max(1, round(a.time_mask_max_s * frames_per_second)),
+            frequency_masks=a.frequency_masks,
+            frequency_width=a.frequency_mask_max_bands,
+        )
+    if a.xy_masks_p:
+        changes["xy_masks"] = partial(
+            xy_masks,
+            p=a.xy_masks_p,
+            time_masks=a.xy_time_masks,
+            frequency_masks=a.xy_frequency_masks,
+            widths=(a.xy_mask_min, a.xy_mask_max),
+            fill=silence,
+        )
+    return changes
+
+
+def _on_device(change: Callable[..., torch.Tensor], **tables: torch.Tensor) -> Change:
+    """``change`` with its tables, which follow the windows to their device once."""
+
+    def changed(windows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        for name, table in tables.items():
+            tables[name] = table.to(windows.device)
+        return change(windows, generator, **tables)
+
+    return changed
+
+
+def shift_time(images: torch.Tensor, generator: torch.Generator, *, p: float, max_frames: int) -> torch.Tensor:
+    """Move images ``(batch, n_mels, frames)`` by up to ``max_frames`` either way; what leaves enters again."""
+    n_mels, frames = images.shape[1:]
+    shift = _whole_shift(images, p, max_frames, generator)[:, 0]
+    source = (torch.arange(frames, device=images.device) - shift) % frames
+    return images.gather(2, source[:, None, :].expand(-1, n_mels, -1))
+
+
+def shift_frequency(images: torch.Tensor, generator: torch.Generator, *, p: float, max_bands: int) -> torch.Tensor:
+    """Move images ``(batch, n_mels, frames)`` by up to ``max_bands`` either way; the outermost band is repeated."""
+    n_mels, frames = images.shape[1:]
+    shift = _whole_shift(images, p, max_bands, generator)[:, 0]
+    source = (torch.arange(n_mels, device=images.device) - shift).clamp(0, n_mels - 1)
+    return images.gather(1, source[:, :, None].expand(-1, -1, frames))
+
+
+def _whole_shift(images: torch.Tensor, p: float, most: int, generator: torch.Generator) -> torch.Tensor:
+    """``(batch, 1, 1)`` int64 from ``-most`` to ``most``; 0 where an image is not chosen."""
+    drawn = between(images, 0, 2 * most + 1, generator).floor().clamp(max=2 * most).long() - most
+    return torch.where(chosen(images, p, generator), drawn, 0)
 
 
 def add_noise(images: torch.Tensor, generator: torch.Generator, max_deviation: float) -> torch.Tensor:
@@ -66,17 +180,45 @@ def spec_augment(
         frequency_width: largest width of a frequency mask, bands (F of the paper).
     """
     batch, n_mels, frames = images.shape
-    hidden = _stretches(batch, frames, time_masks, time_width, generator, images.device)[:, None, :]
-    hidden = hidden | _stretches(batch, n_mels, frequency_masks, frequency_width, generator, images.device)[:, :, None]
-    return images.masked_fill(hidden, 0.0)
+    hidden = _stretches(batch, frames, time_masks, (0, time_width), generator).any(dim=1)[:, None, :]
+    bands = _stretches(batch, n_mels, frequency_masks, (0, frequency_width), generator).any(dim=1)[:, :, None]
+    return images.masked_fill(hidden | bands, 0.0)
+
+
+def xy_masks(
+    images: torch.Tensor, generator: torch.Generator, *, p: float, time_masks: int, frequency_masks: int,
+    widths: tuple[int, int], fill: float = 0.0,
+) -> torch.Tensor:  # fmt: skip
+    """Set stretches of time and of frequency to ``fill``, of a number drawn for each image.
+
+    XY masking, as in albumentations and the first place of BirdCLEF 2024.
+
+    Args:
+        images: ``(batch, n_mels, frames)``.
+        time_masks, frequency_masks: the most of each; at least 1, or 0 for none.
+        widths: narrowest and widest, in frames or bands.
+    """
+    hidden = _some(images, images.shape[2], time_masks, widths, generator)[:, None, :]
+    hidden = hidden | _some(images, images.shape[1], frequency_masks, widths, generator)[:, :, None]
+    return images.masked_fill(hidden & chosen(images, p, generator), fill)
+
+
+def _some(
+    images: torch.Tensor, length: int, most: int, widths: tuple[int, int], generator: torch.Generator
+) -> torch.Tensor:
+    """``(batch, length)`` bool: from 1 to ``most`` stretches for each image."""
+    count = between(images, 1, most + 1, generator)[:, :, 0].floor()
+    stretches = _stretches(len(images), length, most, widths, generator)
+    return (stretches & (torch.arange(most, device=images.device) < count)[:, :, None]).any(dim=1)
 
 
 def _stretches(
-    batch: int, length: int, count: int, max_width: int, generator: torch.Generator, device: torch.device
+    batch: int, length: int, count: int, widths: tuple[int, int], generator: torch.Generator
 ) -> torch.Tensor:
-    """``(batch, length)`` bool: ``count`` stretches, each of a width from 0 to ``max_width``, inside the length."""
-    drawn = torch.rand((2, batch, count, 1), generator=generator, device=device)
-    width = (drawn[0] * (min(max_width, length) + 1)).floor()
+    """``(batch, count, length)`` bool: stretches of a width between the two given, inside the length."""
+    low, high = (min(width, length) for width in widths)
+    drawn = torch.rand((2, batch, count, 1), generator=generator, device=generator.device)
+    width = low + (drawn[0] * (high - low + 1)).floor()
     start = (drawn[1] * (length - width + 1)).floor()
-    place = torch.arange(length, device=device)
-    return ((place >= start) & (place < start + width)).any(dim=1)
+    place = torch.arange(length, device=generator.device)
+    return (place >= start) & (place < start + width)

@@ -121,7 +121,7 @@ def _header(shape: tuple[int, int]) -> bytes:
 
 
 def read_window(path: str, n_mels: int, frames: int, first: int, out: np.ndarray) -> np.ndarray:
-    """Read a window of an entry, and the scale of its bands.
+    """Read a window of an entry, and the statistics of its bands.
 
     A recording that ends within the window goes on with its beginning, until the window is full.
 
@@ -131,7 +131,7 @@ def read_window(path: str, n_mels: int, frames: int, first: int, out: np.ndarray
         out: ``(window frames, n_mels)`` float16, C order; the window is read into it, with no copy.
 
     Returns:
-        The scale ``(n_mels,)`` float32, dB.
+        Mean and scale ``(2, n_mels)`` float32, dB: ``dB = value * scale + mean``.
 
     Raises:
         DamagedEntry: the entry is shorter than the index says.
@@ -145,13 +145,13 @@ def read_window(path: str, n_mels: int, frames: int, first: int, out: np.ndarray
         if to_end < once:
             file.seek(HEADER)
             read += file.readinto(memoryview(out[to_end:once]).cast("B"))
-        file.seek(HEADER + frames * frame_bytes + 4 * n_mels)
-        scale = file.read(4 * n_mels)
-    if read != once * frame_bytes or len(scale) != 4 * n_mels:
+        file.seek(HEADER + frames * frame_bytes)
+        statistics = file.read(8 * n_mels)
+    if read != once * frame_bytes or len(statistics) != 8 * n_mels:
         raise DamagedEntry(f"{path}: shorter than the index says; remove it and start again")
     for start in range(once, len(out), once):
         out[start : start + once] = out[: min(once, len(out) - start)]
-    return np.frombuffer(scale, dtype="<f4")
+    return np.frombuffer(statistics, dtype="<f4").reshape(2, n_mels)
 
 
 def read_footer(path: Path) -> Footer:

@@ -23,7 +23,8 @@ class Batch(NamedTuple):
     """Some windows and what is in them."""
 
     windows: torch.Tensor  # (batch, frames, n_mels) float16, as cached
-    scale: torch.Tensor  # (batch, n_mels) float32, dB: what each band was divided by
+    mean: torch.Tensor  # (batch, n_mels) float32, dB: what was taken away from each band
+    scale: torch.Tensor  # (batch, n_mels) float32, dB: what it was divided by then
     targets: torch.Tensor  # (batch, classes) float32, 1 for each species in the foreground; -1: not known
     recording: torch.Tensor  # (batch,) int64: row of the metadata
 
@@ -76,12 +77,12 @@ class WindowDataset(Dataset):
 
     def __getitem__(self, drawn: Sequence[Drawn]) -> Batch:
         windows = np.empty((len(drawn), self.length, self.n_mels), dtype=np.float16)
-        scale = np.empty((len(drawn), self.n_mels), dtype=np.float32)
+        statistics = np.empty((2, len(drawn), self.n_mels), dtype=np.float32)
         recordings, firsts = self.where(drawn)
         for place, (recording, first) in enumerate(zip(recordings, firsts.tolist(), strict=True)):
             entry, frames = self.entries[recording], self.frames[recording]
-            scale[place] = read_window(entry, self.n_mels, frames, first, windows[place])
-        arrays = (windows, scale, self.targets[recordings], recordings)
+            statistics[:, place] = read_window(entry, self.n_mels, frames, first, windows[place])
+        arrays = (windows, *statistics, self.targets[recordings], recordings)
         return Batch(*map(torch.from_numpy, arrays))
 
 

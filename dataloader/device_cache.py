@@ -42,11 +42,12 @@ class DeviceBatches:
         self._targets = torch.from_numpy(dataset.targets).to(device)
         self._place = torch.arange(dataset.length, device=device)
         self._spectrograms = torch.empty((int(frames.sum()), dataset.n_mels), dtype=torch.float16, device=device)
-        self._scale = torch.empty((len(frames), dataset.n_mels), device=device)
+        self._statistics = torch.empty((2, len(frames), dataset.n_mels), device=device)  # mean and scale
         log.info("keeping %d spectrograms (%.2f GB) on %s", len(frames), dataset.bytes / 1e9, device)
         for row, (entry, count) in enumerate(zip(dataset.entries, dataset.frames, strict=True)):
             whole = np.empty((count, dataset.n_mels), dtype=np.float16)
-            self._scale[row] = torch.from_numpy(read_window(entry, dataset.n_mels, count, 0, whole).copy()).to(device)
+            statistics = read_window(entry, dataset.n_mels, count, 0, whole).copy()
+            self._statistics[:, row] = torch.from_numpy(statistics).to(device)
             self._spectrograms[self._start[row] : self._start[row] + count] = torch.from_numpy(whole).to(device)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -55,4 +56,5 @@ class DeviceBatches:
             # A recording shorter than a window is repeated until the window is full.
             inside = (first[:, None] + self._place) % self._frames[recording, None]
             frames = self._start[recording, None] + inside
-            yield Batch(self._spectrograms[frames], self._scale[recording], self._targets[recording], recording)
+            statistics = self._statistics[:, recording]
+            yield Batch(self._spectrograms[frames], *statistics, self._targets[recording], recording)

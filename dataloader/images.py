@@ -1,11 +1,26 @@
 """What the model sees: cached windows -> standardised images, on the device, a batch at a time."""
 
+from typing import Protocol
+
 import torch
+from torch import Tensor
 
 from dataloader.augment import Augmenter
 from dataloader.dataset import Batch
+from dataloader.power import to_db, to_power
 from dataloader.spectrogram import standardise_windows
 from utils.config import DataProcess
+
+Place = tuple[int, ...]
+
+
+class Mixes(Protocol):
+    """What factory.mixing.Mixer does."""
+
+    on_power: bool
+
+    def power(self, power: Tensor, targets: Tensor, place: Place) -> tuple[Tensor, Tensor]: ...
+    def images(self, images: Tensor, targets: Tensor, place: Place) -> tuple[Tensor, Tensor]: ...
 
 
 class ImageMaker:
@@ -14,21 +29,50 @@ class ImageMaker:
     Args:
         standardize_over: ``window`` or ``recording`` ([data]).
         augmenter: changes training images; None changes none.
+        mixer: mixes training examples; None mixes none.
     """
 
-    def __init__(self, process: DataProcess, standardize_over: str, augmenter: Augmenter | None = None):
+    def __init__(
+        self,
+        process: DataProcess,
+        standardize_over: str,
+        augmenter: Augmenter | None = None,
+        mixer: Mixes | None = None,
+    ):
         self._process, self._over_window = process, standardize_over == "window"
-        self._augmenter = augmenter
+        self._augmenter, self._mixer = augmenter, mixer
 
-    def __call__(self, batch: Batch, place: tuple[int, ...] | None = None) -> torch.Tensor:
-        """Images ``(batch, 1, n_mels, frames)`` float32, channels last.
+    def __call__(self, batch: Batch, place: Place | None = None) -> tuple[Tensor, Tensor]:
+        """Images ``(batch, 1, n_mels, frames)`` float32, channels last, and targets ``(batch, classes)``.
 
         Args:
-            place: where in the training the batch stands, (epoch, step, rank); None: not training.
+            place: where in the training the batch stands, (epoch, step, rank); None: not training, so
+                nothing is changed.
         """
-        images = batch.windows.transpose(1, 2).float()
+        augmenter, mixer = (None, None) if place is None else (self._augmenter, self._mixer)
+        images, targets = batch.windows.transpose(1, 2).float(), batch.targets
+        if (augmenter and augmenter.on_power) or (mixer and mixer.on_power):
+            images, targets = self._change_power(batch, images, targets, place)
         if self._over_window:
             images = standardise_windows(images, batch.scale, self._process)
-        if place is not None and self._augmenter is not None:
-            images = self._augmenter(images, place)
-        return images[:, None].contiguous(memory_format=torch.channels_last)
+        if augmenter:
+            images = augmenter(images, place)
+        if mixer:
+            images, targets = mixer.images(images, targets, place)
+        return images[:, None].contiguous(memory_format=torch.channels_last), targets
+
+    def _change_power(self, batch: Batch, images: Tensor, targets: Tensor, place: Place) -> tuple[Tensor, Tensor]:
+        """Mix and change power, had back from the cached values and the statistics of their recording.
+
+        What comes back is standardised with the statistics of the first recording of a mixture, which is
+        what a model then sees where that is done over the recording and not again over the window.
+        """
+        mean, scale, floor_db = batch.mean[:, :, None], batch.scale[:, :, None], self._process.floor_db
+        before = power = to_power(images * scale + mean, floor_db)
+        if self._mixer:
+            power, targets = self._mixer.power(power, targets, place)
+        if self._augmenter:
+            power = self._augmenter.power(power, place)
+        # There and back does not end at the same bit: a window that nothing changed stays as it is.
+        changed = (power != before).flatten(1).any(dim=1)[:, None, None]
+        return torch.where(changed, (to_db(power, floor_db) - mean) / scale, images), targets

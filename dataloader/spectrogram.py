@@ -35,6 +35,14 @@ def mel_frequencies(process: DataProcess) -> np.ndarray:
     return librosa.mel_frequencies(n_mels=process.n_mels + 2, fmin=process.f_min, fmax=process.f_max)[1:-1]
 
 
+def band_widths(process: DataProcess) -> np.ndarray:
+    """Width of each mel band in Hz, ``(n_mels,)``: half the base of its triangle, so that they share f_min to f_max."""
+    import librosa
+
+    edges = librosa.mel_frequencies(n_mels=process.n_mels + 2, fmin=process.f_min, fmax=process.f_max)
+    return (edges[2:] - edges[:-2]) / 2
+
+
 class MelSpectrogram:
     """The log-mel spectrogram that a [data_process] section describes.
 

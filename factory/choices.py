@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from dataloader.background import ENDINGS, background_files
 from factory.lookup import lookup
 from factory.loss import LOSSES
 from factory.metric import METRICS
@@ -32,4 +33,9 @@ def check_choices(config: Config) -> list[Problem]:
     if agent.lr_decay and agent.lr_decay_type == "plateau" and no_validation:
         text = "follows the validation loss, and train_ratio or test_val_ratio = 1.0 leaves no validation set"
         problems.append(Problem(text, "agent", "lr_decay_type", agent.lr_decay_type))
+    augmentation = config.augmentation
+    needed = augmentation.background_dir if augmentation.data_augmentation and augmentation.background_p else None
+    if needed and not background_files(needed):
+        what = f"holds no sound files ({', '.join(ENDINGS)})" if needed.is_dir() else "no such folder"
+        problems.append(Problem(f"{what}; or set background_p to 0", "augmentation", "background_dir", needed))
     return problems

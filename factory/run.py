@@ -16,6 +16,7 @@ from torch import nn
 
 from dataloader import metadata as tables
 from dataloader.augment import Augmenter
+from dataloader.background import load_background
 from dataloader.balance import Balance, keep_quietest
 from dataloader.cache import cache_key
 from dataloader.data_preprocess import AudioPreprocessor, make_samples, make_windows
@@ -27,6 +28,7 @@ from dataloader.windows import window_frames
 from factory.choices import check_choices
 from factory.loss import build_loss
 from factory.metric import build_metric
+from factory.mixing import Mixer
 from factory.model import build_model, dry_run
 from factory.optimizer import build_optimizer
 from factory.scheduler import build_schedule
@@ -199,14 +201,15 @@ def build_trainer(
     optimizer = build_optimizer(model.parameters(), config.agent, fused=device.type == "cuda")
     steps = -(-len(parts["train"].order) // config.trainer.accumulate)
     schedule = build_schedule(optimizer, config.agent, n_epochs=config.trainer.n_epochs, steps_per_epoch=steps)
-    augmenter = Augmenter(config.augmentation, config.data_process, config.trainer.seed)
+    augmenter = Augmenter(config.augmentation, config.data_process, config.trainer.seed, _background(config))
+    mixer = Mixer(config.mixing, config.trainer.seed)
     trainer = Trainer(
         config.trainer,
         model=model,
         loss=build_loss(config.agent),
         optimizer=optimizer,
         schedule=schedule,
-        images=ImageMaker(config.data_process, config.data.standardize_over, augmenter),
+        images=ImageMaker(config.data_process, config.data.standardize_over, augmenter, mixer),
         **parts,
         metric=build_metric(config.callbacks),
         checkpoints=Checkpoints(folder, keep_best=config.callbacks.model_checkpoint),
@@ -324,6 +327,14 @@ def _balance(config: Config, dataset: WindowDataset, training: "pd.DataFrame") -
         class_cap=data.class_cap,
         seed=config.trainer.seed,
     )
+
+
+def _background(config: Config) -> torch.Tensor | None:
+    """The recordings to be added to others; None where none are."""
+    augmentation = config.augmentation
+    if not (augmentation.data_augmentation and augmentation.background_p):
+        return None
+    return load_background(augmentation.background_dir, config.data_process, augmentation.background_minutes)
 
 
 def _facts(config: Config, metadata: "pd.DataFrame", labels: list[str]) -> dict[str, object]:

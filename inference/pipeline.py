@@ -55,7 +55,7 @@ class ReadAhead(Iterator[Item]):
                     if not self._put("item", item):
                         return
             self._put("end", None)
-        except BaseException as error:  # whatever it is, it is for the thread that asks
+        except Exception as error:  # whatever it is, it is for the thread that asks
             self._put("error", error)
 
     def _next_generator(self) -> Iterator[Item] | None:

@@ -194,10 +194,31 @@ CHOOSES_WINDOWS = frozenset({"max_length_s", "mode"})  # fields of DataProcess o
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """[augmentation]: changes to training windows; their unit is a band's standard deviation."""
+    """[augmentation]: changes to training windows. Each ``p`` is the chance of a window to be changed.
+
+    The first group changes power before standardising, in the order of its keys; the second changes
+    images, whose unit is a band's standard deviation. min and max: drawn evenly between them.
+    """
 
     data_augmentation: bool = True  # false switches all off
     augment_random_crop: bool = False  # windows anywhere in a sample of [data] sample_max_s, not one after another
+    eq_p: Share = 0.0  # random equaliser (FilterAugment, linear)
+    eq_max_db: Positive = 6.0  # gains from -this to this
+    gain_p: Share = 0.0
+    gain_max_db: Positive = 12.0  # from -this to this
+    background_p: Share = 0.0  # recordings without a call, added
+    background_dir: Path | None = None
+    background_minutes: Positive = 60.0  # kept in memory, about 1 MB each
+    background_min_snr_db: float = 3.0
+    background_max_snr_db: float = 30.0
+    hiss_p: Share = 0.0  # steady noise, added
+    hiss_colour: Literal["white", "pink", "brown"] = "pink"
+    hiss_min_snr_db: float = 3.0
+    hiss_max_snr_db: float = 30.0
+    time_shift_p: Share = 0.0  # circular
+    time_shift_max_s: Positive = 2.5  # seconds, to and fro
+    frequency_shift_p: Share = 0.0
+    frequency_shift_max_bands: Count = 4  # up and down
     augment_add_noise: bool = True
     noise_max_deviation: NotNegative = 0.5  # white noise on the image, of up to this deviation
     augment_spec_augment: bool = True
@@ -205,6 +226,30 @@ class Augmentation:
     time_mask_max_s: Positive = 1.0  # seconds
     frequency_masks: CountOrNone = 3
     frequency_mask_max_bands: Count = 24
+    xy_masks_p: Share = 0.0  # as SpecAugment, with a number of masks drawn for each window
+    xy_time_masks: CountOrNone = 12  # from 1 to this
+    xy_frequency_masks: CountOrNone = 3  # from 1 to this
+    xy_mask_min: Count = 8  # frames or bands
+    xy_mask_max: Count = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixing:
+    """[mixing]: two training windows become one. Each ``p`` is the chance of a window to be mixed.
+
+    The partner's share of a mixture is drawn from Beta(alpha, alpha). Labels: ``max`` (what sounds is
+    there) or ``linear`` (weighted by the shares, as cross_entropy wants it).
+    """
+
+    power_mix_p: Share = 0.0  # sounds added, before standardising; labels max
+    power_mix_min_db: float = -6.0  # gain of the partner
+    power_mix_max_db: float = 6.0
+    mixup_p: Share = 0.0  # standardised images added
+    mixup_alpha: Positive = 0.4
+    mixup_labels: Literal["max", "linear"] = "max"
+    cutmix_p: Share = 0.0  # a stretch of time replaced
+    cutmix_alpha: Positive = 1.0
+    cutmix_labels: Literal["max", "linear"] = "linear"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,6 +266,7 @@ class Config:
     labels: Labels = Labels()
     data_process: DataProcess = DataProcess()
     augmentation: Augmentation = Augmentation()
+    mixing: Mixing = Mixing()
 
 
 SECTIONS: Mapping[str, type] = {section.name: section.type for section in fields(Config)}
@@ -476,6 +522,14 @@ def _to_text(value: Any) -> str:
     return repr(value) if isinstance(value, float) else str(value)
 
 
+_RANGES = (  # section, key of the lower end, key of the upper end
+    ("augmentation", "background_min_snr_db", "background_max_snr_db"),
+    ("augmentation", "hiss_min_snr_db", "hiss_max_snr_db"),
+    ("augmentation", "xy_mask_min", "xy_mask_max"),
+    ("mixing", "power_mix_min_db", "power_mix_max_db"),
+)
+
+
 def _contradictions(config: Config) -> Iterable[Problem]:
     """Settings that are legal one by one and not together."""
     process, agent, callbacks = config.data_process, config.agent, config.callbacks
@@ -524,6 +578,12 @@ def _contradictions(config: Config) -> Iterable[Problem]:
     labels = config.labels
     if labels.secondary == "soft" and labels.secondary_weight > labels.primary_weight:
         yield clash("labels", "secondary_weight", f"above primary_weight, {labels.primary_weight:g}")
+    for section, low, high in _RANGES:
+        if getattr(getattr(config, section), low) > (top := getattr(getattr(config, section), high)):
+            yield clash(section, low, f"above {high}, {top:g}")
+    augmentation = config.augmentation
+    if augmentation.data_augmentation and augmentation.background_p and augmentation.background_dir is None:
+        yield clash("augmentation", "background_dir", "empty; background_p above 0 needs a folder of recordings")
     if config.trainer.ema and config.trainer.average_last:
         yield clash("trainer", "average_last", "ema averages already; set one of them to 0")
     if config.trainer.average_last > config.trainer.n_epochs:

@@ -54,7 +54,7 @@ class Part:
     """The recordings of one side of the split, as the loop sees them.
 
     Attributes:
-        batches: of windows: each has ``windows``, ``scale``, ``targets``, ``recording`` and ``to``.
+        batches: of windows: each has ``windows``, ``targets``, ``recording`` and ``to``.
         order: decides the rows of each batch: ``go_to(epoch, first_batch)``, and ``len``.
         filenames: of the recordings, by row.
         targets: ``(recordings, classes)``.
@@ -84,8 +84,8 @@ class Trainer:
     """Trains a model.
 
     Args:
-        images: makes a batch the model's input: ``images(batch, place)``; ``place`` is (epoch, step,
-            rank) in training and None otherwise.
+        images: makes a batch the model's input and its targets: ``images(batch, place)``; ``place`` is
+            (epoch, step, rank) in training, where both may be changed, and None otherwise.
         train, val, test: the parts; ``val`` and ``test`` may be None.
         facts: what a checkpoint says beside the weights (labels, settings of the spectrogram ...).
         resume_command: told to a person whose run was stopped.
@@ -99,7 +99,7 @@ class Trainer:
         loss: nn.Module,
         optimizer: torch.optim.Optimizer,
         schedule: Schedule,
-        images: Callable[..., Tensor],
+        images: Callable[..., tuple[Tensor, Tensor]],
         train: Part,
         val: Part | None,
         test: Part | None,
@@ -181,7 +181,8 @@ class Trainer:
         together = updates or self.processes.world == 1  # gradients travel only when they are used
         with self._memory(batch), contextlib.nullcontext() if together else self._stepped.no_sync():
             with self._autocast():
-                loss = self.loss(self._stepped(self.images(batch, place)), batch.targets)
+                images, targets = self.images(batch, place)
+                loss = self.loss(self._stepped(images), targets)
             self._scaler.scale(loss / self.settings.accumulate).backward()
         value = loss.item()
         if updates:
@@ -220,8 +221,9 @@ class Trainer:
         for batch in part.batches:
             batch = batch.to(self.device)
             with self._memory(batch), self._autocast():
-                logits = model(self.images(batch)).float()
-                loss_sum += self.loss(logits, batch.targets).item() * len(logits)
+                images, targets = self.images(batch)
+                logits = model(images).float()
+                loss_sum += self.loss(logits, targets).item() * len(logits)
             windows.append(logits.sigmoid().cpu().numpy())
             recordings.append(batch.recording.cpu().numpy())
         parts = self.processes.gather((windows, recordings, loss_sum))

@@ -28,6 +28,7 @@ from utils.files import whole
 if TYPE_CHECKING:  # imported by the functions that need it: matplotlib takes half a second
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 logger = logging.getLogger(__name__)
 
@@ -105,6 +106,42 @@ def draw_recording(
     return figure
 
 
+def draw_sheet(
+    panels: Sequence[tuple[str, np.ndarray]],
+    *,
+    frames_per_second: float,
+    mel_frequencies: np.ndarray,
+    title: str = "",
+) -> "Figure":
+    """Draw images side by side, four in a row, with the colours of the first.
+
+    Args:
+        panels: a title and an image ``(n_mels, frames)`` each, standardised.
+        mel_frequencies: ``(n_mels,)``, Hz, rising.
+
+    Raises:
+        ValueError: the shapes do not fit, or there is nothing to draw.
+    """
+    from matplotlib.figure import Figure
+
+    if not panels:
+        raise ValueError("no images to draw")
+    rows = -(-len(panels) // 4)
+    figure = Figure(figsize=(18, 0.8 + 3.2 * rows), layout="constrained")
+    grid = figure.subplots(rows, 4, sharex=True, sharey=True, squeeze=False)
+    limits = _colour_limits(panels[0][1])
+    for axes, (name, image) in zip(grid.flat, panels, strict=False):
+        drawn = _draw_image(axes, image, frames_per_second, mel_frequencies, limits)
+        axes.set_title(name, parse_math=False)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_visible(False)
+    figure.colorbar(drawn, ax=grid, label="as the model sees it", extend="both", pad=0.01, aspect=60)
+    figure.supxlabel("seconds")
+    figure.supylabel("Hz (mel-spaced)")
+    figure.suptitle(title, parse_math=False)
+    return figure
+
+
 def draw_history(rows: Sequence[Mapping[str, float | None]]) -> "Figure":
     """Draw loss and scores by epoch.
 
@@ -157,7 +194,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ConfigError: the settings are wrong.
     """
     options = _options(arguments)
-    process = load_config(options.config, options.set).data_process
+    config = load_config(options.config, options.set)
+    process = config.data_process
     if not options.recording.is_file():
         raise DataError(f"{options.recording}: no such recording; name one sound file")
     output = options.output or (None if _has_display() else Path(f"{options.recording.stem}.png"))
@@ -165,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _check_output(output)
     player = _find_player() if options.play else None
 
-    # The one place in utils that knows the data loader: it is a command, and needs what they prepare.
+    # The one place in utils that knows the data loader and its factory: a command, which draws what they make.
     from dataloader.audio import AudioStream, BadRecording
     from dataloader.spectrogram import MelSpectrogram, standardise
 
@@ -180,14 +218,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     log_mel = mel.db(waveform)
     if log_mel.shape[1] < 2:
         raise DataError(f"{options.recording}: {len(waveform)} samples are too few to draw")
-    figure = draw_recording(
-        log_mel,
-        standardise(log_mel, process),
-        frames_per_second=mel.frames_per_second,
-        mel_frequencies=mel.mel_frequencies,
-        title=options.recording.name,
-        standardize=process.standardize,
-    )
+    scales = {"frames_per_second": mel.frames_per_second, "mel_frequencies": mel.mel_frequencies}
+    if options.augmentations:
+        from factory.contact_sheet import contact_sheet
+
+        figure = draw_sheet(contact_sheet(log_mel, config), title=options.recording.name, **scales)
+    else:
+        figure = draw_recording(
+            log_mel,
+            standardise(log_mel, process),
+            title=options.recording.name,
+            standardize=process.standardize,
+            **scales,
+        )
     if output:
         save_png(figure, output)
         print(f"picture: {output.absolute()}")
@@ -204,10 +247,24 @@ def _draw_panel(
     title: str,
     unit: str,
 ) -> None:
+    image = _draw_image(axes, spectrogram, frames_per_second, mel_frequencies, None)
+    axes.set(xlabel="seconds", ylabel="Hz (mel-spaced)")
+    axes.set_title(title, parse_math=False)  # a name may hold a $
+    axes.figure.colorbar(image, ax=axes, label=unit, extend="both", pad=0.01)
+
+
+def _draw_image(
+    axes: "Axes",
+    spectrogram: np.ndarray,
+    frames_per_second: float,
+    mel_frequencies: np.ndarray,
+    limits: tuple[float, float] | None,
+) -> "AxesImage":
+    """The spectrogram with its ticks; without ``limits`` its colours are those of its own values."""
     if spectrogram.ndim != 2 or 0 in spectrogram.shape or len(spectrogram) != len(mel_frequencies):
         raise ValueError(f"expected (n_mels, frames) with {len(mel_frequencies)} bands, got shape {spectrogram.shape}")
     n_mels, frames = spectrogram.shape
-    low, high = _colour_limits(spectrogram)
+    low, high = limits or _colour_limits(spectrogram)
     # A band is a row, so the axis is spaced in mel. A frame is centred on its time: half of it lies before.
     image = axes.imshow(
         spectrogram,
@@ -221,9 +278,7 @@ def _draw_panel(
     axes.set_xlim(0, frames / frames_per_second)
     ticks = _round_frequencies(mel_frequencies)
     axes.set_yticks(np.interp(ticks, mel_frequencies, np.arange(n_mels)), [f"{hz:,}".replace(",", " ") for hz in ticks])
-    axes.set(xlabel="seconds", ylabel="Hz (mel-spaced)")
-    axes.set_title(title, parse_math=False)  # a name may hold a $
-    axes.figure.colorbar(image, ax=axes, label=unit, extend="both", pad=0.01)
+    return image
 
 
 def _colour_limits(spectrogram: np.ndarray) -> tuple[float, float]:
@@ -258,6 +313,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=Path,
         metavar="PNG",
         help="where to draw (default: a window; without a display <recording>.png)",
+    )
+    parser.add_argument(
+        "--augmentations", action="store_true", help="draw what each change and mixture of training makes of it instead"
     )
     parser.add_argument("--play", action="store_true", help="play the sound as well")
     parser.add_argument("--config", type=Path, default=Path("config.ini"), help="settings (default: %(default)s)")

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from dataloader.augment import Augmenter, add_noise, spec_augment
+from dataloader.augment import Augmenter, add_noise, shift_frequency, shift_time, spec_augment, xy_masks
 from dataloader.dataset import Batch
 from dataloader.images import ImageMaker
 from utils.config import Augmentation, DataProcess
@@ -15,6 +15,11 @@ SETTINGS = Augmentation()
 
 def generator(seed=1):
     return torch.Generator().manual_seed(seed)
+
+
+def small_batch():
+    windows, mean, scale = torch.randn(2, 30, 8).half(), torch.full((2, 8), -60.0), torch.full((2, 8), 5.0)
+    return Batch(windows, mean, scale, torch.zeros(2, 1), torch.arange(2))
 
 
 def test_masks_stay_inside_their_count_and_width():
@@ -38,6 +43,65 @@ def test_a_mask_wider_than_the_image_does_no_harm():
         torch.ones(5, 4, 6), generator(), time_masks=1, time_width=99, frequency_masks=0, frequency_width=1
     )
     assert masked.shape == (5, 4, 6)
+
+
+def test_xy_masks_stay_inside_their_count_and_width():
+    images = torch.ones(400, 60, 200)
+    masked = xy_masks(images, generator(), p=0.5, time_masks=3, frequency_masks=2, widths=(4, 6), fill=-7.0)
+    hidden = masked == -7
+    assert ((masked == 1) | hidden).all()
+    columns, rows = hidden.all(dim=1), hidden.all(dim=2)
+    assert (hidden == (columns[:, None] | rows[:, :, None])).all()
+    for lines, most in ((columns, 3), (rows, 2)):
+        starts = (lines[:, 1:] & ~lines[:, :-1]).sum(1) + lines[:, 0]
+        masked_ones = lines.any(dim=1)
+        assert 0.4 < masked_ones.float().mean() < 0.6
+        assert torch.equal(masked_ones, columns.any(dim=1))  # at least one of each, in those chosen
+        assert set(starts[masked_ones].tolist()) == set(range(1, most + 1))  # some of every count
+        assert lines.sum(1)[masked_ones].min() >= 4
+        assert lines.sum(1).max() <= 6 * most
+        alone = lines.sum(1)[starts == 1]
+        assert alone.min() == 4
+        assert (lines.sum(1) <= 6 * most).all()
+        assert lines.any(dim=0).all()  # every place is hidden at times
+
+
+def test_no_masks_of_a_kind_are_none():
+    masked = xy_masks(torch.ones(50, 30, 40), generator(), p=1.0, time_masks=0, frequency_masks=1, widths=(2, 3))
+    assert not (masked == 0).all(dim=1).any()
+    assert (masked == 0).all(dim=2).any(dim=1).all()
+
+
+def test_a_shift_in_time_is_circular_and_within_its_limit():
+    image = torch.randn(5, 30)
+    shifted = shift_time(image.expand(300, -1, -1), generator(), p=0.7, max_frames=4)
+    found = {by: (shifted == image.roll(by, 1)).flatten(1).all(1) for by in range(-4, 5)}
+    assert torch.stack(list(found.values())).sum(0).eq(1).all()
+    assert all(same.any() for same in found.values())
+    assert 0.25 < found[0].float().mean() < 0.5  # those not chosen, and a ninth of the others
+
+
+def test_a_shift_in_frequency_repeats_the_outermost_band():
+    image = torch.arange(10.0)[:, None].expand(10, 6)
+    shifted = shift_frequency(image.expand(200, -1, -1), generator(), p=1.0, max_bands=2)
+    expected = {by: (torch.arange(10.0) - by).clamp(0, 9) for by in range(-2, 3)}
+    found = [torch.equal(bands, expected[int(-(bands[5] - 5))]) for bands in shifted[:, :, 0]]
+    assert all(found)
+    assert {int(5 - bands[5]) for bands in shifted[:, :, 0]} == set(expected)
+
+
+def test_each_change_draws_what_it_draws_alone():
+    images = torch.randn(8, 16, 60)
+    off = replace(SETTINGS, augment_add_noise=False, augment_spec_augment=False)
+    changes = {  # in the order in which they are made
+        "time_shift_p": 0.5, "frequency_shift_p": 0.5, "augment_add_noise": True, "augment_spec_augment": True,
+        "xy_masks_p": 0.5,
+    }  # fmt: skip
+    one_by_one = images
+    for name, value in changes.items():
+        one_by_one = Augmenter(replace(off, **{name: value}), PROCESS, 1)(one_by_one, (1, 2, 0))
+        assert not torch.equal(one_by_one, images)
+    assert torch.equal(Augmenter(replace(off, **changes), PROCESS, 1)(images, (1, 2, 0)), one_by_one)
 
 
 def test_noise_has_a_deviation_up_to_the_one_given():
@@ -68,14 +132,16 @@ def test_off_is_off():
 
 
 def test_only_training_images_are_changed():
-    batch = Batch(torch.randn(2, 30, 8).half(), torch.full((2, 8), 5.0), torch.zeros(2, 1), torch.arange(2))
+    batch = small_batch()
     maker, plain = ImageMaker(PROCESS, "window", Augmenter(SETTINGS, PROCESS, 1)), ImageMaker(PROCESS, "window")
-    assert torch.equal(maker(batch), plain(batch))
-    assert not torch.equal(maker(batch, (1, 1, 0)), plain(batch))
-    assert maker(batch).shape == (2, 1, 8, 30)
+    images, targets = maker(batch)
+    assert torch.equal(images, plain(batch)[0])
+    assert not torch.equal(maker(batch, (1, 1, 0))[0], images)
+    assert images.shape == (2, 1, 8, 30)
+    assert targets is batch.targets
 
 
 def test_over_the_recording_the_cached_values_are_seen_as_they_are():
-    batch = Batch(torch.randn(2, 30, 8).half(), torch.full((2, 8), 5.0), torch.zeros(2, 1), torch.arange(2))
-    seen = ImageMaker(PROCESS, "recording")(batch)
+    batch = small_batch()
+    seen, _ = ImageMaker(PROCESS, "recording")(batch)
     assert torch.equal(seen[:, 0], batch.windows.transpose(1, 2).float())

@@ -146,13 +146,18 @@ def test_authors_who_share_a_group_are_one_and_the_unknown_stay_with_their_group
 @pytest.mark.parametrize(("group_by", "n_groups"), [("group", 3), ("author", 2)])
 def test_group_by_decides_what_is_kept_together(tmp_path, group_by, n_groups):
     rows = "a,[],Ann,1,2,s,a/1.ogg\na,[],Ann,50,60,s,a/2.ogg\na,[],Bo,1,2,s,a/3.ogg\n"
-    config = settings.Config(paths=settings.Paths(data_dir=write(tmp_path, rows)), data=settings.Data(group_by=group_by))
+    config = settings.Config(
+        paths=settings.Paths(data_dir=write(tmp_path, rows)), data=settings.Data(group_by=group_by)
+    )
     assert load_table(config)["group"].nunique() == n_groups
 
 
 def test_grouping_by_author_needs_authors(tmp_path):
     header = "primary_label,secondary_labels,filename,group_id\n"
-    config = settings.Config(paths=settings.Paths(data_dir=write(tmp_path, "a,[],a/1.ogg,g\n", header)), data=settings.Data(group_by="author"))
+    config = settings.Config(
+        paths=settings.Paths(data_dir=write(tmp_path, "a,[],a/1.ogg,g\n", header)),
+        data=settings.Data(group_by="author"),
+    )
     with pytest.raises(DataError, match=r"train_metadata\.csv: no authors in it; \[data\] group_by"):
         load_table(config)
 
@@ -163,7 +168,8 @@ def test_nocall_is_a_class_or_an_example_of_nothing(tmp_path):
     table = load_table(settings.Config(paths=paths))
     assert table["labels"].tolist() == [("a",), ()]
     assert len(drop_small_classes(table, 1)) == 2
-    assert load_table(settings.Config(paths=paths, labels=settings.Labels(nocall=True)))["labels"].tolist() == [("a",), ("nocall",)]
+    as_class = load_table(settings.Config(paths=paths, labels=settings.Labels(nocall=True)))
+    assert as_class["labels"].tolist() == [("a",), ("nocall",)]
 
 
 def test_an_example_of_nothing_stays_where_a_small_class_goes():

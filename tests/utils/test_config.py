@@ -87,6 +87,13 @@ WRONG = [
     ("data", "balance_power", "1.5", "must be at most 1"),
     ("data", "rare_to", "-1", "must be at least 0"),
     ("data", "crops_per_sample", "2", "needs augment_random_crop of [augmentation]; windows come once without"),
+    ("augmentation", "background_min_snr_db", "31", "above background_max_snr_db, 30"),
+    ("augmentation", "hiss_min_snr_db", "31", "above hiss_max_snr_db, 30"),
+    ("augmentation", "xy_mask_min", "17", "above xy_mask_max, 16"),
+    ("augmentation", "background_p", "1.5", "must be at most 1"),
+    ("mixing", "power_mix_min_db", "7", "above power_mix_max_db, 6"),
+    ("mixing", "mixup_alpha", "0", "must be above 0"),
+    ("mixing", "cutmix_labels", "soft", "unknown; Known: max, linear"),
     ("trainer", "average_last", "99", "above n_epochs, 24"),
 ]
 

@@ -106,7 +106,7 @@ def make(folder, *, agent=None, val=True, callbacks=None, **settings):
         loss=build_loss(agent),
         optimizer=optimizer,
         schedule=build_schedule(optimizer, agent, n_epochs=settings.n_epochs, steps_per_epoch=steps),
-        images=lambda batch, place=None: batch.windows,
+        images=lambda batch, place=None: (batch.windows, batch.targets),
         train=train,
         val=part(9, 3, seed=2) if val else None,
         test=part(9, 3, seed=3),

@@ -13,7 +13,7 @@ import pytest
 
 from utils import visualise
 from utils.errors import ConfigError, DataError
-from utils.visualise import draw_history, draw_recording, draw_spectrogram, main, save_png
+from utils.visualise import draw_history, draw_recording, draw_sheet, draw_spectrogram, main, save_png
 
 ROOT = Path(__file__).parents[2]
 BIRDS = Path(os.environ.get("BIRDS_DIR", ROOT / "../shared/birds"))
@@ -115,6 +115,16 @@ def test_a_recording_is_drawn_as_it_sounds_and_as_a_model_gets_it(standardize, t
     np.testing.assert_array_equal(below.images[0].get_array(), log_mel / 3)
     assert title in below.get_title()
     assert figure.get_suptitle() == "XC1.ogg"
+
+
+def test_a_sheet_has_a_titled_panel_for_each_image_with_the_colours_of_the_first():
+    images = [("as it is", a_call(1.0, 2000.0)), ("louder $", a_call(2.0, 3000.0) + 40)] * 3
+    figure = draw_sheet(images, frames_per_second=FRAMES_PER_SECOND, mel_frequencies=MEL_FREQUENCIES, title="XC1")
+    panels = [axes for axes in figure.axes if axes.images and axes.get_visible()]
+    assert [axes.get_title() for axes in panels] == [name for name, _ in images]
+    assert len({axes.images[0].get_clim() for axes in panels}) == 1
+    with pytest.raises(ValueError, match="no images"):
+        draw_sheet([], frames_per_second=FRAMES_PER_SECOND, mel_frequencies=MEL_FREQUENCIES)
 
 
 def test_a_history_has_a_gap_where_there_is_no_score_and_leaves_out_empty_curves():
@@ -225,6 +235,16 @@ def test_settings_come_from_the_config_and_the_overrides(here, drawn):
     np.testing.assert_array_equal(drawn[0]["standardised"], drawn[0]["log_mel"])
     with pytest.raises(ConfigError, match="n_mel"):
         main(["whistle.wav", "--set", "data_process.n_mel=32"])
+
+
+def test_the_changes_of_training_are_drawn_on_a_recording(here, monkeypatch):
+    sheets = []
+    monkeypatch.setattr(
+        visualise, "draw_sheet", lambda panels, **given: sheets.append(panels) or draw_sheet(panels, **given)
+    )
+    main(["--augmentations", "whistle.wav", "--output", "sheet.png", "--set", "data_process.n_mels=32"])
+    assert (here / "sheet.png").read_bytes().startswith(b"\x89PNG")
+    assert {"as it is", "XY masking", "mixed on power at 0 dB"} <= {title for title, _ in sheets[0]}
 
 
 @pytest.mark.parametrize(

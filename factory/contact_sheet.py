@@ -1,0 +1,94 @@
+"""What does each change do to a recording? Two of its windows -> an image for each change, made as in training."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from dataloader.augment import Augmenter
+from dataloader.background import background_files, load_background
+from dataloader.dataset import Batch
+from dataloader.images import ImageMaker
+from dataloader.spectrogram import BandStatistics, MelSpectrogram
+from dataloader.windows import window_frames
+from factory.mixing import Mixer
+from utils.config import Augmentation, Config, DataProcess, Mixing
+
+_PLACE = (1, 0, 0)  # epoch, step, rank: one of those that a training goes through
+_HALF = 1e6  # alpha with which every share is a half
+
+
+class Change(NamedTuple):
+    """One picture of the sheet: only these settings are on."""
+
+    title: str
+    augmentation: dict[str, object] = {}  # noqa: RUF012 - never changed
+    mixing: dict[str, object] = {}  # noqa: RUF012
+
+
+CHANGES = (  # each at its strongest that a person can still follow
+    Change("equaliser up to 12 dB, as standardising leaves it", {"eq_p": 1.0, "eq_max_db": 12.0}),
+    Change("gain up to 20 dB, as standardising leaves it", {"gain_p": 1.0, "gain_max_db": 20.0}),
+    Change("background at 0 dB", {"background_p": 1.0, "background_min_snr_db": 0.0, "background_max_snr_db": 0.0}),
+    *(
+        Change(
+            f"{colour} hiss at 0 dB",
+            {"hiss_p": 1.0, "hiss_colour": colour, "hiss_min_snr_db": 0.0, "hiss_max_snr_db": 0.0},
+        )
+        for colour in ("white", "pink", "brown")
+    ),
+    Change("time shift", {"time_shift_p": 1.0}),
+    Change("frequency shift, up to 12 bands", {"frequency_shift_p": 1.0, "frequency_shift_max_bands": 12}),
+    Change("noise on the image", {"augment_add_noise": True, "noise_max_deviation": 1.0}),
+    Change("SpecAugment", {"augment_spec_augment": True}),
+    Change("XY masking", {"xy_masks_p": 1.0}),
+    Change("mixup, half and half", mixing={"mixup_p": 1.0, "mixup_alpha": _HALF}),
+    Change("CutMix, half and half", mixing={"cutmix_p": 1.0, "cutmix_alpha": _HALF}),
+    Change("mixed on power at 0 dB", mixing={"power_mix_p": 1.0, "power_mix_min_db": 0.0, "power_mix_max_db": 0.0}),
+)
+
+
+def contact_sheet(log_mel: np.ndarray, config: Config) -> list[tuple[str, np.ndarray]]:
+    """A title and an image ``(n_mels, frames)`` for the first window, its partner in mixtures, and each change.
+
+    Args:
+        log_mel: the recording, ``(n_mels, frames)``, dB re full scale, at least two frames.
+    """
+    process, over = config.data_process, config.data.standardize_over
+    batch = _two_windows(log_mel, process)
+    background = _background(config)
+    off = Augmentation(augment_add_noise=False, augment_spec_augment=False)
+    plain, _ = ImageMaker(process, over)(batch)
+    panels = [("as it is", plain[0]), ("the partner: a second part", plain[1])]
+    for change in CHANGES:
+        augmenter = Augmenter(replace(off, **change.augmentation), process, config.trainer.seed, background)
+        mixer = Mixer(replace(Mixing(), **change.mixing), config.trainer.seed)
+        images, _ = ImageMaker(process, over, augmenter, mixer)(batch, _PLACE)
+        panels.append((change.title, images[0]))
+    return [(title, image[0].numpy()) for title, image in panels]
+
+
+def _two_windows(log_mel: np.ndarray, process: DataProcess) -> Batch:
+    """The first window and the one behind it, or from the middle on where the recording is short, as cached."""
+    statistics = BandStatistics()
+    statistics.add(log_mel.T)
+    mean, scale = statistics.mean_and_scale(process)
+    length, frames = window_frames(process), log_mel.shape[1]
+    starts = (0, length if frames >= 2 * length else frames // 2)
+    rows = np.array([(start + np.arange(length)) % frames for start in starts])
+    windows = torch.from_numpy((log_mel.T[rows] - mean) / scale).half()
+    both = (torch.from_numpy(values).expand(2, -1) for values in (mean, scale))
+    return Batch(windows, *both, torch.eye(2), torch.arange(2))
+
+
+def _background(config: Config) -> torch.Tensor:
+    """A minute of that of the config; without one ten seconds of a gusty wind."""
+    process, folder = config.data_process, config.augmentation.background_dir
+    if folder and background_files(folder):
+        return load_background(folder, process, minutes=1.0)
+    rng, samples = np.random.default_rng(config.trainer.seed), 10 * process.sample_rate
+    gusts = np.interp(np.arange(samples), np.linspace(0, samples, 40), rng.uniform(0.02, 1.0, 40))
+    rumble = np.cumsum(rng.standard_normal(samples))
+    wind = gusts * (rumble - np.convolve(rumble, np.ones(512) / 512, mode="same"))
+    return torch.from_numpy(MelSpectrogram(process).db((0.01 * wind).astype(np.float32)).T.copy()).half()

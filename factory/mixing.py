@@ -1,0 +1,84 @@
+"""Which examples of a batch are mixed, with whom and how much? [mixing] -> models.mixing, drawn by place."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.mixing import add_partner, cutmix, mix_targets, mixup
+from utils.config import Mixing
+from utils.utils import seed_for
+
+Place = tuple[int, ...]
+
+
+class Mixer:
+    """Mixes the examples of training batches, each kind with its own random generator.
+
+    The few numbers an example needs are drawn on the CPU, so that they are the same on every device.
+    """
+
+    def __init__(self, mixing: Mixing, seed: int):
+        self._mixing, self._seed = mixing, seed
+
+    @property
+    def on_power(self) -> bool:
+        """Whether ``power`` ever changes anything."""
+        return self._mixing.power_mix_p > 0
+
+    def power(self, power: Tensor, targets: Tensor, place: Place) -> tuple[Tensor, Tensor]:
+        """Add spectrograms of power.
+
+        Args:
+            power: ``(batch, n_mels, frames)``, not in dB.
+            targets: ``(batch, classes)``; below 0: not known.
+            place: where in the run the batch stands.
+        """
+        settings = self._mixing
+        if not settings.power_mix_p:
+            return power, targets
+        rng, partner, mixed = self._draw("power_mix", settings.power_mix_p, len(power), place)
+        gain_db = rng.uniform(settings.power_mix_min_db, settings.power_mix_max_db, len(power))
+        partner, weight, share = _to(power.device, partner, mixed * 10 ** (gain_db / 10), 0.5 * mixed)
+        return add_partner(power, partner, weight), mix_targets(targets, partner, share, "max")
+
+    def images(self, images: Tensor, targets: Tensor, place: Place) -> tuple[Tensor, Tensor]:
+        """Mix standardised images: mixup, then CutMix. Shapes as for ``power``."""
+        settings = self._mixing
+        if settings.mixup_p:
+            rng, partner, mixed = self._draw("mixup", settings.mixup_p, len(images), place)
+            share = mixed * rng.beta(settings.mixup_alpha, settings.mixup_alpha, len(images))
+            partner, share = _to(images.device, partner, share)
+            images = mixup(images, partner, share)
+            targets = mix_targets(targets, partner, share, settings.mixup_labels)
+        if settings.cutmix_p:
+            frames = images.shape[-1]
+            rng, partner, mixed = self._draw("cutmix", settings.cutmix_p, len(images), place)
+            share = mixed * rng.beta(settings.cutmix_alpha, settings.cutmix_alpha, len(images))
+            width = np.rint(share * frames).astype(np.int64)
+            first = rng.integers(0, frames - width, endpoint=True)
+            partner, first, width, share = _to(images.device, partner, first, width, width / frames)
+            images = cutmix(images, partner, first, width)
+            targets = mix_targets(targets, partner, share, settings.cutmix_labels)
+        return images, targets
+
+    def _draw(
+        self, name: str, p: float, batch: int, place: Place
+    ) -> tuple[np.random.Generator, np.ndarray, np.ndarray]:
+        """A generator, each example's partner, and which examples are mixed, a share ``p`` of them.
+
+        The partners are a walk around the shuffled batch: nobody is mixed with itself.
+        """
+        rng = np.random.default_rng(seed_for(self._seed, name, *place))
+        order = rng.permutation(batch)
+        partner = np.empty_like(order)
+        partner[order] = np.roll(order, 1)
+        mixed = (rng.random(batch) < p) & (batch > 1)
+        return rng, partner, mixed
+
+
+def _to(device: torch.device, *arrays: np.ndarray) -> list[Tensor]:
+    """Arrays as tensors there, what is not whole as float32."""
+    tensors = [torch.from_numpy(array) for array in arrays]
+    return [
+        (tensor.float() if tensor.is_floating_point() else tensor).to(device, non_blocking=True) for tensor in tensors
+    ]

@@ -1,0 +1,178 @@
+"""Do changes of power do what they say, in dB of power, and is what they leave alone the same to the bit?"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from dataloader.augment import Augmenter
+from dataloader.dataset import Batch
+from dataloader.images import ImageMaker
+from dataloader.power import COLOURS, add_hiss, change_gain, equalise, to_db, to_power
+from dataloader.spectrogram import MelSpectrogram, band_widths, mel_frequencies
+from utils.config import Augmentation, DataProcess
+
+PROCESS = DataProcess()
+FLOOR = PROCESS.floor_db
+OFF = Augmentation(augment_add_noise=False, augment_spec_augment=False)
+ALL = {"eq_p": 0.5, "gain_p": 0.5, "background_p": 0.5, "hiss_p": 0.5}
+PLACE = (1, 2, 0)
+
+
+def generator(seed=1):
+    return torch.Generator().manual_seed(seed)
+
+
+def power(batch=20, frames=200):
+    """Some dB between -80 and -30."""
+    return to_power(-80 + 50 * torch.rand((batch, 128, frames), generator=generator()), FLOOR)
+
+
+def background():
+    return (-70 + 10 * torch.randn((900, 128), generator=generator(3))).half()
+
+
+def augmenter(**changes):
+    return Augmenter(replace(OFF, **changes), PROCESS, 1, background())
+
+
+def total(spectrogram):
+    """Power of waveforms that have these spectrograms, but for a factor, ``(batch,)``."""
+    widths = torch.from_numpy(band_widths(PROCESS)).float()
+    return (spectrogram * widths[:, None]).sum(dim=(1, 2))
+
+
+def test_there_and_back_is_the_same():
+    db = torch.linspace(FLOOR, 20, 500)
+    torch.testing.assert_close(to_db(to_power(db, FLOOR), FLOOR), db, atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["background", "hiss"])
+@pytest.mark.parametrize("snr", [-5.0, 0.0, 20.0])
+def test_the_snr_asked_for_is_the_one_there_is(kind, snr):
+    before = power()
+    settings = {f"{kind}_p": 1.0, f"{kind}_min_snr_db": snr, f"{kind}_max_snr_db": snr}
+    after = augmenter(**settings).power(before, PLACE)
+    assert (after >= before).all()
+    there = 10 * torch.log10(total(before) / total(after - before))
+    torch.testing.assert_close(there, torch.full_like(there, snr), atol=0.2, rtol=0)
+
+
+def test_snrs_fill_the_range_they_are_drawn_from():
+    before = power(batch=200, frames=20)
+    after = augmenter(hiss_p=1.0, hiss_min_snr_db=3.0, hiss_max_snr_db=13.0).power(before, PLACE)
+    there = 10 * torch.log10(total(before) / total(after - before))
+    assert there.min() > 2.5
+    assert there.max() < 13.5
+    assert 7 < there.mean() < 9
+
+
+def test_the_snr_is_that_of_the_waveforms():
+    """A tone and white noise, with as much power each between f_min and f_max: 0 dB."""
+    rng, seconds, rate = np.random.default_rng(1), 10, PROCESS.sample_rate
+    noise = rng.normal(size=seconds * rate)
+    noise *= np.sqrt(rate / 2 / (PROCESS.f_max - PROCESS.f_min))
+    tone = np.sqrt(2) * np.sin(2 * np.pi * 3000 * np.arange(seconds * rate) / rate)
+    mel = MelSpectrogram(PROCESS)
+    both = [to_power(torch.from_numpy(mel.db(x.astype(np.float32) * 0.01))[None], FLOOR) for x in (tone, noise)]
+    there = 10 * torch.log10(total(both[0]) / total(both[1]))
+    assert abs(there.item()) < 0.5
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_hiss_falls_with_frequency_as_its_colour_says(colour):
+    before = torch.full((4, 128, 2000), 1e-5)
+    settings = {"hiss_p": 1.0, "hiss_min_snr_db": 0.0, "hiss_max_snr_db": 0.0, "hiss_colour": colour}
+    noise = (augmenter(**settings).power(before, PLACE) - before).mean(dim=(0, 2)).log10()
+    hz = np.log10(mel_frequencies(PROCESS))
+    slope = np.polyfit(hz, noise.numpy(), 1)[0]
+    assert slope == pytest.approx(-COLOURS[colour], abs=0.05)
+
+
+def test_hiss_flickers_like_noise_in_a_real_spectrogram():
+    waveform = np.random.default_rng(1).normal(size=20 * PROCESS.sample_rate).astype(np.float32)
+    real = MelSpectrogram(PROCESS).db(0.01 * waveform)
+    widths = torch.from_numpy(band_widths(PROCESS)).float()
+    hz = torch.from_numpy(mel_frequencies(PROCESS)).float()
+    made = add_hiss(
+        torch.full((1, 128, 1280), 1e-12), generator(), p=1.0, colour="white", min_snr_db=-60.0, max_snr_db=-60.0,
+        frequencies=hz, widths=widths, bin_hz=PROCESS.sample_rate / PROCESS.n_fft,
+    )  # fmt: skip
+    ratio = (10 * made[0].log10()).std(dim=1).numpy() / real.std(axis=1)
+    assert 0.8 < np.median(ratio[:20]) < 1.25
+    assert 0.8 < np.median(ratio[-20:]) < 1.25
+
+
+def test_a_gain_is_one_number_of_decibels_within_its_limits():
+    db = 10 * (change_gain(power(), generator(), p=1.0, max_db=6.0) / power()).log10()
+    db = db[torch.isfinite(db[:, 0, 0])].flatten(1)
+    assert (db.amax(dim=1) - db.amin(dim=1)).max() < 1e-3
+    assert db.abs().max() <= 6.0 + 1e-3
+    assert db[:, 0].min() < -2
+    assert db[:, 0].max() > 2
+
+
+def test_the_equaliser_runs_in_straight_lines_within_its_limits_and_is_constant_in_time():
+    db = 10 * (equalise(power(200, 4), generator(), p=1.0, max_db=6.0) / power(200, 4)).log10()
+    assert (db.amax(dim=2) - db.amin(dim=2)).max() < 1e-3
+    assert db.abs().max() <= 6.0 + 1e-3
+    bends = db[:, :, 0].diff(dim=1).diff(dim=1).abs() > 1e-3
+    assert bends.sum(dim=1).max() <= 6  # three knots between bands, two bends each
+    assert bends.any(dim=0).sum() > 100  # at every band at times
+    assert db[:, :, 0].std(dim=0).min() > 1
+
+
+def test_silence_stays_silence():
+    assert (augmenter(**dict.fromkeys(ALL, 1.0)).power(torch.zeros(3, 128, 40), PLACE) == 0).all()
+
+
+def test_a_silent_background_adds_nothing():
+    quiet = Augmenter(replace(OFF, background_p=1.0), PROCESS, 1, torch.full((300, 128), FLOOR).half())
+    assert torch.equal(quiet.power(power(), PLACE), power())
+
+
+def test_a_background_shorter_than_the_window_is_repeated():
+    short = Augmenter(replace(OFF, background_p=1.0), PROCESS, 1, background()[:70])
+    added = short.power(power(), PLACE) - power()
+    torch.testing.assert_close(added[:, :, :70], added[:, :, 70:140], atol=1e-6, rtol=1e-2)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_share_asked_for_is_changed_and_the_rest_left_to_the_bit(name):
+    before = power(400, 10)
+    same = (augmenter(**{name: 0.3}).power(before, PLACE) == before).flatten(1).all(dim=1)
+    assert 0.62 < same.float().mean() < 0.78
+
+
+def test_each_change_draws_what_it_draws_alone():
+    one_by_one = power()
+    for name, p in ALL.items():
+        one_by_one = augmenter(**{name: p}).power(one_by_one, PLACE)
+    together = augmenter(**ALL).power(power(), PLACE)
+    assert torch.equal(together, one_by_one)
+    assert torch.equal(augmenter(**ALL).power(power(), PLACE), together)
+    assert not torch.equal(augmenter(**ALL).power(power(), (1, 3, 0)), together)
+
+
+@pytest.mark.parametrize("over", ["window", "recording"])
+def test_images_of_windows_that_were_not_chosen_are_the_same_to_the_bit(over):
+    size = 40
+    windows, mean, scale = (
+        torch.randn(size, 60, 128).half(),
+        torch.full((size, 128), -60.0),
+        torch.full((size, 128), 5.0),
+    )
+    batch = Batch(windows, mean, scale, torch.zeros(size, 1), torch.arange(size))
+    plain, _ = ImageMaker(PROCESS, over)(batch)
+    changed, targets = ImageMaker(PROCESS, over, augmenter(hiss_p=0.5))(batch, PLACE)
+    same = (changed == plain).flatten(1).all(dim=1)
+    assert 5 < same.sum() < 35
+    assert targets is batch.targets
+    assert (changed - plain).abs().max() < 20
+
+
+def test_switched_off_they_cost_nothing():
+    assert not augmenter().on_power
+    assert augmenter(hiss_p=0.1).on_power
+    assert not augmenter(hiss_p=0.1, data_augmentation=False).on_power

@@ -1,0 +1,135 @@
+"""Does the mixer mix the share of examples it is asked to, in the same way at the same place?"""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dataloader.dataset import Batch
+from dataloader.images import ImageMaker
+from factory.mixing import Mixer
+from utils.config import DataProcess, Mixing
+
+PROCESS = DataProcess(n_mels=8)
+PLACE = (1, 2, 0)
+ALL = Mixing(power_mix_p=0.5, mixup_p=0.5, cutmix_p=0.5)
+KINDS = ("power_mix_p", "mixup_p", "cutmix_p")
+
+
+def batch(size=64, level=-60.0):
+    rng = torch.Generator().manual_seed(1)
+    windows = torch.randn((size, 30, 8), generator=rng).half()
+    mean, scale = torch.full((size, 8), level), torch.full((size, 8), 5.0)
+    return Batch(windows, mean, scale, torch.eye(size), torch.arange(size))
+
+
+def make(mixing, b, *, seed=1, place=PLACE, over="window", process=PROCESS):
+    return ImageMaker(process, over, mixer=Mixer(mixing, seed))(b, place)
+
+
+def plain(b, over="window", process=PROCESS):
+    return ImageMaker(process, over)(b)
+
+
+@pytest.mark.parametrize("over", ["window", "recording"])
+def test_without_a_chance_nothing_changes_to_the_bit(over):
+    b = batch()
+    images, targets = make(Mixing(), b, over=over)
+    assert torch.equal(images, plain(b, over)[0])
+    assert targets is b.targets
+
+
+def test_only_training_batches_are_mixed():
+    b = batch()
+    images, targets = make(replace(ALL, mixup_p=1.0), b, place=None)
+    assert torch.equal(images, plain(b)[0])
+    assert targets is b.targets
+
+
+@pytest.mark.parametrize("over", ["window", "recording"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_share_asked_for_is_mixed_and_the_rest_is_the_same_to_the_bit(kind, over):
+    b = batch(400)
+    images, targets = make(Mixing(**{kind: 0.3}), b, over=over)
+    same = (images == plain(b, over)[0]).flatten(1).all(dim=1)
+    assert 0.62 < same.float().mean() < 0.78
+    assert torch.equal(targets[same], b.targets[same])
+    assert ((targets[~same] > 0).sum(dim=1) == 2).float().mean() > 0.95  # the own label and the partner's
+    assert (targets[~same].diagonal() >= 0).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_example_alone_has_nobody_to_mix_with(kind):
+    b = batch(1)
+    images, targets = make(Mixing(**{kind: 1.0}), b)
+    assert torch.equal(images, plain(b)[0])
+    assert torch.equal(targets, b.targets)
+
+
+def test_the_same_place_gives_the_same_mixture_and_another_place_another():
+    b = batch()
+    images, targets = make(ALL, b)
+    for again in make(ALL, b), make(ALL, b):
+        assert torch.equal(again[0], images)
+        assert torch.equal(again[1], targets)
+    for changed in ({"seed": 2}, {"place": (2, 2, 0)}, {"place": (1, 3, 0)}, {"place": (1, 2, 1)}):
+        assert not torch.equal(make(ALL, b, **changed)[0], images)
+
+
+def test_one_kind_leaves_what_another_draws_as_it_was():
+    b = batch()
+    images, _ = plain(b)
+    images = images[:, 0]
+    both = Mixer(Mixing(mixup_p=0.5, cutmix_p=0.5, power_mix_p=0.7), 1).images(images, b.targets, PLACE)
+    one = Mixer(Mixing(mixup_p=0.5), 1).images(images, b.targets, PLACE)
+    other = Mixer(Mixing(cutmix_p=0.5), 1).images(*one, PLACE)
+    assert torch.equal(both[0], other[0])
+    assert torch.equal(both[1], other[1])
+
+
+def test_nobody_is_its_own_partner():
+    for place in range(50):
+        _, partner, mixed = Mixer(ALL, 1)._draw("mixup", 1.0, 5, (place,))
+        assert sorted(partner) == list(range(5))
+        assert (partner != range(5)).all()
+        assert mixed.all()
+
+
+def test_targets_of_mixup_and_cutmix_are_as_the_settings_say():
+    b = batch()
+    for kind in ("mixup", "cutmix"):
+        _, most = make(Mixing(**{f"{kind}_p": 1.0, f"{kind}_labels": "max"}), b)
+        assert set(most.unique().tolist()) == {0.0, 1.0}
+        _, linear = make(Mixing(**{f"{kind}_p": 1.0, f"{kind}_labels": "linear"}), b)
+        torch.testing.assert_close(linear.sum(dim=1), torch.ones(len(linear)))
+
+
+def test_a_large_alpha_means_half_and_half():
+    b = batch()
+    _, targets = make(Mixing(mixup_p=1.0, mixup_alpha=1e6, mixup_labels="linear"), b)
+    torch.testing.assert_close(targets.diagonal(), torch.full((64,), 0.5), atol=0.01, rtol=0)
+
+
+def test_mixing_with_silence_on_power_gives_the_recording():
+    b = batch(2, level=-50.0)
+    silence = torch.zeros_like(b.windows[1])
+    b = b._replace(windows=torch.stack([b.windows[0], silence]), mean=torch.tensor([[-50.0] * 8, [-100.0] * 8]))
+    mixing = Mixing(power_mix_p=1.0, power_mix_min_db=6.0)
+    images, targets = make(mixing, b, over="recording")
+    torch.testing.assert_close(images[0], plain(b, "recording")[0][0], atol=1e-3, rtol=0)
+    assert targets[0].tolist() == [1, 1]
+
+
+def test_two_equal_sounds_on_power_are_three_decibels_louder():
+    b = batch(2, level=-40.0)
+    b = b._replace(windows=b.windows[:1].expand(2, -1, -1))
+    images, _ = make(Mixing(power_mix_p=1.0, power_mix_min_db=0.0, power_mix_max_db=0.0), b, over="recording")
+    torch.testing.assert_close(
+        5 * (images - plain(b, "recording")[0]), torch.full_like(images, 3.0103), atol=0.01, rtol=0
+    )
+
+
+def test_a_mixture_on_power_is_standardised_over_its_window():
+    images, _ = make(Mixing(power_mix_p=1.0), batch())
+    torch.testing.assert_close(images.mean(dim=3), torch.zeros(64, 1, 8), atol=1e-4, rtol=0)
+    torch.testing.assert_close(images.std(dim=3, correction=0), torch.ones(64, 1, 8), atol=0.3, rtol=0)

@@ -1,0 +1,72 @@
+"""Is a mixture made of its two recordings, and of nothing else?"""
+
+import pytest
+import torch
+
+from models.mixing import add_partner, cutmix, mix_targets, mixup
+
+PARTNER = torch.tensor([1, 2, 0])
+
+
+def images():
+    return torch.randn((3, 6, 20), generator=torch.Generator().manual_seed(1))
+
+
+def test_mixing_of_standardised_images_is_linear():
+    share = torch.tensor([0.25, 0.5, 1.0])
+    mixed, a = mixup(images(), PARTNER, share), images()
+    torch.testing.assert_close(mixed[0], 0.75 * a[0] + 0.25 * a[1])
+    torch.testing.assert_close(mixup(3 * a, PARTNER, share), 3 * mixed)
+    torch.testing.assert_close(mixed[2], a[0])
+
+
+def test_cutmix_takes_the_same_stretch_of_the_partner():
+    mixed, a = cutmix(images(), PARTNER, torch.tensor([4, 0, 7]), torch.tensor([5, 20, 0])), images()
+    assert torch.equal(mixed[0, :, 4:9], a[1, :, 4:9])
+    assert torch.equal(mixed[0, :, :4], a[0, :, :4])
+    assert torch.equal(mixed[0, :, 9:], a[0, :, 9:])
+    assert torch.equal(mixed[1], a[2])
+    assert torch.equal(mixed[2], a[2])
+
+
+def test_powers_add_up():
+    power = torch.tensor([1.0, 4.0, 0.0]).view(3, 1, 1)
+    assert add_partner(power, PARTNER, torch.tensor([0.5, 1.0, 0.0])).flatten().tolist() == [3.0, 4.0, 0.0]
+
+
+@pytest.mark.parametrize("labels", ["max", "linear"])
+def test_a_mixture_has_no_label_that_neither_had(labels):
+    rng = torch.Generator().manual_seed(2)
+    targets = torch.randint(-1, 2, (200, 12), generator=rng).float() * torch.rand((200, 1), generator=rng).round(
+        decimals=1
+    )
+    targets = torch.where(targets < 0, -1.0, targets)
+    partner, share = torch.randperm(200, generator=rng), torch.rand(200, generator=rng).round(decimals=1)
+    mixed = mix_targets(targets, partner, share, labels)
+    assert not ((mixed > 0) & (targets <= 0) & (targets[partner] <= 0)).any()
+    assert (mixed <= torch.maximum(targets, targets[partner]) + 1e-6).all()
+    assert ((mixed >= 0) | (mixed == -1)).all()
+    assert torch.equal(mixed[share == 0], targets[share == 0])
+    assert torch.equal(mixed[share == 1], targets[partner][share == 1])  # nothing is left of the first
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "most", "linear"),
+    [
+        (1, 0, 1, 0.75),
+        (0, 1, 1, 0.25),
+        (1, 1, 1, 1),
+        (0, 0, 0, 0),
+        (0.4, 0.8, 0.8, 0.5),
+        (-1, 0, -1, -1),
+        (0, -1, -1, -1),
+        (-1, -1, -1, -1),
+        (1, -1, 1, 0.75),  # it is there, whatever the other recording holds
+        (-1, 1, 1, 0.25),
+    ],
+)
+def test_labels_of_a_mixture_with_a_quarter_of_the_second(first, second, most, linear):
+    targets, share = torch.tensor([[first], [second]], dtype=torch.float32), torch.tensor([0.25, 0.0])
+    partner = torch.tensor([1, 0])
+    assert mix_targets(targets, partner, share, "max")[0, 0].item() == pytest.approx(most)
+    assert mix_targets(targets, partner, share, "linear")[0, 0].item() == pytest.approx(linear)
