@@ -26,7 +26,7 @@ from dataloader.windows import window_frames
 from factory.choices import check_choices
 from factory.loss import build_loss
 from factory.metric import build_metric
-from factory.model import build_model, dry_run
+from factory.model import build_model, dry_run, model_settings
 from factory.optimizer import build_optimizer
 from factory.scheduler import build_schedule
 from utils.checkpoint import Checkpoints
@@ -307,6 +307,7 @@ def _facts(config: Config, metadata: "pd.DataFrame", labels: list[str]) -> dict[
     names = tables.class_names(metadata, labels)
     return {
         "model_type": config.model.type,
+        "model_settings": model_settings(config.model),
         "labels": labels,
         "scientific_names": names["scientific_name"].tolist(),
         "common_names": names["common_name"].tolist(),

@@ -127,6 +127,10 @@ class Model:
     type: str = "mobilenetv3_small_100"
     transfer_learning: bool = True  # start from pretrained weights
     weights_path: Path | None = None  # weights on disk, in place of a download
+    head: str = "default"  # the network's own, gem or sed
+    drop_rate: Annotated[float, Bounds(low=0.0, high=0.9)] = 0.0  # share of the features; 0: the network's own default
+    drop_path: Annotated[float, Bounds(low=0.0, high=0.9)] = 0.0  # share of the blocks; 0: the network's own default
+    frequency_channel: bool = False  # a second input channel: the place of each band, -1 to 1
 
 
 @dataclass(frozen=True, kw_only=True)
