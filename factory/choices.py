@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from factory.frontend import frontend_of
 from factory.lookup import lookup
 from factory.loss import LOSSES
 from factory.metric import METRICS
@@ -32,4 +33,7 @@ def check_choices(config: Config) -> list[Problem]:
     if agent.lr_decay and agent.lr_decay_type == "plateau" and no_validation:
         text = "follows the validation loss, and train_ratio or test_val_ratio = 1.0 leaves no validation set"
         problems.append(Problem(text, "agent", "lr_decay_type", agent.lr_decay_type))
+    if config.trainer.cache_on_device == "yes" and not frontend_of(config.model.type).from_cache:
+        text = f"keeps spectrograms, and {config.model.type} reads recordings; set it to auto or no"
+        problems.append(Problem(text, "trainer", "cache_on_device", "yes"))
     return problems

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from factory import weights as files
 from factory.lookup import lookup
+from factory.wav2vec import WAVEFORM_MODELS, build_waveform_model, check_waveform_model
 from models.classifier import ImageClassifier
 from models.pooling import GeneralizedMean
 from models.sed import AttentionHead
@@ -66,23 +67,28 @@ def check_model(model: Model) -> None:
         except ConfigError as error:
             problems += error.problems
     problems += files.check_weights(model)
+    if model.type in WAVEFORM_MODELS:
+        problems += check_waveform_model(model)
     if problems:
         raise ConfigError(problems)
 
 
 def check_model_name(name: str) -> None:
-    """Check that timm knows ``name``: an architecture, or one with a tag, as regnety_008.pycls_in1k.
+    """Check that timm knows ``name``, an architecture or one with a tag, as regnety_008.pycls_in1k; or torchaudio does.
 
     Raises:
         ConfigError: with the nearest architectures, or the tags of this one.
     """
+    if name in WAVEFORM_MODELS:
+        return
     import timm
     from timm.models import get_arch_pretrained_cfgs
 
     architecture, dot, tag = name.partition(".")
     if not timm.is_model(architecture):
-        text = unknown(architecture, timm.list_models(), nearest=3, list_known=False)
-        raise ConfigError(Problem(f"{text} (any image model of timm will do)", "model", "type", name))
+        text = unknown(architecture, [*WAVEFORM_MODELS, *timm.list_models()], nearest=3, list_known=False)
+        others = " or ".join(WAVEFORM_MODELS)
+        raise ConfigError(Problem(f"{text} (any image model of timm will do, or {others})", "model", "type", name))
     tags = [known.partition(".")[2] for known in get_arch_pretrained_cfgs(architecture)]
     if dot and tag not in tags:
         text = f"{architecture} has no weights {tag!r}; known: {', '.join(tags) or 'none'}"
@@ -94,6 +100,7 @@ def build_model(
 ) -> nn.Module:
     """Build the network that ``model.type`` names: (batch, 1, n_mels, frames) -> logits (batch, n_classes).
 
+    One of ``WAVEFORM_MODELS`` takes (batch, samples) instead; ``factory.frontend`` says which takes what.
     Pretrained weights come from ``weights_path``, else from timm's download. timm adds up the three
     colours of the first layer and gives a new head where the number of classes differs. A channel of
     frequency begins with weights of 0, so what is pretrained is not disturbed.
@@ -107,6 +114,8 @@ def build_model(
             cannot be made for this image size, or one whose features the head cannot take.
     """
     check_model(model)
+    if model.type in WAVEFORM_MODELS:
+        return build_waveform_model(model, n_classes, testing=testing)
     if not model.transfer_learning:
         return _finish(_create(model, n_classes, image_size, channels=_channels(model)), model, n_classes, image_size)
     if model.weights_path is not None:
@@ -119,7 +128,7 @@ def dry_run(model: nn.Module, input_shape: tuple[int, ...]) -> None:
     """Give ``model`` one empty batch, so that a misfit shows before hours of preprocessing.
 
     Args:
-        input_shape: (batch, 1, n_mels, frames).
+        input_shape: (batch, 1, n_mels, frames), or (batch, samples).
 
     Raises:
         ConfigError: the network takes no such images.
@@ -131,6 +140,9 @@ def dry_run(model: nn.Module, input_shape: tuple[int, ...]) -> None:
             model(torch.zeros(input_shape, device=device))
     except Exception as error:  # each of timm's networks has checks, and accidents, of its own
         name = getattr(getattr(model, "backbone", model), "pretrained_cfg", {}).get("architecture")
+        if len(input_shape) == 2:
+            text = f"a window of {input_shape[1]} samples is too short{files.reason(error)}; raise it"
+            raise ConfigError(Problem(text, "data_process", "max_length_s")) from None
         raise ConfigError(_misfit(name, input_shape[-2:], error)) from None
     finally:
         model.train(training)

@@ -15,15 +15,14 @@ import torch
 from torch import nn
 
 from dataloader import metadata as tables
-from dataloader.augment import Augmenter
 from dataloader.cache import cache_key
 from dataloader.data_preprocess import AudioPreprocessor, make_windows
-from dataloader.dataset import EpochBatches, WindowDataset, make_loader
+from dataloader.dataset import EpochBatches, make_loader
 from dataloader.device_cache import DeviceBatches, fits_on
-from dataloader.images import ImageMaker
 from dataloader.splits import SIDES, split_by_group
 from dataloader.windows import window_frames
 from factory.choices import check_choices
+from factory.frontend import frontend_of
 from factory.loss import build_loss
 from factory.metric import build_metric
 from factory.model import build_model, dry_run, model_settings
@@ -116,7 +115,7 @@ def load_table(config: Config, processes: Processes) -> "pd.DataFrame":
 def rehearse(config: Config, table: "pd.DataFrame") -> nn.Module:
     """Build the model and show it an empty batch, so that a misfit costs seconds and not hours of preparation."""
     model = _model(config, len(tables.class_labels(table)))
-    dry_run(model, (2, 1, *_image_size(config)))
+    dry_run(model, (2, *frontend_of(config.model.type).input_shape(config.data_process)))
     return model
 
 
@@ -198,14 +197,15 @@ def build_trainer(
     optimizer = build_optimizer(model.parameters(), config.agent, fused=device.type == "cuda")
     steps = -(-len(parts["train"].order) // config.trainer.accumulate)
     schedule = build_schedule(optimizer, config.agent, n_epochs=config.trainer.n_epochs, steps_per_epoch=steps)
-    augmenter = Augmenter(config.augmentation, config.data_process, config.trainer.seed)
+    frontend = frontend_of(config.model.type)
+    augmenter = frontend.augmenter(config.augmentation, config.data_process, config.trainer.seed)
     trainer = Trainer(
         config.trainer,
         model=model,
         loss=build_loss(config.agent),
         optimizer=optimizer,
         schedule=schedule,
-        images=ImageMaker(config.data_process, config.data.standardize_over, augmenter),
+        images=frontend.maker(config.data_process, config.data.standardize_over, augmenter),
         **parts,
         metric=build_metric(config.callbacks),
         checkpoints=Checkpoints(folder, keep_best=config.callbacks.model_checkpoint),
@@ -285,7 +285,8 @@ def _part(
     if chosen.empty:
         return None
     settings, training = config.trainer, side == "train"
-    dataset = WindowDataset(chosen, make_windows(chosen, config.data_process), labels, config.data_process)
+    frontend = frontend_of(config.model.type)
+    dataset = frontend.dataset(chosen, make_windows(chosen, config.data_process), labels, config.data_process)
     order = EpochBatches(
         len(dataset),
         getattr(settings, f"batch_size_{side}"),
@@ -295,7 +296,7 @@ def _part(
         rank=processes.rank,
         world=processes.world,
     )
-    if fits_on(device, dataset, settings.cache_on_device):
+    if frontend.from_cache and fits_on(device, dataset, settings.cache_on_device):
         batches = DeviceBatches(dataset, order, device)
     else:
         batches = make_loader(dataset, order, num_workers=settings.num_workers, pin_memory=device.type == "cuda")
