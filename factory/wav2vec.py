@@ -41,7 +41,7 @@ WAVEFORM_MODELS = {
     "wav2vec2_base": Size(
         channels=512, width=768, layers=12, heads=12, inner=3072, kernel=128, groups=16, pipeline="WAV2VEC2_BASE"
     ),
-    "wav2vec2_tiny": Size(channels=48, width=96, layers=2, heads=4, inner=192, kernel=32, groups=8),  # for a CPU
+    "wav2vec2_tiny": Size(channels=32, width=96, layers=2, heads=4, inner=192, kernel=32, groups=8),  # for a CPU
 }
 
 
@@ -82,7 +82,7 @@ def build_waveform_model(model: Model, n_classes: int, *, testing: bool = False)
         size.width,
         n_classes,
         drop_rate=model.drop_rate,
-        freeze_encoder=model.freeze_encoder,
+        freeze_encoder=model.freeze_encoder and model.transfer_learning,  # random weights have to be learned
     )
     if not model.transfer_learning:
         return network

@@ -48,9 +48,13 @@ def old_names(network):
     return state
 
 
-@pytest.mark.parametrize("frozen", [True, False])
-def test_it_maps_waveforms_to_logits_and_only_the_frozen_convolutions_get_no_gradient(frozen):
-    network = build_model(replace(TINY, freeze_encoder=frozen), 3)
+@pytest.mark.parametrize(("pretrained", "freeze"), [(True, True), (True, False), (False, True)])
+def test_only_pretrained_convolutions_are_frozen_and_all_else_gets_a_gradient(tmp_path, pretrained, freeze):
+    model = replace(TINY, freeze_encoder=freeze)
+    network = build_model(model, 3)
+    if pretrained:
+        path = saved(network.state_dict(), tmp_path / "weights.pt")
+        network = build_model(replace(model, transfer_learning=True, weights_path=path), 3)
     dry_run(network, (2, SECOND))
     logits = network(torch.randn(4, SECOND))
     assert logits.shape == (4, 3)
@@ -58,7 +62,7 @@ def test_it_maps_waveforms_to_logits_and_only_the_frozen_convolutions_get_no_gra
     without = {name for name, parameter in network.named_parameters() if parameter.grad is None}
     convolutions = {name for name, _ in network.named_parameters() if name.startswith("wav2vec.feature_extractor.")}
     assert convolutions
-    assert without == (convolutions if frozen else set())
+    assert without == (convolutions if pretrained and freeze else set())
 
 
 def test_the_base_size_is_that_of_torchaudios_pipeline():
