@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from dataloader.background import ENDINGS, background_files
+from factory.frontend import frontend_of
 from factory.lookup import lookup
 from factory.loss import LOSSES
 from factory.metric import METRICS
@@ -38,4 +39,26 @@ def check_choices(config: Config) -> list[Problem]:
     if needed and not background_files(needed):
         what = f"holds no sound files ({', '.join(ENDINGS)})" if needed.is_dir() else "no such folder"
         problems.append(Problem(f"{what}; or set background_p to 0", "augmentation", "background_dir", needed))
+    if not frontend_of(config.model.type).from_cache:
+        problems += _for_images_only(config)
+    if config.trainer.cache_on_device == "yes" and not frontend_of(config.model.type).from_cache:
+        text = f"keeps spectrograms, and {config.model.type} reads recordings; set it to auto or no"
+        problems.append(Problem(text, "trainer", "cache_on_device", "yes"))
     return problems
+
+
+# What a waveform has no bands for. The other changes of [augmentation] and [mixing] are made to it as well.
+_FOR_IMAGES = {
+    "augmentation": "eq_p gain_p background_p hiss_p time_shift_p frequency_shift_p xy_masks_p",
+    "mixing": "power_mix_p",
+}
+
+
+def _for_images_only(config: Config) -> list[Problem]:
+    text = f"is for images, and {config.model.type} hears the waveform; set it to 0"
+    return [
+        Problem(text, section, key, value)
+        for section, keys in _FOR_IMAGES.items()
+        for key in keys.split()
+        if (value := getattr(getattr(config, section), key))
+    ]

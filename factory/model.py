@@ -1,27 +1,57 @@
-"""Which network? [model] type -> a timm image model, with pretrained weights where they are wanted."""
+"""Which network? [model] type -> a timm image model or Wav2Vec2, with pretrained weights where they are wanted."""
 
-import contextlib
-import logging
-import ssl
-import urllib.error
-import urllib.request
-import warnings
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields
 from typing import Any
-from zipfile import ZipFile, is_zipfile
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from factory import weights as files
+from factory.lookup import lookup
+from factory.wav2vec import WAVEFORM_MODELS, build_waveform_model, check_waveform_model
+from models.classifier import ImageClassifier
+from models.pooling import GeneralizedMean
+from models.sed import AttentionHead
 from utils.config import Model
-from utils.errors import ConfigError, Problem, unknown
-
-_log = logging.getLogger(__name__)
+from utils.errors import CheckpointError, ConfigError, Problem, unknown
 
 ImageSize = tuple[int, int]  # (n_mels, frames)
-ANSWER_WITHIN_S = 5.0  # of the host of pretrained weights; its own client would try for most of a minute
-WEIGHTS_MEND = "give a file of weights as weights_path, or set transfer_learning = false"
+_ANY_SIZE: ImageSize = (128, 128)  # to look at the features of a network that takes every size
+_OF_THE_START = ("transfer_learning", "weights_path")  # where weights come from; the others shape the network
+
+
+def gem(channels: int, n_classes: int, drop_rate: float) -> nn.Module:
+    """The generalised mean over bands and frames, then a linear layer."""
+    return nn.Sequential(GeneralizedMean(), nn.Dropout(drop_rate), nn.Linear(channels, n_classes))
+
+
+def sed(channels: int, n_classes: int, drop_rate: float) -> nn.Module:
+    """Scores of frames, weighed by attention."""
+    return AttentionHead(channels, n_classes, drop_rate)
+
+
+HEADS: dict[str, Callable[[int, int, float], nn.Module] | None] = {"default": None, "gem": gem, "sed": sed}
+
+
+def model_settings(model: Model) -> dict[str, object]:
+    """What a checkpoint keeps of [model]: plain values, all that shapes the network."""
+    return {key: value for key, value in asdict(model).items() if key not in _OF_THE_START}
+
+
+def model_of(facts: Mapping[str, Any]) -> Model:
+    """The [model] section of a checkpoint, to build its network without any pretrained weights.
+
+    A checkpoint older than ``model_settings`` has the type alone.
+
+    Raises:
+        CheckpointError: it has a setting that this program does not know.
+    """
+    settings = facts.get("model_settings", {"type": facts["model_type"]})
+    if strange := settings.keys() - {field.name for field in fields(Model)}:
+        raise CheckpointError(f"a checkpoint of a newer program: [model] {', '.join(sorted(strange))}; update this one")
+    return Model(**settings, transfer_learning=False)
 
 
 def check_model(model: Model) -> None:
@@ -31,33 +61,34 @@ def check_model(model: Model) -> None:
         ConfigError: with all that is wrong.
     """
     problems = []
-    try:
-        check_model_name(model.type)
-    except ConfigError as error:
-        problems += error.problems
-    if model.weights_path is not None:
-        if not model.transfer_learning:
-            text = "not used with transfer_learning = false; set that to true, or leave this empty"
-            problems.append(_weights_problem(model, text))
-        elif not model.weights_path.is_file():
-            problems.append(_weights_problem(model, "no such file; leave it empty to download weights"))
+    for check in (lambda: check_model_name(model.type), lambda: lookup("model", "head", model.head, HEADS)):
+        try:
+            check()
+        except ConfigError as error:
+            problems += error.problems
+    problems += files.check_weights(model)
+    if model.type in WAVEFORM_MODELS:
+        problems += check_waveform_model(model)
     if problems:
         raise ConfigError(problems)
 
 
 def check_model_name(name: str) -> None:
-    """Check that timm knows ``name``: an architecture, or one with a tag, as regnety_008.pycls_in1k.
+    """Check that timm knows ``name``, an architecture or one with a tag, as regnety_008.pycls_in1k; or torchaudio does.
 
     Raises:
         ConfigError: with the nearest architectures, or the tags of this one.
     """
+    if name in WAVEFORM_MODELS:
+        return
     import timm
     from timm.models import get_arch_pretrained_cfgs
 
     architecture, dot, tag = name.partition(".")
     if not timm.is_model(architecture):
-        text = unknown(architecture, timm.list_models(), nearest=3, list_known=False)
-        raise ConfigError(Problem(f"{text} (any image model of timm will do)", "model", "type", name))
+        text = unknown(architecture, [*WAVEFORM_MODELS, *timm.list_models()], nearest=3, list_known=False)
+        others = " or ".join(WAVEFORM_MODELS)
+        raise ConfigError(Problem(f"{text} (any image model of timm will do, or {others})", "model", "type", name))
     tags = [known.partition(".")[2] for known in get_arch_pretrained_cfgs(architecture)]
     if dot and tag not in tags:
         text = f"{architecture} has no weights {tag!r}; known: {', '.join(tags) or 'none'}"
@@ -69,43 +100,35 @@ def build_model(
 ) -> nn.Module:
     """Build the network that ``model.type`` names: (batch, 1, n_mels, frames) -> logits (batch, n_classes).
 
+    One of ``WAVEFORM_MODELS`` takes (batch, samples) instead; ``factory.frontend`` says which takes what.
     Pretrained weights come from ``weights_path``, else from timm's download. timm adds up the three
-    colours of the first layer and gives a new head where the number of classes differs.
+    colours of the first layer and gives a new head where the number of classes differs. A channel of
+    frequency begins with weights of 0, so what is pretrained is not disturbed.
 
     Args:
         image_size: needed by networks made for one size, such as most transformers; others ignore it.
         testing: go on with random weights, and a warning, where there are none to download.
 
     Raises:
-        ConfigError: unknown name, no way to its weights, a file that does not fit, or a network
-            that cannot be made for this image size.
+        ConfigError: unknown name, no way to its weights, a file that does not fit, a network that
+            cannot be made for this image size, or one whose features the head cannot take.
     """
     check_model(model)
-    network = _create(model, n_classes, image_size)
+    if model.type in WAVEFORM_MODELS:
+        return build_waveform_model(model, n_classes, testing=testing)
     if not model.transfer_learning:
-        return network
+        return _finish(_create(model, n_classes, image_size, channels=_channels(model)), model, n_classes, image_size)
     if model.weights_path is not None:
-        return _create_with(_read_weights(model), network, model, n_classes, image_size)
-    if not network.pretrained_cfg.get("hf_hub_id") and not network.pretrained_cfg.get("url"):
-        obstacle = f"{model.type} has no pretrained weights"
-    elif obstacle := _no_way_to(network.pretrained_cfg):
-        obstacle = f"the pretrained weights cannot be downloaded ({obstacle})"
-    else:
-        try:
-            return _create(model, n_classes, image_size, pretrained=True)
-        except Exception as error:  # the hub, torch and safetensors each have errors of their own
-            obstacle = f"the pretrained weights cannot be downloaded ({_first_line(error)})"
-    if not testing:
-        raise ConfigError(Problem(f"{obstacle}; {WEIGHTS_MEND}", "model", "type", model.type))
-    _log.warning("[model] type = '%s': %s; this trial starts from random weights", model.type, obstacle)
-    return network
+        return _from_file(model, n_classes, image_size)
+    network = _downloaded(model, n_classes, image_size, testing)
+    return _finish(_widen(network, model, n_classes, image_size), model, n_classes, image_size)
 
 
-def dry_run(model: nn.Module, input_shape: tuple[int, int, int, int]) -> None:
+def dry_run(model: nn.Module, input_shape: tuple[int, ...]) -> None:
     """Give ``model`` one empty batch, so that a misfit shows before hours of preprocessing.
 
     Args:
-        input_shape: (batch, 1, n_mels, frames).
+        input_shape: (batch, 1, n_mels, frames), or (batch, samples).
 
     Raises:
         ConfigError: the network takes no such images.
@@ -116,27 +139,40 @@ def dry_run(model: nn.Module, input_shape: tuple[int, int, int, int]) -> None:
         with torch.no_grad():
             model(torch.zeros(input_shape, device=device))
     except Exception as error:  # each of timm's networks has checks, and accidents, of its own
-        name = getattr(model, "pretrained_cfg", {}).get("architecture")
+        name = getattr(getattr(model, "backbone", model), "pretrained_cfg", {}).get("architecture")
+        if len(input_shape) == 2:
+            text = f"a window of {input_shape[1]} samples is too short{files.reason(error)}; raise it"
+            raise ConfigError(Problem(text, "data_process", "max_length_s")) from None
         raise ConfigError(_misfit(name, input_shape[-2:], error)) from None
     finally:
         model.train(training)
 
 
-def _create(model: Model, n_classes: int, image_size: ImageSize | None, **options: Any) -> nn.Module:
+def _create(
+    model: Model, n_classes: int, image_size: ImageSize | None, *, channels: int = 1, **options: Any
+) -> nn.Module:
+    """timm's network, with timm's head."""
     import timm
 
     fixed = timm.get_pretrained_cfg(model.type, allow_unregistered=True)
     if image_size is not None and fixed is not None and fixed.fixed_input_size:
         options["img_size"] = image_size
+    # 0 leaves timm's own default. A head of ours drops by itself.
+    options["drop_rate"] = model.drop_rate or None if model.head == "default" else None
+    options["drop_path_rate"] = model.drop_path or None
     try:
-        with _quiet():
-            network = timm.create_model(model.type, in_chans=1, num_classes=n_classes, **options)
+        with files.quiet():
+            network = timm.create_model(model.type, in_chans=channels, num_classes=n_classes, **options)
     except Exception as error:  # see dry_run
         if options.get("pretrained"):
             raise  # the network itself can be built: its weights are at fault
+        for key, option in (("drop_rate", "drop_rate"), ("drop_path", "drop_path_rate")):
+            if isinstance(error, TypeError) and f"'{option}'" in str(error):
+                text = f"{model.type} cannot drop so; set it to 0"
+                raise ConfigError(Problem(text, "model", key, getattr(model, key))) from None
         if "img_size" in options:
             raise ConfigError(_misfit(model.type, image_size, error)) from None
-        text = f"cannot be built for images of one channel{_reason(error)}; choose another network"
+        text = f"cannot be built for images of one channel{files.reason(error)}; choose another network"
         raise ConfigError(Problem(text, "model", "type", model.type)) from None
     if network.num_classes != n_classes:
         text = "an encoder without a classifier; choose another network"
@@ -146,32 +182,139 @@ def _create(model: Model, n_classes: int, image_size: ImageSize | None, **option
 
 def _misfit(name: str | None, image_size: ImageSize, error: Exception) -> Problem:
     text = (
-        f"cannot work on images of {image_size[0]} bands x {image_size[1]} frames{_reason(error)}; "
+        f"cannot work on images of {image_size[0]} bands x {image_size[1]} frames{files.reason(error)}; "
         "change n_mels or max_length_s, or choose a convolutional network"
     )
     return Problem(text, "model", "type", name)
 
 
-# Weights from a file
+# The head, and the channel of frequency
 
 
-def _read_weights(model: Model) -> dict[str, Tensor]:
-    """The tensors in ``weights_path``: a state dict, or a checkpoint that holds one."""
-    from timm.models import load_state_dict
+def _finish(network: nn.Module, model: Model, n_classes: int, image_size: ImageSize | None) -> nn.Module:
+    """``network`` with the head and the channel of frequency that ``model`` asks for; as it is if it asks for none."""
+    build_head = HEADS[model.head]
+    if build_head is None:
+        return ImageClassifier(network, frequency_channel=True) if model.frequency_channel else network
+    width = _take_head_off(network, model, image_size or _ANY_SIZE)
+    head = build_head(width, n_classes, model.drop_rate)
+    return ImageClassifier(network, head, frequency_channel=model.frequency_channel)
 
-    path = model.weights_path
+
+def _take_head_off(network: nn.Module, model: Model, image_size: ImageSize) -> int:
+    """Take the classifier and the pooling off, and return how many channels the map has that is left.
+
+    timm keeps layers between the features and the classifier where they work on a map as well.
+
+    Raises:
+        ConfigError: what is left is no map ``(batch, channels, bands, frames)``.
+    """
+    image = torch.zeros(1, _channels(model), *image_size)
+    network.eval()
     try:
-        if is_zipfile(path) and ZipFile(path).testzip():  # torch.load does not look at the checksums
-            raise ValueError("a checksum is wrong")
-        with _quiet():
-            weights = load_state_dict(str(path), weights_only=True)
-    except Exception as error:  # unpickling bytes that are no weights may raise anything
-        _log.debug("%s", path, exc_info=error)
-        text = "damaged, or not a file of weights (.pt, .pth, .bin or .safetensors)"
-        raise ConfigError(_weights_problem(model, text)) from None
-    if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise ConfigError(_weights_problem(model, "holds something else than the weights of a network"))
-    return weights
+        with torch.no_grad():
+            width = _unpool(network, image)
+    except Exception as error:  # see dry_run
+        raise ConfigError(_misfit(model.type, image_size, error)) from None
+    if width is None:
+        text = f"{model.type} leaves no map of bands and frames; choose default, or another network"
+        raise ConfigError(Problem(text, "model", "head", model.head))
+    network.train()
+    return width
+
+
+def _unpool(network: nn.Module, image: Tensor) -> int | None:
+    """Make ``network`` give the map that its head would pool; return its channels, or None where there is no map."""
+    features = network.forward_features(image)
+    if not isinstance(features, Tensor) or features.ndim != 4 or features.shape[1] != network.num_features:
+        return None
+    try:
+        network.reset_classifier(0, "")
+    except AssertionError:  # a head that cannot be without its pooling, as efficientvit's
+        network.head = nn.Identity()
+        network.head_hidden_size = network.num_features
+    left = network(image)
+    same_place = left.ndim == 4 and left.shape[2:] == features.shape[2:]
+    return left.shape[1] if same_place and left.shape[1] == network.head_hidden_size else None
+
+
+def _channels(model: Model) -> int:
+    return 2 if model.frequency_channel else 1
+
+
+def _widen(network: nn.Module, model: Model, n_classes: int, image_size: ImageSize | None) -> nn.Module:
+    """``network`` with a second input channel, of weights 0, where ``model`` asks for one."""
+    if not model.frequency_channel:
+        return network
+    wide = _create(model, n_classes, image_size, channels=2)
+    own = wide.state_dict()
+    wide.load_state_dict({key: _fit_channels(value, own[key]) for key, value in network.state_dict().items()})
+    return wide
+
+
+def _fit_channels(weight: Tensor, own: Tensor) -> Tensor:
+    """The first layer's ``weight`` with the channel of frequency added (as 0) or left out, as ``own`` has it or not."""
+    if weight.ndim != 4 or own.ndim != 4:
+        return weight
+    match weight.shape[1], own.shape[1]:
+        case 1, 2:
+            return F.pad(weight, (0, 0, 0, 0, 0, 1))
+        case 2, 1:
+            return weight[:, :1]
+    return weight
+
+
+# Pretrained weights
+
+
+def _downloaded(model: Model, n_classes: int, image_size: ImageSize | None, testing: bool) -> nn.Module:
+    """timm's network with the weights that timm knows of; in a trial, where there are none, with random ones."""
+    network = _create(model, n_classes, image_size)
+    if not network.pretrained_cfg.get("hf_hub_id") and not network.pretrained_cfg.get("url"):
+        obstacle = f"{model.type} has no pretrained weights"
+    elif obstacle := files.no_way_to(network.pretrained_cfg):
+        obstacle = f"the pretrained weights cannot be downloaded ({obstacle})"
+    else:
+        try:
+            return _create(model, n_classes, image_size, pretrained=True)
+        except Exception as error:  # the hub, torch and safetensors each have errors of their own
+            obstacle = f"the pretrained weights cannot be downloaded ({files.first_line(error)})"
+    files.go_on_without(model, obstacle, testing=testing)
+    return network
+
+
+def _from_file(model: Model, n_classes: int, image_size: ImageSize | None) -> nn.Module:
+    """The network with the weights of ``weights_path``: timm's, or those of a run of ours with any head."""
+    weights = files.read_weights(model)
+    if not any(key.startswith(_BACKBONE) for key in weights):
+        network = _create(model, n_classes, image_size)
+        network = _create_with(weights, network, model, n_classes, image_size)
+        return _finish(_widen(network, model, n_classes, image_size), model, n_classes, image_size)
+    network = _create(model, n_classes, image_size, channels=_channels(model))
+    whole = _finish(network, model, n_classes, image_size)
+    _load_own(weights, whole, model, n_classes)
+    return whole
+
+
+_BACKBONE = "backbone."  # what the names of timm's tensors begin with in an ImageClassifier
+
+
+def _load_own(weights: dict[str, Tensor], whole: nn.Module, model: Model, n_classes: int) -> None:
+    """Give ``whole`` the weights of an ImageClassifier of another run, and its head's if they fit."""
+    wrapped = isinstance(whole, ImageClassifier)
+    own = whole.state_dict()
+    names = {key: key if wrapped else key.removeprefix(_BACKBONE) for key in weights}
+    weights = {names[key]: _fit_channels(weights[key], own.get(names[key], weights[key])) for key in weights}
+    fitting = {key for key, value in own.items() if key in weights and weights[key].shape == value.shape}
+    network = whole.backbone if wrapped else whole
+    heads = [_BACKBONE * wrapped + name for name in _heads(network)]
+    head = {key for key in own if (key.startswith("head.") and wrapped) or key.rpartition(".")[0] in heads}
+    if own.keys() - head - fitting:
+        raise files.another_network(model, len(fitting - head), len(own.keys() - head))
+    if head - fitting:
+        files.tell_new_head(model, n_classes)
+        fitting -= head
+    whole.load_state_dict({key: weights[key] for key in fitting}, strict=False)
 
 
 def _create_with(
@@ -191,70 +334,13 @@ def _create_with(
         fitting = min(fitting, len(own) - len(head) - 1)
         result = None
     if result is None or not fitting:
-        text = f"weights of another network: {fitting} of {len(own) - len(head)} tensors fit {model.type}"
-        raise ConfigError(_weights_problem(model, f"{text}; give a file of that type, or change type"))
+        raise files.another_network(model, fitting, len(own) - len(head))
     result.pretrained_cfg.pop("state_dict", None)  # or it would be kept in memory
-    if other_head:
-        _log.info("%s: holds no head for %d classes; all but its head is used", model.weights_path, n_classes)
+    if other_head or HEADS[model.head]:
+        files.tell_new_head(model, n_classes)
     return result
 
 
 def _heads(network: nn.Module) -> tuple[str, ...]:
     names = network.pretrained_cfg.get("classifier") or ()
     return (names,) if isinstance(names, str) else tuple(names)
-
-
-def _weights_problem(model: Model, text: str) -> Problem:
-    return Problem(text, "model", "weights_path", model.weights_path)
-
-
-# Weights from the network
-
-
-def _no_way_to(weights: dict[str, Any]) -> str | None:
-    """Why the weights that timm describes so cannot be had; None if they are on this disk or their host answers.
-
-    timm's own download would find out as well, but only after most of a minute and a page of warnings.
-    """
-    from huggingface_hub import hf_hub_url, try_to_load_from_cache
-
-    if hub := weights.get("hf_hub_id"):
-        names = ("model.safetensors", "pytorch_model.bin")
-        if any(isinstance(try_to_load_from_cache(hub, name), str) for name in names):
-            return None
-        url = hf_hub_url(hub, names[0])
-    else:
-        url = weights["url"]
-        if (Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]).is_file():
-            return None
-    try:
-        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=ANSWER_WITHIN_S).close()
-    except urllib.error.HTTPError:
-        return None  # it answers; what it has to say is for the download to hear
-    except OSError as error:
-        cause = getattr(error, "reason", error)
-        return None if isinstance(cause, ssl.SSLError) else f"no answer from {url.split('/')[2]}: {_first_line(cause)}"
-    return None
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep timm, torch and the hub's client from telling what is told here, or is not for the user to mend."""
-    loggers = [logging.getLogger(name) for name in ("timm", "huggingface_hub", "httpx2")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-def _reason(error: Exception) -> str:
-    return f" ({_first_line(error)})" if str(error) else ""
-
-
-def _first_line(error: object) -> str:
-    return (str(error).splitlines() or [""])[0]

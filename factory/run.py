@@ -15,21 +15,20 @@ import torch
 from torch import nn
 
 from dataloader import metadata as tables
-from dataloader.augment import Augmenter
 from dataloader.background import load_background
 from dataloader.balance import Balance, keep_quietest
 from dataloader.cache import cache_key
 from dataloader.data_preprocess import AudioPreprocessor, make_samples, make_windows
 from dataloader.dataset import EpochBatches, WindowDataset, make_loader
 from dataloader.device_cache import DeviceBatches, fits_on
-from dataloader.images import ImageMaker
 from dataloader.splits import SIDES, split_by_group
 from dataloader.windows import window_frames
 from factory.choices import check_choices
+from factory.frontend import frontend_of
 from factory.loss import build_loss
 from factory.metric import build_metric
 from factory.mixing import Mixer
-from factory.model import build_model, dry_run
+from factory.model import build_model, dry_run, model_settings
 from factory.optimizer import build_optimizer
 from factory.scheduler import build_schedule
 from utils.checkpoint import Checkpoints
@@ -119,7 +118,7 @@ def load_table(config: Config, processes: Processes) -> "pd.DataFrame":
 def rehearse(config: Config, table: "pd.DataFrame") -> nn.Module:
     """Build the model and show it an empty batch, so that a misfit costs seconds and not hours of preparation."""
     model = _model(config, len(tables.class_labels(table)))
-    dry_run(model, (2, 1, *_image_size(config)))
+    dry_run(model, (2, *frontend_of(config.model.type).input_shape(config.data_process)))
     return model
 
 
@@ -201,15 +200,16 @@ def build_trainer(
     optimizer = build_optimizer(model.parameters(), config.agent, fused=device.type == "cuda")
     steps = -(-len(parts["train"].order) // config.trainer.accumulate)
     schedule = build_schedule(optimizer, config.agent, n_epochs=config.trainer.n_epochs, steps_per_epoch=steps)
-    augmenter = Augmenter(config.augmentation, config.data_process, config.trainer.seed, _background(config))
-    mixer = Mixer(config.mixing, config.trainer.seed)
+    frontend, seed = frontend_of(config.model.type), config.trainer.seed
+    augmenter = frontend.augmenter(config.augmentation, config.data_process, seed, _background(config))
+    mixer = Mixer(config.mixing, seed)
     trainer = Trainer(
         config.trainer,
         model=model,
         loss=build_loss(config.agent),
         optimizer=optimizer,
         schedule=schedule,
-        images=ImageMaker(config.data_process, config.data.standardize_over, augmenter, mixer),
+        images=frontend.maker(config.data_process, config.data.standardize_over, augmenter, mixer),
         **parts,
         metric=build_metric(config.callbacks),
         checkpoints=Checkpoints(folder, keep_best=config.callbacks.model_checkpoint),
@@ -288,13 +288,15 @@ def _part(
     chosen = metadata[metadata["split"] == side].reset_index(drop=True)
     if chosen.empty:
         return None
+    frontend = frontend_of(config.model.type)
     settings, data, training = config.trainer, config.data, side == "train"
     crop = training and config.augmentation.data_augmentation and config.augmentation.augment_random_crop
     if crop:
         windows = make_samples(chosen, config.data_process, data.sample_max_s, data.crops_per_sample)
     else:
         windows = make_windows(chosen, config.data_process)
-    dataset = WindowDataset(chosen, windows, labels, config.data_process, config.labels if training else None)
+    rules = config.labels if training else None
+    dataset = frontend.dataset(chosen, windows, labels, config.data_process, rules)
     balance = _balance(config, dataset, chosen) if training else None
     order = EpochBatches(
         balance.n_rows if balance else len(dataset),
@@ -307,7 +309,7 @@ def _part(
         rank=processes.rank,
         world=processes.world,
     )
-    if fits_on(device, dataset, settings.cache_on_device):
+    if frontend.from_cache and fits_on(device, dataset, settings.cache_on_device):
         batches = DeviceBatches(dataset, order, device)
     else:
         batches = make_loader(dataset, order, num_workers=settings.num_workers, pin_memory=device.type == "cuda")
@@ -342,6 +344,7 @@ def _facts(config: Config, metadata: "pd.DataFrame", labels: list[str]) -> dict[
     names = tables.class_names(metadata, labels)
     return {
         "model_type": config.model.type,
+        "model_settings": model_settings(config.model),
         "labels": labels,
         "scientific_names": names["scientific_name"].tolist(),
         "common_names": names["common_name"].tolist(),

@@ -356,10 +356,11 @@ class Trainer:
         except RuntimeError as error:  # torch.OutOfMemoryError is one; on a CPU it is a plain one
             if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
                 raise
-            shape = tuple(batch.windows.shape)
+            windows, *shape = batch.windows.shape
+            size = " x ".join(map(str, shape))
             raise UserError(
-                f"out of memory on {self.device} with a batch of {shape[0]} windows of {shape[1]} frames x {shape[2]} "
-                "bands; lower [trainer] batch_size_train (and raise accumulate), batch_size_val or batch_size_test"
+                f"out of memory on {self.device} with a batch of {windows} windows of {size} values; "
+                "lower [trainer] batch_size_train (and raise accumulate), batch_size_val or batch_size_test"
             ) from None
 
     def _autocast(self) -> contextlib.AbstractContextManager:

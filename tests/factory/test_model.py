@@ -1,7 +1,10 @@
 """Is every timm network built with its weights, or told plainly why not?"""
 
 import logging
+import re
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import timm
@@ -9,11 +12,13 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from factory.model import build_model, check_model, check_model_name, dry_run
+from factory.model import HEADS, build_model, check_model, check_model_name, dry_run, model_of, model_settings
 from utils.config import Model
-from utils.errors import ConfigError
+from utils.errors import CheckpointError, ConfigError
 
 IMAGE = (32, 64)  # bands, frames
+INI = (Path(__file__).parents[2] / "config.ini").read_text(encoding="utf-8")
+PRESETS = re.findall(r"[a-z]\w+\.?\w+", INI.partition("every head: ")[2].partition("On the waveform")[0])
 
 
 def plain(name: str) -> Model:
@@ -49,6 +54,142 @@ def test_a_network_maps_images_to_logits_and_makes_a_step(name):
     assert logits.shape == (4, 3)
     logits.square().sum().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_takes_every_head(name, head):
+    model = Model(type=name, transfer_learning=False, head=head, frequency_channel=head == "sed")
+    network = build_model(model, 3, image_size=(64, 96)).eval()
+    image = torch.randn(1, 1, 64, 96)
+    with torch.no_grad():
+        clip = network(image)
+        assert clip.shape == (1, 3)
+        if head == "sed":
+            frames = network.frame_scores(image)
+            assert frames.shape == (1, 3, 3)  # a stride of 32
+            assert (frames.amin(2) - 1e-6 <= clip.sigmoid()).all()
+            assert (clip.sigmoid() <= frames.amax(2) + 1e-6).all()
+
+
+def test_the_presets_are_those_that_people_ask_for():
+    assert len(PRESETS) == 8
+    assert {"efficientnet_b0", "regnety_008.pycls_in1k", "eca_nfnet_l0", "convnext_tiny"} <= set(PRESETS)
+
+
+# Heads, the channel of frequency, dropping
+
+
+@pytest.mark.parametrize("frequency_channel", [False, True])
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("name", ["test_resnet", "mobilenetv3_small_050", "efficientvit_b0", "ghostnet_050"])
+def test_no_weight_of_a_network_with_a_head_lies_idle(name, head, frequency_channel):
+    model = Model(type=name, transfer_learning=False, head=head, frequency_channel=frequency_channel)
+    network = build_model(model, 3, image_size=(64, 64))
+    network(torch.randn(2, 1, 64, 64)).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("name", ["test_vit", "swin_tiny_patch4_window7_224"])
+def test_a_network_without_a_map_is_told_for_which_heads_it_is_not(name):
+    with pytest.raises(ConfigError, match=rf"\[model\] head = 'sed': {name} leaves no map of bands and frames; choose"):
+        build_model(replace(plain(name), head="sed"), 3, image_size=(64, 64))
+
+
+def test_an_unknown_head_gives_the_known_ones():
+    with pytest.raises(
+        ConfigError, match=r"\[model\] head = 'gemm': unknown; did you mean 'gem'\? Known: default, gem"
+    ):
+        check_model(replace(plain("test_resnet"), head="gemm"))
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_drop_rate_and_drop_path_work_in_training_only(head):
+    for settings in ({"drop_rate": 0.5}, {"drop_path": 0.5}):
+        network = build_model(replace(plain("test_resnet"), head=head, **settings), 3, image_size=IMAGE)
+        image = torch.randn(8, 1, *IMAGE)
+        network(image)
+        for module in network.modules():  # batch statistics are not what is asked about
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.ones_(module.weight)  # timm begins with blocks that add 0
+                module.eval()
+        assert not torch.equal(network(image), network(image))
+        network.eval()
+        assert torch.equal(network(image), network(image))
+
+
+def test_a_network_that_cannot_skip_blocks_says_so():
+    with pytest.raises(ConfigError, match=r"\[model\] drop_path = '0.1': vgg11 cannot drop so; set it to 0"):
+        build_model(replace(plain("vgg11"), drop_path=0.1), 3)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_pretrained_weights_give_all_but_the_head_and_the_channel_of_frequency_disturbs_nothing(tmp_path, head):
+    source = timm.create_model("test_resnet", num_classes=10).eval()
+    model = Model(type="test_resnet", weights_path=weights_of(source, tmp_path / "weights.pt"), head=head)
+    network = build_model(model, 3, image_size=IMAGE).eval()
+    wide = build_model(replace(model, frequency_channel=True), 3, image_size=IMAGE).eval()
+    image = torch.randn(2, 1, *IMAGE)
+    expected = source.forward_features(image.expand(-1, 3, -1, -1))
+    torch.testing.assert_close(wide.backbone.forward_features(torch.cat([image, image], dim=1)), expected)
+    if head != "default":
+        torch.testing.assert_close(network.features(image), expected)
+        torch.testing.assert_close(wide.features(image), expected)
+
+
+CHOICES = [("default", True), ("gem", False), ("sed", False), ("sed", True)]
+
+
+@pytest.mark.parametrize(("head", "frequency_channel"), CHOICES)
+def test_a_run_with_a_head_goes_on_from_a_run_with_the_same(tmp_path, caplog, head, frequency_channel):
+    model = replace(plain("test_efficientnet"), head=head, frequency_channel=frequency_channel)
+    source = build_model(model, 3, image_size=IMAGE)
+    path = weights_of(source, tmp_path / "best.pt", key="model")
+    with caplog.at_level(logging.INFO):
+        network = build_model(replace(model, transfer_learning=True, weights_path=path), 3, image_size=IMAGE)
+    assert all(torch.equal(value, network.state_dict()[key]) for key, value in source.state_dict().items())
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(("head", "frequency_channel"), [*CHOICES, ("default", False)])
+@pytest.mark.parametrize("name", ["test_efficientnet", "efficientvit_b0"])
+def test_a_run_with_another_head_and_other_classes_gives_its_backbone(tmp_path, caplog, name, head, frequency_channel):
+    source = build_model(replace(plain(name), head="sed", frequency_channel=True), 5, image_size=(64, 64))
+    path = weights_of(source, tmp_path / "best.pt", key="model")
+    model = Model(type=name, weights_path=path, head=head, frequency_channel=frequency_channel)
+    if (
+        name == "efficientvit_b0" and head == "default"
+    ):  # timm's head begins with layers that a map of ours goes without
+        with pytest.raises(ConfigError, match=r"weights of another network: \d+ of \d+ tensors fit efficientvit_b0"):
+            build_model(model, 3, image_size=(64, 64))
+        return
+    with caplog.at_level(logging.INFO):
+        network = build_model(model, 3, image_size=(64, 64)).eval()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{path}: holds no head for 3 classes; all but its head is used"
+    ]
+    ours = {key.removeprefix("backbone."): value for key, value in network.state_dict().items()}
+    for key, value in source.state_dict().items():
+        if key.startswith("backbone."):
+            mine = ours[key.removeprefix("backbone.")]
+            assert torch.equal(mine, value if mine.shape == value.shape else value[:, :1])
+
+
+def test_a_run_of_another_network_is_refused(tmp_path):
+    source = build_model(replace(plain("test_resnet"), head="gem"), 3, image_size=IMAGE)
+    path = weights_of(source, tmp_path / "best.pt", key="model")
+    with pytest.raises(ConfigError, match=r"weights of another network: \d+ of \d+ tensors fit test_efficientnet"):
+        build_model(Model(type="test_efficientnet", head="gem", weights_path=path), 3, image_size=IMAGE)
+
+
+def test_a_checkpoint_gives_its_model_section_back():
+    model = Model(type="test_resnet", head="sed", frequency_channel=True, drop_rate=0.2, weights_path=Path("a.pt"))
+    facts = {"model_type": model.type, "model_settings": model_settings(model)}
+    assert model_of(facts) == replace(model, transfer_learning=False, weights_path=None)
+    assert model_of({"model_type": "test_resnet"}) == plain("test_resnet")  # of before there were heads
+    facts["model_settings"]["tail"] = 3
+    with pytest.raises(CheckpointError, match=r"newer program: \[model\] tail; update"):
+        model_of(facts)
 
 
 # Names

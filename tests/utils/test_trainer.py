@@ -303,9 +303,7 @@ def test_out_of_memory_names_the_batch_size_the_shape_and_the_mend(tmp_path):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     trainer.images = fail
-    with pytest.raises(
-        UserError, match=r"batch of 4 windows of 10 frames x 8 bands; lower \[trainer\] batch_size_train"
-    ):
+    with pytest.raises(UserError, match=r"batch of 4 windows of 10 x 8 values; lower \[trainer\] batch_size_train"):
         trainer.fit()
 
 

@@ -1,0 +1,56 @@
+"""What does the model see, images or waveforms? [model] type -> the data set and the maker of its input."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dataloader.augment import Augmenter
+from dataloader.dataset import WindowDataset
+from dataloader.images import ImageMaker
+from dataloader.waveforms import WaveformAugmenter, WaveformDataset, WaveformMaker, window_samples
+from dataloader.windows import window_frames
+from factory.wav2vec import WAVEFORM_MODELS
+from utils.config import DataProcess
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frontend:
+    """All that differs between a model of images and one of waveforms, outside the model.
+
+    Attributes:
+        name: for people.
+        input_shape: of one input, without the batch.
+        dataset: ``(metadata, windows, labels, process, rules)`` -> batches by rows.
+        maker: ``(process, standardize_over, augmenter, mixer)`` -> makes a batch the model's input.
+        augmenter: ``(augmentation, process, seed, background)`` -> changes training inputs.
+        from_cache: its windows come from the cache of spectrograms, so they can be kept in GPU memory.
+    """
+
+    name: str
+    input_shape: Callable[[DataProcess], tuple[int, ...]]
+    dataset: type[WindowDataset] | type[WaveformDataset]
+    maker: Callable[..., ImageMaker | WaveformMaker]
+    augmenter: Callable[..., Augmenter | WaveformAugmenter]
+    from_cache: bool
+
+
+IMAGES = Frontend(
+    name="images",
+    input_shape=lambda process: (1, process.n_mels, window_frames(process)),
+    dataset=WindowDataset,
+    maker=ImageMaker,
+    augmenter=Augmenter,
+    from_cache=True,
+)
+WAVEFORMS = Frontend(
+    name="waveforms",
+    input_shape=lambda process: (window_samples(process),),
+    dataset=WaveformDataset,
+    maker=lambda process, standardize_over, augmenter=None, mixer=None: WaveformMaker(augmenter, mixer),
+    augmenter=lambda augmentation, process, seed, background: WaveformAugmenter(augmentation, process, seed),
+    from_cache=False,
+)
+
+
+def frontend_of(model_type: str) -> Frontend:
+    """What the network of that name sees."""
+    return WAVEFORMS if model_type in WAVEFORM_MODELS else IMAGES

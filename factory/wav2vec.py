@@ -1,0 +1,153 @@
+"""Which network hears the waveform? [model] type -> Wav2Vec2, whole or its first layers.
+
+torchaudio takes a second to import, so nothing here imports it before such a network is built.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from factory import weights as files
+from models.wav2vec import WaveformClassifier
+from utils.config import Model
+from utils.errors import Problem
+
+_HOST = "https://download.pytorch.org/torchaudio/models/"
+_WAV2VEC = "wav2vec."  # what the names of torchaudio's tensors begin with in a WaveformClassifier
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """What differs between the sizes of Wav2Vec2: the names of the paper's table 6.
+
+    Attributes:
+        channels: of the convolutions.
+        width: of the transformer; ``inner`` that of its feed-forward layers.
+        kernel, groups: of the convolution that gives a frame its place.
+        pipeline: of torchaudio, that has the pretrained weights; None: nobody has.
+    """
+
+    channels: int
+    width: int
+    layers: int
+    heads: int
+    inner: int
+    kernel: int
+    groups: int
+    pipeline: str | None = None
+
+
+WAVEFORM_MODELS = {
+    "wav2vec2_base": Size(
+        channels=512, width=768, layers=12, heads=12, inner=3072, kernel=128, groups=16, pipeline="WAV2VEC2_BASE"
+    ),
+    "wav2vec2_tiny": Size(channels=32, width=96, layers=2, heads=4, inner=192, kernel=32, groups=8),  # for a CPU
+}
+
+
+def check_waveform_model(model: Model) -> list[Problem]:
+    """What is wrong with the [model] section of a network that hears the waveform."""
+    problems = [
+        Problem(f"for images only; {model.type} hears the waveform: leave it at {default}", "model", key, value)
+        for key, value, default in (
+            ("head", model.head, "default"),
+            ("drop_path", model.drop_path, 0.0),
+            ("frequency_channel", model.frequency_channel, False),
+        )
+        if value != default
+    ]
+    layers = WAVEFORM_MODELS[model.type].layers
+    if model.wav2vec_layers > layers:
+        problems.append(
+            Problem(f"{model.type} has {layers}; 0 keeps all", "model", "wav2vec_layers", model.wav2vec_layers)
+        )
+    return problems
+
+
+def build_waveform_model(model: Model, n_classes: int, *, testing: bool = False) -> WaveformClassifier:
+    """Build the network that ``model.type`` names: (batch, samples) at 16 kHz -> logits (batch, n_classes).
+
+    Pretrained weights come from ``weights_path`` (torchaudio's state dict, or a checkpoint of ours), else
+    from torchaudio's pipeline: 360 MB, of 960 hours of people reading aloud.
+
+    Args:
+        testing: go on with random weights, and a warning, where there are none to download.
+
+    Raises:
+        ConfigError: no way to the weights, or a file that does not fit.
+    """
+    size = WAVEFORM_MODELS[model.type]
+    network = WaveformClassifier(
+        _wav2vec(size, model.wav2vec_layers or size.layers),
+        size.width,
+        n_classes,
+        drop_rate=model.drop_rate,
+        freeze_encoder=model.freeze_encoder and model.transfer_learning,  # random weights have to be learned
+    )
+    if not model.transfer_learning:
+        return network
+    if model.weights_path is not None:
+        _load(files.read_weights(model), network, model, n_classes)
+    elif weights := _download(size, model, testing):
+        network.wav2vec.load_state_dict(weights, strict=False)  # of the layers that are kept
+    return network
+
+
+def _wav2vec(size: Size, layers: int) -> nn.Module:
+    from torchaudio.models import wav2vec2_model
+
+    return wav2vec2_model(
+        extractor_mode="group_norm",
+        extractor_conv_layer_config=[
+            (size.channels, kernel, stride) for kernel, stride in [(10, 5), *[(3, 2)] * 4, *[(2, 2)] * 2]
+        ],
+        extractor_conv_bias=False,
+        encoder_embed_dim=size.width,
+        encoder_projection_dropout=0.1,
+        encoder_pos_conv_kernel=size.kernel,
+        encoder_pos_conv_groups=size.groups,
+        encoder_num_layers=layers,
+        encoder_num_heads=size.heads,
+        encoder_attention_dropout=0.1,
+        encoder_ff_interm_features=size.inner,
+        encoder_ff_interm_dropout=0.0,
+        encoder_dropout=0.1,
+        encoder_layer_norm_first=False,
+        encoder_layer_drop=0.0,  # several processes need a gradient of every layer in every step
+        aux_num_out=None,
+    )
+
+
+def _download(size: Size, model: Model, testing: bool) -> dict[str, Tensor] | None:
+    """The weights of torchaudio's pipeline; None where there are none and the trial goes on without."""
+    obstacle = f"{model.type} has no pretrained weights"
+    if size.pipeline is not None:
+        from torchaudio import pipelines
+
+        bundle = getattr(pipelines, size.pipeline)
+        obstacle = files.no_way_to({"url": _HOST + bundle._path})
+        if not obstacle:
+            try:
+                return bundle.get_model().state_dict()
+            except Exception as error:  # torch, urllib and pickle each have errors of their own
+                obstacle = files.first_line(error)
+        obstacle = f"the pretrained weights cannot be downloaded ({obstacle})"
+    files.go_on_without(model, obstacle, testing=testing)
+    return None
+
+
+def _load(weights: dict[str, Tensor], network: WaveformClassifier, model: Model, n_classes: int) -> None:
+    """Give ``network`` the weights of a file: torchaudio's, or a run's with its head if that fits."""
+    own = network.state_dict()
+    if not any(key.startswith(_WAV2VEC) for key in weights):
+        weights = {_WAV2VEC + key: value for key, value in weights.items()}
+    weights = {key: value for key, value in weights.items() if key not in own or own[key].shape == value.shape}
+    heads = {key for key in own if key.startswith("head.")}
+    if not heads <= weights.keys():
+        weights = {key: value for key, value in weights.items() if key not in heads}
+    # torch renames what torchaudio's older files call weight_g and weight_v, so only it can say what is missing.
+    missing = set(network.load_state_dict(weights, strict=False).missing_keys)
+    if missing - heads:
+        raise files.another_network(model, len(own) - len(heads) - len(missing - heads), len(own) - len(heads))
+    if missing:
+        files.tell_new_head(model, n_classes)

@@ -1,0 +1,136 @@
+"""Where do pretrained weights come from? A file on this disk, or a host that answers."""
+
+import contextlib
+import logging
+import ssl
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile, is_zipfile
+
+import torch
+from torch import Tensor
+
+from utils.config import Model
+from utils.errors import ConfigError, Problem
+
+_log = logging.getLogger(__name__)
+
+ANSWER_WITHIN_S = 5.0  # of the host of pretrained weights; its own client would try for most of a minute
+WEIGHTS_MEND = "give a file of weights as weights_path, or set transfer_learning = false"
+
+
+def check_weights(model: Model) -> list[Problem]:
+    """What is wrong with ``weights_path`` before it is opened."""
+    if model.weights_path is None:
+        return []
+    if not model.transfer_learning:
+        text = "not used with transfer_learning = false; set that to true, or leave this empty"
+        return [weights_problem(model, text)]
+    if not model.weights_path.is_file():
+        return [weights_problem(model, "no such file; leave it empty to download weights")]
+    return []
+
+
+def weights_problem(model: Model, text: str) -> Problem:
+    return Problem(text, "model", "weights_path", model.weights_path)
+
+
+def read_weights(model: Model) -> dict[str, Tensor]:
+    """The tensors in ``weights_path``: a state dict, or a checkpoint that holds one.
+
+    Raises:
+        ConfigError: the file is damaged, or holds something else.
+    """
+    from timm.models import load_state_dict
+
+    path = model.weights_path
+    try:
+        if is_zipfile(path) and ZipFile(path).testzip():  # torch.load does not look at the checksums
+            raise ValueError("a checksum is wrong")
+        with quiet():
+            weights = load_state_dict(str(path), weights_only=True)
+    except Exception as error:  # unpickling bytes that are no weights may raise anything
+        _log.debug("%s", path, exc_info=error)
+        text = "damaged, or not a file of weights (.pt, .pth, .bin or .safetensors)"
+        raise ConfigError(weights_problem(model, text)) from None
+    if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise ConfigError(weights_problem(model, "holds something else than the weights of a network"))
+    return weights
+
+
+def another_network(model: Model, fitting: int, all_of: int) -> ConfigError:
+    """The error of a file whose weights are those of another network."""
+    text = f"weights of another network: {fitting} of {all_of} tensors fit {model.type}"
+    return ConfigError(weights_problem(model, f"{text}; give a file of that type, or change type"))
+
+
+def tell_new_head(model: Model, n_classes: int) -> None:
+    """Say that the file's head, if it has one, is not used."""
+    _log.info("%s: holds no head for %d classes; all but its head is used", model.weights_path, n_classes)
+
+
+def go_on_without(model: Model, obstacle: str, *, testing: bool) -> None:
+    """Say that a trial starts from random weights because of ``obstacle``.
+
+    Raises:
+        ConfigError: it is no trial.
+    """
+    if not testing:
+        raise ConfigError(Problem(f"{obstacle}; {WEIGHTS_MEND}", "model", "type", model.type))
+    _log.warning("[model] type = '%s': %s; this trial starts from random weights", model.type, obstacle)
+
+
+def no_way_to(weights: dict[str, Any]) -> str | None:
+    """Why the weights that timm describes so cannot be had; None if they are on this disk or their host answers.
+
+    timm's own download would find out as well, but only after most of a minute and a page of warnings.
+
+    Args:
+        weights: ``hf_hub_id`` or ``url``, as in timm's configs.
+    """
+    if hub := weights.get("hf_hub_id"):
+        from huggingface_hub import hf_hub_url, try_to_load_from_cache
+
+        names = ("model.safetensors", "pytorch_model.bin")
+        if any(isinstance(try_to_load_from_cache(hub, name), str) for name in names):
+            return None
+        url = hf_hub_url(hub, names[0])
+    else:
+        url = weights["url"]
+        if (Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]).is_file():
+            return None
+    try:
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=ANSWER_WITHIN_S).close()
+    except urllib.error.HTTPError:
+        return None  # it answers; what it has to say is for the download to hear
+    except OSError as error:
+        cause = getattr(error, "reason", error)
+        return None if isinstance(cause, ssl.SSLError) else f"no answer from {url.split('/')[2]}: {first_line(cause)}"
+    return None
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep timm, torch and the hub's client from telling what is told here, or is not for the user to mend."""
+    loggers = [logging.getLogger(name) for name in ("timm", "huggingface_hub", "httpx2")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def reason(error: Exception) -> str:
+    return f" ({first_line(error)})" if str(error) else ""
+
+
+def first_line(error: object) -> str:
+    return (str(error).splitlines() or [""])[0]

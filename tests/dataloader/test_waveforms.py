@@ -1,0 +1,170 @@
+"""Does a model of the waveform hear the windows that a model of images sees?"""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+import torch
+
+from dataloader.data_preprocess import make_windows
+from dataloader.dataset import Batch, EpochBatches, make_loader
+from dataloader.waveforms import (
+    SAMPLE_RATE,
+    WaveformAugmenter,
+    WaveformDataset,
+    WaveformMaker,
+    add_noise,
+    hide_stretches,
+    window_samples,
+)
+from factory.mixing import Mixer
+from utils.config import Augmentation, DataProcess, Mixing
+from utils.errors import DataError
+
+PROCESS = DataProcess(sample_rate=32_000, hop_length=500, max_length_s=0.5)
+LABELS = ["a", "b"]
+LENGTHS_S = (2.0, 0.3, 1.3)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    rng = np.random.default_rng(1)
+    rows = []
+    for number, seconds in enumerate(LENGTHS_S):
+        path = tmp_path / f"{number}.flac"
+        sf.write(path, 0.1 * rng.standard_normal(round(seconds * SAMPLE_RATE)), SAMPLE_RATE)
+        frames = round(seconds * 64)
+        row = {"path": str(path), "filename": path.name, "entry": "", "frames": frames}
+        row["labels"] = (LABELS[number % 2],)
+        rows.append(row)
+    metadata = pd.DataFrame(rows)
+    return WaveformDataset(metadata, make_windows(metadata, PROCESS), LABELS, PROCESS)
+
+
+def batch_of(windows):
+    windows = torch.as_tensor(windows, dtype=torch.float32)
+    none = torch.empty(len(windows), 0)
+    return Batch(windows, none, none, torch.zeros(len(windows), 2), torch.arange(len(windows)))
+
+
+def at(*rows):
+    """Rows as ``EpochBatches`` draws them without random crops."""
+    return [(row, 0.0) for row in rows]
+
+
+def generator():
+    return torch.Generator().manual_seed(5)
+
+
+def test_a_batch_holds_the_windows_of_the_recordings(dataset):
+    batch = dataset[at(*range(len(dataset)))]
+    assert batch.windows.shape == (8, 8000)  # 4 + 1 + 2 and a tail
+    assert batch.windows.dtype == torch.float32
+    assert batch.scale.shape == (8, 0)
+    assert batch.recording.tolist() == [0, 0, 0, 0, 1, 2, 2, 2]
+    assert batch.targets.tolist() == [[1, 0]] * 4 + [[0, 1]] + [[1, 0]] * 3
+    whole, _ = sf.read(dataset.paths[0], dtype="float32")
+    np.testing.assert_array_equal(batch.windows[:4].reshape(-1), whole)
+    tail, _ = sf.read(dataset.paths[2], dtype="float32")
+    first = (83 - 32) * 500 * SAMPLE_RATE // 32_000  # 1.3 s are 83 frames, a window 32
+    np.testing.assert_array_equal(batch.windows[7, :1000], tail[first : first + 1000])
+
+
+def test_a_short_recording_is_repeated(dataset):
+    short, _ = sf.read(dataset.paths[1], dtype="float32")
+    window = dataset[at(4)].windows[0].numpy()
+    np.testing.assert_array_equal(window, np.concatenate([short, short])[:8000])
+
+
+def test_no_window_reaches_beyond_max_recording_s(dataset, tmp_path):
+    process = DataProcess(sample_rate=32_000, hop_length=500, max_length_s=0.5, max_recording_s=0.6)
+    metadata = pd.DataFrame(
+        [{"path": dataset.paths[0], "filename": "0.flac", "entry": "", "frames": 38, "labels": ("a",)}]
+    )
+    windows = pd.DataFrame({"recording": [0], "first_frame": [12], "n_frames": [32]})
+    window = WaveformDataset(metadata, windows, LABELS, process)[at(0)].windows[0].numpy()
+    whole, _ = sf.read(dataset.paths[0], dtype="float32")
+    heard = round(0.6 * SAMPLE_RATE) - 3000
+    np.testing.assert_array_equal(window[:heard], whole[3000 : 3000 + heard])
+    np.testing.assert_array_equal(window[heard:], whole[: 8000 - heard])  # and on with its beginning
+
+
+def test_no_workers_give_the_same_as_two(dataset):
+    order = EpochBatches(len(dataset), 3, seed=3, shuffle=True)
+    none, two = (list(make_loader(dataset, order, num_workers=n, pin_memory=False)) for n in (0, 2))
+    for one, other in zip(none, two, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("what", ["gone", "shorter"])
+def test_a_recording_that_changed_during_the_run_is_named(dataset, what):
+    path = dataset.paths[0]
+    sf.write(path, np.ones(100) * 0.1, SAMPLE_RATE)
+    if what == "gone":
+        import os
+
+        os.remove(path)
+    with pytest.raises(DataError, match=rf"{path}: .*bring that back"):
+        dataset[at(3)]
+
+
+def test_what_is_heard_has_no_mean_and_no_gain():
+    time = torch.arange(8000) / SAMPLE_RATE
+    song = torch.sin(2 * math.pi * 3000 * time)
+    heard, _ = WaveformMaker()(batch_of(torch.stack([song, 0.001 * song + 0.3, torch.zeros(8000)])))
+    assert heard.mean(dim=1).abs().max() < 1e-4
+    torch.testing.assert_close(heard[1], heard[0], atol=1e-3, rtol=0)
+    assert heard[0].std() == pytest.approx(1, abs=1e-3)
+    assert torch.equal(heard[2], torch.zeros(8000))
+
+
+def test_changes_follow_from_the_place_alone_and_are_for_training_only(caplog):
+    augmenter = WaveformAugmenter(Augmentation(), PROCESS, seed=1)
+    maker = WaveformMaker(augmenter)
+    batch = batch_of(torch.randn(3, window_samples(PROCESS)))
+    assert torch.equal(maker(batch, (1, 2, 0))[0], maker(batch, (1, 2, 0))[0])
+    assert not torch.equal(maker(batch, (1, 2, 0))[0], maker(batch, (1, 3, 0))[0])
+    assert torch.equal(maker(batch)[0], WaveformMaker()(batch)[0])
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_switched_off_nothing_changes_and_nothing_is_said(caplog):
+    maker = WaveformMaker(WaveformAugmenter(Augmentation(data_augmentation=False), PROCESS, seed=1))
+    batch = batch_of(torch.randn(3, 100))
+    assert torch.equal(maker(batch, (1, 2, 0))[0], maker(batch)[0])
+    assert not caplog.records
+
+
+def test_noise_is_as_strong_as_asked():
+    noisy = add_noise(torch.zeros(500, 400), generator(), 0.5)
+    deviations = noisy.std(dim=1)
+    assert deviations.max() < 0.55
+    assert deviations.mean() == pytest.approx(0.25, abs=0.02)
+
+
+def test_hidden_stretches_stay_within_their_width():
+    hidden = hide_stretches(torch.ones(300, 1000), generator(), 1, 0.2) == 0
+    width = hidden.sum(dim=1)
+    assert width.max() <= 201
+    assert width.float().mean() == pytest.approx(100, abs=10)
+    edges = (hidden[:, 1:] != hidden[:, :-1]).sum(dim=1)
+    assert edges.max() <= 2  # in one piece
+    assert (hide_stretches(torch.ones(300, 1000), generator(), 3, 0.2) == 0).sum(dim=1).max() > 201
+
+
+def test_a_random_crop_of_a_short_recording_goes_on_with_its_beginning(dataset):
+    short, _ = sf.read(dataset.paths[1], dtype="float32")
+    window = dataset[[(4, 0.5)]].windows[0].numpy()
+    first = 9 * 250  # half of its 19 frames, 250 samples each
+    np.testing.assert_array_equal(window[: len(short)], np.roll(short, -first))
+
+
+def test_mixup_of_waveforms_mixes_their_labels():
+    maker = WaveformMaker(mixer=Mixer(Mixing(mixup_p=1.0, mixup_alpha=1e6), seed=1))
+    batch = batch_of(torch.randn(2, 100))._replace(targets=torch.eye(2))
+    plain, _ = maker(batch)
+    mixed, targets = maker(batch, (1, 0, 0))
+    assert torch.equal(targets, torch.ones(2, 2))
+    torch.testing.assert_close(mixed[0], plain.mean(dim=0), atol=0.02, rtol=0)

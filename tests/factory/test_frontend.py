@@ -1,0 +1,76 @@
+"""Does a run hear waveforms through the same steps as it sees images?"""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import train_classifier
+from dataloader.demo import make_demo
+from factory.choices import check_choices
+from factory.frontend import IMAGES, WAVEFORMS, frontend_of
+from utils.config import Config, DataProcess, Model, Trainer
+from utils.interrupt import Stopped
+
+SETTINGS = {
+    "model.type": "wav2vec2_tiny",
+    "model.transfer_learning": "false",
+    "data_process.n_mels": 16,
+    "data_process.max_length_s": 2,
+    "data.num_workers": 1,
+    "trainer.n_epochs": 1,
+    "trainer.batch_size_train": 8,
+    "trainer.device": "cpu",
+    "trainer.ema": 0.9,
+    "agent.lr_warmup_epochs": 0,
+}
+
+
+def test_the_type_says_what_is_seen():
+    assert frontend_of("wav2vec2_tiny") is WAVEFORMS
+    assert frontend_of("efficientnet_b0") is IMAGES
+    process = DataProcess(n_mels=64, max_length_s=5.0)
+    assert WAVEFORMS.input_shape(process) == (80_000,)
+    assert IMAGES.input_shape(process) == (1, 64, 320)
+
+
+def test_keeping_recordings_in_gpu_memory_is_refused():
+    config = Config(model=Model(type="wav2vec2_tiny"), trainer=Trainer(cache_on_device="yes"))
+    [problem] = check_choices(config)
+    assert "[trainer] cache_on_device = 'yes': keeps spectrograms, and wav2vec2_tiny reads" in str(problem)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("place")
+    make_demo(folder / "data", species=2, recordings=6)
+    return folder
+
+
+def train(place, capsys, *arguments, **settings) -> Path:
+    folders = {
+        "paths.data_dir": place / "data",
+        "paths.runs_dir": place / "runs",
+        "data.output_dir": place / "cache",
+        "data.hash_path": place / "cache/last_key",
+    }
+    chosen = {} if "--resume" in arguments else folders | SETTINGS
+    assert (
+        train_classifier.main([*arguments, *(f"--set={name}={value}" for name, value in (chosen | settings).items())])
+        == 0
+    )
+    return Path(capsys.readouterr().out.splitlines()[-1].removeprefix("run: "))
+
+
+def test_a_run_on_waveforms_is_scored_stopped_and_resumed_like_any_other(place, capsys):
+    whole = train(place, capsys)
+    assert (whole / "summary.json").is_file()
+    with pytest.raises(Stopped):
+        train(place, capsys, **{"trainer.max_minutes": 1e-9})
+    stopped = max((place / "runs").iterdir())
+    assert torch.load(stopped / "last.pt", weights_only=True)["progress"]["step"] >= 1  # in the middle of the epoch
+    assert train(place, capsys, "--resume", str(stopped), **{"trainer.max_minutes": 0}) == stopped
+    states = [torch.load(folder / "best.pt", weights_only=True) for folder in (whole, stopped)]
+    assert states[0]["model_settings"]["type"] == "wav2vec2_tiny"
+    assert all(torch.equal(value, states[1]["model"][key]) for key, value in states[0]["model"].items())
+    assert (whole / "metrics.csv").read_bytes() == (stopped / "metrics.csv").read_bytes()

@@ -1,0 +1,194 @@
+"""Is Wav2Vec2 built with its weights, whole or in part, or told plainly why not?"""
+
+import logging
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from factory.model import build_model, check_model, dry_run, model_of, model_settings
+from factory.wav2vec import WAVEFORM_MODELS, Size
+from utils.config import Model
+from utils.errors import ConfigError
+
+TINY = Model(type="wav2vec2_tiny", transfer_learning=False)
+SECOND = 16_000
+
+
+@pytest.fixture
+def no_network(monkeypatch, tmp_path):
+    """Nothing downloaded so far, and a proxy that refuses."""
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "torch"))
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def saved(state, path):
+    torch.save(state, path)
+    return path
+
+
+def from_file(path, **settings):
+    return replace(TINY, transfer_learning=True, weights_path=path, **settings)
+
+
+def old_names(network):
+    """A state dict as torchaudio's files have it: weight_norm's parts by their names of before torch 2.0."""
+    names = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
+    state = {}
+    for key, value in network.wav2vec.state_dict().items():
+        for new, old in names.items():
+            key = key.replace(new, old)
+        state[key] = value
+    return state
+
+
+@pytest.mark.parametrize(("pretrained", "freeze"), [(True, True), (True, False), (False, True)])
+def test_only_pretrained_convolutions_are_frozen_and_all_else_gets_a_gradient(tmp_path, pretrained, freeze):
+    model = replace(TINY, freeze_encoder=freeze)
+    network = build_model(model, 3)
+    if pretrained:
+        path = saved(network.state_dict(), tmp_path / "weights.pt")
+        network = build_model(replace(model, transfer_learning=True, weights_path=path), 3)
+    dry_run(network, (2, SECOND))
+    logits = network(torch.randn(4, SECOND))
+    assert logits.shape == (4, 3)
+    logits.square().sum().backward()
+    without = {name for name, parameter in network.named_parameters() if parameter.grad is None}
+    convolutions = {name for name, _ in network.named_parameters() if name.startswith("wav2vec.feature_extractor.")}
+    assert convolutions
+    assert without == (convolutions if pretrained and freeze else set())
+
+
+def test_the_base_size_is_that_of_torchaudios_pipeline():
+    from torchaudio.models import wav2vec2_base
+
+    with torch.device("meta"):
+        ours = build_model(Model(type="wav2vec2_base", transfer_learning=False), 3).wav2vec.state_dict()
+        theirs = wav2vec2_base().state_dict()
+    assert {key: value.shape for key, value in ours.items()} == {key: value.shape for key, value in theirs.items()}
+
+
+def test_the_first_layers_are_kept():
+    network = build_model(replace(TINY, wav2vec_layers=1), 3)
+    assert len(network.wav2vec.encoder.transformer.layers) == 1
+    with pytest.raises(ConfigError, match=r"\[model\] wav2vec_layers = '3': wav2vec2_tiny has 2; 0 keeps all"):
+        check_model(replace(TINY, wav2vec_layers=3))
+
+
+@pytest.mark.parametrize(("key", "value"), [("head", "sed"), ("frequency_channel", True), ("drop_path", 0.1)])
+def test_what_is_for_images_is_refused(key, value):
+    with pytest.raises(ConfigError, match=rf"\[model\] {key} = .*: for images only; wav2vec2_tiny hears the waveform"):
+        check_model(replace(TINY, **{key: value}))
+
+
+def test_a_window_that_is_too_short_fails_the_dry_run():
+    with pytest.raises(ConfigError, match=r"\[data_process\] max_length_s: a window of 300 samples is too short"):
+        dry_run(build_model(TINY, 3), (2, 300))
+
+
+def test_a_checkpoint_builds_it_again():
+    model = replace(TINY, wav2vec_layers=1, freeze_encoder=False)
+    assert model_of({"model_type": model.type, "model_settings": model_settings(model)}) == model
+
+
+def test_torchaudio_is_loaded_for_it_alone():
+    code = (
+        "import sys; from factory import run; from factory.model import build_model; from utils.config import Model;"
+        "build_model(Model(type='test_resnet', transfer_learning=False), 3); assert 'torchaudio' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# Weights on disk
+
+
+@pytest.mark.parametrize("layers", [0, 1])
+def test_a_file_of_torchaudios_gives_all_but_the_head(tmp_path, caplog, layers):
+    source = build_model(TINY, 5)
+    path = saved(old_names(source), tmp_path / "wav2vec2.pth")
+    with caplog.at_level(logging.INFO):
+        network = build_model(from_file(path, wav2vec_layers=layers), 3)
+    theirs = source.state_dict()
+    assert all(
+        torch.equal(value, theirs[key]) for key, value in network.state_dict().items() if not key.startswith("head.")
+    )
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{path}: holds no head for 3 classes; all but its head is used"
+    ]
+
+
+def test_a_checkpoint_of_our_own_gives_its_head_as_well(tmp_path, caplog):
+    source = build_model(TINY, 3)
+    path = saved({"model": source.state_dict(), "epoch": 3}, tmp_path / "best.pt")
+    with caplog.at_level(logging.INFO):
+        network = build_model(from_file(path), 3)
+    assert all(torch.equal(value, source.state_dict()[key]) for key, value in network.state_dict().items())
+    assert not caplog.records
+
+
+def test_weights_of_another_network_say_how_many_tensors_fit(tmp_path):
+    path = saved(build_model(replace(TINY, type="test_resnet"), 3).state_dict(), tmp_path / "resnet.pt")
+    with pytest.raises(ConfigError, match=r"weights_path = .*another network: 0 of \d+ tensors fit wav2vec2_tiny;"):
+        build_model(from_file(path), 3)
+
+
+def test_a_file_with_fewer_layers_is_told(tmp_path):
+    path = saved(build_model(replace(TINY, wav2vec_layers=1), 3).state_dict(), tmp_path / "short.pt")
+    with pytest.raises(ConfigError, match=r"another network: \d\d of \d\d tensors fit wav2vec2_tiny;"):
+        build_model(from_file(path), 3)
+
+
+def test_a_damaged_file_names_weights_path(tmp_path):
+    path = saved(build_model(TINY, 3).state_dict(), tmp_path / "weights.pt")
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(ConfigError, match=r"\[model\] weights_path = '.*': damaged, or not a file of weights"):
+        build_model(from_file(path), 3)
+
+
+# Weights from the network
+
+
+def small_base(monkeypatch):
+    """wav2vec2_base, as small as the tiny one, so that a test may build it."""
+    tiny = vars(WAVEFORM_MODELS["wav2vec2_tiny"])
+    monkeypatch.setitem(WAVEFORM_MODELS, "wav2vec2_base", Size(**tiny | {"pipeline": "WAV2VEC2_BASE"}))
+
+
+def test_without_network_the_way_out_is_told_in_seconds(no_network, monkeypatch, capfd):
+    small_base(monkeypatch)
+    start = time.monotonic()
+    with pytest.raises(ConfigError, match=r"no answer from download.pytorch.org.*weights_path") as error:
+        build_model(Model(type="wav2vec2_base"), 3)
+    assert time.monotonic() - start < 10
+    assert "\n" not in str(error.value)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["wav2vec2_base", "wav2vec2_tiny"])
+def test_a_trial_goes_on_with_random_weights_and_one_warning(no_network, monkeypatch, caplog, name):
+    small_base(monkeypatch)
+    build_model(Model(type=name), 3, testing=True)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "random weights" in caplog.text
+
+
+def test_weights_downloaded_once_need_no_network(no_network, monkeypatch, tmp_path):
+    from torchaudio import pipelines
+
+    small_base(monkeypatch)
+    source = build_model(TINY, 3)
+    monkeypatch.setattr(type(pipelines.WAV2VEC2_BASE), "get_model", lambda bundle: source.wav2vec)
+    (tmp_path / "torch" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "torch" / "checkpoints" / "wav2vec2_fairseq_base_ls960.pth").write_bytes(b"here")
+    network = build_model(Model(type="wav2vec2_base", wav2vec_layers=1), 3)
+    theirs = source.state_dict()
+    ours = network.wav2vec.state_dict()
+    assert len(ours) < len(source.wav2vec.state_dict())
+    assert all(torch.equal(value, theirs["wav2vec." + key]) for key, value in ours.items())
