@@ -16,6 +16,7 @@ _COMPRESSION = 0.9  # libsndfile's name for those 56 kbit/s at that rate; of 1.0
 _BLOCK_S = 10.0  # seconds decoded at once
 _COLOURS = "magma"  # as in utils/visualise.py
 _LEVELS = 32  # colours of a picture: fewer compress better, and more cannot be told apart
+_DEEPEST_DB = 70.0  # below the loudest a codec's silence flickers
 _RANGE_DB = 20.0  # from the darkest to the brightest colour, at least: quiet noise stays dark
 
 
@@ -61,6 +62,7 @@ def png(db: np.ndarray) -> bytes:
     """
     from PIL import Image  # matplotlib's own writer knows no palette, and a palette takes a quarter of the bytes
 
+    db = np.maximum(db, db.max() - _DEEPEST_DB)
     relative = db - np.median(db, axis=1, keepdims=True)
     highest = max(float(np.percentile(relative, 99.7)), _RANGE_DB)
     levels = np.clip(relative / highest * _LEVELS, 0, _LEVELS - 1).astype(np.uint8)

@@ -6,8 +6,8 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-_LANES = 6  # tags of overlapping detections stand below one another; then they begin again at the top
-_LANE_REM = 1.25
+_LANES = 6  # above a picture, one a species, for the names of its detections; of more species some share one
+_LANE_REM = 1.25  # a lane's height, in the browser's letters
 _NARROW = 0.01  # share of a picture's width below which a detection is a mark without a name
 _TICKS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400)
 _ROUND_HZ = (1000, 2000, 4000, 8000, 16_000, 32_000, 64_000)
@@ -34,8 +34,9 @@ nav ul { columns: 16rem; padding: 0; list-style: none; }
 .clips img { width: 100%; height: 8rem; display: block; }
 audio { width: 100%; }
 .recording { margin: 1.5rem 0 2.5rem; }
-.picture { position: relative; height: 13rem; background: #000; cursor: pointer; overflow: hidden; }
-.picture img { position: absolute; width: 100%; height: 100%; }
+.picture { position: relative; background: #000; cursor: pointer; overflow: hidden; }
+.spectrogram { position: relative; height: 12rem; }
+.spectrogram img { width: 100%; height: 100%; display: block; }
 .box { position: absolute; bottom: 0; padding: 0; min-width: 3px; cursor: pointer; border: 0; background: none; }
 .box { border-left: 2px solid var(--colour); font: .75rem/1.2rem system-ui, sans-serif; text-align: left; }
 .box span { position: absolute; inset: 0 0 auto; height: 1.2rem; padding: 0 .2rem; overflow: hidden; }
@@ -66,9 +67,9 @@ for (const recording of document.querySelectorAll(".recording")) {
     if (audio.readyState > 0) play();
     else { audio.addEventListener("loadedmetadata", play, { once: true }); audio.load(); }
   };
-  audio.addEventListener("timeupdate", () => {
-    recording.querySelector(".now").style.left = 100 * audio.currentTime / seconds + "%";
-  });
+  const follow = () => { recording.querySelector(".now").style.left = 100 * audio.currentTime / seconds + "%"; };
+  audio.addEventListener("timeupdate", follow);
+  audio.addEventListener("seeking", follow);
   audio.addEventListener("error", () => { recording.querySelector(".missing").hidden = false; });
   picture.addEventListener("click", event => {
     const box = event.target.closest(".box"), place = picture.getBoundingClientRect();
@@ -77,7 +78,7 @@ for (const recording of document.querySelectorAll(".recording")) {
 }
 document.addEventListener("click", event => {
   const link = event.target.closest("a[data-at]");
-  if (link) document.querySelector(link.hash).playFrom(Number(link.dataset.at));
+  if (link) document.querySelector(link.hash).playFrom?.(Number(link.dataset.at));
 });
 document.addEventListener("play", event => {  // one sound at a time
   for (const audio of document.querySelectorAll("audio")) if (audio !== event.target) audio.pause();
@@ -130,22 +131,20 @@ def species(key: str, name: str, scientific: str, told: str, colour: str, clips:
     )
 
 
-def clip(caption: str, place: str, link: tuple[str, float] | None, picture: str, sound: str) -> str:
+def clip(caption: str, place: str, key: str, at_s: float, picture: str, sound: str) -> str:
     """A detection to see and hear.
 
     Args:
         place: recording and time, in words.
-        link: the id of the recording on this page and the second; None where it is not drawn.
+        key, at_s: the recording's id on this page, and the second to play it from.
         picture, sound: data URIs; empty where there is none.
     """
-    words = escape(place)
-    if link is not None:
-        words = f'<a href="#{link[0]}" data-at="{link[1]:.3f}">{words}</a>'
+    link = f'<a href="#{key}" data-at="{at_s:.3f}">{escape(place)}</a>'
     image = f'<img src="{picture}" alt="{escape(f"spectrogram of {caption}, {place}")}" loading="lazy">\n'
     player = f'<audio controls preload="none" src="{sound}" aria-label="{escape(f"{caption}, {place}")}"></audio>\n'
     return (
         f"<figure>\n{image if picture else ''}{player if sound else ''}"
-        f"<figcaption>{escape(caption)}<br>{words}</figcaption>\n</figure>\n"
+        f"<figcaption>{escape(caption)}<br>{link}</figcaption>\n</figure>\n"
     )
 
 
@@ -161,13 +160,14 @@ def box(start: float, end: float, at_s: float, lane: int, colour: str, name: str
 
 def recording(
     key: str, name: str, seconds: float, told: str, picture: str, frequencies_hz: Sequence[float],
-    boxes: Iterable[str], sound: str, note: str,
+    boxes: Iterable[str], lanes: int, sound: str, note: str,
 ) -> str:  # fmt: skip
     """A recording: its picture with the detections on it, a time axis, a player.
 
     Args:
         picture: a data URI.
         frequencies_hz: of the picture's rows, rising.
+        lanes: that its boxes have.
         sound: a data URI, or where the recording lies.
         note: about the sound.
     """
@@ -176,7 +176,8 @@ def recording(
     missing = "The recording cannot be played: it lies no longer where it was, or this browser cannot play its kind."
     return (
         f'<figure class="recording" id="{key}" data-seconds="{seconds:.3f}">\n<h3>{escape(name)}</h3>\n'
-        f'<div class="picture">\n<img src="{picture}" alt="{escape(alt)}" loading="lazy">\n{_hz_axis(frequencies_hz)}'
+        f'<div class="picture" style="padding-top:{_LANE_REM * min(lanes, _LANES):g}rem">\n<div class="spectrogram">\n'
+        f'<img src="{picture}" alt="{escape(alt)}" loading="lazy">\n{_hz_axis(frequencies_hz)}</div>\n'
         f'{"".join(boxes)}<div class="now"></div>\n</div>\n{_time_axis(seconds)}'
         f'<audio controls preload="none" src="{escape(sound)}" aria-label="{escape(name)}"></audio>\n'
         f'<p class="missing" role="alert" hidden>{missing}</p>\n'
@@ -184,9 +185,13 @@ def recording(
     )
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(header: Sequence[str], rows: Iterable[Sequence[str | int]]) -> str:
+    """A table; each row is its id and then its cells."""
     cells = "".join(f'<th scope="col">{escape(name)}</th>' for name in header)
-    lines = "".join(f"<tr>{''.join(f'<td>{escape(value)}</td>' for value in row)}</tr>\n" for row in rows)
+    lines = "".join(
+        f'<tr id="{key}">{"".join(f"<td>{escape(str(value))}</td>" for value in values)}</tr>\n'
+        for key, *values in rows
+    )
     return f"<table>\n<thead><tr>{cells}</tr></thead>\n<tbody>\n{lines}</tbody>\n</table>\n"
 
 

@@ -166,7 +166,7 @@ def _introduction(heard: Heard, facts: Facts, thin: Thin) -> str:
     pairs = [
         ("Model", f"{facts.model_type}, {_count(len(facts.labels), 'class', 'classes')}"),
         ("Audio", f"{hours:.2f} hours in {_count(len(heard.recordings), 'recording')}"),
-        ("Told", _told(thin)),
+        ("Shown", _told(thin)),
         ("Detections", f"{sum(heard.counts.values())} of {len(heard.counts)} species"),
     ]
     if heard.strongest:
@@ -175,8 +175,8 @@ def _introduction(heard: Heard, facts: Facts, thin: Thin) -> str:
             for rank, label in enumerate(heard.ranked)
         ]
         return page.terms(pairs) + page.contents(entries)
-    nothing = f"No detection: no score fits (told are {_told(thin)}); the highest of all is {heard.highest:.2f}."
-    return page.terms(pairs) + page.paragraph(f"{nothing} A lower --threshold tells more.")
+    nothing = f"No detection among what is shown: {_told(thin)}. The highest score of all is {heard.highest:.2f}."
+    return page.terms(pairs) + page.paragraph(f"{nothing} A lower --threshold shows more.")
 
 
 def _species(heard: Heard, facts: Facts, mel: MelSpectrogram, out: _Page) -> Iterator[str]:
@@ -184,14 +184,10 @@ def _species(heard: Heard, facts: Facts, mel: MelSpectrogram, out: _Page) -> Ite
     if not heard.strongest:
         return
     yield page.heading("Species")
-    each, drawn = max(1, ALL_CLIPS // len(heard.strongest)), set(heard.drawn)
+    each = max(1, ALL_CLIPS // len(heard.strongest))
     for rank, label in enumerate(tqdm(heard.ranked, desc="clips", unit="species", leave=False, disable=None)):
-        shown = heard.strongest[label][:each]
-        clips = []
-        for strong in shown if not out.full else ():
-            recording = heard.recordings[strong.recording]
-            link = (f"r{strong.recording}", strong.one.start_s) if strong.recording in drawn else None
-            clips.append(_clip(strong.one, recording.path, link, mel))
+        shown = heard.strongest[label][:each] if not out.full else []
+        clips = [_clip(strong, heard.recordings[strong.recording].path, mel) for strong in shown]
         told = f"{_count(heard.counts[label], 'detection')}, label {facts.labels[label]}"
         told += f"; the strongest {len(clips)}" if len(clips) < heard.counts[label] else ""
         yield page.species(
@@ -199,14 +195,16 @@ def _species(heard: Heard, facts: Facts, mel: MelSpectrogram, out: _Page) -> Ite
         )
 
 
-def _clip(one: Detection, path: Path, link: tuple[str, float] | None, mel: MelSpectrogram) -> str:
+def _clip(strong: Strong, path: Path, mel: MelSpectrogram) -> str:
+    one = strong.one
     span = (one.start_s, min(one.end_s - one.start_s, CLIP_S))
     try:
         picture, sound = _uri(media.png(media.excerpt(path, mel, *span)), "image/png"), media.mp3(path, *span)
     except BadRecording:  # damaged there, or gone since it was scored
         picture, sound = "", b""
     place = f"{page.words(Path(path.name))}, {page.clock(one.start_s)} to {page.clock(one.end_s)}"
-    return page.clip(f"score {one.score:.2f}", place, link, picture, _uri(sound, "audio/mpeg") if sound else "")
+    sound = _uri(sound, "audio/mpeg") if sound else ""
+    return page.clip(f"score {one.score:.2f}", place, f"r{strong.recording}", one.start_s, picture, sound)
 
 
 def _recordings(heard: Heard, facts: Facts, mel: MelSpectrogram, out: _Page, path: Path) -> Iterator[str]:
@@ -225,14 +223,15 @@ def _recordings(heard: Heard, facts: Facts, mel: MelSpectrogram, out: _Page, pat
             continue
         yield page.recording(
             f"r{number}", page.words(recording.path), recording.seconds, _found(recording),
-            _uri(media.png(db), "image/png"), mel.mel_frequencies, _boxes(recording, facts, colours), sound, note,
+            _uri(media.png(db), "image/png"), mel.mel_frequencies, _boxes(recording, facts, colours),
+            len({one.label for one in recording.told}), sound, note,
         )  # fmt: skip
     if left:
         yield page.heading("Recordings without a picture")
-        rows = [heard.recordings[number] for number in sorted(left)]
+        rows = ((f"r{number}", heard.recordings[number]) for number in sorted(left))
         yield page.table(
             ("recording", "length", "detections", "highest score"),
-            ((page.words(one.path), page.clock(one.seconds), str(one.count), f"{one.best:.2f}") for one in rows),
+            ((key, page.words(one.path), page.clock(one.seconds), one.count, f"{one.best:.2f}") for key, one in rows),
         )
 
 
