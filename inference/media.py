@@ -1,0 +1,101 @@
+"""What of a recording fits into a page: a small picture and a small sound, in formats that every browser knows."""
+
+import functools
+import io
+from pathlib import Path
+
+import numpy as np
+import soundfile as sf
+
+from dataloader.audio import AudioStream, read_audio
+from dataloader.spectrogram import MelSpectrogram
+
+SOUND_BYTES_S = 7_000  # bytes a second of sound: 56 kbit/s, which keeps what is below 15 kHz
+_SOUND_RATE = 32_000  # Hz; the highest that is no more than a bird needs and that an MP3 may have
+_COMPRESSION = 0.9  # libsndfile's name for those 56 kbit/s at that rate; of 1.0 it makes an error
+_BLOCK_S = 10.0  # seconds decoded at once
+_COLOURS = "magma"  # as in utils/visualise.py
+_LEVELS = 32  # colours of a picture: fewer compress better, and more cannot be told apart
+_DEEPEST_DB = 70.0  # below the loudest a codec's silence flickers
+_RANGE_DB = 20.0  # from the darkest to the brightest colour, at least: quiet noise stays dark
+
+
+def overview(path: Path, mel: MelSpectrogram, seconds: float, columns: int) -> np.ndarray:
+    """A recording's spectrogram, however long, in at most so many columns; read in constant memory.
+
+    Each column is the highest of the frames it stands for, so that no call is lost among hours.
+
+    Returns:
+        ``(n_mels, columns)``, dB.
+
+    Raises:
+        BadRecording: it cannot be read (any more).
+    """
+    frames = max(1, int(seconds * mel.frames_per_second))
+    columns = min(columns, frames)
+    picture = np.full((columns, mel.process.n_mels), mel.process.floor_db, dtype=np.float32)
+    first = 0
+    for block in mel.blocks(AudioStream(path, mel.process.sample_rate, _BLOCK_S, strict=False)):
+        place = np.minimum(np.arange(first, first + len(block)) * columns // frames, columns - 1)
+        starts = np.flatnonzero(np.diff(place, prepend=-1))
+        if len(starts):
+            highest = np.maximum.reduceat(block, starts, axis=0)
+            picture[place[starts]] = np.maximum(picture[place[starts]], highest)
+        first += len(block)
+    return picture.T
+
+
+def excerpt(path: Path, mel: MelSpectrogram, start_s: float, duration_s: float) -> np.ndarray:
+    """The spectrogram of a span, ``(n_mels, frames)``, dB, at least one frame."""
+    waveform = read_audio(path, mel.process.sample_rate, start_s=start_s, duration_s=duration_s, strict=False)
+    least = max(0, mel.process.hop_length - len(waveform))
+    return mel.db(np.pad(waveform, (0, least)))
+
+
+def png(db: np.ndarray) -> bytes:
+    """A spectrogram as a picture, low frequencies at the bottom, one pixel a value.
+
+    Each band is taken relative to its median: steady noise becomes dark, what changes stays, as in what a model sees.
+
+    Args:
+        db: ``(n_mels, columns)``.
+    """
+    from PIL import Image  # matplotlib's own writer knows no palette, and a palette takes a quarter of the bytes
+
+    db = np.maximum(db, db.max() - _DEEPEST_DB)
+    relative = db - np.median(db, axis=1, keepdims=True)
+    highest = max(float(np.percentile(relative, 99.7)), _RANGE_DB)
+    levels = np.clip(relative / highest * _LEVELS, 0, _LEVELS - 1).astype(np.uint8)
+    image = Image.fromarray(levels[::-1])
+    image.putpalette(_palette())
+    memory = io.BytesIO()
+    image.save(memory, "PNG", optimize=True)
+    return memory.getvalue()
+
+
+def mp3(path: Path, start_s: float = 0.0, duration_s: float | None = None) -> bytes:
+    """A recording, or a span of it, as a mono MP3.
+
+    Why MP3: it is small, and no browser is without it; Ogg is silent in many a Safari, FLAC and WAV take
+    ten times the room. Why a constant bit rate: a player then jumps to exactly the second it is told.
+
+    Raises:
+        BadRecording: it cannot be read (any more).
+    """
+    if duration_s is None:
+        blocks = AudioStream(path, _SOUND_RATE, _BLOCK_S, strict=False)
+    else:
+        blocks = [read_audio(path, _SOUND_RATE, start_s=start_s, duration_s=duration_s, strict=False)]
+    memory = io.BytesIO()
+    form = {"format": "MP3", "subtype": "MPEG_LAYER_III", "bitrate_mode": "CONSTANT", "compression_level": _COMPRESSION}
+    with sf.SoundFile(memory, "w", _SOUND_RATE, 1, **form) as file:
+        for block in blocks:
+            file.write(np.clip(block, -1.0, 1.0))
+    return memory.getvalue()
+
+
+@functools.cache
+def _palette() -> bytes:
+    from matplotlib import colormaps
+
+    return (colormaps[_COLOURS](np.linspace(0, 1, _LEVELS))[:, :3] * 255).astype(np.uint8).tobytes()

@@ -1,0 +1,79 @@
+"""Does the README's example run as it is printed, and do its lines name what is there?"""
+
+import queue
+import re
+import sys
+import threading
+import types
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from factory.model import build_model
+from utils.config import DataProcess, Model
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+(EXAMPLE,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+RATE = 32_000  # Hz
+
+
+@pytest.fixture
+def the_run_it_names(tmp_path, monkeypatch):
+    """A run of that name, whose model hears an owl in everything."""
+    run = tmp_path / re.search(r'Predictor\("(.*?)"', EXAMPLE)[1]
+    run.mkdir(parents=True)
+    (run / "config.ini").touch()
+    network = build_model(Model(type="mobilenetv3_small_050", transfer_learning=False), 2, image_size=(128, 320))
+    torch.nn.init.zeros_(network.get_classifier().weight)
+    network.get_classifier().bias.data[:] = torch.tensor([-3.0, 3.0])
+    state = {
+        "model": network.state_dict(),
+        "model_type": "mobilenetv3_small_050",
+        "epoch": 1,
+        "labels": ["wren", "owl"],
+        "common_names": ["Wren", "Owl"],
+        "data_process": asdict(DataProcess()),
+        "standardize_over": "window",
+    }
+    torch.save(state, run / "best.pt")
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_example_tells_what_it_hears_while_the_sound_goes_on(the_run_it_names, monkeypatch):
+    told, sound = queue.Queue(), queue.Queue()
+    noise = np.random.default_rng(1).integers(-1000, 1000, 10 * RATE).astype("<i2").tobytes()
+    heard = types.SimpleNamespace(read=lambda _: sound.get(timeout=20))
+    monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=heard))
+    listening = threading.Thread(target=exec, args=(EXAMPLE, {"print": lambda text, **_: told.put(text)}), daemon=True)
+    listening.start()
+    sound.put(noise[: 6 * 2 * RATE + RATE])  # six seconds and a half, and no end
+    assert told.get(timeout=20) == "0 to 5 s: Owl 0.95"
+    assert told.get(timeout=20) == "1 to 6 s: Owl 0.95"
+    sound.put(noise[6 * 2 * RATE + RATE :])
+    sound.put(b"")
+    listening.join(timeout=20)
+    assert [told.get(timeout=1)[:8] for _ in range(told.qsize())] == ["2 to 7 s", "3 to 8 s", "4 to 9 s", "5 to 10 "]
+
+
+def test_the_example_is_as_short_as_it_is_said_to_be():
+    assert len([line for line in EXAMPLE.splitlines() if line]) <= 12
+
+
+def test_every_file_of_one_line_a_file_is_there_and_every_file_of_inference_has_its_line():
+    (listed,) = re.findall(r"## One line a file\n+```\n(.*?)```", README, re.DOTALL)
+    named = {name.rstrip(",") for line in listed.splitlines() for name in line[:32].split()}
+    paths = {name for name in named if "/" in name or "." in name}
+    assert all((ROOT / name).exists() for name in paths)
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "inference").glob("*.py") if path.stem != "__init__"}
+    assert modules <= paths
+
+
+def test_every_option_that_the_readme_names_for_prediction_is_known():
+    (section,) = re.findall(r"## From a run to hours of audio\n(.*?)\n## ", README, re.DOTALL)
+    scripts = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("predict.py", "export.py"))
+    known = set(re.findall(r'"(--[a-z-]+)"', scripts))
+    assert set(re.findall(r"--[a-z]+(?:-[a-z]+)*", section)) <= known
