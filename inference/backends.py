@@ -4,11 +4,15 @@ A backend is called by several threads at once, each with a batch of its own: on
 serves more windows a second than one batch shared by all threads (benchmarks/predict.py).
 """
 
+import atexit
+import functools
 import hashlib
 import importlib.util
 import json
 import logging
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +23,9 @@ import torch
 from factory.model import build_model
 from inference.facts import FACTS, Facts, facts_of
 from utils.checkpoint import load_checkpoint
+from utils.command import explain_os_error
 from utils.config import Model, load_config
-from utils.errors import CheckpointError, UserError, unknown
+from utils.errors import CheckpointError, ConfigError, UserError, unknown
 from utils.utils import choose_device
 
 log = logging.getLogger(__name__)
@@ -29,6 +34,10 @@ Forward = Callable[[np.ndarray], np.ndarray]  # images (batch, 1, n_mels, frames
 
 INSTALL = {"onnx": "onnxruntime", "openvino": "openvino"}  # backend -> the package that it needs
 FASTEST = ("onnx", "openvino")  # on a CPU, before torch; benchmarks/predict.py
+
+
+class ExportError(UserError):
+    """A network cannot be written in another format."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,7 @@ def load(path: Path, backend: str = "auto", device: str = "auto") -> Loaded:
     """
     if backend not in (*BACKENDS, "auto"):
         raise UserError(f"--backend {backend}: {unknown(backend, ['auto', *BACKENDS])}")
-    torch_device = choose_device(device)
+    torch_device = _device(device, backend)
     if path.suffix in (".onnx", ".xml"):
         if not path.is_file():
             raise CheckpointError(f"{path}: no such exported file")
@@ -67,7 +76,26 @@ def load(path: Path, backend: str = "auto", device: str = "auto") -> Loaded:
     else:
         path = checkpoint_of(path)
         name = _of_run(backend, torch_device)
-    return BACKENDS[name](path, torch_device)
+    try:
+        return BACKENDS[name](path, torch_device)
+    except ExportError as error:
+        if backend != "auto":
+            raise
+        log.warning("%s", error)
+        return torch_backend(path, torch_device)
+
+
+def _device(device: str, backend: str) -> torch.device:
+    """
+    Raises:
+        UserError: there is no such device, or the backend does not use it.
+    """
+    if device == "cuda" and backend in INSTALL:
+        raise UserError(f"--device cuda: --backend {backend} computes on the CPU; use --backend torch, or --device cpu")
+    try:
+        return choose_device(device)
+    except ConfigError:
+        raise UserError(f"--device {device}: no CUDA device here; use cpu or auto") from None
 
 
 def checkpoint_of(run: Path) -> Path:
@@ -78,10 +106,10 @@ def checkpoint_of(run: Path) -> Path:
     """
     if run.is_file():
         return run
-    if not (run / "config.ini").is_file():
-        raise CheckpointError(f"{run}: no run is there; give the folder that train_classifier.py printed")
     if (run / "best.pt").is_file():
         return run / "best.pt"
+    if not (run / "config.ini").is_file():
+        raise CheckpointError(f"{run}: no run is there; give the folder that train_classifier.py printed")
     if (run / "last.pt").is_file() and not load_config(run / "config.ini").callbacks.model_checkpoint:
         log.warning("%s: [callbacks] model_checkpoint = false, so this predicts with its last epoch", run)
         return run / "last.pt"
@@ -208,20 +236,45 @@ def cores() -> int:
 
 
 def _exported(checkpoint: Path) -> Path:
-    """The checkpoint as an ONNX file beside it, made now unless it is there."""
+    """The checkpoint as an ONNX file beside it, made now unless it is there; elsewhere if that cannot be written.
+
+    Raises:
+        ExportError: the network cannot be written as ONNX.
+    """
     from inference.export import export_onnx
 
     path = checkpoint.with_suffix(".onnx")
     digest = file_digest(checkpoint)
-    if path.is_file() and json.loads(_onnx_metadata(path) or "{}").get("checkpoint") == digest:
+    if path.is_file() and _is_export_of(digest, path):
         return path
     log.info("%s: exporting it to %s, once", checkpoint, path)
     network, facts = network_of(checkpoint)
-    export_onnx(network, facts, path, digest)
+    try:
+        export_onnx(network, facts, path, digest)
+    except OSError as error:  # a run on a disk that is full or read-only, as Kaggle's inputs are
+        path = _place_for_this_process() / f"{digest[:16]}.onnx"
+        log.warning("%s; exporting to %s, for this time only", explain_os_error(error), path)
+        export_onnx(network, facts, path, digest)
     return path
 
 
+def _is_export_of(checkpoint_digest: str, path: Path) -> bool:
+    try:
+        return json.loads(_onnx_metadata(path) or "{}").get("checkpoint") == checkpoint_digest
+    except (CheckpointError, ValueError, AttributeError):  # damaged, or not of this program: it is made again
+        return False
+
+
+@functools.cache
+def _place_for_this_process() -> Path:
+    """A folder that vanishes with the process."""
+    folder = tempfile.mkdtemp(prefix="exported-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
 def _onnx_metadata(path: Path) -> str | None:
+    require_package("onnx", "or give a run, or what export.py --to openvino wrote")
     import onnx
 
     try:
