@@ -197,7 +197,7 @@ def onnx_backend(path: Path, device: torch.device) -> Loaded:
     try:
         session = onnxruntime.InferenceSession(str(exported), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # protobuf and the runtime have a dozen errors for a damaged file
-        raise CheckpointError(f"{exported}: damaged, or not an ONNX file ({_first_line(error)})") from None
+        raise CheckpointError(f"{exported}: damaged, or not an ONNX file ({_reason(error)})") from None
     facts = _facts_in(session.get_modelmeta().custom_metadata_map.get(FACTS), exported)
     name = session.get_inputs()[0].name
     return Loaded(path, facts, lambda images: session.run(None, {name: images})[0], "onnx", cores())
@@ -207,14 +207,16 @@ def openvino_backend(path: Path, device: torch.device) -> Loaded:
     import openvino
 
     exported = path if path.suffix in (".onnx", ".xml") else _exported(path)
+    if exported.suffix == ".onnx":
+        text = _onnx_metadata(exported)
+    elif b"<net" not in _head(exported):  # OpenVINO would try it as all it knows, and each would complain
+        raise CheckpointError(f"{exported}: damaged, or not a file of OpenVINO")
     core = openvino.Core()
     try:
         model = core.read_model(str(exported))
     except RuntimeError as error:
-        raise CheckpointError(f"{exported}: damaged, or not a file of OpenVINO ({_first_line(error)})") from None
-    if exported.suffix == ".onnx":
-        text = _onnx_metadata(exported)
-    else:
+        raise CheckpointError(f"{exported}: damaged, or not a file of OpenVINO ({_reason(error)})") from None
+    if exported.suffix == ".xml":
         text = model.get_rt_info(FACTS).value if model.has_rt_info(FACTS) else None
     facts = _facts_in(text, exported)
     settings = {"NUM_STREAMS": cores(), "INFERENCE_NUM_THREADS": cores(), "INFERENCE_PRECISION_HINT": "f32"}
@@ -280,8 +282,13 @@ def _onnx_metadata(path: Path) -> str | None:
     try:
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:  # see onnx_backend
-        raise CheckpointError(f"{path}: damaged, or not an ONNX file ({_first_line(error)})") from None
+        raise CheckpointError(f"{path}: damaged, or not an ONNX file ({_reason(error)})") from None
     return next((entry.value for entry in model.metadata_props if entry.key == FACTS), None)
+
+
+def _head(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(1000)
 
 
 def _facts_in(text: str | None, path: Path) -> Facts:
@@ -299,5 +306,7 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _first_line(error: object) -> str:
-    return (str(error).strip().splitlines() or [""])[0][:200]
+def _reason(error: Exception) -> str:
+    """The line of a library's message that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in lines if not line.startswith("Exception from")), "")[:200]
