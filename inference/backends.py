@@ -127,9 +127,11 @@ def network_of(checkpoint: Path, device: torch.device | str = "cpu") -> tuple[to
     state = load_checkpoint(checkpoint, device="cpu")
     facts = facts_of(state, checkpoint)
     model = Model(type=facts.model_type, transfer_learning=False, weights_path=None)
-    network = build_model(model, len(facts.labels), image_size=facts.image_size)
     try:
+        network = build_model(model, len(facts.labels), image_size=facts.image_size)
         network.load_state_dict(state["model"])
+    except ConfigError as error:
+        raise CheckpointError(f"{checkpoint}: its network cannot be built: {error}") from None
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise CheckpointError(f"{checkpoint}: its weights do not fit {facts.model_type} ({reason})") from None
