@@ -264,8 +264,10 @@ def _exported(checkpoint: Path) -> Path:
 
 def _is_export_of(checkpoint_digest: str, path: Path) -> bool:
     try:
-        return json.loads(_onnx_metadata(path) or "{}").get("checkpoint") == checkpoint_digest
-    except (CheckpointError, ValueError, AttributeError):  # damaged, or not of this program: it is made again
+        text = _onnx_metadata(path)
+        _facts_in(text, path)
+        return json.loads(text)["checkpoint"] == checkpoint_digest
+    except (CheckpointError, KeyError):  # damaged, or not of this program: it is made again
         return False
 
 
@@ -297,15 +299,19 @@ def _facts_in(text: str | None, path: Path) -> Facts:
     if not text:
         raise CheckpointError(f"{path}: it holds no labels; export it with export.py")
     try:
-        return facts_of(json.loads(text), path)
+        known = json.loads(text)
     except json.JSONDecodeError:
         raise CheckpointError(f"{path}: its labels cannot be read; export it again with export.py") from None
+    facts = facts_of(known, path)
+    weights = path if path.suffix == ".onnx" else path.with_suffix(".bin")
+    if file_digest(weights, known.get("bytes", -1)) != known.get("sha256"):
+        raise CheckpointError(f"{weights}: damaged: it is not what was written; export it again with export.py")
+    return facts
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def file_digest(path: Path, size: int = -1) -> str:
+    """SHA-256 of a file, or of its first ``size`` bytes, hexadecimal."""
+    return hashlib.sha256(path.read_bytes()[: size if size >= 0 else None]).hexdigest()
 
 
 def _reason(error: Exception) -> str:

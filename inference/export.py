@@ -101,7 +101,7 @@ def export_onnx(network: nn.Module, facts: Facts, path: Path, checkpoint_digest:
 
     Args:
         facts: kept in the file's metadata under ``FACTS``, as JSON.
-        checkpoint_digest: of the checkpoint it came from, kept with them.
+        checkpoint_digest: of the checkpoint it came from, kept with them, as is that of the file's other bytes.
 
     Raises:
         ExportError: an operation of the network is not known to the format.
@@ -119,10 +119,10 @@ def export_onnx(network: nn.Module, facts: Facts, path: Path, checkpoint_digest:
         except RuntimeError as error:  # those of the exporter, and of tracing
             reason = str(error).strip().splitlines()[0]
             raise ExportError(f"{facts.model_type} cannot be exported ({reason}); use --backend torch") from None
-        model = onnx.load(str(temporary))
-        text = json.dumps(facts.plain() | {"checkpoint": checkpoint_digest})
-        model.metadata_props.append(onnx.StringStringEntryProto(key=FACTS, value=text))
-        onnx.save(model, str(temporary))
+        known = {"checkpoint": checkpoint_digest, "bytes": temporary.stat().st_size, "sha256": file_digest(temporary)}
+        entry = onnx.StringStringEntryProto(key=FACTS, value=json.dumps(facts.plain() | known))
+        with open(temporary, "ab") as file:  # parts of a protobuf message may stand one behind another
+            file.write(onnx.ModelProto(metadata_props=[entry]).SerializeToString())
 
 
 def export_openvino(network: nn.Module, facts: Facts, path: Path, checkpoint_digest: str) -> None:
@@ -133,7 +133,9 @@ def export_openvino(network: nn.Module, facts: Facts, path: Path, checkpoint_dig
         between, description = Path(folder) / "model.onnx", Path(folder) / "model.xml"  # OpenVINO asks for this ending
         export_onnx(network, facts, between, checkpoint_digest)
         model = openvino.Core().read_model(str(between))
-        model.set_rt_info(json.dumps(facts.plain() | {"checkpoint": checkpoint_digest}), FACTS)
+        openvino.serialize(model, str(description))
+        known = {"checkpoint": checkpoint_digest, "sha256": file_digest(description.with_suffix(".bin"))}
+        model.set_rt_info(json.dumps(facts.plain() | known), FACTS)
         openvino.serialize(model, str(description))
         for made, name in ((description.with_suffix(".bin"), path.with_suffix(".bin")), (description, path)):
             with whole(name) as temporary:

@@ -67,6 +67,23 @@ def test_a_run_is_exported_once_and_again_when_its_checkpoint_changed(run, make_
 
 
 @needs_all
+def test_a_flipped_byte_of_a_weight_is_found(run, tmp_path):
+    checkpoint, output = export.places(run, "openvino", tmp_path / "model.xml")
+    export.export_openvino(*export.network_of(checkpoint), output, "")
+    load(run, "onnx")
+    shutil.copy(run / "best.onnx", tmp_path / "model.onnx")
+    right = load(output).forward(np.ones((1, 1, 32, 192), np.float32))
+    for name, weights in (("model.xml", "model.bin"), ("model.onnx", "model.onnx")):
+        data = bytearray((tmp_path / weights).read_bytes())
+        data[len(data) // 2] ^= 64
+        (tmp_path / weights).write_bytes(data)
+        with pytest.raises(CheckpointError, match=f"{weights}: damaged: it is not what was written"):
+            load(tmp_path / name)
+    shutil.copy(tmp_path / "model.onnx", run / "best.onnx")  # where it can be made again, it is
+    np.testing.assert_allclose(load(run, "onnx").forward(np.ones((1, 1, 32, 192), np.float32)), right, atol=1e-4)
+
+
+@needs_all
 @pytest.mark.parametrize("content", [b"", b"damaged", None])
 def test_a_damaged_or_strange_file_where_the_export_goes_is_replaced(run, content):
     import onnx
