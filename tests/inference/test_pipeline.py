@@ -94,9 +94,10 @@ def test_no_more_batches_are_under_way_than_threads_and_one():
     adder = threading.Thread(target=batches.add, args=(3, got.append))
     adder.start()
     adder.join(0.2)
-    assert adder.is_alive()  # waits
+    waits = adder.is_alive()
     go.set()
     adder.join()
+    assert waits
     batches.finish()
     batches.close()
     assert got == [0, 1, 2, 3]

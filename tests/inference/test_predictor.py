@@ -1,6 +1,7 @@
 """Are the scores of a recording those of training, however it arrives?"""
 
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -80,10 +81,11 @@ def test_prediction_and_validation_give_the_same_scores(make_run, wav, tmp_path,
 
 @pytest.mark.parametrize("options", [{}, {"window_s": 2.0, "shift_tta": True}, {"step_s": 1.0}], ids=str)
 @pytest.mark.parametrize("over", ["window", "recording"])
-def test_a_stream_in_odd_chunks_gives_what_the_file_gives(make_run, wav, options, over):
+def test_a_stream_in_odd_chunks_gives_what_the_file_gives(make_run, sound, tmp_path, options, over):
     its = Predictor(make_run(standardize_over=over), backend="torch", **options)
-    recording = wav(75.3, rate=22_050, channels=2, subtype="FLOAT")
-    whole, rate = sf.read(recording, dtype="float32")
+    recording, rate = tmp_path / "a.wav", 22_050
+    whole = np.stack([sound(75.3, rate, seed) for seed in (1, 2)], axis=1)  # two different channels
+    sf.write(recording, whole, rate, subtype="FLOAT")
     rng, chunks, place = np.random.default_rng(1), [], 0
     while place < len(whole):
         chunks.append(whole[place : place + int(rng.choice([1, 100, 5000, 99_999]))])
@@ -108,6 +110,29 @@ def test_a_stream_answers_as_soon_as_a_window_is_whole(tiny, sound):
     assert len(asked) == 4  # a frame is centred: the last of the window reaches into the next chunk
     assert next(rows)[:2] == (3.0, 6.0)
     assert len(asked) == 7
+
+
+def test_a_stream_forgets_what_it_has_told(tiny_run, sound):
+    its = Predictor(tiny_run, step_s=1.0, shift_tta=True, backend="torch")
+    chunk = sound(60.0)
+    rows = its.stream((chunk for _ in range(5)), 16_000)
+    held = [(len(rows.gi_frame.f_locals["scores"][0]), rows.gi_frame.f_locals["counts"][0]) for _ in rows]
+    assert held[-1][1] > 300  # looks in all
+    assert max(known for known, _ in held) < 200  # those of a chunk, whose rows wait to be told
+    assert held[-1][0] < 10
+
+
+BIRDS = Path(os.environ.get("BIRDS_DIR") or Path(__file__).parents[3] / "shared" / "birds")
+
+
+@pytest.mark.skipif(not BIRDS.is_dir(), reason="no real recordings: set BIRDS_DIR")
+@pytest.mark.parametrize("over", ["window", "recording"])
+def test_real_recordings_of_the_training_data_score_as_in_validation(make_run, tmp_path, over):
+    run = make_run(sample_rate=32_000, n_fft=1024, hop_length=500, n_mels=64, f_max=15_000.0, standardize_over=over)
+    its = Predictor(run)
+    for recording in sorted((BIRDS / "train_audio").rglob("*.ogg"))[::75]:
+        expected = validation_scores(run, recording, tmp_path)
+        np.testing.assert_allclose(its.predict_file(recording).each[0], expected, atol=1e-3)
 
 
 def test_a_stream_of_nothing_has_no_rows(tiny):
