@@ -190,6 +190,13 @@ def test_of_a_recording_cut_off_what_decodes_is_scored(tiny, wav):
     np.testing.assert_allclose(cut.each[:, :rows], whole.each[:, :rows], atol=1e-3)
 
 
+def test_of_a_recording_cut_off_at_once_the_cut_is_told_not_its_length(tiny, wav):
+    recording = wav(30.0)
+    recording.write_bytes(recording.read_bytes()[:2000])
+    with pytest.raises(BadRecording, match="truncated"):
+        tiny.predict_file(recording)
+
+
 def test_models_that_share_a_spectrogram_compute_it_once(make_run, wav, monkeypatch):
     made = []
     push = MelStream.push
