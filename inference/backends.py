@@ -4,11 +4,15 @@ A backend is called by several threads at once, each with a batch of its own: on
 serves more windows a second than one batch shared by all threads (benchmarks/predict.py).
 """
 
+import atexit
+import functools
 import hashlib
 import importlib.util
 import json
 import logging
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +23,9 @@ import torch
 from factory.model import build_model
 from inference.facts import FACTS, Facts, facts_of
 from utils.checkpoint import load_checkpoint
+from utils.command import explain_os_error
 from utils.config import Model, load_config
-from utils.errors import CheckpointError, UserError, unknown
+from utils.errors import CheckpointError, ConfigError, UserError, unknown
 from utils.utils import choose_device
 
 log = logging.getLogger(__name__)
@@ -29,6 +34,10 @@ Forward = Callable[[np.ndarray], np.ndarray]  # images (batch, 1, n_mels, frames
 
 INSTALL = {"onnx": "onnxruntime", "openvino": "openvino"}  # backend -> the package that it needs
 FASTEST = ("onnx", "openvino")  # on a CPU, before torch; benchmarks/predict.py
+
+
+class ExportError(UserError):
+    """A network cannot be written in another format."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,7 @@ def load(path: Path, backend: str = "auto", device: str = "auto") -> Loaded:
     """
     if backend not in (*BACKENDS, "auto"):
         raise UserError(f"--backend {backend}: {unknown(backend, ['auto', *BACKENDS])}")
-    torch_device = choose_device(device)
+    torch_device = _device(device, backend)
     if path.suffix in (".onnx", ".xml"):
         if not path.is_file():
             raise CheckpointError(f"{path}: no such exported file")
@@ -67,7 +76,26 @@ def load(path: Path, backend: str = "auto", device: str = "auto") -> Loaded:
     else:
         path = checkpoint_of(path)
         name = _of_run(backend, torch_device)
-    return BACKENDS[name](path, torch_device)
+    try:
+        return BACKENDS[name](path, torch_device)
+    except ExportError as error:
+        if backend != "auto":
+            raise
+        log.warning("%s", error)
+        return torch_backend(path, torch_device)
+
+
+def _device(device: str, backend: str) -> torch.device:
+    """
+    Raises:
+        UserError: there is no such device, or the backend does not use it.
+    """
+    if device == "cuda" and backend in INSTALL:
+        raise UserError(f"--device cuda: --backend {backend} computes on the CPU; use --backend torch, or --device cpu")
+    try:
+        return choose_device(device)
+    except ConfigError:
+        raise UserError(f"--device {device}: no CUDA device here; use cpu or auto") from None
 
 
 def checkpoint_of(run: Path) -> Path:
@@ -78,10 +106,10 @@ def checkpoint_of(run: Path) -> Path:
     """
     if run.is_file():
         return run
-    if not (run / "config.ini").is_file():
-        raise CheckpointError(f"{run}: no run is there; give the folder that train_classifier.py printed")
     if (run / "best.pt").is_file():
         return run / "best.pt"
+    if not (run / "config.ini").is_file():
+        raise CheckpointError(f"{run}: no run is there; give the folder that train_classifier.py printed")
     if (run / "last.pt").is_file() and not load_config(run / "config.ini").callbacks.model_checkpoint:
         log.warning("%s: [callbacks] model_checkpoint = false, so this predicts with its last epoch", run)
         return run / "last.pt"
@@ -99,9 +127,11 @@ def network_of(checkpoint: Path, device: torch.device | str = "cpu") -> tuple[to
     state = load_checkpoint(checkpoint, device="cpu")
     facts = facts_of(state, checkpoint)
     model = Model(type=facts.model_type, transfer_learning=False, weights_path=None)
-    network = build_model(model, len(facts.labels), image_size=facts.image_size)
     try:
+        network = build_model(model, len(facts.labels), image_size=facts.image_size)
         network.load_state_dict(state["model"])
+    except ConfigError as error:
+        raise CheckpointError(f"{checkpoint}: its network cannot be built: {error}") from None
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise CheckpointError(f"{checkpoint}: its weights do not fit {facts.model_type} ({reason})") from None
@@ -169,7 +199,7 @@ def onnx_backend(path: Path, device: torch.device) -> Loaded:
     try:
         session = onnxruntime.InferenceSession(str(exported), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # protobuf and the runtime have a dozen errors for a damaged file
-        raise CheckpointError(f"{exported}: damaged, or not an ONNX file ({_first_line(error)})") from None
+        raise CheckpointError(f"{exported}: damaged, or not an ONNX file ({_reason(error)})") from None
     facts = _facts_in(session.get_modelmeta().custom_metadata_map.get(FACTS), exported)
     name = session.get_inputs()[0].name
     return Loaded(path, facts, lambda images: session.run(None, {name: images})[0], "onnx", cores())
@@ -179,14 +209,16 @@ def openvino_backend(path: Path, device: torch.device) -> Loaded:
     import openvino
 
     exported = path if path.suffix in (".onnx", ".xml") else _exported(path)
+    if exported.suffix == ".onnx":
+        text = _onnx_metadata(exported)
+    elif b"<net" not in _head(exported):  # OpenVINO would try it as all it knows, and each would complain
+        raise CheckpointError(f"{exported}: damaged, or not a file of OpenVINO")
     core = openvino.Core()
     try:
         model = core.read_model(str(exported))
     except RuntimeError as error:
-        raise CheckpointError(f"{exported}: damaged, or not a file of OpenVINO ({_first_line(error)})") from None
-    if exported.suffix == ".onnx":
-        text = _onnx_metadata(exported)
-    else:
+        raise CheckpointError(f"{exported}: damaged, or not a file of OpenVINO ({_reason(error)})") from None
+    if exported.suffix == ".xml":
         text = model.get_rt_info(FACTS).value if model.has_rt_info(FACTS) else None
     facts = _facts_in(text, exported)
     settings = {"NUM_STREAMS": cores(), "INFERENCE_NUM_THREADS": cores(), "INFERENCE_PRECISION_HINT": "f32"}
@@ -208,43 +240,81 @@ def cores() -> int:
 
 
 def _exported(checkpoint: Path) -> Path:
-    """The checkpoint as an ONNX file beside it, made now unless it is there."""
+    """The checkpoint as an ONNX file beside it, made now unless it is there; elsewhere if that cannot be written.
+
+    Raises:
+        ExportError: the network cannot be written as ONNX.
+    """
     from inference.export import export_onnx
 
     path = checkpoint.with_suffix(".onnx")
     digest = file_digest(checkpoint)
-    if path.is_file() and json.loads(_onnx_metadata(path) or "{}").get("checkpoint") == digest:
+    if path.is_file() and _is_export_of(digest, path):
         return path
     log.info("%s: exporting it to %s, once", checkpoint, path)
     network, facts = network_of(checkpoint)
-    export_onnx(network, facts, path, digest)
+    try:
+        export_onnx(network, facts, path, digest)
+    except OSError as error:  # a run on a disk that is full or read-only, as Kaggle's inputs are
+        path = _place_for_this_process() / f"{digest[:16]}.onnx"
+        log.warning("%s; exporting to %s, for this time only", explain_os_error(error), path)
+        export_onnx(network, facts, path, digest)
     return path
 
 
+def _is_export_of(checkpoint_digest: str, path: Path) -> bool:
+    try:
+        text = _onnx_metadata(path)
+        _facts_in(text, path)
+        return json.loads(text)["checkpoint"] == checkpoint_digest
+    except (CheckpointError, KeyError):  # damaged, or not of this program: it is made again
+        return False
+
+
+@functools.cache
+def _place_for_this_process() -> Path:
+    """A folder that vanishes with the process."""
+    folder = tempfile.mkdtemp(prefix="exported-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
 def _onnx_metadata(path: Path) -> str | None:
+    require_package("onnx", "or give a run, or what export.py --to openvino wrote")
     import onnx
 
     try:
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:  # see onnx_backend
-        raise CheckpointError(f"{path}: damaged, or not an ONNX file ({_first_line(error)})") from None
+        raise CheckpointError(f"{path}: damaged, or not an ONNX file ({_reason(error)})") from None
     return next((entry.value for entry in model.metadata_props if entry.key == FACTS), None)
+
+
+def _head(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(1000)
 
 
 def _facts_in(text: str | None, path: Path) -> Facts:
     if not text:
         raise CheckpointError(f"{path}: it holds no labels; export it with export.py")
     try:
-        return facts_of(json.loads(text), path)
+        known = json.loads(text)
     except json.JSONDecodeError:
         raise CheckpointError(f"{path}: its labels cannot be read; export it again with export.py") from None
+    facts = facts_of(known, path)
+    weights = path if path.suffix == ".onnx" else path.with_suffix(".bin")
+    if file_digest(weights, known.get("bytes", -1)) != known.get("sha256"):
+        raise CheckpointError(f"{weights}: damaged: it is not what was written; export it again with export.py")
+    return facts
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def file_digest(path: Path, size: int = -1) -> str:
+    """SHA-256 of a file, or of its first ``size`` bytes, hexadecimal."""
+    return hashlib.sha256(path.read_bytes()[: size if size >= 0 else None]).hexdigest()
 
 
-def _first_line(error: object) -> str:
-    return (str(error).strip().splitlines() or [""])[0][:200]
+def _reason(error: Exception) -> str:
+    """The line of a library's message that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in lines if not line.startswith("Exception from")), "")[:200]

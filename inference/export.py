@@ -13,11 +13,12 @@ from torch import nn
 
 from dataloader.audio import BadRecording, read_audio
 from dataloader.spectrogram import MelSpectrogram
-from inference.backends import Forward, checkpoint_of, file_digest, load, network_of, require_package
-from inference.facts import FACTS, Facts
+from inference.backends import ExportError, Forward, checkpoint_of, file_digest, load, network_of, require_package
+from inference.facts import FACTS, Facts, facts_of
 from inference.inputs import find_recordings
 from inference.predictor import images_of, view_of
 from inference.rows import Cutter, Grid
+from utils.checkpoint import load_checkpoint
 from utils.config import load_config
 from utils.errors import DataError, UserError
 from utils.files import whole
@@ -39,6 +40,8 @@ def places(run: Path, kind: str, output: Path | None) -> tuple[Path, Path]:
     require_package("onnx", "both formats need it")
     if kind == "openvino":
         require_package("openvino", "or export --to onnx")
+    else:
+        require_package("onnxruntime", "to compare the file with PyTorch")
     ending = {"onnx": ".onnx", "openvino": ".xml"}[kind]
     checkpoint = checkpoint_of(run)
     output = output or checkpoint.with_suffix(ending)
@@ -54,7 +57,7 @@ def real_images(checkpoint: Path, audio: Sequence[Path] | None) -> list[np.ndarr
     Raises:
         DataError: none can be read.
     """
-    _, facts = network_of(checkpoint)
+    facts = facts_of(load_checkpoint(checkpoint), checkpoint)
     recordings = find_recordings(audio) if audio else _own_recordings(checkpoint.parent)
     mel, view = MelSpectrogram(facts.process), view_of(facts, Grid(*[facts.process.max_length_s] * 2))
     batches = []
@@ -82,10 +85,7 @@ def export(checkpoint: Path, kind: str, output: Path, images: Sequence[np.ndarra
     network, facts = network_of(checkpoint)
     write = {"onnx": export_onnx, "openvino": export_openvino}[kind]
     write(network, facts, output, file_digest(checkpoint))
-    backend = kind
-    if kind == "onnx":
-        require_package("onnxruntime", "to compare the file with PyTorch")
-    difference = largest_difference(network, load(output, backend).forward, images)
+    difference = largest_difference(network, load(output, kind).forward, images)
     if not difference <= LARGEST_DIFFERENCE:  # nor if it is NaN
         for path in (output, output.with_suffix(".bin")) if kind == "openvino" else (output,):
             path.unlink(missing_ok=True)
@@ -101,21 +101,28 @@ def export_onnx(network: nn.Module, facts: Facts, path: Path, checkpoint_digest:
 
     Args:
         facts: kept in the file's metadata under ``FACTS``, as JSON.
-        checkpoint_digest: of the checkpoint it came from, kept with them.
+        checkpoint_digest: of the checkpoint it came from, kept with them, as is that of the file's other bytes.
+
+    Raises:
+        ExportError: an operation of the network is not known to the format.
     """
     import onnx
 
     images = torch.zeros(2, 1, *facts.image_size)
     with whole(path) as temporary, warnings.catch_warnings(action="ignore"):
         # The exporter that traces: it needs no further package, and our networks do not branch on values.
-        torch.onnx.export(
-            network, (images,), str(temporary), dynamo=False, input_names=["images"], output_names=["logits"],
-            dynamic_axes={"images": {0: "batch"}, "logits": {0: "batch"}},
-        )  # fmt: skip
-        model = onnx.load(str(temporary))
-        text = json.dumps(facts.plain() | {"checkpoint": checkpoint_digest})
-        model.metadata_props.append(onnx.StringStringEntryProto(key=FACTS, value=text))
-        onnx.save(model, str(temporary))
+        try:
+            torch.onnx.export(
+                network, (images,), str(temporary), dynamo=False, input_names=["images"], output_names=["logits"],
+                dynamic_axes={"images": {0: "batch"}, "logits": {0: "batch"}},
+            )  # fmt: skip
+        except RuntimeError as error:  # those of the exporter, and of tracing
+            reason = str(error).strip().splitlines()[0]
+            raise ExportError(f"{facts.model_type} cannot be exported ({reason}); use --backend torch") from None
+        known = {"checkpoint": checkpoint_digest, "bytes": temporary.stat().st_size, "sha256": file_digest(temporary)}
+        entry = onnx.StringStringEntryProto(key=FACTS, value=json.dumps(facts.plain() | known))
+        with open(temporary, "ab") as file:  # parts of a protobuf message may stand one behind another
+            file.write(onnx.ModelProto(metadata_props=[entry]).SerializeToString())
 
 
 def export_openvino(network: nn.Module, facts: Facts, path: Path, checkpoint_digest: str) -> None:
@@ -126,7 +133,9 @@ def export_openvino(network: nn.Module, facts: Facts, path: Path, checkpoint_dig
         between, description = Path(folder) / "model.onnx", Path(folder) / "model.xml"  # OpenVINO asks for this ending
         export_onnx(network, facts, between, checkpoint_digest)
         model = openvino.Core().read_model(str(between))
-        model.set_rt_info(json.dumps(facts.plain() | {"checkpoint": checkpoint_digest}), FACTS)
+        openvino.serialize(model, str(description))
+        known = {"checkpoint": checkpoint_digest, "sha256": file_digest(description.with_suffix(".bin"))}
+        model.set_rt_info(json.dumps(facts.plain() | known), FACTS)
         openvino.serialize(model, str(description))
         for made, name in ((description.with_suffix(".bin"), path.with_suffix(".bin")), (description, path)):
             with whole(name) as temporary:

@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import shutil
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from utils.files import remove_leftovers, whole, write_text
 log = logging.getLogger(__name__)
 
 _SETTINGS = "job.json"
+_PARTS = ("start_s", "end_s", "each", "seconds", "sample_rate", "problem")
 
 
 class Job:
@@ -36,10 +36,11 @@ class Job:
     """
 
     def __init__(self, output: Path, settings: Mapping[str, object], *, resume: bool):
+        output = Path(os.path.abspath(output))  # of ".", the name
         self.folder = output.with_name(f".{output.name}.parts")
         known = self._settings() if resume else None
         if known is not None and known != settings:
-            differing = ", ".join(key for key in settings if known.get(key) != settings[key])
+            differing = ", ".join(key for key in {**known, **settings} if known.get(key) != settings.get(key))
             raise DataError(
                 f"{self.folder}: that job had another {differing}; give the same, or begin anew without --resume"
             )
@@ -89,9 +90,10 @@ class Job:
 
     def _settings(self) -> dict[str, object] | None:
         try:
-            return json.loads((self.folder / _SETTINGS).read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
+            known = json.loads((self.folder / _SETTINGS).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):  # ValueError: damaged
             return None
+        return known if isinstance(known, dict) else None
 
     def _part(self, recording: Path) -> Path:
         """Where a recording's scores are: another file where the recording has changed."""
@@ -102,6 +104,9 @@ class Job:
     def _load(self, recording: Path) -> dict[str, np.ndarray] | None:
         try:
             with np.load(self._part(recording)) as part:  # a zip: a changed byte does not pass
-                return dict(part)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+                return {name: part[name] for name in _PARTS}
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # a changed byte makes numpy and zipfile raise a dozen kinds
+            log.warning("%s: what was kept of it cannot be read, so it is scored again (%s)", recording, error)
             return None

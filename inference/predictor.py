@@ -1,6 +1,7 @@
 """From trained models to the scores of any recording, file or live, by the spectrogram and windows of training."""
 
 import functools
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,8 @@ class Predictor:
 
     Args:
         runs: folders of runs, checkpoints, or files that export.py wrote; their labels must be the same.
-        window_s: seconds of a row of the result; None: the length of the first model's windows.
+        window_s: seconds of a row of the result; None: the length of the first model's windows, to the frame, so
+            that the rows are the windows of its training.
         step_s: seconds from row to row; None: ``window_s``.
         shift_tta: look also half a window earlier and later, each with half the weight.
         backend: ``auto``, ``torch``, ``onnx`` or ``openvino``.
@@ -71,7 +73,7 @@ class Predictor:
         _must_share_labels(self.models)
         facts = self.models[0].facts
         self.labels, self.scientific_names, self.common_names = facts.labels, facts.scientific_names, facts.common_names
-        window_s = window_s or facts.process.max_length_s
+        window_s = window_s or facts.image_size[1] * facts.process.hop_length / facts.process.sample_rate
         self.grid = Grid(window_s, step_s or window_s, shift_tta)
         spectrograms = list(dict.fromkeys(model.facts.spectrogram for model in self.models))
         self._mels = [MelSpectrogram(process) for process in spectrograms]  # one for all models that share it
@@ -137,10 +139,10 @@ class Predictor:
 
         def rows(cut: Cut) -> Iterator[tuple[float, float, np.ndarray]]:
             for number, looks in enumerate(cut.looks):
-                if looks:
-                    new = _score(self.models[number], self._views[number], looks)
+                for first in range(0, len(looks), _BATCH):  # a chunk may be an hour
+                    new = _score(self.models[number], self._views[number], looks[first : first + _BATCH])
                     scores[number].update(enumerate(new, counts[number]))
-                    counts[number] += len(looks)
+                    counts[number] += len(new)
             for row in cut.rows:
                 yield row.start_s, row.end_s, _weighed(row, scores).mean(axis=0)
                 for known, looks in zip(scores, row.looks, strict=True):
@@ -170,7 +172,8 @@ class Predictor:
         audio = [AudioStream(recording.path, mel.process.sample_rate, _BLOCK_S, strict=False) for mel in self._mels]
         streams = [MelStream(mel) for mel in self._mels]
         cutter = Cutter(self._views, self._sources)
-        for blocks in zip(*audio, strict=True):
+        nothing = np.empty(0, np.float32)  # a rate may have a last sample more than another, and so a block more
+        for blocks in itertools.zip_longest(*audio, fillvalue=nothing):
             yield cutter.push([stream.push(block) for stream, block in zip(streams, blocks, strict=True)])
         recording.sample_rate, recording.problem = audio[0].info.sample_rate, audio[0].problem
         recording.seconds = audio[0].decoded / recording.sample_rate
@@ -178,6 +181,8 @@ class Predictor:
             detail = f"{recording.seconds:.2f} s; at least {SHORTEST_S:g} s are needed"
             raise recording.problem or BadRecording("too_short", detail)
         yield cutter.push([stream.finish() for stream in streams])
+        if not all(stream.frames for stream in streams):
+            raise BadRecording("too_short", f"{recording.seconds:.2f} s is less than one frame")
         yield cutter.finish(recording.seconds)
 
 

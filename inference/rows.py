@@ -3,7 +3,7 @@
 A row is a stretch of ``window_s`` seconds, one every ``step_s``; the end of a recording is treated as in
 training: a tail of at least half a step makes a last row that ends with the recording, a shorter one none.
 For each row a model takes one or more looks, windows of the length it was trained on: in the middle of the
-row where its windows are longer (so it sees what is around the row), one after another where they are shorter.
+row where its windows are longer (so it sees what is around the row), spread over the whole row where they are shorter.
 A look never reaches beyond the recording; only of a recording shorter than a look is it filled by repeating.
 """
 
@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 
 from dataloader.spectrogram import BandStatistics
-from dataloader.windows import window_starts
 from utils.config import DataProcess
 
 SPAN_S = 60.0  # around a look, for a model that was trained on images standardised over the recording
@@ -58,7 +57,8 @@ class View:
         if row <= self.length:
             firsts = [start - (self.length - row) // 2]
         else:
-            firsts = [start + first for first in window_starts(row, self.length)]
+            gaps = -(-row // self.length) - 1
+            firsts = [start + round(number * (row - self.length) / gaps) for number in range(gaps + 1)]
         shifts = _SHIFTS if self.grid.shift_tta else ((0.0, 1.0),)
         return [
             (first + round(shift * self.length), weight / len(firsts)) for first in firsts for shift, weight in shifts

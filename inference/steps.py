@@ -18,6 +18,7 @@ from utils.errors import DataError
 log = logging.getLogger(__name__)
 
 _SUBMISSION_S = 5.0  # seconds of a row in BirdCLEF
+_PARTLY = "%s: %s; what decodes of it is scored"
 
 
 def find(options: argparse.Namespace) -> list[Path]:
@@ -36,10 +37,19 @@ def find(options: argparse.Namespace) -> list[Path]:
     if in_folder and output.is_file():
         raise DataError(f"{output}: a file; --output is a folder for {options.format} of several recordings")
     for path in filter(None, (output, options.report)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not os.access(path.parent, os.W_OK):
-            raise DataError(f"{path.parent}: permission denied; choose a folder you may write to")
+        _must_be_writable(path)
     return recordings
+
+
+def _must_be_writable(path: Path) -> None:
+    """Find out before hours of work, without making anything yet."""
+    folder = Path(os.path.abspath(path)).parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        raise DataError(f"{path}: {folder} is a file, not a folder; choose another place")
+    if not os.access(folder, os.W_OK):
+        raise DataError(f"{folder}: permission denied; choose a folder you may write to")
 
 
 def load(options: argparse.Namespace) -> Predictor:
@@ -60,6 +70,7 @@ def check_sample(options: argparse.Namespace, predictor: Predictor, recordings: 
         return None
     sample = tables.read_sample(options.sample_submission, predictor.labels)
     tables.must_have_all(sample, recordings)
+    tables.must_fit(sample, predictor.grid)
     return sample
 
 
@@ -84,6 +95,8 @@ def score(options: argparse.Namespace, predictor: Predictor, recordings: list[Pa
     todo = [recording for recording in recordings if recording not in job]
     if len(todo) < len(recordings):
         log.info("going on: %d of %d recordings are scored already", len(recordings) - len(todo), len(recordings))
+        for path, problem in job.problems(recordings):
+            log.warning(_PARTLY, path, problem)
     bad = 0
     try:
         with _bar(todo) as bar:
@@ -94,7 +107,7 @@ def score(options: argparse.Namespace, predictor: Predictor, recordings: list[Pa
                 else:
                     job.keep(result)
                     if result.problem is not None:
-                        log.warning("%s: %s; what decodes of it is scored", path, result.problem)
+                        log.warning(_PARTLY, path, result.problem)
                     bar.update(result.seconds / 3600)
     except (KeyboardInterrupt, SystemExit):
         log.warning("stopped; what is scored is kept: go on with the same command and --resume")
@@ -110,6 +123,8 @@ def write(
     options: argparse.Namespace, predictor: Predictor, recordings: list[Path], job: Job, sample: tables.Sample | None
 ) -> None:
     """Write the output, and the report if one is wanted; then nothing needs to be kept."""
+    for path in filter(None, (options.output, options.report)):
+        path.parent.mkdir(parents=True, exist_ok=True)
     facts = predictor.models[0].facts
     thin = tables.Thin(options.threshold, options.top_k, options.merge)
     if options.merge:

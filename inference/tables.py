@@ -108,8 +108,9 @@ def write_csv(path: Path, results: Iterable[Result], facts: Facts, thin: Thin) -
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("file", "start_s", "end_s", "label", "score"))
         for result in results:
+            name = _text(result.path)
             writer.writerows(
-                (result.path, _seconds(one.start_s), _seconds(one.end_s), facts.labels[one.label], f"{one.score:.6g}")
+                (name, _seconds(one.start_s), _seconds(one.end_s), facts.labels[one.label], f"{one.score:.6g}")
                 for one in detections(result, thin)
             )
 
@@ -133,7 +134,7 @@ def read_sample(path: Path, labels: Sequence[str]) -> Sample:
         DataError: missing, not such a table, or of other species.
     """
     try:
-        with open(path, encoding="utf-8", newline="") as file:
+        with open(path, encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(file)
             header = next(rows, [])
             row_ids = tuple(row[0] for row in rows if row)
@@ -143,6 +144,8 @@ def read_sample(path: Path, labels: Sequence[str]) -> Sample:
         raise DataError(f"{path}: not a CSV table; give Kaggle's sample_submission.csv") from None
     if header[:1] != ["row_id"] or len(header) < 2 or len(set(header)) < len(header):
         raise DataError(f"{path}: its columns should be row_id and one for each species; it begins with {header[:3]}")
+    if not row_ids:
+        raise DataError(f"{path}: it has no rows; give one that names the rows to write, or leave it out")
     expected = tuple(header[1:])
     if not (shared := set(expected) & set(labels)):
         raise DataError(
@@ -161,13 +164,40 @@ def must_have_all(sample: Sample, recordings: Iterable[Path]) -> None:
     Raises:
         DataError: a recording that the sample names is not among the inputs.
     """
-    given = {recording.stem for recording in recordings}
+    given = {_text(recording.stem) for recording in recordings}
     wanted = dict.fromkeys(row_id.rpartition("_")[0] for row_id in sample.row_ids)
     if missing := [stem for stem in wanted if stem not in given]:
         raise DataError(
             f"{sample.path}: {len(missing)} of its {len(wanted)} recordings are not among the inputs, "
             f"the first is {missing[0]}; add their folder to --input"
         )
+
+
+def must_fit(sample: Sample, grid: Grid) -> None:
+    """
+    Raises:
+        DataError: a row of the sample is of no window, however long its recording is.
+    """
+    strange = [row_id for row_id in sample.row_ids if not _is_end(row_id.rpartition("_")[2], grid)]
+    if strange:
+        raise DataError(
+            f"{sample.path}: {len(strange)} of its {len(sample.row_ids)} rows end where no window does, the first is "
+            f"{strange[0]}; choose --window-s and --step-s as the competition does, 5 and 5"
+        )
+
+
+def _is_end(text: str, grid: Grid) -> bool:
+    """Is this how the end second of some row is written?"""
+    try:
+        number = round((float(text) - grid.window_s) / grid.step_s)
+    except (ValueError, OverflowError):
+        return False
+    return number >= 0 and text == _end_of(number, grid)
+
+
+def _end_of(number: int, grid: Grid) -> str:
+    """The end second in the row_id of a recording's row."""
+    return _seconds(number * grid.step_s + grid.window_s)
 
 
 def must_differ_in_name(recordings: Iterable[Path]) -> None:
@@ -185,10 +215,8 @@ def write_submission(path: Path, results: Iterable[Result], facts: Facts, grid: 
     """``row_id`` and a column for each species; a row_id is ``<stem>_<end second>``.
 
     With a sample: its columns and rows, in its order. What the run cannot know of it (a species, a
-    recording that could not be read) gets its prior, one over the number of species.
-
-    Raises:
-        DataError: a row of the sample is of no window.
+    recording that could not be read, a row behind where a recording was cut off) gets its prior, one
+    over the number of species.
     """
     labels = sample.labels if sample else tuple(sorted(facts.labels))
     place = {label: number for number, label in enumerate(facts.labels)}
@@ -210,24 +238,19 @@ def write_submission(path: Path, results: Iterable[Result], facts: Facts, grid: 
 def _rows_of(result: Result, grid: Grid) -> Iterator[tuple[str, np.ndarray]]:
     for number, scores in enumerate(result.scores):
         # Not end_s: a last row that was pushed back by the recording's end keeps the name of the window it stands for.
-        yield f"{result.path.stem}_{_seconds(number * grid.step_s + grid.window_s)}", scores
+        yield f"{_text(result.path.stem)}_{_end_of(number, grid)}", scores
 
 
 def _as_in(
     sample: Sample, rows: Iterable[tuple[str, np.ndarray]], prior: np.float32
 ) -> Iterator[tuple[str, np.ndarray]]:
     scored = dict(rows)
-    stems = {row_id.rpartition("_")[0] for row_id in scored}
-    strange = [row_id for row_id in sample.row_ids if row_id not in scored and row_id.rpartition("_")[0] in stems]
-    if strange:
-        raise DataError(
-            f"{sample.path}: {strange[0]} is the end of no window (nor {len(strange) - 1} more rows); "
-            "choose --window-s and --step-s as the competition does, 5 and 5"
+    if unknown := [row_id for row_id in sample.row_ids if row_id not in scored]:
+        stems = dict.fromkeys(row_id.rpartition("_")[0] for row_id in unknown)
+        log.warning(
+            "%d rows get the prior, as these recordings could not be read to there: %s", len(unknown), ", ".join(stems)
         )
-    unread = dict.fromkeys(row_id.rpartition("_")[0] for row_id in sample.row_ids if row_id not in scored)
-    if unread:
-        log.warning("%d recordings could not be read; their rows get the prior: %s", len(unread), ", ".join(unread))
-    if left := len(scored) - sum(row_id in scored for row_id in sample.row_ids):
+    if left := len(scored.keys() - set(sample.row_ids)):
         log.warning("%d rows that %s does not name are left out", left, sample.path)
     for row_id in sample.row_ids:
         yield row_id, scored.get(row_id, np.full(len(sample.labels), prior))
@@ -250,9 +273,9 @@ def raven_table(result: Result, facts: Facts, thin: Thin) -> str:
         values = (
             number, "Spectrogram 1", 1, f"{one.start_s:.3f}", f"{one.end_s:.3f}", f"{low:.1f}", f"{high:.1f}",
             facts.common_names[one.label] or facts.labels[one.label], facts.labels[one.label], f"{one.score:.4f}",
-            os.path.abspath(result.path), f"{one.start_s:.3f}",
+            _text(os.path.abspath(result.path)), f"{one.start_s:.3f}",
         )  # fmt: skip
-        lines.append("\t".join(map(str, values)))
+        lines.append("\t".join(" ".join(str(value).splitlines()).replace("\t", " ") for value in values))
     return "\n".join(lines) + "\n"
 
 
@@ -282,6 +305,11 @@ def write_tables(
             place = path / (os.path.relpath(os.path.abspath(result.path), above) + ending)
             place.parent.mkdir(parents=True, exist_ok=True)
         write_text(place, table(result, facts, thin))
+
+
+def _text(path: Path | str) -> str:
+    """A path that can be written: not every file name is UTF-8."""
+    return os.fsencode(path).decode("utf-8", errors="replace")
 
 
 def _seconds(value: float) -> str:

@@ -1,0 +1,57 @@
+"""Which recordings do files, folders and patterns name?"""
+
+import os
+
+import pytest
+
+from inference.inputs import find_recordings
+from utils.errors import DataError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("b.ogg", "a.wav", "deep/er/c.FLAC", "deep/d.mp3", "notes.txt", ".hidden.wav", ".cache/e.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    return tmp_path
+
+
+def names(found, folder):
+    return [os.path.relpath(path, folder) for path in found]
+
+
+def test_a_folder_gives_all_recordings_below_it_sorted(folder):
+    assert names(find_recordings([folder]), folder) == ["a.wav", "b.ogg", "deep/d.mp3", "deep/er/c.FLAC"]
+
+
+def test_a_pattern_gives_what_it_matches(folder):
+    assert names(find_recordings([f"{folder}/*.ogg"]), folder) == ["b.ogg"]
+    assert names(find_recordings([f"{folder}/**/*.mp3"]), folder) == ["deep/d.mp3"]
+
+
+def test_a_file_is_taken_whatever_its_ending_and_each_once(folder):
+    os.symlink(folder / "b.ogg", folder / "again.ogg")
+    found = find_recordings([folder / "notes.txt", folder / "b.ogg", folder, folder / "a.wav"])
+    assert names(found, folder) == ["notes.txt", "b.ogg", "a.wav", "deep/d.mp3", "deep/er/c.FLAC"]
+
+
+def test_brackets_in_a_name_are_no_pattern(folder):
+    (folder / "site[1].wav").write_bytes(b"")
+    assert names(find_recordings([folder / "site[1].wav"]), folder) == ["site[1].wav"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("nowhere", "no such file or folder"), ("*.aiff", "no recording"), (".cache", "")]
+)
+def test_what_names_no_recording_is_told(folder, name, message):
+    if name == ".cache":  # asked for by name, what is hidden is meant
+        assert names(find_recordings([folder / name]), folder) == [".cache/e.wav"]
+        return
+    with pytest.raises(DataError, match=message):
+        find_recordings([folder, folder / name])
+
+
+def test_a_folder_without_recordings_is_told(tmp_path):
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(DataError, match="no recording is there"):
+        find_recordings([tmp_path])

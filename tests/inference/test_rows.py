@@ -1,0 +1,165 @@
+"""Which stretches make the rows, and what is looked at for them?"""
+
+import numpy as np
+import pytest
+
+from dataloader.spectrogram import standardise
+from dataloader.windows import window_starts
+from inference.rows import SPAN_S, Cutter, Grid, View
+from utils.config import DataProcess
+
+RATE = 64.0
+BANDS = 4
+PROCESS = DataProcess(n_mels=BANDS)
+
+
+def view(window, length=None, *, step=None, shift_tta=False, span=0, rate=RATE):
+    """A view whose row and step are given in frames."""
+    grid = Grid(window / rate, (step or window) / rate, shift_tta)
+    return View(grid, rate, length or window, PROCESS, span)
+
+
+def recording(frames, seed=0):
+    return np.random.default_rng(seed).normal(-50, 10, (frames, BANDS)).astype(np.float32)
+
+
+def cut(frames, *views, rng=None, sources=None, rates=None):
+    """All rows and looks of a recording that arrives in pieces of random lengths."""
+    rng = rng or np.random.default_rng(0)
+    sources = sources or [0] * len(views)
+    cutter, rows, looks, place = Cutter(views, sources), [], [[] for _ in views], 0
+    while place < len(frames):
+        size = int(rng.integers(1, 400))
+        done = cutter.push([frames[place : place + size]] * (max(sources) + 1))
+        place += size
+        rows += done.rows
+        for all_of, new in zip(looks, done.looks, strict=True):
+            all_of += new
+    done = cutter.finish(len(frames) / views[0].rate)
+    for all_of, new in zip(looks, done.looks, strict=True):
+        all_of += new
+    return rows + done.rows, looks
+
+
+def test_rows_stand_where_the_windows_of_training_stand_whatever_the_blocks():
+    rng = np.random.default_rng(1)
+    for _ in range(300):
+        total, window = int(rng.integers(1, 2500)), int(rng.integers(2, 400))
+        step, length = int(rng.integers(1, 2 * window)), int(rng.integers(2, 500))
+        if total / step > 200:
+            continue
+        its = view(window, length, step=step, shift_tta=bool(rng.integers(2)), span=int(rng.choice([0, 600])))
+        rows, _ = cut(recording(total), its, rng=rng)
+        starts = [round(row.start_s * RATE) for row in rows]
+        assert starts == window_starts(total, window, step=step), (total, window, step, length)
+        assert rows[-1].end_s * RATE == pytest.approx(min(total, starts[-1] + window))
+
+
+def test_looks_are_slices_of_the_whole_to_the_bit():
+    rng, whole = np.random.default_rng(2), recording(1500)
+    for window, length in ((320, 320), (160, 320), (320, 100), (333, 57)):
+        its = view(window, length, step=100)
+        rows, (looks,) = cut(whole, its, rng=rng)
+        for row in rows:
+            for (number, _), (first, _) in zip(row.looks[0], its.looks(row.start_s), strict=True):
+                first = min(max(0, first), len(whole) - length)
+                assert np.array_equal(looks[number], whole[first : first + length])
+
+
+@pytest.mark.parametrize(("window", "length"), [(320, 320), (160, 320), (320, 100), (640, 448), (333, 57)])
+def test_the_looks_at_a_row_see_all_of_it_and_weigh_1(window, length):
+    for shift_tta in (False, True):
+        looks = view(window, length, shift_tta=shift_tta).looks(10.0)
+        assert sum(weight for _, weight in looks) == pytest.approx(1)
+        seen = np.zeros(5000, bool)
+        for first, _ in looks:
+            seen[first : first + length] = True
+        assert seen[640 : 640 + window].all()
+
+
+def test_a_longer_window_stands_around_its_row_and_inside_the_recording():
+    whole = recording(700)  # rows of 160 frames, looks of 320: 80 before and 80 after
+    rows, (looks,) = cut(whole, view(160, 320))
+    firsts = [int(np.flatnonzero((whole == looks[row.looks[0][0][0]][0]).all(axis=1))[0]) for row in rows]
+    assert [round(row.start_s * RATE) for row in rows] == [0, 160, 320, 480]
+    assert firsts == [0, 80, 240, 380]
+
+
+@pytest.mark.parametrize("total", [1, 7, 50, 99])
+def test_a_recording_shorter_than_a_window_is_repeated(total):
+    whole = recording(total)
+    rows, (looks,) = cut(whole, view(100))
+    assert len(rows) == len(looks) == 1
+    assert np.array_equal(looks[0], np.tile(whole, (100, 1))[:100])
+    assert (rows[0].start_s, rows[0].end_s) == (0.0, total / RATE)
+
+
+def test_shift_tta_looks_half_a_window_earlier_and_later_with_half_the_weight():
+    looks = view(320, shift_tta=True).looks(20.0)
+    assert sorted(looks) == [(1120, 0.25), (1280, 0.5), (1440, 0.25)]
+
+
+def test_a_look_that_two_rows_share_is_looked_at_once():
+    whole = recording(3200)
+    rows, (looks,) = cut(whole, view(320, shift_tta=True))
+    assert len(rows) == 10
+    # Ten in the middle, the nine between them; what would reach beyond an end falls on the first or the last.
+    assert len(looks) == 19
+
+
+def test_over_a_span_the_same_window_looks_the_same_in_a_file_of_any_length():
+    span = round(SPAN_S * RATE)
+    short = recording(round(180 * RATE))
+    long = np.concatenate([recording(round(300 * RATE), 7), short, recording(round(120 * RATE), 8)])
+    its = view(320, span=span)
+    rows_short, (in_short,) = cut(short, its, rng=np.random.default_rng(3))
+    rows_long, (in_long,) = cut(long, its, rng=np.random.default_rng(4))
+    inner = range(6, 30)  # from 30 s to 150 s: their spans are whole in both
+    for number in inner:
+        assert rows_long[number + 60].start_s == rows_short[number].start_s + 300
+        assert np.array_equal(in_short[number], in_long[number + 60])
+
+
+def test_over_a_span_a_recording_of_at_most_that_length_is_standardised_as_a_whole():
+    for total in (500, 1920, 3840):
+        whole = recording(total)
+        _, (looks,) = cut(whole, view(320, span=round(SPAN_S * RATE)))
+        expected = standardise(whole.T, PROCESS).T
+        for look, first in zip(looks, window_starts(total, 320), strict=True):
+            np.testing.assert_allclose(look, expected[first : first + 320], atol=1e-4)
+
+
+def test_twelve_hours_are_cut_in_the_memory_of_some_minutes():
+    views = [view(320, span=round(SPAN_S * RATE)), view(320, 960, shift_tta=True)]
+    cutter, block = Cutter(views, [0, 0]), recording(1920)
+    held = rows = 0
+    for _ in range(12 * 120):
+        cut = cutter.push([block])
+        rows += len(cut.rows)
+        held = max(held, len(cutter._held[0].frames))
+    rows += len(cutter.finish(12 * 3600.0).rows)
+    assert rows == 12 * 720
+    assert held / RATE < 180  # seconds
+    assert sum(map(len, cutter._known)) < 10
+
+
+def test_models_of_other_frame_rates_look_at_the_same_seconds():
+    """The second spectrogram has half the frames a second; its values are the seconds they stand for."""
+    seconds = 62.0
+    fine, coarse = (np.arange(round(seconds * rate), dtype=np.float32)[:, None] / rate for rate in (64.0, 32.0))
+    grid = Grid(5.0, 5.0)
+    views = [View(grid, 64.0, 320, PROCESS), View(grid, 32.0, 96, PROCESS)]
+    cutter = Cutter(views, [0, 1])
+    cuts = [
+        cutter.push([fine[place * 64 : (place + 7) * 64], coarse[place * 32 : (place + 7) * 32]])
+        for place in range(0, 62, 7)
+    ]
+    cuts.append(cutter.finish(seconds))
+    rows = [row for cut in cuts for row in cut.rows]
+    looks = [[look for cut in cuts for look in cut.looks[number]] for number in range(2)]
+    assert [row.start_s for row in rows] == [5.0 * number for number in range(12)]
+    for row in rows:
+        for number, rate in enumerate((64.0, 32.0)):
+            its = np.concatenate([looks[number][look] for look, _ in row.looks[number]])
+            assert its.min() == pytest.approx(row.start_s, abs=1 / rate)
+            assert its.max() == pytest.approx(row.end_s, abs=2 / rate)

@@ -1,0 +1,421 @@
+"""Do predict.py and export.py do their jobs from the command line, and is each mistake one line?
+
+Most of it runs in this process, by the same door: ``run_command``. A process costs seconds.
+"""
+
+import csv
+import errno
+import importlib.util
+import io
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+
+import export
+import predict
+from inference.job import Job
+from utils.command import run_command
+
+ROOT = Path(__file__).parents[1]
+EXPORTS = all(map(importlib.util.find_spec, ("onnx", "onnxruntime")))
+LABELS = ["asbfly", "bkskit1", "comgre"]
+
+
+@pytest.fixture
+def command(monkeypatch, capfd):
+    """Run a command as a process would; give its exit code, stdout and stderr."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level, signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments, main=predict.main, code=0):
+        capfd.readouterr()
+        monkeypatch.setattr(sys, "argv", [main.__module__, *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            run_command(main)
+        told = capfd.readouterr()
+        assert left.value.code == code, told.err
+        assert "Traceback" not in told.err
+        return told
+
+    yield run
+    root.handlers[:], root.level = before[:2]
+    signal.signal(signal.SIGTERM, before[2])
+
+
+@pytest.fixture(scope="session")
+def recordings(tmp_path_factory, sound):
+    """A folder with four good recordings; two have the same name in other folders."""
+    folder = tmp_path_factory.mktemp("night")
+    for number, (name, rate) in enumerate(
+        [("a/r1.wav", 16_000), ("a/r2.ogg", 32_000), ("b/r1.wav", 8_000), ("b/r3.flac", 44_100)]
+    ):
+        (folder / name).parent.mkdir(exist_ok=True)
+        sf.write(folder / name, sound(16.0 + number, rate, number), rate)
+    return folder
+
+
+def rows_of(path, **options):
+    return list(csv.DictReader(io.StringIO(Path(path).read_text()), **options))
+
+
+def everything(folder):
+    return sorted(path for path in folder.rglob("*") if path.suffix != ".onnx")
+
+
+# what comes out
+
+
+def test_csv_of_a_folder(command, tiny_run, recordings, tmp_path):
+    told = command("--run", tiny_run, "--input", recordings, "--output", tmp_path / "new/out.csv", "--format", "csv")
+    assert told.out == f"written: {tmp_path}/new/out.csv\n"
+    assert "4 recordings scored, 0 left out" in told.err
+    rows = rows_of(tmp_path / "new/out.csv")
+    assert list(rows[0]) == ["file", "start_s", "end_s", "label", "score"]
+    assert list(dict.fromkeys(row["file"] for row in rows)) == [
+        str(recordings / name) for name in ("a/r1.wav", "a/r2.ogg", "b/r1.wav", "b/r3.flac")
+    ]
+    assert [row["start_s"] for row in rows[:16:3]] == ["0", "3", "6", "9", "12", "0"]
+    assert [row["label"] for row in rows[:3]] == LABELS
+    assert os.listdir(tmp_path / "new") == ["out.csv"]
+
+
+def test_a_submission_like_the_sample_and_a_bad_recording_gets_the_prior(command, tiny_run, recordings, tmp_path):
+    shutil.copytree(recordings / "a", tmp_path / "in")
+    (tmp_path / "in/r9.ogg").write_bytes(b"OggS")
+    sample = tmp_path / "sample.csv"
+    row_ids = ["r2_10", "r9_5", "r1_5", "r1_10", "r2_5"]
+    sample.write_text("row_id,comgre,new1,asbfly,bkskit1\n" + "".join(f"{row},0,0,0,0\n" for row in row_ids))
+    line = ["--run", tiny_run, "--input", tmp_path / "in", "--output", tmp_path / "s.csv", "--format", "submission"]
+    told = command(*line, "--sample-submission", sample)
+    rows = rows_of(tmp_path / "s.csv")
+    assert list(rows[0]) == ["row_id", "comgre", "new1", "asbfly", "bkskit1"]
+    assert [row["row_id"] for row in rows] == row_ids
+    assert {row["new1"] for row in rows} == {"0.25"}
+    assert {rows[1][label] for label in LABELS} == {"0.25"}
+    assert "r9.ogg: left out: " in told.err
+    assert "they get their prior: new1" in told.err
+    assert "2 recordings scored, 1 left out" in told.err
+    command(*line, "--sample-submission", sample, "--strict", code=1)
+    assert rows_of(tmp_path / "s.csv") == rows  # strict tells by its exit code only
+
+
+def test_raven_and_audacity_of_several_keep_equal_names_apart(command, tiny_run, recordings, tmp_path):
+    for kind, ending in (("raven", "selections"), ("audacity", "labels")):
+        output = tmp_path / kind
+        command("--run", tiny_run, "--input", recordings, "--output", output, "--format", kind, "--threshold", 0)
+        written = sorted(str(path.relative_to(output)) for path in output.rglob("*.txt"))
+        assert written == [f"{name}.{ending}.txt" for name in ("a/r1.wav", "a/r2.ogg", "b/r1.wav", "b/r3.flac")]
+    rows = rows_of(tmp_path / "raven/b/r1.wav.selections.txt", delimiter="\t")
+    assert {row["High Freq (Hz)"] for row in rows} == {"4000.0"}  # Nyquist of 8 kHz
+    assert {row["Common Name"] for row in rows} == {f"Common {label}" for label in LABELS}
+    assert len(rows) == 6 * 3
+
+
+def test_several_runs_smoothing_thinning_and_shifts_from_the_command_line(
+    command, make_run, tiny_run, recordings, tmp_path
+):
+    one = ["--run", tiny_run, "--input", recordings / "a/r1.wav", "--format", "csv", "--backend", "torch"]
+    both = [*one, "--run", make_run(seed=2)]
+
+    def scores(*arguments):
+        command(*arguments, "--output", tmp_path / "out.csv")
+        return np.array([float(row["score"]) for row in rows_of(tmp_path / "out.csv")])
+
+    first, second = scores(*one), scores(*both[2:])
+    np.testing.assert_allclose(scores(*both), (first + second) / 2, atol=1e-5)
+    np.testing.assert_allclose(scores(*both, "--combine", "min"), np.minimum(first, second), atol=1e-5)
+    assert set(np.round(scores(*one, "--combine", "rank") * 10)) == {2, 4, 6, 8, 10}
+    smoothed = scores(*one, "--smooth").reshape(-1, 3)
+    padded = np.pad(first.reshape(-1, 3), ((2, 2), (0, 0)), "edge")
+    np.testing.assert_allclose(smoothed[2], np.array([0.1, 0.2, 0.4, 0.2, 0.1]) @ padded[2:7], atol=1e-5)
+    assert len(scores(*one, "--top-k", 2)) == 10
+    assert (scores(*one, "--threshold", 0.5) >= 0.5).all()
+    assert len(scores(*one, "--merge", "--threshold", 0)) == 3
+    assert len(scores(*one, "--step-s", 1, "--window-s", 2, "--shift-tta")) == 15 * 3
+
+
+# a long job
+
+
+def test_a_job_killed_with_9_goes_on_and_the_output_is_the_same_to_the_byte(
+    command, tiny_run, sound, tmp_path, monkeypatch
+):
+    (tmp_path / "in").mkdir()
+    for number in range(8):
+        sf.write(tmp_path / f"in/{number}.wav", sound(48.0, seed=number), 16_000)
+    line = ["--run", tiny_run, "--input", tmp_path / "in", "--format", "csv", "--output"]
+    line = [str(argument) for argument in line]
+    command(*line, tmp_path / "undisturbed.csv")
+    killing = (
+        "import os, signal, predict\n"
+        "from inference.job import Job\n"
+        "keep = Job.keep\n"
+        "def kept(job, scores):\n"
+        "    keep(job, scores)\n"
+        "    if len(list(job.folder.glob('*.npz'))) == 3:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "Job.keep = kept\n"
+        "predict.main()\n"
+    )
+    output = tmp_path / "out.csv"
+    done = subprocess.run([sys.executable, "-c", killing, *line, str(output)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert not output.exists()
+    parts = sorted((tmp_path / ".out.csv.parts").glob("*.npz"))
+    assert len(parts) == 3
+
+    told = command(*line, output, "--resume", "--step-s", 1, code=1)
+    assert told.err.count("\n") == 2  # what is loaded, and:
+    assert "that job had another --step-s; give the same" in told.err
+
+    parts[0].write_bytes(parts[0].read_bytes()[:-100])
+    scored = []
+    keep = Job.keep
+    monkeypatch.setattr(Job, "keep", lambda job, scores: (scored.append(scores.path), keep(job, scores)))
+    told = command(*line, output, "--resume")
+    assert "going on: 2 of 8 recordings are scored already" in told.err
+    assert len(scored) == 6
+    assert output.read_bytes() == (tmp_path / "undisturbed.csv").read_bytes()
+    assert not (tmp_path / ".out.csv.parts").exists()
+
+
+def test_a_job_stopped_by_sigterm_says_how_to_go_on(command, tiny_run, recordings, tmp_path, monkeypatch):
+    keep = Job.keep
+    monkeypatch.setattr(Job, "keep", lambda *args: (keep(*args), os.kill(os.getpid(), signal.SIGTERM)))
+    line = ["--run", tiny_run, "--input", recordings, "--format", "csv", "--output", tmp_path / "out.csv"]
+    told = command(*line, code=143)
+    assert "what is scored is kept: go on with the same command and --resume" in told.err
+    assert everything(tmp_path)[0].name == ".out.csv.parts"
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_truncated_recording_is_scored_with_a_warning_and_a_changed_one_again(
+    command, tiny_run, recordings, sound, tmp_path, monkeypatch
+):
+    shutil.copytree(recordings / "a", tmp_path / "in")
+    whole = (tmp_path / "in/r2.ogg").read_bytes()
+    (tmp_path / "in/r2.ogg").write_bytes(whole[: len(whole) // 2])
+    line = ["--run", tiny_run, "--input", tmp_path / "in", "--format", "csv", "--output", tmp_path / "out.csv"]
+    with monkeypatch.context() as patch:  # the disk is full when the table is to be written
+        patch.setattr(csv, "writer", no_room)
+        told = command(*line, code=1)
+    assert "no room on the disk" in told.err
+    assert told.err.splitlines()[-1].startswith("no room")
+    assert not (tmp_path / "out.csv").exists()
+    warning = "r2.ogg: truncated: "
+    assert told.err.count(warning) == 1
+    sf.write(tmp_path / "in/r1.wav", sound(9.0), 16_000)
+    told = command(*line, "--resume")
+    assert "going on: 1 of 2" in told.err
+    assert told.err.count(warning) == 1
+    starts = [row["start_s"] for row in rows_of(tmp_path / "out.csv") if row["file"].endswith("r1.wav")]
+    assert starts[::3] == ["0", "3", "6"]
+
+
+def no_room(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+# bad input: one line each, and nothing is written
+
+
+def one_line(told) -> str:
+    """The only line of an error; what was loaded before it is news, not an error."""
+    lines = [
+        line for line in told.err.splitlines() if " classes, rows of " not in line and "exporting it to" not in line
+    ]
+    assert len(lines) == 1, told.err
+    assert told.out == ""
+    return lines[0]
+
+
+def no_such_run(place, run):
+    return {"--run": place / "nowhere"}, "no run is there"
+
+
+def no_best_checkpoint(place, run):
+    (run / "best.pt").unlink()
+    return {}, "it has no best.pt yet"
+
+
+def damaged_checkpoint(place, run):
+    data = bytearray((run / "best.pt").read_bytes())
+    data[len(data) // 2] ^= 1
+    (run / "best.pt").write_bytes(data)
+    return {}, "best.pt: damaged"
+
+
+def truncated_checkpoint(place, run):
+    (run / "best.pt").write_bytes((run / "best.pt").read_bytes()[:1000])
+    return {}, "best.pt: damaged"
+
+
+def network_of_another_version(place, run):
+    state = torch.load(run / "best.pt", weights_only=True)
+    torch.save(state | {"model_type": "no_such_network"}, run / "best.pt")
+    return {}, "no_such_network"
+
+
+def export_without_labels(place, run):
+    onnx = pytest.importorskip("onnx")
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["x"], ["y"])],
+        "g",
+        [onnx.helper.make_tensor_value_info("x", 1, [1])],
+        [onnx.helper.make_tensor_value_info("y", 1, [1])],
+    )
+    opset = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=9), str(place / "x.onnx"))
+    return {"--run": place / "x.onnx"}, "it holds no labels"
+
+
+def damaged_export(place, run):
+    pytest.importorskip("openvino")
+    (place / "x.xml").write_text("garbage")
+    return {"--run": place / "x.xml"}, "damaged, or not a file of OpenVINO"
+
+
+def other_labels(place, run):
+    state = torch.load(run / "best.pt", weights_only=True)
+    (place / "other").mkdir()
+    torch.save(state | {"labels": [*LABELS[:2], "zitcis1"]}, place / "other/best.pt")
+    return {"--run": [run, place / "other"]}, "only runs with the same labels"
+
+
+def no_such_input(place, run):
+    return {"--input": place / "nowhere.wav"}, "no such file or folder"
+
+
+def folder_without_recordings(place, run):
+    (place / "empty").mkdir()
+    return {"--input": place / "empty"}, "no recording is there"
+
+
+def output_is_a_folder(place, run):
+    (place / "out").mkdir()
+    return {"--output": place / "out"}, "--output is a file for csv"
+
+
+def output_behind_a_file(place, run):
+    (place / "file").write_text("")
+    return {"--output": place / "file/deep/out.csv"}, "is a file, not a folder"
+
+
+def output_where_nobody_may_write(place, run):
+    return {"--output": "/proc/nowhere/out.csv"}, "/proc"
+
+
+def tables_where_a_file_is(place, run):
+    (place / "file").write_text("")
+    return {"--output": place / "file", "--format": "raven"}, "--output is a folder for raven"
+
+
+def two_of_one_name(place, run):
+    return {"--format": "submission"}, "have one name"
+
+
+def sample_with_other_columns(place, run):
+    (place / "sample.csv").write_text("row_id,x,y\nr1_5,0,0\n")
+    values = {"--sample-submission": place / "sample.csv", "--format": "submission"}
+    return values | {"--input": "RECORDINGS/a"}, "none of its 2 species"
+
+
+def sample_with_other_recordings(place, run):
+    (place / "sample.csv").write_text("row_id,asbfly,bkskit1,comgre\nr1_5,0,0,0\nr8_5,0,0,0\n")
+    values = {"--sample-submission": place / "sample.csv", "--format": "submission"}
+    return values | {"--input": "RECORDINGS/a"}, "the first is r8"
+
+
+def sample_with_other_windows(place, run):
+    (place / "sample.csv").write_text("row_id,asbfly,bkskit1,comgre\nr1_5,0,0,0\nr2_5,0,0,0\nr2_7,0,0,0\n")
+    values = {"--sample-submission": place / "sample.csv", "--format": "submission"}
+    return values | {"--input": "RECORDINGS/a"}, "the first is r2_7"
+
+
+MISTAKES = [
+    no_such_run, no_best_checkpoint, damaged_checkpoint, truncated_checkpoint, network_of_another_version,
+    export_without_labels, damaged_export, other_labels, no_such_input, folder_without_recordings, output_is_a_folder,
+    output_behind_a_file, output_where_nobody_may_write, tables_where_a_file_is, two_of_one_name,
+    sample_with_other_columns, sample_with_other_recordings, sample_with_other_windows,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda function: function.__name__)
+def test_a_mistake_is_one_line_and_nothing_is_written(command, tiny_run, recordings, tmp_path, mistake):
+    run = shutil.copytree(tiny_run, tmp_path / "run", ignore=shutil.ignore_patterns("*.onnx"))
+    changes, message = mistake(tmp_path, run)
+    line = {"--run": run, "--input": recordings, "--output": tmp_path / "new/out.csv", "--format": "csv"} | changes
+    arguments = []
+    for name, values in line.items():
+        values = values if isinstance(values, list) else [values]
+        arguments += [name, *(str(value).replace("RECORDINGS", str(recordings)) for value in values)]
+    before = everything(tmp_path)
+    assert message in one_line(command(*arguments, code=1))
+    assert everything(tmp_path) == before
+
+
+def test_only_bad_recordings_are_an_error_and_nothing_is_left(command, tiny_run, sound, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/empty.ogg").write_bytes(b"")
+    (tmp_path / "in/noise.mp3").write_bytes(bytes(range(256)) * 50)
+    sf.write(tmp_path / "in/short.wav", sound(0.1), 16_000)
+    line = ["--run", tiny_run, "--input", tmp_path / "in", "--output", tmp_path / "out.csv", "--format", "csv"]
+    told = command(*line, code=1).err.splitlines()
+    assert sum(text.startswith("warning: ") and ": left out: " in text for text in told) == 3
+    assert told[-1] == "no recording could be scored (3 tried); nothing is written"
+    assert everything(tmp_path) == sorted([tmp_path / "in", *(tmp_path / "in").iterdir()])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--window-s", "0"], "--window-s: 0 is not above 0"),
+        (["--step-s", "nan"], "--step-s: nan is not above 0"),
+        (["--step-s", "five"], "--step-s: five is not a number"),
+        (["--threshold", "2"], "--threshold: 2 is not between 0 and 1"),
+        (["--top-k", "0"], "--top-k: 0 is below 1"),
+        (["--top-k", "1.5"], "--top-k: 1.5 is not a whole number"),
+        (["--sample-submission", "x.csv"], "--sample-submission goes with --format submission"),
+        (["--format", "submission", "--merge"], "a submission holds every score"),
+    ],
+)
+def test_options_that_will_not_do_are_told_before_anything_is_loaded(command, arguments, message):
+    told = command("--run", "x", "--input", "y", "--output", "z", "--format", "csv", *arguments, code=2)
+    assert message in told.err.splitlines()[-1]
+
+
+def test_help_answers_at_once():
+    for script in ("predict.py", "export.py"):
+        line = [sys.executable, "-X", "importtime", script, "--help"]
+        done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
+        assert "--run" in done.stdout
+        loaded = {text.split("|")[-1].strip() for text in done.stderr.splitlines()}
+        assert not loaded & {"torch", "timm", "pandas", "numpy", "librosa", "onnx", "openvino"}
+
+
+# export.py
+
+
+@pytest.mark.skipif(not EXPORTS, reason="onnx and onnxruntime are not installed")
+def test_export_prints_the_difference_and_predict_takes_the_file(command, tiny_run, recordings, tmp_path):
+    output = tmp_path / "model.onnx"
+    told = command("--run", tiny_run, "--to", "onnx", "--output", output, "--audio", recordings, main=export.main)
+    first, second = told.out.splitlines()
+    assert first.startswith("largest difference of a logit: ")
+    assert float(first.rpartition(" ")[2]) < 1e-3
+    assert second == f"exported: {output}"
+    for run, name in ((output, "exported.csv"), (tiny_run, "run.csv")):
+        command("--run", run, "--input", recordings, "--output", tmp_path / name, "--format", "csv")
+    pairs = zip(rows_of(tmp_path / "exported.csv"), rows_of(tmp_path / "run.csv"), strict=True)
+    assert max(abs(float(one["score"]) - float(other["score"])) for one, other in pairs) < 1e-4
+    told = command("--run", tmp_path, "--to", "onnx", main=export.main, code=1)
+    assert "no run is there" in one_line(told)
