@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from inference import export  # torch takes seconds to import: not for --help
 
     checkpoint, output = export.places(options.run, options.to, options.output)
-    images = export.real_images(checkpoint, options.audio)
+    images = export.real_inputs(checkpoint, options.audio)
     difference = export.export(checkpoint, options.to, output, images)
     print(f"largest difference of a logit: {difference:.2g}")
     print(f"exported: {output}")

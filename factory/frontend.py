@@ -18,6 +18,7 @@ class Frontend:
 
     Attributes:
         name: for people.
+        window: frames of a spectrogram, or samples, that it takes.
         input_shape: of one input, without the batch.
         dataset: ``(metadata, windows, labels, process, rules)`` -> batches by rows.
         maker: ``(process, standardize_over, augmenter, mixer)`` -> makes a batch the model's input.
@@ -26,6 +27,7 @@ class Frontend:
     """
 
     name: str
+    window: Callable[[DataProcess], int]
     input_shape: Callable[[DataProcess], tuple[int, ...]]
     dataset: type[WindowDataset] | type[WaveformDataset]
     maker: Callable[..., ImageMaker | WaveformMaker]
@@ -35,6 +37,7 @@ class Frontend:
 
 IMAGES = Frontend(
     name="images",
+    window=window_frames,
     input_shape=lambda process: (1, process.n_mels, window_frames(process)),
     dataset=WindowDataset,
     maker=ImageMaker,
@@ -43,6 +46,7 @@ IMAGES = Frontend(
 )
 WAVEFORMS = Frontend(
     name="waveforms",
+    window=window_samples,
     input_shape=lambda process: (window_samples(process),),
     dataset=WaveformDataset,
     maker=lambda process, standardize_over, augmenter=None, mixer=None: WaveformMaker(augmenter, mixer),

@@ -24,13 +24,15 @@ from factory.model import build_model
 from inference.facts import FACTS, Facts, facts_of
 from utils.checkpoint import load_checkpoint
 from utils.command import explain_os_error
-from utils.config import Model, load_config
+from utils.config import load_config
 from utils.errors import CheckpointError, ConfigError, UserError, unknown
 from utils.utils import choose_device
 
 log = logging.getLogger(__name__)
 
-Forward = Callable[[np.ndarray], np.ndarray]  # images (batch, 1, n_mels, frames) float32 -> logits (batch, classes)
+Forward = Callable[
+    [np.ndarray], np.ndarray
+]  # images (batch, 1, n_mels, frames) or waveforms (batch, samples) float32 -> logits (batch, classes)
 
 INSTALL = {"onnx": "onnxruntime", "openvino": "openvino"}  # backend -> the package that it needs
 FASTEST = ("onnx", "openvino")  # on a CPU, before torch; benchmarks/predict.py
@@ -126,9 +128,8 @@ def network_of(checkpoint: Path, device: torch.device | str = "cpu") -> tuple[to
     """The trained network of a checkpoint, ready to compute, and the facts that came with it."""
     state = load_checkpoint(checkpoint, device="cpu")
     facts = facts_of(state, checkpoint)
-    model = Model(type=facts.model_type, transfer_learning=False, weights_path=None)
     try:
-        network = build_model(model, len(facts.labels), image_size=facts.image_size)
+        network = build_model(facts.model, len(facts.labels), image_size=facts.image_size)
         network.load_state_dict(state["model"])
     except ConfigError as error:
         raise CheckpointError(f"{checkpoint}: its network cannot be built: {error}") from None
@@ -183,7 +184,9 @@ def torch_backend(path: Path, device: torch.device) -> Loaded:
         if device.type == "cpu" and torch.get_num_threads() > 1:
             torch.set_num_threads(1)  # of the calling thread
         with torch.inference_mode():
-            batch = torch.from_numpy(images).to(device, memory_format=torch.channels_last)
+            batch = torch.from_numpy(images).to(device)
+            if batch.ndim == 4:
+                batch = batch.contiguous(memory_format=torch.channels_last)
             return network(batch).float().cpu().numpy()
 
     return Loaded(path, facts, forward, "torch", cores() if device.type == "cpu" else 1)

@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from dataloader.audio import BadRecording, read_audio
-from dataloader.spectrogram import MelSpectrogram
 from inference.backends import ExportError, Forward, checkpoint_of, file_digest, load, network_of, require_package
 from inference.facts import FACTS, Facts, facts_of
 from inference.inputs import find_recordings
-from inference.predictor import images_of, view_of
+from inference.predictor import inputs_of, view_of
 from inference.rows import Cutter, Grid
+from inference.sources import source_of
 from utils.checkpoint import load_checkpoint
 from utils.config import load_config
 from utils.errors import DataError, UserError
@@ -51,26 +51,27 @@ def places(run: Path, kind: str, output: Path | None) -> tuple[Path, Path]:
     return checkpoint, output
 
 
-def real_images(checkpoint: Path, audio: Sequence[Path] | None) -> list[np.ndarray]:
-    """Batches of images of real recordings: of ``audio``, else of the run's own test part.
+def real_inputs(checkpoint: Path, audio: Sequence[Path] | None) -> list[np.ndarray]:
+    """Batches of what the network takes, from real recordings: of ``audio``, else of the run's own test part.
 
     Raises:
         DataError: none can be read.
     """
     facts = facts_of(load_checkpoint(checkpoint), checkpoint)
     recordings = find_recordings(audio) if audio else _own_recordings(checkpoint.parent)
-    mel, view = MelSpectrogram(facts.process), view_of(facts, Grid(*[facts.process.max_length_s] * 2))
+    source, window_s = source_of(facts), facts.process.max_length_s
+    view = view_of(facts, Grid(window_s, window_s), source)
     batches = []
     for recording in recordings[:_RECORDINGS]:
         try:
-            waveform = read_audio(recording, facts.process.sample_rate, duration_s=_SECONDS, strict=False)
+            waveform = read_audio(recording, source.sample_rate, duration_s=_SECONDS, strict=False)
         except BadRecording as bad:
             log.warning("%s: left out: %s", recording, bad)
             continue
-        cutter = Cutter([view], [0])
-        cuts = [cutter.push([mel.db(waveform).T]), cutter.finish(_SECONDS)]
+        cutter, stream = Cutter([view], [0]), source.stream()
+        cuts = [cutter.push([stream.push(waveform)]), cutter.push([stream.finish()]), cutter.finish(_SECONDS)]
         if looks := [look for cut in cuts for look in cut.looks[0]]:
-            batches.append(images_of(looks, view))
+            batches.append(inputs_of(looks, view))
     if not batches:
         raise DataError("no recording to compare the exported file with; name some with --audio")
     return batches
@@ -108,7 +109,7 @@ def export_onnx(network: nn.Module, facts: Facts, path: Path, checkpoint_digest:
     """
     import onnx
 
-    images = torch.zeros(2, 1, *facts.image_size)
+    images = torch.zeros(2, *facts.frontend.input_shape(facts.process))
     with whole(path) as temporary, warnings.catch_warnings(action="ignore"):
         # The exporter that traces: it needs no further package, and our networks do not branch on values.
         try:

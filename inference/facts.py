@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from dataloader.windows import window_frames
-from utils.config import DataProcess
+from factory.frontend import Frontend, frontend_of
+from factory.model import model_of, model_settings
+from utils.config import DataProcess, Model
 from utils.errors import CheckpointError
 
 FACTS = "bird_classifier"  # the key of the metadata in an exported file
@@ -17,17 +19,27 @@ class Facts:
     """All that prediction needs beside the weights; never taken from today's config.
 
     Attributes:
+        model: what shapes the network.
         labels: the classes, in the order of the logits.
         process: the settings of the spectrogram, and the length of a window.
         standardize_over: ``window`` or ``recording``.
     """
 
-    model_type: str
+    model: Model
     labels: tuple[str, ...]
     scientific_names: tuple[str, ...]
     common_names: tuple[str, ...]
     process: DataProcess
     standardize_over: str
+
+    @property
+    def model_type(self) -> str:
+        return self.model.type
+
+    @property
+    def frontend(self) -> Frontend:
+        """Whether it sees images or hears waveforms."""
+        return frontend_of(self.model.type)
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -44,6 +56,7 @@ class Facts:
         """The same as a checkpoint holds it, in plain values."""
         return {
             "model_type": self.model_type,
+            "model_settings": model_settings(self.model),
             "labels": list(self.labels),
             "scientific_names": list(self.scientific_names),
             "common_names": list(self.common_names),
@@ -62,13 +75,15 @@ def facts_of(state: Mapping[str, Any], source: Path) -> Facts:
         labels = tuple(state["labels"])
         process = DataProcess(**state["data_process"])
         facts = Facts(
-            model_type=state["model_type"],
+            model=model_of(state),
             labels=labels,
             scientific_names=tuple(state.get("scientific_names", labels)),
             common_names=tuple(state.get("common_names", labels)),
             process=process,
             standardize_over=state["standardize_over"],
         )
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error}") from None
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{source}: it lacks what prediction needs, or is of another version ({error})") from None
     if not labels or len(facts.scientific_names) != len(labels) or len(facts.common_names) != len(labels):

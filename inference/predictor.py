@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soxr
 import torch
 from scipy.special import expit
 
 from dataloader.audio import AudioStream, BadRecording
-from dataloader.spectrogram import MelSpectrogram, MelStream, standardise_windows
+from dataloader.dataset import Batch
 from inference.backends import Loaded, cores, load
 from inference.facts import Facts
 from inference.pipeline import Batches, ReadAhead
 from inference.rows import SPAN_S, Cut, Cutter, Grid, Row, View
+from inference.sources import Live, Source, source_key, source_of
 from utils.errors import DataError, UserError
 
 SHORTEST_S = 0.5  # a recording below this is a bad one
@@ -73,12 +73,15 @@ class Predictor:
         _must_share_labels(self.models)
         facts = self.models[0].facts
         self.labels, self.scientific_names, self.common_names = facts.labels, facts.scientific_names, facts.common_names
-        window_s = window_s or facts.image_size[1] * facts.process.hop_length / facts.process.sample_rate
+        keys = [source_key(model.facts) for model in self.models]
+        self._sources = {key: source_of(model.facts) for key, model in zip(keys, self.models, strict=True)}
+        self._seen = [list(self._sources).index(key) for key in keys]  # by each model: models may share one
+        rate = self._sources[keys[0]].rate
+        window_s = window_s or facts.frontend.window(facts.process) / rate
         self.grid = Grid(window_s, step_s or window_s, shift_tta)
-        spectrograms = list(dict.fromkeys(model.facts.spectrogram for model in self.models))
-        self._mels = [MelSpectrogram(process) for process in spectrograms]  # one for all models that share it
-        self._sources = [spectrograms.index(model.facts.spectrogram) for model in self.models]
-        self._views = [view_of(model.facts, self.grid) for model in self.models]
+        self._views = [
+            view_of(model.facts, self.grid, self._sources[key]) for model, key in zip(self.models, keys, strict=True)
+        ]
 
     def predict_file(self, path: Path | str) -> Scores:
         """Score one recording.
@@ -132,8 +135,8 @@ class Predictor:
         Yields:
             ``(start_s, end_s, scores)`` with scores ``(classes,)``, the mean over the models.
         """
-        cutter = Cutter(self._views, self._sources)
-        streams = [_LiveMel(mel, sample_rate) for mel in self._mels]
+        cutter = Cutter(self._views, self._seen)
+        streams = [Live(source, sample_rate) for source in self._sources.values()]
         scores: list[dict[int, np.ndarray]] = [{} for _ in self.models]  # of the looks that rows may still need
         counts, received = [0] * len(self.models), 0
 
@@ -169,9 +172,10 @@ class Predictor:
             yield recording, bad
 
     def _cuts(self, recording: "_Recording") -> Iterator[Cut]:
-        audio = [AudioStream(recording.path, mel.process.sample_rate, _BLOCK_S, strict=False) for mel in self._mels]
-        streams = [MelStream(mel) for mel in self._mels]
-        cutter = Cutter(self._views, self._sources)
+        sources = self._sources.values()
+        audio = [AudioStream(recording.path, source.sample_rate, _BLOCK_S, strict=False) for source in sources]
+        streams = [source.stream() for source in sources]
+        cutter = Cutter(self._views, self._seen)
         nothing = np.empty(0, np.float32)  # a rate may have a last sample more than another, and so a block more
         for blocks in itertools.zip_longest(*audio, fillvalue=nothing):
             yield cutter.push([stream.push(block) for stream, block in zip(streams, blocks, strict=True)])
@@ -181,7 +185,7 @@ class Predictor:
             detail = f"{recording.seconds:.2f} s; at least {SHORTEST_S:g} s are needed"
             raise recording.problem or BadRecording("too_short", detail)
         yield cutter.push([stream.finish() for stream in streams])
-        if not all(stream.frames for stream in streams):
+        if not cutter.has_frames:
             raise BadRecording("too_short", f"{recording.seconds:.2f} s is less than one frame")
         yield cutter.finish(recording.seconds)
 
@@ -216,24 +220,6 @@ class _Recording:
         self.unscored -= 1
 
 
-class _LiveMel:
-    """The spectrogram of live audio of any rate."""
-
-    def __init__(self, mel: MelSpectrogram, sample_rate: int):
-        self._mel = MelStream(mel)
-        self._resampler = None
-        if sample_rate != mel.process.sample_rate:
-            self._resampler = soxr.ResampleStream(sample_rate, mel.process.sample_rate, 1, dtype="float32")
-
-    def push(self, samples: np.ndarray, last: bool = False) -> np.ndarray:
-        if self._resampler is not None:
-            samples = self._resampler.resample_chunk(samples, last=last)
-        return self._mel.push(samples)
-
-    def finish(self) -> np.ndarray:
-        return np.concatenate([self.push(np.empty(0, np.float32), last=True), self._mel.finish()])
-
-
 def _scored(recordings: list[_Recording]) -> Iterator[tuple[Path, Scores]]:
     """Take from ``recordings`` those that wait for nothing."""
     for recording in [one for one in recordings if not one.unscored]:
@@ -241,17 +227,18 @@ def _scored(recordings: list[_Recording]) -> Iterator[tuple[Path, Scores]]:
         yield recording.path, recording.result()
 
 
-def images_of(looks: Sequence[np.ndarray], view: View) -> np.ndarray:
-    """Looks -> images ``(looks, 1, n_mels, frames)`` float32, standardised as in training."""
-    images = torch.from_numpy(np.stack(looks)).transpose(1, 2)
-    if not view.span:  # otherwise they were standardised when they were cut
-        images = standardise_windows(images, torch.ones(images.shape[:2]), view.process)
-    return images[:, None].contiguous().numpy()
+def inputs_of(looks: Sequence[np.ndarray], view: View) -> np.ndarray:
+    """Looks -> what the model takes, ``(looks, 1, n_mels, frames)`` or ``(looks, samples)``, made as in training."""
+    windows = torch.from_numpy(np.stack(looks))
+    bands = (len(looks), windows.shape[2] if windows.ndim == 3 else 0)
+    # In dB, as if they had been cached without standardising.
+    batch = Batch(windows, torch.zeros(bands), torch.ones(bands), torch.empty(0), torch.empty(0))
+    return view.maker(batch)[0].contiguous().numpy()
 
 
 def _score(model: Loaded, view: View, looks: Sequence[np.ndarray]) -> np.ndarray:
     """``(looks, classes)``: the sigmoid of the logits, whatever the loss was."""
-    return expit(model.forward(images_of(looks, view)))
+    return expit(model.forward(inputs_of(looks, view)))
 
 
 def _weighed(row: Row, scores: Sequence[Sequence[np.ndarray] | Mapping[int, np.ndarray]]) -> np.ndarray:
@@ -270,12 +257,13 @@ def _mono(chunk: np.ndarray) -> np.ndarray:
     return np.nan_to_num(samples.mean(axis=1) if samples.ndim == 2 else samples, nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def view_of(facts: Facts, grid: Grid) -> View:
+def view_of(facts: Facts, grid: Grid, source: Source) -> View:
     """How a model with these facts looks at recordings."""
-    process, length = facts.process, facts.image_size[1]
-    rate = process.sample_rate / process.hop_length
+    process, length = facts.process, facts.frontend.window(facts.process)
     over_recording = facts.standardize_over == "recording" and process.standardize != "none"
-    return View(grid, rate, length, process, span=max(length, round(SPAN_S * rate)) if over_recording else 0)
+    span = max(length, round(SPAN_S * source.rate)) if over_recording and facts.frontend.from_cache else 0
+    maker = facts.frontend.maker(process, facts.standardize_over)
+    return View(grid, source.rate, length, process, maker, span)
 
 
 def _must_share_labels(models: Sequence[Loaded]) -> None:

@@ -7,12 +7,13 @@ row where its windows are longer (so it sees what is around the row), spread ove
 A look never reaches beyond the recording; only of a recording shorter than a look is it filled by repeating.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from dataloader.dataset import Batch
 from dataloader.spectrogram import BandStatistics
 from utils.config import DataProcess
 
@@ -42,6 +43,7 @@ class View:
     Args:
         rate: frames (of a spectrogram, or samples) a second.
         length: frames of a look.
+        maker: makes looks the model's input, as in training.
         span: frames over which a look is standardised; 0: the model does that over the look itself.
     """
 
@@ -49,6 +51,7 @@ class View:
     rate: float
     length: int
     process: DataProcess
+    maker: Callable[[Batch], tuple] | None = None
     span: int = 0
 
     def looks(self, start_s: float) -> list[tuple[int, float]]:
@@ -176,6 +179,11 @@ class Cutter:
                 end_s = total / first.rate
                 self._add_row(cut, end_s - grid.window_s, end_s, ended=True)
         return cut
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether anything has arrived, of every source."""
+        return all(held.end for held in self._held)
 
     @property
     def _next(self) -> float:

@@ -29,7 +29,7 @@ def recordings(tmp_path, sound):
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_exported_file_takes_the_place_of_the_run(tiny_run, recordings, tmp_path, kind, caplog):
     checkpoint, output = export.places(tiny_run, kind, tmp_path / f"out/model.{'onnx' if kind == 'onnx' else 'xml'}")
-    images = export.real_images(checkpoint, [recordings])
+    images = export.real_inputs(checkpoint, [recordings])
     assert [one.shape for one in images] == [(4, 1, 32, 192)] * 2
     assert "bad.wav: left out: empty" in caplog.text
     difference = export.export(checkpoint, kind, output, images)
@@ -92,7 +92,7 @@ def test_places_and_recordings_that_will_not_do_are_told(tiny_run, tmp_path):
     (tmp_path / "empty.wav").write_bytes(b"")
     for audio in (None, [tmp_path / "empty.wav"]):
         with pytest.raises(DataError, match="name some with --audio"):
-            export.real_images(tiny_run / "best.pt", audio)
+            export.real_inputs(tiny_run / "best.pt", audio)
 
 
 def test_without_audio_the_runs_own_recordings_are_compared_with(make_run, recordings, tmp_path, caplog):
@@ -105,8 +105,8 @@ def test_without_audio_the_runs_own_recordings_are_compared_with(make_run, recor
     (run / "split.csv").write_text(
         "filename,label,group,split\nx/0.wav,x,a,train\nx/1.wav,x,b,test\nx/gone.wav,x,c,test\n"
     )
-    (images,) = export.real_images(run / "best.pt", None)
-    (expected,) = export.real_images(run / "best.pt", [tmp_path / "train_audio/x/1.wav"])
+    (images,) = export.real_inputs(run / "best.pt", None)
+    (expected,) = export.real_inputs(run / "best.pt", [tmp_path / "train_audio/x/1.wav"])
     np.testing.assert_array_equal(images, expected)
 
 

@@ -1,0 +1,83 @@
+"""What do models look at, as a recording arrives: its spectrogram in dB, or its waveform?"""
+
+from typing import Protocol
+
+import numpy as np
+import soxr
+
+from dataloader.spectrogram import MelSpectrogram, MelStream
+from dataloader.waveforms import SAMPLE_RATE
+from inference.facts import Facts
+
+
+class Stream(Protocol):
+    """A recording on its way from samples to frames."""
+
+    def push(self, samples: np.ndarray) -> np.ndarray: ...
+    def finish(self) -> np.ndarray: ...
+
+
+class Spectrograms:
+    """Frames of a spectrogram, ``(frames, n_mels)``, dB.
+
+    Attributes:
+        sample_rate: of the samples that it takes, Hz.
+        rate: of its frames, a second.
+    """
+
+    def __init__(self, facts: Facts):
+        self._mel = MelSpectrogram(facts.spectrogram)
+        self.sample_rate, self.rate = facts.process.sample_rate, self._mel.frames_per_second
+
+    def stream(self) -> Stream:
+        return MelStream(self._mel)
+
+
+class Waveforms:
+    """The samples themselves, ``(samples,)``; as above."""
+
+    sample_rate, rate = SAMPLE_RATE, float(SAMPLE_RATE)
+
+    def __init__(self, facts: Facts):
+        pass
+
+    def stream(self) -> Stream:
+        return _Samples()
+
+
+class _Samples:
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        return samples
+
+    def finish(self) -> np.ndarray:
+        return np.empty(0, np.float32)
+
+
+Source = Spectrograms | Waveforms
+
+
+def source_of(facts: Facts) -> Source:
+    """What a model with these facts looks at."""
+    return Spectrograms(facts) if facts.frontend.from_cache else Waveforms(facts)
+
+
+def source_key(facts: Facts) -> object:
+    """Equal for models that can share a source."""
+    return facts.spectrogram if facts.frontend.from_cache else facts.frontend.name
+
+
+class Live:
+    """A source that takes samples of any rate."""
+
+    def __init__(self, source: Source, sample_rate: int):
+        self._stream, self._resampler = source.stream(), None
+        if sample_rate != source.sample_rate:
+            self._resampler = soxr.ResampleStream(sample_rate, source.sample_rate, 1, dtype="float32")
+
+    def push(self, samples: np.ndarray, *, last: bool = False) -> np.ndarray:
+        if self._resampler is not None:
+            samples = self._resampler.resample_chunk(samples, last=last)
+        return self._stream.push(samples)
+
+    def finish(self) -> np.ndarray:
+        return np.concatenate([self.push(np.empty(0, np.float32), last=True), self._stream.finish()])
