@@ -30,9 +30,7 @@ from utils.utils import choose_device
 
 log = logging.getLogger(__name__)
 
-Forward = Callable[
-    [np.ndarray], np.ndarray
-]  # images (batch, 1, n_mels, frames) or waveforms (batch, samples) float32 -> logits (batch, classes)
+Forward = Callable[[np.ndarray], np.ndarray]  # (batch, 1, n_mels, frames) or (batch, samples) -> logits
 
 INSTALL = {"onnx": "onnxruntime", "openvino": "openvino"}  # backend -> the package that it needs
 FASTEST = ("onnx", "openvino")  # on a CPU, before torch; benchmarks/predict.py

@@ -263,7 +263,7 @@ def view_of(facts: Facts, grid: Grid, source: Source) -> View:
     over_recording = facts.standardize_over == "recording" and process.standardize != "none"
     span = max(length, round(SPAN_S * source.rate)) if over_recording and facts.frontend.from_cache else 0
     maker = facts.frontend.maker(process, facts.standardize_over)
-    return View(grid, source.rate, length, process, maker, span)
+    return View(grid, source.rate, length, process, span, maker)
 
 
 def _must_share_labels(models: Sequence[Loaded]) -> None:

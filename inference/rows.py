@@ -43,16 +43,16 @@ class View:
     Args:
         rate: frames (of a spectrogram, or samples) a second.
         length: frames of a look.
-        maker: makes looks the model's input, as in training.
         span: frames over which a look is standardised; 0: the model does that over the look itself.
+        maker: makes looks the model's input, as in training.
     """
 
     grid: Grid
     rate: float
     length: int
     process: DataProcess
-    maker: Callable[[Batch], tuple] | None = None
     span: int = 0
+    maker: Callable[[Batch], tuple] | None = None
 
     def looks(self, start_s: float) -> list[tuple[int, float]]:
         """``(first frame, weight)`` of each look at the row that starts there; not yet kept inside the recording."""

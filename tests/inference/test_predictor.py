@@ -2,6 +2,7 @@
 
 import logging
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,13 @@ from dataloader.dataset import WindowDataset
 from dataloader.entry import Job, prepare
 from dataloader.images import ImageMaker
 from dataloader.spectrogram import MelSpectrogram, MelStream
+from dataloader.waveforms import WaveformDataset, WaveformMaker
 from dataloader.windows import window_starts
+from factory.model import build_model, model_settings
 from inference import predictor as predictor_module
 from inference.backends import network_of
 from inference.predictor import Predictor
+from utils.config import DataProcess, Model
 from utils.errors import UserError
 
 
@@ -50,10 +54,10 @@ def validation_scores(run: Path, recording: Path, folder: Path) -> np.ndarray:
     entry = str(place / "x" / recording.with_suffix(".npy").name)
     table = pd.DataFrame({"entry": [entry], "frames": [record.frames], "labels": [facts.labels[:1]], "filename": ["x"]})
     starts = window_starts(record.frames, facts.image_size[1])
-    windows = pd.DataFrame({"recording": 0, "first_frame": starts})
-    batch = WindowDataset(table, windows, facts.labels, facts.process)[list(range(len(starts)))]
+    windows = pd.DataFrame({"recording": 0, "first_frame": starts, "n_frames": facts.image_size[1]})
+    batch = WindowDataset(table, windows, facts.labels, facts.process)[[(row, 0.0) for row in range(len(starts))]]
     with torch.inference_mode():
-        return network(ImageMaker(facts.process, facts.standardize_over)(batch)).sigmoid().numpy()
+        return network(ImageMaker(facts.process, facts.standardize_over)(batch)[0]).sigmoid().numpy()
 
 
 @pytest.mark.parametrize(
@@ -270,3 +274,24 @@ def test_other_files_beside_it_do_not_change_a_files_scores(tiny, wav, caplog):
     for recording in recordings:
         np.testing.assert_allclose(tiny.predict_file(recording).each, together[recording].each, atol=1e-5)
     assert not caplog.records
+
+
+def test_a_model_of_the_waveform_scores_as_in_validation(tmp_path, wav):
+    model, labels, process = Model(type="wav2vec2_tiny", transfer_learning=False), ["a", "b"], DataProcess()
+    torch.manual_seed(1)
+    network = build_model(model, 2).eval()
+    facts = {"labels": labels, "data_process": asdict(process), "standardize_over": "window", "model_type": model.type}
+    facts |= {"model_settings": model_settings(model), "optimizer": {}, "scheduler": {}, "epoch": 1}
+    torch.save({"model": network.state_dict(), **facts}, tmp_path / "best.pt")
+    recording = wav(12.0, rate=44_100)
+    table = pd.DataFrame({"path": [str(recording)], "entry": "", "frames": 768, "labels": [("a",)], "filename": "x"})
+    windows = pd.DataFrame({"recording": 0, "first_frame": [0, 320], "n_frames": 320})  # a tail of 2 s is left out
+    batch = WaveformDataset(table, windows, labels, process)[[(0, 0.0), (1, 0.0)]]
+    with torch.inference_mode():
+        expected = network(WaveformMaker()(batch)[0]).sigmoid().numpy()
+    for backend in ("torch", "onnx"):
+        if backend == "onnx":
+            pytest.importorskip("onnxruntime")
+        scores = Predictor(tmp_path, backend=backend).predict_file(recording)
+        np.testing.assert_allclose(scores.each[0], expected, atol=1e-3)
+    assert scores.end_s.tolist() == [5.0, 10.0]

@@ -18,12 +18,12 @@ from inference import media, page, report
 from inference.facts import Facts
 from inference.report import gather, write_report
 from inference.tables import Result, Thin
-from utils.config import DataProcess
+from utils.config import DataProcess, Model
 
 RATE = 32_000  # Hz
 VOID = {"meta", "img", "br"}
 LABELS, SCIENTIFIC, COMMON = ("wren", "owl", "<i>x"), ("Troglodytes", "Strix", "A & B"), ("Wren", "", "<b>")
-FACTS = Facts("a_model", LABELS, SCIENTIFIC, COMMON, DataProcess(), "window")
+FACTS = Facts(Model(), LABELS, SCIENTIFIC, COMMON, DataProcess(), "window")
 SHOWN = Thin(threshold=0.25)
 LOW_HZ, HIGH_HZ = 1000, 3000
 

@@ -12,11 +12,11 @@ from inference import tables
 from inference.facts import Facts
 from inference.rows import Grid
 from inference.tables import Result, Thin, detections
-from utils.config import DataProcess
+from utils.config import DataProcess, Model
 from utils.errors import DataError
 
 GRID = Grid(5.0, 5.0)
-FACTS = Facts("x", ("b", "a", "c"), ("Bb", "Aa", "Cc"), ("Blue Bird", "", "Crow"), DataProcess(), "window")
+FACTS = Facts(Model(), ("b", "a", "c"), ("Bb", "Aa", "Cc"), ("Blue Bird", "", "Crow"), DataProcess(), "window")
 SCORES = [[0.1, 0.9, 0.2], [0.3, 0.8, 0.3], [0.5, 0.1, 0.4]]
 
 
