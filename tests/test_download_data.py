@@ -87,6 +87,8 @@ class Machine:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,  # so that a signal can be sent as a terminal sends Ctrl-C
+            # A shell starts what runs in the background deaf to it, and so would the tests be there.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def run(self, **environment: str) -> tuple[int, str, str]:
