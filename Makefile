@@ -14,6 +14,8 @@ bench: $(VENV)/installed-dev
 	$(RUN) -m benchmarks.preprocess
 	$(RUN) -m benchmarks.check_cache
 	$(RUN) -m benchmarks.startup
+	$(RUN) -m benchmarks.train
+	$(RUN) -m benchmarks.predict
 
 lint: $(VENV)/installed-dev
 	$(RUN) -m ruff check .
