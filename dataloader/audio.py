@@ -7,6 +7,7 @@ error, and a damaged one skips without a word, so both are looked for: see ``who
 
 import math
 import os
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -251,11 +252,13 @@ def whole_or_reason(path: Path | str) -> BadRecording | None:
 
 
 _OGG_PAGE = 27 + 255 + 255 * 255  # bytes of the largest page: header, segment table, segments
-_OGG_END = 0x04  # the flag of a stream's last page
+_OGG_BEGINNING, _OGG_END = 0x02, 0x04  # flags of a stream's first page and of its last
 
 
 def _ogg_cut(file: BinaryIO, size: int) -> str | None:
     """How an Ogg file's end is wrong; None if it is not."""
+    file.seek(0)
+    begun = _ogg_streams(file.read(4096))  # all that are heard together begin at the file's beginning
     file.seek(max(0, size - _OGG_PAGE - 1024))  # what taggers put behind the last page is passed over
     tail = file.read()
     page = tail[max(0, tail.rfind(b"OggS")) :]
@@ -264,7 +267,15 @@ def _ogg_cut(file: BinaryIO, size: int) -> str | None:
     segments = page[27 : 27 + page[26]] if len(page) > 26 else b""
     if len(page) < 27 or len(segments) < page[26] or len(page) < 27 + len(segments) + sum(segments):
         return "its last page is incomplete"
+    if page[14:18] not in begun:
+        return "several recordings joined into one, of which only the first can be read; convert it, as with ffmpeg"
     return None if page[5] & _OGG_END else "its last page is not marked as the end"
+
+
+def _ogg_streams(head: bytes) -> set[bytes]:
+    """Serial numbers of the streams that begin in the first bytes of a file."""
+    pages = [head[place.start() :] for place in re.finditer(b"OggS", head)]
+    return {page[14:18] for page in pages if len(page) >= 27 and page[5] & _OGG_BEGINNING}
 
 
 # Sizes of a data chunk that mean "unknown, to the end of the file": ffmpeg and others; sox; arecord.

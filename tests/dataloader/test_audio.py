@@ -540,3 +540,16 @@ def test_memory_does_not_grow_with_the_recording(tmp_path):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.2 * peaks[0]
+
+
+@pytest.mark.parametrize("ending", ["ogg", "opus.ogg"])
+def test_joined_oggs_are_told_of_which_the_first_alone_would_be_read(tmp_path, ending):
+    options = {"format": "OGG", "subtype": "OPUS"} if ending.startswith("opus") else {}
+    rate = 48_000 if options else RATE
+    parts = [tmp_path / f"{number}.{ending}" for number in range(2)]
+    for number, part in enumerate(parts):
+        sf.write(part, song(1.0 + number, rate), rate, **options)
+    joined = tmp_path / f"joined.{ending}"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    assert [whole_or_reason(part) for part in parts] == [None, None]
+    assert "several recordings joined" in str(whole_or_reason(joined))
