@@ -36,7 +36,7 @@ from inference.predictor import Predictor
 from utils.config import DataProcess, Model
 
 PROCESS = DataProcess()
-BATCH = 16
+BATCH = 8
 CONTEST_HOURS, CONTEST_LIMIT_MINUTES = 1100 * 4 / 60, 120
 ROOT = Path(__file__).parents[1]
 

@@ -22,7 +22,6 @@ from utils.errors import DataError, UserError
 SHORTEST_S = 0.5  # a recording below this is a bad one
 _BLOCK_S = 10.0  # seconds decoded and transformed at once
 _AHEAD = 4  # blocks that a thread reads ahead
-_BATCH = 16  # looks a batch: more gain nothing on a CPU
 
 
 @dataclass(frozen=True)
@@ -101,8 +100,10 @@ class Predictor:
         with the length of a recording, but for its scores.
         """
         workers = max(model.workers for model in self.models)
-        scorers = [functools.partial(_score, *pair) for pair in zip(self.models, self._views, strict=True)]
-        batches = [Batches(scorer, size=_BATCH, n_threads=workers) for scorer in scorers]
+        batches = [
+            Batches(functools.partial(_score, model, view), size=model.batch, n_threads=workers)
+            for model, view in zip(self.models, self._views, strict=True)
+        ]
         readers = ReadAhead((self._pieces(Path(path)) for path in paths), max(1, cores() // 2), _AHEAD)
         unscored: list[_Recording] = []  # whole, but some of their looks wait in a batch
         try:
@@ -141,9 +142,9 @@ class Predictor:
         counts, received = [0] * len(self.models), 0
 
         def rows(cut: Cut) -> Iterator[tuple[float, float, np.ndarray]]:
-            for number, looks in enumerate(cut.looks):
-                for first in range(0, len(looks), _BATCH):  # a chunk may be an hour
-                    new = _score(self.models[number], self._views[number], looks[first : first + _BATCH])
+            for number, (model, looks) in enumerate(zip(self.models, cut.looks, strict=True)):
+                for first in range(0, len(looks), model.batch):  # a chunk may be an hour
+                    new = _score(model, self._views[number], looks[first : first + model.batch])
                     scores[number].update(enumerate(new, counts[number]))
                     counts[number] += len(new)
             for row in cut.rows:
