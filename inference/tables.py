@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dataloader.metadata import NOCALL
 from inference.facts import Facts
 from inference.rows import Grid
 from utils.errors import DataError
@@ -154,7 +155,7 @@ def read_sample(path: Path, labels: Sequence[str]) -> Sample:
         )
     if missing := [label for label in expected if label not in shared]:
         log.warning("the run does not know %d species; they get their prior: %s", len(missing), ", ".join(missing))
-    if extra := [label for label in labels if label not in shared]:
+    if extra := [label for label in labels if label not in shared and label != NOCALL]:
         log.warning("%s has no column for %d species of the run: %s", path, len(extra), ", ".join(extra))
     return Sample(path, expected, row_ids)
 
@@ -218,7 +219,7 @@ def write_submission(path: Path, results: Iterable[Result], facts: Facts, grid: 
     recording that could not be read, a row behind where a recording was cut off) gets its prior, one
     over the number of species.
     """
-    labels = sample.labels if sample else tuple(sorted(facts.labels))
+    labels = sample.labels if sample else tuple(sorted(set(facts.labels) - {NOCALL}))  # which is no species
     place = {label: number for number, label in enumerate(facts.labels)}
     columns = [place.get(label, -1) for label in labels]
     known = np.array([column >= 0 for column in columns])

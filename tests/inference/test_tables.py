@@ -254,3 +254,9 @@ def test_a_table_is_written_whole_or_not_at_all(tmp_path, write):
         write(tmp_path / "out", results(), *rest)
     assert (tmp_path / "out").read_text() == "the one before"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_nocall_is_no_species_and_has_no_column(tmp_path):
+    facts = Facts(Model(), ("a", "nocall"), ("Aa", ""), ("A", ""), DataProcess(), "window")
+    tables.write_submission(tmp_path / "s.csv", [result(scores=[[0.1, 0.9]])], facts, Grid(5.0, 5.0), None)
+    assert (tmp_path / "s.csv").read_text() == "row_id,a\nr1_5,0.1\n"
