@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 def keep_quietest(table: "pd.DataFrame", share: float) -> "pd.DataFrame":
     """Leave out the loudest training recordings of each class.
 
-    The winners of BirdCLEF 2024 kept the quieter 80 % of all chunks; this keeps whole recordings, the
-    quietest ``share`` of each class and at least one. A recording of two species stays if either
+    As the winners of BirdCLEF 2024, who kept 80 %, by deviation and power of the first minute; here
+    it is the quietest ``share`` of each class and at least one recording. A recording of two species stays if either
     keeps it. Loudness is the mean power of the whole recording, read from its entry in the cache.
 
     Args:

@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
-
 from factory.choices import check_choices
 from utils.config import KEYS, SECRETS, Config, load_config
 
@@ -56,8 +54,3 @@ def test_no_secret_is_shipped():
 def test_the_readme_lists_every_setting_with_its_default():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert settings_table() in readme, "paste what settings_table() of this test gives into README.md"
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.ini")), ids=lambda path: path.name)
-def test_every_recipe_is_a_config(path):
-    load_config(path, check_choices=check_choices)

@@ -1,0 +1,77 @@
+"""Do the recipes in configs/ train?"""
+
+import itertools
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from dataloader.demo import make_demo
+from factory import run
+from factory.choices import check_choices
+from utils.config import load_config
+from utils.distributed import Processes
+from utils.interrupt import Interrupt
+
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted((ROOT / "configs").glob("*.ini"))
+every_recipe = pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+SMALL = ["trainer.batch_size_train=4", "trainer.num_workers=0", "trainer.device=cpu", "model.transfer_learning=false"]
+SMALLER = {"wav2vec2.ini": ["model.wav2vec_layers=1"]}  # of 12
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a demo in it, and the one cache of all recipes."""
+    folder = tmp_path_factory.mktemp("place")
+    make_demo(folder / "data", species=3, recordings=8)
+    return folder
+
+
+@every_recipe
+def test_every_recipe_is_a_config_for_all_of_the_data(path):
+    assert not load_config(path, check_choices=check_choices).testing.testing
+
+
+@every_recipe
+def test_every_recipe_means_the_folders_of_config_ini_and_shares_its_cache(path):
+    recipe, shipped = load_config(path), load_config(ROOT / "config.ini")
+    assert recipe.paths == shipped.paths
+    assert recipe.data.hash_path == shipped.data.hash_path
+    assert run.cache_folder(recipe) == run.cache_folder(shipped)
+
+
+@every_recipe
+def test_the_readme_names_every_recipe(path):
+    assert f"configs/{path.name}" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@every_recipe
+def test_every_recipe_takes_two_steps(path, place):
+    folders = [f"paths.{name}_dir={place / name}" for name in ("data", "runs", "demo")]
+    folders += [f"data.output_dir={place / 'cache'}", f"data.hash_path={place / 'last_key'}"]
+    config = load_config(path, folders + SMALL + SMALLER.get(path.name, []), check_choices)
+    trainer = begin(config, place / path.stem)
+    before = [weight.detach().clone() for weight in trainer.model.parameters()]
+    trainer.train_part = replace(trainer.train_part, batches=first_two(trainer.train_part.batches))
+    loss = trainer._train_epoch(Interrupt())
+    assert trainer.progress.step == 2
+    assert math.isfinite(loss)
+    changed = [not torch.equal(*pair) for pair in zip(before, trainer.model.parameters(), strict=True)]
+    assert sum(changed) > len(changed) / 2
+
+
+def begin(config, folder):
+    """What train_classifier.py does until the first step."""
+    folder.mkdir()
+    processes = Processes()
+    table = run.load_table(config, processes)
+    model = run.rehearse(config, table)
+    metadata = run.split(config, run.prepare(config, table, processes), folder)
+    return run.build_trainer(config, model, metadata, folder, torch.device("cpu"), processes)
+
+
+def first_two(batches):
+    yield from itertools.islice(batches, 2)
