@@ -21,7 +21,7 @@ from dataloader.cache import cache_key
 from dataloader.data_preprocess import AudioPreprocessor, make_samples, make_windows
 from dataloader.dataset import EpochBatches, WindowDataset, make_loader
 from dataloader.device_cache import DeviceBatches, fits_on
-from dataloader.splits import SIDES, split_by_group
+from dataloader.splits import SIDES, deal_into_folds, split_by_group
 from dataloader.windows import window_frames
 from factory.choices import check_choices
 from factory.frontend import frontend_of
@@ -163,13 +163,7 @@ def split(config: Config, metadata: "pd.DataFrame", folder: Path) -> "pd.DataFra
             )
         kept = metadata[metadata["filename"].isin(known.index)].reset_index(drop=True)
         return kept.assign(split=kept["filename"].map(known))
-    sides = split_by_group(
-        metadata,
-        train_ratio=config.data.train_ratio,
-        test_val_ratio=config.data.test_val_ratio,
-        seed=config.trainer.seed,
-    )
-    metadata = keep_quietest(metadata.assign(split=sides), config.data.keep_quietest)
+    metadata = keep_quietest(metadata.assign(split=_sides(config, metadata)), config.data.keep_quietest)
     labels = tables.class_labels(metadata)
     table = pd.DataFrame(
         {
@@ -184,6 +178,16 @@ def split(config: Config, metadata: "pd.DataFrame", folder: Path) -> "pd.DataFra
     counts = metadata["split"].value_counts()
     log.info("%d classes; %s", len(labels), ", ".join(f"{counts.get(side, 0)} recordings for {side}" for side in SIDES))
     return metadata
+
+
+def _sides(config: Config, metadata: "pd.DataFrame") -> list[str]:
+    """The side of each recording of a new run."""
+    data = config.data
+    if data.folds:
+        return ["test" if fold == data.fold else "train" for fold in deal_into_folds(metadata, data.folds)]
+    return split_by_group(
+        metadata, train_ratio=data.train_ratio, test_val_ratio=data.test_val_ratio, seed=config.trainer.seed
+    )
 
 
 def build_trainer(
