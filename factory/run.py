@@ -42,11 +42,13 @@ from utils.trainer import Part, Trainer
 from utils.utils import choose_device, make_run_folder, seed_everything, seed_for
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 log = logging.getLogger(__name__)
 
 CONFIG, LABELS, SPLIT, SUMMARY = "config.ini", "labels.csv", "split.csv", "summary.json"
+TEST_SCORES = "test_scores.csv"
 
 # What a resumed run may change: it decides where and how fast the run goes, not what it computes.
 _MAY_CHANGE = {
@@ -234,10 +236,13 @@ def build_trainer(
 
 
 def summarise(trainer: Trainer, metadata: "pd.DataFrame", folder: Path) -> None:
-    """Score the test part with the checkpoint that is kept, and write ``summary.json``."""
-    test = trainer.test()
+    """Score the test part with the checkpoint that is kept; write ``test_scores.csv`` and ``summary.json``."""
+    test, of_recordings = trainer.test()
     if not trainer.processes.is_main:
         return
+    if of_recordings is not None:
+        table = _score_table(trainer, of_recordings)
+        write_text(folder / TEST_SCORES, table.to_csv(float_format="%.9g", lineterminator="\n"))  # as fine as a float32
     counts = metadata["split"].value_counts()
     validation = _best_row(folder, trainer.progress.best_epoch)
     summary = {
@@ -254,6 +259,14 @@ def summarise(trainer: Trainer, metadata: "pd.DataFrame", folder: Path) -> None:
         tracker.close()
     told = ", ".join(f"{name} {value:.4f}" for name, value in test.items() if value is not None)
     log.info("test: %s (the weights of epoch %s)", told or "no test part", summary["best_epoch"])
+
+
+def _score_table(trainer: Trainer, of_recordings: "np.ndarray") -> "pd.DataFrame":
+    """The scores of the test part, a row a recording and a column a class."""
+    import pandas as pd
+
+    filenames = pd.Index(trainer.test_part.filenames, name="filename")
+    return pd.DataFrame(of_recordings, index=filenames, columns=trainer.facts["labels"])
 
 
 def tell(processes: Processes, line: str) -> int:
