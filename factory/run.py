@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -75,18 +75,22 @@ def load(options: argparse.Namespace) -> Config:
         raise DataError(f"{options.resume}: no run is there; --resume takes a folder with a {CONFIG}")
     config = load_config(options.resume / CONFIG, options.overrides, check_choices)
     changes = differences(load_config(options.resume / CONFIG), config)
-    refused = [
+    problems = [
         Problem(
             f"cannot change in a run that has begun (it is {before}); start a new run", section, key, after, "--set"
         )
-        for section, key, before, after in changes
-        if key not in _MAY_CHANGE.get(section, "").split()
+        for section, key, before, after in refused(changes)
     ]
-    if refused:
-        raise ConfigError(refused)
+    if problems:
+        raise ConfigError(problems)
     for section, key, before, after in changes:
         log.info("[%s] %s changes from %s to %s", section, key, before, after)
     return config
+
+
+def refused(changes: list[tuple[str, str, Any, Any]]) -> list[tuple[str, str, Any, Any]]:
+    """Those of ``utils.config.differences`` that a run which has begun cannot take."""
+    return [change for change in changes if change[1] not in _MAY_CHANGE.get(change[0], "").split()]
 
 
 def is_finished(folder: Path) -> bool:
