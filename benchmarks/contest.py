@@ -51,7 +51,7 @@ METRICS = {"macro_auc": "macro AUC", "cmap": "cmAP", "top1": "top-1"}
 OWN = {"trainer.seed": "--seeds", "data.folds": "--folds", "data.fold": "--folds", "paths.runs_dir": "--output"}
 # A run that was stopped may go on with others of these; a contest compares runs that have them in common.
 SETTLED = {("trainer", "n_epochs"), ("trainer", "early_stop"), ("paths", "data_dir")}
-DECODED = 10  # recordings that prediction is timed on
+TIMED = 10  # recordings that prediction is timed on
 
 
 @dataclass(frozen=True)
@@ -263,24 +263,31 @@ def pooled(runs: Iterable[Path]) -> dict[str, float | None]:
 
 
 def costs_of(recipe: str, finished: Iterable[Cell], config: Config, backend: str) -> dict[str, float | str | None]:
-    """Parameters of a recipe's network, and how fast it predicts: x real time, after a first go, the best of three."""
+    """Parameters of a recipe's network, and how fast it predicts in x real time; None where that cannot be known."""
+    costs = {"parameters": None, "speed": None, "backend": None}
     run = next((cell.run for cell in finished if cell.recipe == recipe), None)
     if run is None:
-        return {"parameters": None, "speed": None, "backend": None}
-    network, _ = network_of(checkpoint_of(run))
+        return costs
+    try:
+        network, _ = network_of(checkpoint_of(run))
+        costs["parameters"] = sum(parameter.numel() for parameter in network.parameters())
+        costs["speed"], costs["backend"] = time_prediction(run, config, backend)
+    except UserError as error:  # no reason to keep back the scores
+        log.warning("%s: its costs cannot be measured: %s", recipe, error)
+    return costs
+
+
+def time_prediction(run: Path, config: Config, backend: str) -> tuple[float, str]:
+    """Seconds of sound a second, from files to scores, the best of three after a first go; and the backend."""
     paths = load_table(config)["path"].tolist()
-    paths = paths[:: max(1, len(paths) // DECODED)][:DECODED]
+    paths = paths[:: max(1, len(paths) // TIMED)][:TIMED]
     predictor = Predictor(run, backend=backend)
     rounds = []
     for _ in range(4):
         started = time.perf_counter()
         seconds = sum(getattr(result, "seconds", 0.0) for _, result in predictor.predict_files(paths))
         rounds.append(seconds / (time.perf_counter() - started))
-    return {
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "speed": max(rounds[1:]),
-        "backend": predictor.models[0].backend,
-    }
+    return max(rounds[1:]), predictor.models[0].backend
 
 
 def result_of(recipe: str, finished: Iterable[Cell], folds: int, costs: dict) -> dict[str, object]:

@@ -115,6 +115,18 @@ def test_the_table_has_the_pooled_scores_and_the_costs(place):
 
 
 @pytest.mark.usefixtures("finished")
+def test_what_cannot_be_measured_keeps_no_scores_back(place, monkeypatch, caplog):
+    def refuse(*_, **__):
+        raise UserError("no such backend")
+
+    monkeypatch.setattr(contest, "Predictor", refuse)
+    assert main(command(place)) == 0
+    assert "a: its costs cannot be measured: no such backend" in caplog.text
+    (line,) = [line for line in (place / "out/contest.md").read_text().splitlines() if line.startswith("| a |")]
+    assert line.strip("| ").split(" | ")[7::2] == ["206,555", "-"]
+
+
+@pytest.mark.usefixtures("finished")
 def test_runs_of_other_settings_are_not_compared(place):
     with pytest.raises(DataError, match=r"was made with \[trainer\] n_epochs = 1, and now it is 2; choose another"):
         main(command(place, "--set=trainer.n_epochs=2"))
