@@ -7,9 +7,12 @@ about the same shares.
 
 import logging
 from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from utils.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,20 +46,66 @@ def split_by_group(table: "pd.DataFrame", *, train_ratio: float, test_val_ratio:
     if shares[0] >= 1.0:
         return ["train"] * len(table)
     labels_of_rows = [labels or (NOTHING,) for labels in table["labels"]]
-    classes = {label: index for index, label in enumerate(sorted({label for row in labels_of_rows for label in row}))}
-    groups: dict[str, np.ndarray] = {}
-    for labels, group in zip(labels_of_rows, table["group"], strict=True):
-        counts = groups.setdefault(group, np.zeros(len(classes)))
-        for label in labels:
-            counts[classes[label]] += 1
-    side_of = _deal(groups, shares, np.random.default_rng(seed))
+    side_of = _deal(_count_classes(labels_of_rows, table["group"]), shares, np.random.default_rng(seed))
     sides = [SIDES[side_of[group]] for group in table["group"]]
     _log_small_classes(table, sides, [side for side, share in zip(SIDES, shares, strict=True) if share > 0])
     return sides
 
 
-def _deal(groups: dict[str, np.ndarray], shares: np.ndarray, rng: np.random.Generator) -> dict[str, int]:
-    """The side of each group."""
+def deal_into_folds(table: "pd.DataFrame", n_folds: int) -> list[int]:
+    """Give every recording one of ``n_folds`` folds, each to be tested by a model that is trained on the others.
+
+    Groups are dealt out as in ``split_by_group``, with equal shares, and so that folds are of equal
+    size too. No seed decides: all runs on the same recordings have the same folds, in any order of rows.
+
+    Args:
+        table: as in ``split_by_group``.
+
+    Returns:
+        1 to ``n_folds`` for each row.
+
+    Raises:
+        ConfigError: there are fewer groups than folds.
+    """
+    groups = _count_classes([labels or (NOTHING,) for labels in table["labels"]], table["group"])
+    if len(groups) < n_folds:
+        text = f"only {len(groups)} groups of recordings are there to be dealt out; lower it"
+        raise ConfigError(Problem(text, "data", "folds", n_folds))
+    # The size is one class more, which every group has; it counts as much as all others together.
+    groups = {group: np.append(counts, counts.sum()) for group, counts in groups.items()}
+    weights = np.ones(len(next(iter(groups.values()))))
+    weights[-1] = len(weights) - 1
+    fold_of = _deal(groups, np.full(n_folds, 1 / n_folds), np.random.default_rng(0), weights)
+    folds_of_class: dict[str, set[int]] = {}
+    for labels, group in zip(table["labels"], table["group"], strict=True):
+        for label in labels:
+            folds_of_class.setdefault(label, set()).add(fold_of[group])
+    if alone := sorted(label for label, folds in folds_of_class.items() if len(folds) == 1):
+        log.warning("%d classes are of one fold only, where nobody has learned them: %s", len(alone), ", ".join(alone))
+    return [fold_of[group] + 1 for group in table["group"]]
+
+
+def _count_classes(labels_of_rows: Iterable[tuple[str, ...]], group_of_rows: Iterable[str]) -> dict[str, np.ndarray]:
+    """For each group how many recordings of each class it has."""
+    labels_of_rows = list(labels_of_rows)
+    classes = {label: index for index, label in enumerate(sorted({label for row in labels_of_rows for label in row}))}
+    groups: dict[str, np.ndarray] = {}
+    for labels, group in zip(labels_of_rows, group_of_rows, strict=True):
+        counts = groups.setdefault(group, np.zeros(len(classes)))
+        for label in labels:
+            counts[classes[label]] += 1
+    return groups
+
+
+def _deal(
+    groups: dict[str, np.ndarray], shares: np.ndarray, rng: np.random.Generator, weights: np.ndarray | None = None
+) -> dict[str, int]:
+    """The side of each group.
+
+    Args:
+        weights: of each class in what a side costs. With them sides are folds, equal in rank; without, the
+            first side is training, which goes first.
+    """
     names = sorted(groups)
     counts = np.array([groups[name] for name in names])  # (groups, classes)
     target = np.maximum(shares[:, None] * counts.sum(axis=0), 1e-9)  # (sides, classes)
@@ -71,13 +120,14 @@ def _deal(groups: dict[str, np.ndarray], shares: np.ndarray, rng: np.random.Gene
         present = counts[index] > 0
         before = filled[:, present] / target[:, present] - 1
         after = before + counts[index, present] / target[:, present]
-        cost = (np.square(after) - np.square(before)).sum(axis=1)
+        cost = np.square(after) - np.square(before)
+        cost = cost.sum(axis=1) if weights is None else cost @ weights[present]
         cost[shares == 0] = np.inf
         empty = (filled == 0) & (shares > 0)[:, None] & present  # (sides, classes)
         # On each side, the classes that cannot spare this group: they have no more left than empty sides.
         waiting = (empty & (left <= empty.sum(axis=0))).sum(axis=1)
         # Training first: a class that nobody trains on cannot be scored.
-        side = 0 if empty[0].any() else int(np.lexsort((cost, -waiting))[0])
+        side = 0 if weights is None and empty[0].any() else int(np.lexsort((cost, -waiting))[0])
         left -= present
         side_of[names[index]] = side
         filled[side] += counts[index]

@@ -30,9 +30,9 @@ def check_choices(config: Config) -> list[Problem]:
             check()
         except ConfigError as error:
             problems += error.problems
-    no_validation = data.train_ratio == 1.0 or data.test_val_ratio == 1.0
+    no_validation = data.folds > 0 or data.train_ratio == 1.0 or data.test_val_ratio == 1.0
     if agent.lr_decay and agent.lr_decay_type == "plateau" and no_validation:
-        text = "follows the validation loss, and train_ratio or test_val_ratio = 1.0 leaves no validation set"
+        text = "follows the validation loss, and folds, or train_ratio or test_val_ratio = 1.0, leave no validation set"
         problems.append(Problem(text, "agent", "lr_decay_type", agent.lr_decay_type))
     augmentation = config.augmentation
     needed = augmentation.background_dir if augmentation.data_augmentation and augmentation.background_p else None

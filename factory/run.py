@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -21,7 +21,7 @@ from dataloader.cache import cache_key
 from dataloader.data_preprocess import AudioPreprocessor, make_samples, make_windows
 from dataloader.dataset import EpochBatches, WindowDataset, make_loader
 from dataloader.device_cache import DeviceBatches, fits_on
-from dataloader.splits import SIDES, split_by_group
+from dataloader.splits import SIDES, deal_into_folds, split_by_group
 from dataloader.windows import window_frames
 from factory.choices import check_choices
 from factory.frontend import frontend_of
@@ -42,11 +42,13 @@ from utils.trainer import Part, Trainer
 from utils.utils import choose_device, make_run_folder, seed_everything, seed_for
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 log = logging.getLogger(__name__)
 
 CONFIG, LABELS, SPLIT, SUMMARY = "config.ini", "labels.csv", "split.csv", "summary.json"
+TEST_SCORES = "test_scores.csv"
 
 # What a resumed run may change: it decides where and how fast the run goes, not what it computes.
 _MAY_CHANGE = {
@@ -73,18 +75,22 @@ def load(options: argparse.Namespace) -> Config:
         raise DataError(f"{options.resume}: no run is there; --resume takes a folder with a {CONFIG}")
     config = load_config(options.resume / CONFIG, options.overrides, check_choices)
     changes = differences(load_config(options.resume / CONFIG), config)
-    refused = [
+    problems = [
         Problem(
             f"cannot change in a run that has begun (it is {before}); start a new run", section, key, after, "--set"
         )
-        for section, key, before, after in changes
-        if key not in _MAY_CHANGE.get(section, "").split()
+        for section, key, before, after in refused(changes)
     ]
-    if refused:
-        raise ConfigError(refused)
+    if problems:
+        raise ConfigError(problems)
     for section, key, before, after in changes:
         log.info("[%s] %s changes from %s to %s", section, key, before, after)
     return config
+
+
+def refused(changes: list[tuple[str, str, Any, Any]]) -> list[tuple[str, str, Any, Any]]:
+    """Those of ``utils.config.differences`` that a run which has begun cannot take."""
+    return [change for change in changes if change[1] not in _MAY_CHANGE.get(change[0], "").split()]
 
 
 def is_finished(folder: Path) -> bool:
@@ -163,13 +169,7 @@ def split(config: Config, metadata: "pd.DataFrame", folder: Path) -> "pd.DataFra
             )
         kept = metadata[metadata["filename"].isin(known.index)].reset_index(drop=True)
         return kept.assign(split=kept["filename"].map(known))
-    sides = split_by_group(
-        metadata,
-        train_ratio=config.data.train_ratio,
-        test_val_ratio=config.data.test_val_ratio,
-        seed=config.trainer.seed,
-    )
-    metadata = keep_quietest(metadata.assign(split=sides), config.data.keep_quietest)
+    metadata = keep_quietest(metadata.assign(split=_sides(config, metadata)), config.data.keep_quietest)
     labels = tables.class_labels(metadata)
     table = pd.DataFrame(
         {
@@ -184,6 +184,16 @@ def split(config: Config, metadata: "pd.DataFrame", folder: Path) -> "pd.DataFra
     counts = metadata["split"].value_counts()
     log.info("%d classes; %s", len(labels), ", ".join(f"{counts.get(side, 0)} recordings for {side}" for side in SIDES))
     return metadata
+
+
+def _sides(config: Config, metadata: "pd.DataFrame") -> list[str]:
+    """The side of each recording of a new run."""
+    data = config.data
+    if data.folds:
+        return ["test" if fold == data.fold else "train" for fold in deal_into_folds(metadata, data.folds)]
+    return split_by_group(
+        metadata, train_ratio=data.train_ratio, test_val_ratio=data.test_val_ratio, seed=config.trainer.seed
+    )
 
 
 def build_trainer(
@@ -230,10 +240,13 @@ def build_trainer(
 
 
 def summarise(trainer: Trainer, metadata: "pd.DataFrame", folder: Path) -> None:
-    """Score the test part with the checkpoint that is kept, and write ``summary.json``."""
-    test = trainer.test()
+    """Score the test part with the checkpoint that is kept; write ``test_scores.csv`` and ``summary.json``."""
+    test, of_recordings = trainer.test()
     if not trainer.processes.is_main:
         return
+    if of_recordings is not None:
+        table = _score_table(trainer, of_recordings)
+        write_text(folder / TEST_SCORES, table.to_csv(float_format="%.9g", lineterminator="\n"))  # as fine as a float32
     counts = metadata["split"].value_counts()
     validation = _best_row(folder, trainer.progress.best_epoch)
     summary = {
@@ -250,6 +263,14 @@ def summarise(trainer: Trainer, metadata: "pd.DataFrame", folder: Path) -> None:
         tracker.close()
     told = ", ".join(f"{name} {value:.4f}" for name, value in test.items() if value is not None)
     log.info("test: %s (the weights of epoch %s)", told or "no test part", summary["best_epoch"])
+
+
+def _score_table(trainer: Trainer, of_recordings: "np.ndarray") -> "pd.DataFrame":
+    """The scores of the test part, a row a recording and a column a class."""
+    import pandas as pd
+
+    filenames = pd.Index(trainer.test_part.filenames, name="filename")
+    return pd.DataFrame(of_recordings, index=filenames, columns=trainer.facts["labels"])
 
 
 def tell(processes: Processes, line: str) -> int:

@@ -75,7 +75,7 @@ def finished(place):
 def test_a_run_leaves_the_files_it_promises(finished):
     folder, _ = finished
     names = {"config.ini", "labels.csv", "split.csv", "metrics.csv", "best.pt", "last.pt", "summary.json", "log.txt"}
-    assert names <= {path.name for path in folder.iterdir()}
+    assert names | {"test_scores.csv"} <= {path.name for path in folder.iterdir()}
     assert re.fullmatch(r"\d{8}-\d{6}-test_convnext", folder.name)
     rows = rows_of(folder)
     assert list(rows[0]) == ["epoch", "lr", "train_loss", "val_loss", "val_macro_auc", "val_top1", "val_cmap"]
@@ -84,6 +84,13 @@ def test_a_run_leaves_the_files_it_promises(finished):
     assert summary["n_classes"] == 3
     assert summary["n_train"] + summary["n_val"] + summary["n_test"] == 30
     assert summary["test_macro_auc"] is not None
+    with open(folder / "test_scores.csv", newline="") as file:
+        scores = {row.pop("filename"): row for row in csv.DictReader(file)}
+    with open(folder / "split.csv", newline="") as file:
+        tested = {row["filename"]: row["label"] for row in csv.DictReader(file) if row["split"] == "test"}
+    assert scores.keys() == tested.keys()
+    right = [max(row, key=lambda label: float(row[label])) == tested[name] for name, row in scores.items()]
+    assert summary["test_top1"] == pytest.approx(sum(right) / len(right))
     state = torch.load(folder / "best.pt", weights_only=True)
     assert {"model", "model_type", "optimizer", "scheduler", "epoch", "labels", "data_process"} <= state.keys()
 

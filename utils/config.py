@@ -149,6 +149,8 @@ class Data:
     min_samples_in_class: Count = 5  # good recordings; a class with fewer is left out
     train_ratio: Annotated[float, Bounds(above=0.0, high=1.0)] = 0.7  # share of recordings to train on
     test_val_ratio: Share = 0.5  # share of the rest that is the test set
+    folds: CountOrNone = 0  # deal the recordings into this many, to test on one; 0: train_ratio and test_val_ratio
+    fold: Count = 1  # of them the one that is the test set; there is no validation set, all others train
     group_by: Literal["group", "author"] = "group"  # what the split keeps together
     keep_quietest: Annotated[float, Bounds(above=0.0, high=1.0)] = 1.0  # of each class's training recordings
     balance_power: Share = 0.0  # training windows are drawn with weights (windows of the class)^-power; 0: no drawing
@@ -573,6 +575,11 @@ def _contradictions(config: Config) -> Iterable[Problem]:
     if agent.lr_decay and agent.lr_decay_type == "warmup_cosine" and agent.lr_warmup_epochs >= config.trainer.n_epochs:
         yield clash("agent", "lr_warmup_epochs", f"not below n_epochs of [trainer], {config.trainer.n_epochs}")
     data = config.data
+    if data.folds == 1:
+        yield clash("data", "folds", "leaves nothing to train on; at least 2, or 0 for train_ratio and test_val_ratio")
+    elif data.fold > max(data.folds, 1):
+        text = f"there are only {data.folds} folds" if data.folds else "needs folds above 0, the number of all folds"
+        yield clash("data", "fold", text)
     if config.augmentation.augment_random_crop and data.sample_max_s < process.max_length_s:
         yield clash("data", "sample_max_s", f"shorter than a window, {process.max_length_s:g} s")
     if data.crops_per_sample > 1 and not config.augmentation.augment_random_crop:

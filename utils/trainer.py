@@ -206,14 +206,18 @@ class Trainer:
         self.schedule.after_step()
         self.average.after_step(self.progress.epoch)
 
-    @torch.no_grad()
     def evaluate(self, part: Part | None, prefix: str) -> dict[str, float | None]:
-        """Score a part: its loss over windows, and the scores of its recordings.
+        """Score a part: its loss over windows, and the metrics of its recordings."""
+        return self._evaluate(part, prefix)[0]
+
+    @torch.no_grad()
+    def _evaluate(self, part: Part | None, prefix: str) -> tuple[dict[str, float | None], np.ndarray | None]:
+        """The metrics of a part, and the scores they are of, ``(recordings, classes)``; None without recordings.
 
         The score of a recording is the mean over its windows of the sigmoid of the logits.
         """
         if part is None:
-            return {f"{prefix}{name}": None for name in ("loss", "macro_auc", "top1", "cmap")}
+            return {f"{prefix}{name}": None for name in ("loss", "macro_auc", "top1", "cmap")}, None
         model = self.average.scored(self.progress.epoch)
         model.eval()
         part.order.go_to(0)
@@ -234,15 +238,19 @@ class Trainer:
             raise UserError(f"the model's answer to {worst} is not finite; lower [agent] lr_warmup_end")
         by_recording = mean_by_recording(windows, recordings, len(part.targets))
         loss = sum(one[2] for one in parts) / len(windows)
-        return {f"{prefix}loss": loss} | scores(part.targets, by_recording, prefix)
+        return {f"{prefix}loss": loss} | scores(part.targets, by_recording, prefix), by_recording
 
-    def test(self) -> dict[str, float | None]:
-        """Score the test part with the checkpoint that is kept for prediction."""
+    def test(self) -> tuple[dict[str, float | None], np.ndarray | None]:
+        """Score the test part with the checkpoint that is kept for prediction.
+
+        Returns:
+            Its metrics, and the scores of its recordings, ``(recordings, classes)``; None without any.
+        """
         self.processes.wait()
         state = load_checkpoint(self.checkpoints.scored, device=self.device)
         self.model.load_state_dict(state["model"])
         self.average.use(self.model)
-        return self.evaluate(self.test_part, "test_")
+        return self._evaluate(self.test_part, "test_")
 
     def _finish_epoch(self, row: dict[str, Any], trained: float) -> None:
         """Report an epoch, move on to the next, and save."""

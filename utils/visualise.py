@@ -16,7 +16,7 @@ import tempfile
 import wave
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -172,6 +172,41 @@ def draw_history(rows: Sequence[Mapping[str, float | None]]) -> "Figure":
     return figure
 
 
+def draw_contest(results: Sequence[Mapping[str, Any]]) -> "Figure":
+    """Draw recipes: how well each does against what it costs, to train and to predict with.
+
+    Args:
+        results: one a recipe, with ``name``, ``macro_auc`` (mean, and its spread or None), ``seconds`` of training
+            and ``speed`` of prediction, in x real time; a recipe that lacks one of them is left out of that panel.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    figure = Figure(figsize=(12, 5), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    costs = {"training, seconds a run": lambda one: one["seconds"], "prediction, seconds an hour of sound": _an_hour}
+    for axes, (label, cost_of) in zip(panels, costs.items(), strict=True):
+        for number, result in enumerate(results):
+            (score, spread), cost = result["macro_auc"], cost_of(result)
+            if score is None or not cost:
+                continue
+            axes.errorbar(cost, score, yerr=spread, fmt="o", capsize=4, color=f"C{number}")
+            axes.annotate(
+                result["name"], (cost, score), xytext=(7, 5), textcoords="offset points", parse_math=False,
+                color=f"C{number}",
+            )  # fmt: skip
+        axes.set(xscale="log", xlabel=label)
+        axes.margins(0.1)
+        low, high = axes.get_xlim()
+        axes.set_xlim(low / 2, high * 2)  # room for names, and never so near that ticks have no room
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.grid(alpha=0.3, which="both")
+    panels[0].set_ylabel("macro AUC")
+    return figure
+
+
 def save_png(figure: "Figure", path: Path | str) -> None:
     """Write ``figure`` to ``path``, whole or not at all; equal figures give equal bytes.
 
@@ -237,6 +272,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with _playing(waveform, process.sample_rate, player) if player else contextlib.nullcontext():
         if not output:
             _show(figure)
+
+
+def _an_hour(result: Mapping[str, Any]) -> float | None:
+    """Seconds of prediction for an hour of sound."""
+    return 3600 / result["speed"] if result["speed"] else None
 
 
 def _draw_panel(

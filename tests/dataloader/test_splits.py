@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from dataloader.metadata import author_groups, read_metadata
-from dataloader.splits import split_by_group
+from dataloader.splits import deal_into_folds, split_by_group
+from utils.errors import ConfigError
 
 BIRDS = Path(os.environ.get("BIRDS_DIR") or Path(__file__).parents[3] / "shared" / "birds")
 
@@ -75,6 +76,48 @@ def test_all_for_training_leaves_nothing_to_score():
     assert set(split(table(), test_val_ratio=0.0)) == {"train", "val"}
 
 
+def test_every_recording_is_on_one_fold_and_no_group_on_two():
+    rows = table()
+    folds = rows.assign(fold=deal_into_folds(rows, 5))
+    assert set(folds["fold"]) == {1, 2, 3, 4, 5}
+    assert (folds.groupby("group")["fold"].nunique() == 1).all()
+
+
+@pytest.mark.parametrize("n_folds", [2, 3, 5, 10])
+def test_folds_are_of_one_size_and_hold_every_class_alike(n_folds):
+    rows = table(n=2000, groups=500)
+    folds = rows.assign(fold=deal_into_folds(rows, n_folds), label=rows["labels"].str[0])
+    assert folds["fold"].value_counts(normalize=True).tolist() == pytest.approx([1 / n_folds] * n_folds, rel=0.03)
+    of_class = folds.groupby("label")["fold"].value_counts(normalize=True)
+    assert of_class.to_numpy() == pytest.approx(1 / n_folds, rel=0.15)
+
+
+def test_folds_depend_on_the_recordings_alone_and_not_on_their_order():
+    rows = table()
+    shuffled = rows.sample(frac=1, random_state=3)
+    np.random.seed(7)
+    assert dict(zip(shuffled["group"], deal_into_folds(shuffled, 5), strict=True)) == dict(
+        zip(rows["group"], deal_into_folds(rows, 5), strict=True)
+    )
+
+
+def test_a_class_is_on_as_many_folds_as_it_has_groups_and_one_that_nobody_can_learn_is_told(caplog):
+    rows = pd.DataFrame(
+        {
+            "labels": [("one",)] * 3 + [("three",)] * 6 + [("many",)] * 40 + [()] * 8,
+            "group": ["a"] * 3 + ["b", "c", "d"] * 2 + [f"g{i}" for i in range(40)] + [f"n{i}" for i in range(8)],
+        }
+    )
+    folds = rows.assign(fold=deal_into_folds(rows, 4)).groupby(rows["labels"].map(" ".join))["fold"].nunique()
+    assert folds.to_dict() == {"one": 1, "three": 3, "many": 4, "": 4}
+    assert caplog.messages == ["1 classes are of one fold only, where nobody has learned them: one"]
+
+
+def test_more_folds_than_groups_are_refused():
+    with pytest.raises(ConfigError, match=r"\[data\] folds = '4': only 3 groups"):
+        deal_into_folds(table(groups=3), 4)
+
+
 def random_table(seed, species_share_groups):
     """Classes rare and common, in few groups or many; a group holds one species or any."""
     rng = np.random.default_rng(seed)
@@ -133,3 +176,14 @@ def test_real_recordings_by_author_share_no_author_and_no_group():
     assert (sides.groupby("author")["side"].nunique() == 1).all()
     assert (sides.groupby("group")["side"].nunique() == 1).all()
     assert set(sides[sides["side"] == "train"]["primary_label"]) == set(rows["primary_label"])
+
+
+@pytest.mark.skipif(not BIRDS.is_dir(), reason="no real recordings: set BIRDS_DIR")
+def test_real_recordings_are_dealt_into_folds_well():
+    rows = read_metadata(BIRDS)
+    rows = rows.assign(fold=deal_into_folds(rows, 5), label=rows["primary_label"])
+    assert rows["fold"].value_counts(normalize=True).tolist() == pytest.approx([0.2] * 5, abs=0.02)
+    of_class = rows.groupby("label").agg(groups=("group", "nunique"), folds=("fold", "nunique"))
+    # A place of many species goes to one fold whole, and may leave another without one of them.
+    assert (of_class["folds"] < of_class["groups"].clip(upper=5)).sum() <= 3
+    assert (of_class["folds"] >= 2).all()

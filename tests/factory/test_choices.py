@@ -32,7 +32,7 @@ def test_every_unknown_name_is_a_problem_of_its_own():
 def test_plateau_without_a_validation_set_is_a_contradiction():
     plateau = Config(agent=Agent(lr_decay_type="plateau"))
     assert check_choices(plateau) == []
-    for data in (Data(train_ratio=1.0), Data(test_val_ratio=1.0)):
+    for data in (Data(train_ratio=1.0), Data(test_val_ratio=1.0), Data(folds=2)):
         (problem,) = check_choices(replace(plateau, data=data))
         assert (problem.key, "no validation set" in problem.text) == ("lr_decay_type", True)
     assert check_choices(Config(agent=Agent(lr_decay=False, lr_decay_type="plateau"), data=data)) == []

@@ -9,7 +9,7 @@ import torch
 
 from dataloader.cache import Footer, write_entry
 from factory import run
-from utils.config import Augmentation, Config, Data, DataProcess, Labels
+from utils.config import Augmentation, Config, Data, DataProcess, Labels, Trainer
 from utils.distributed import Processes
 
 PLAIN = Config(data_process=DataProcess(n_mels=8, max_length_s=1.0))
@@ -89,3 +89,16 @@ def test_the_loudest_leave_the_training_part_and_the_split_for_good(metadata, tm
     assert len(first[first["split"] == "train"]) == pytest.approx(left.sum() / 2, abs=1)
     again = run.split(config, metadata.drop(columns="split"), folder)  # of a resumed run: the table decides
     assert again["filename"].tolist() == first["filename"].tolist()
+
+
+def test_a_fold_is_the_test_set_whatever_the_seed_and_the_others_train(metadata, tmp_path):
+    def sides(fold, seed=1):
+        folder = tmp_path / f"{fold}-{seed}"
+        folder.mkdir()
+        config = replace(PLAIN, data=Data(folds=3, fold=fold), trainer=Trainer(seed=seed))
+        return run.split(config, metadata.drop(columns="split"), folder).set_index("filename")["split"]
+
+    first, second, third = (sides(fold) for fold in (1, 2, 3))
+    assert set(first) == {"train", "test"}
+    assert ((first == "test").astype(int) + (second == "test") + (third == "test") == 1).all()
+    assert sides(1, seed=2).equals(first)

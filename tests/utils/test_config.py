@@ -84,6 +84,9 @@ WRONG = [
     ("labels", "primary_weight", "0", "must be above 0"),
     ("labels", "smoothing", "1", "must be at most 0.9"),
     ("data", "keep_quietest", "0", "must be above 0"),
+    ("data", "folds", "1", "leaves nothing to train on; at least 2, or 0 for train_ratio and test_val_ratio"),
+    ("data", "fold", "0", "must be at least 1"),
+    ("data", "fold", "2", "needs folds above 0, the number of all folds"),
     ("data", "balance_power", "1.5", "must be at most 1"),
     ("data", "rare_to", "-1", "must be at least 0"),
     ("data", "crops_per_sample", "2", "needs augment_random_crop of [augmentation]; windows come once without"),
@@ -261,6 +264,12 @@ def test_a_background_louder_than_the_foreground_is_a_contradiction(tmp_path):
     assert problems(path, "labels.secondary=soft") == [
         "config.ini [labels] secondary_weight = '0.8': above primary_weight, 0.5"
     ]
+
+
+def test_a_fold_above_the_number_of_folds_is_a_contradiction(tmp_path):
+    path = write(tmp_path, "[data]\nfolds = 5\nfold = 5\n")
+    assert load_config(path).data.fold == 5
+    assert problems(path, "data.fold=6") == ["--set [data] fold = '6': there are only 5 folds"]
 
 
 def test_a_sample_shorter_than_a_window_and_a_cap_below_the_repeats_are_contradictions(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 
 from utils import visualise
 from utils.errors import ConfigError, DataError
-from utils.visualise import draw_history, draw_recording, draw_sheet, draw_spectrogram, main, save_png
+from utils.visualise import draw_contest, draw_history, draw_recording, draw_sheet, draw_spectrogram, main, save_png
 
 ROOT = Path(__file__).parents[2]
 BIRDS = Path(os.environ.get("BIRDS_DIR", ROOT / "../shared/birds"))
@@ -142,6 +142,18 @@ def test_a_history_without_validation_can_be_drawn():
 def test_a_history_without_epochs_is_refused():
     with pytest.raises(ValueError, match="no epochs"):
         draw_history([])
+
+
+def test_a_contest_shows_each_recipe_with_its_spread_against_both_costs():
+    plain = {"name": "plain $_$", "macro_auc": (0.8, 0.02), "seconds": 60.0, "speed": 360.0}
+    figure = draw_contest([plain, {"name": "slow", "macro_auc": (0.9, None), "seconds": 600.0, "speed": None}])
+    figure.draw_without_rendering()
+    training, prediction = figure.axes
+    assert [text.get_text() for text in training.texts] == ["plain $_$", "slow"]
+    assert [text.xy for text in training.texts] == [(60.0, 0.8), (600.0, 0.9)]
+    assert [text.xy for text in prediction.texts] == [(10.0, 0.8)]  # 360 x real time: 10 s an hour
+    ((low, high),) = training.containers[0].lines[2][0].get_segments()
+    np.testing.assert_allclose([low[1], high[1]], [0.78, 0.82])
 
 
 def test_equal_figures_give_equal_files_and_nothing_else_is_left(tmp_path):

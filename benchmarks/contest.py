@@ -1,0 +1,435 @@
+"""Which recipe is best, and what does it cost?
+
+    python -m benchmarks.contest --configs A.ini B.ini [--folds 5] [--seeds 3] [--output DIR] [--set ...]
+
+Every recipe is trained with every seed on every fold: whole groups, the same folds for all ([data] folds). Each
+such cell is an ordinary run folder, ``DIR/<recipe>/seed1-fold1/<run>``, made by train_classifier.py in a process of
+its own: one that fails is told, and the rest go on. The same command goes on with a contest that was stopped.
+
+The main scores are pooled: those of the recordings of all folds of a seed, put together, are scored once, as every
+recording is tested once; with their spread over seeds. A fold alone has few recordings of a class, or none, so the mean
+over folds is noisier. (Pooling asks that folds agree on what a score means: a fold whose scores are all higher
+costs, as it would in use.) Spread is the standard deviation of the sample.
+
+DIR has then contest.csv (a row a cell), contest.md (the table) and contest.png (accuracy against cost).
+"""
+
+import argparse
+import fcntl
+import json
+import logging
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dataloader.metadata import load_table
+from factory.choices import check_choices
+from factory.run import CONFIG, LABELS, SPLIT, SUMMARY, TEST_SCORES, refused
+from inference.backends import BACKENDS, checkpoint_of, cores, network_of
+from inference.predictor import Predictor
+from utils.command import run_command
+from utils.config import Config, differences, load_config
+from utils.errors import ConfigError, DataError, Problem, UserError
+from utils.files import write_text
+from utils.interrupt import Interrupt, Stopped
+from utils.metrics import scores
+from utils.visualise import draw_contest, save_png
+
+log = logging.getLogger(__name__)
+
+ROOT = Path(__file__).parents[1]
+METRICS = {"macro_auc": "macro AUC", "cmap": "cmAP", "top1": "top-1"}
+OWN = {"trainer.seed": "--seeds", "data.folds": "--folds", "data.fold": "--folds", "paths.runs_dir": "--output"}
+# A run that was stopped may go on with others of these; a contest compares runs that have them in common.
+SETTLED = {("trainer", "n_epochs"), ("trainer", "early_stop"), ("paths", "data_dir")}
+TIMED = 10  # recordings that prediction is timed on
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the contest; its folder is the newest in ``place``."""
+
+    recipe: str
+    path: Path  # of the recipe
+    seed: int
+    fold: int
+    place: Path
+    overrides: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.recipe}, seed {self.seed}, fold {self.fold}"
+
+    @property
+    def run(self) -> Path | None:
+        return max((path.parent for path in self.place.glob(f"*/{CONFIG}")), default=None)
+
+    @property
+    def is_finished(self) -> bool:
+        return self.run is not None and (self.run / SUMMARY).is_file()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _options(arguments)
+    output = options.output.resolve()
+    recipes = load_recipes(options.configs, options.folds, output, options.overrides)
+    output.mkdir(parents=True, exist_ok=True)
+    with _alone_in(output) as lock:
+        cells = list(make_cells(options.configs, options.folds, options.seeds, output, options.overrides))
+        must_be_made_so(cells, recipes)
+        failed = run_cells(cells, lock)
+        finished = [cell for cell in cells if cell.is_finished]
+        if not finished:
+            raise UserError(f"{output}: no run of the contest was finished; see the lines above")
+        warn_of_other_recordings(finished)
+        rows = [row_of(cell) for cell in finished]
+        costs = {name: costs_of(name, finished, config, options.backend) for name, config in recipes.items()}
+        table = pd.DataFrame(rows).assign(parameters=[costs[row["recipe"]]["parameters"] for row in rows])
+        write_text(output / "contest.csv", table.to_csv(index=False, lineterminator="\n"))
+        results = [result_of(name, finished, options.folds, costs[name]) for name in recipes]
+        text = as_text(results, options.folds, options.seeds, rows)
+        write_text(output / "contest.md", text)
+        save_png(draw_contest(results), output / "contest.png")
+    print(text)
+    print(f"contest: {output}")
+    return 1 if failed else 0
+
+
+def load_recipes(paths: Sequence[Path], folds: int, output: Path, overrides: Sequence[str]) -> dict[str, Config]:
+    """The recipes by name, which is that of the file, each with the settings of its first cell.
+
+    Raises:
+        ConfigError: with the problems of all of them.
+    """
+    problems = [
+        Problem(f"is the contest's own; see {OWN[name]}", *name.split("."), None, "--set")
+        for name in (override.partition("=")[0].strip() for override in overrides)
+        if name in OWN
+    ]
+    names = [path.stem for path in paths]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    problems += [Problem("two recipes have this name; rename one", source=name) for name in twice]
+    recipes: dict[str, Config] = {}
+    for path in paths:
+        cell = next(make_cells([path], folds, 1, output, overrides))
+        try:
+            recipes[path.stem] = load_config(path, cell.overrides, check_choices)
+        except ConfigError as error:
+            problems += [problem for problem in error.problems if problem not in problems]
+    if problems:
+        raise ConfigError(problems)
+    return recipes
+
+
+def make_cells(paths: Sequence[Path], folds: int, seeds: int, output: Path, overrides: Sequence[str]) -> Iterator[Cell]:
+    """All cells; the recipes take turns, so that a contest that was stopped has as much of each."""
+    shared = [] if _sets("data.output_dir", overrides) else [f"data.output_dir={output / 'cache'}"]
+    shared += [] if _sets("data.hash_path", overrides) else [f"data.hash_path={output / 'last_key'}"]
+    for seed in range(1, seeds + 1):
+        for fold in range(1, folds + 1):
+            for path in paths:
+                place = output / path.stem / f"seed{seed}-fold{fold}"
+                own = (f"trainer.seed={seed}", f"data.folds={folds}", f"data.fold={fold}", f"paths.runs_dir={place}")
+                yield Cell(path.stem, path, seed, fold, place, (*shared, *overrides, *own))
+
+
+def must_be_made_so(cells: Iterable[Cell], recipes: dict[str, Config]) -> None:
+    """Refuse to go on with runs of other settings: one table would compare what cannot be compared.
+
+    Raises:
+        DataError: a run in a cell has other settings than its recipe has now.
+    """
+    for cell in cells:
+        if cell.run is None:
+            continue
+        config, theirs = recipes[cell.recipe], load_config(cell.run / CONFIG)
+        wanted = replace(
+            config,
+            trainer=replace(config.trainer, seed=cell.seed),
+            data=replace(config.data, fold=cell.fold),
+        )
+        changes = differences(theirs, wanted)
+        changes = refused(changes) + [change for change in changes if change[:2] in SETTLED]
+        if changes:
+            section, key, before, now = changes[0]
+            raise DataError(
+                f"{cell.run}: was made with [{section}] {key} = {before}, and now it is {now}; "
+                "choose another --output, or remove what was made with other settings"
+            )
+
+
+def run_cells(cells: Sequence[Cell], lock: int) -> int:
+    """Train what is not trained yet; return how many cells failed.
+
+    Raises:
+        Stopped: by a signal; the run in hand has saved.
+    """
+    failed = 0
+    with Interrupt() as interrupt:
+        for number, cell in enumerate(cells, start=1):
+            if cell.is_finished:
+                continue
+            started = time.monotonic()
+            code = _train(cell, lock, interrupt)
+            if interrupt.exit_code is not None:
+                raise Stopped(f"stopped at {cell}; the same command goes on", interrupt.exit_code)
+            where = f"cell {number} of {len(cells)}: {cell}"
+            if cell.is_finished:
+                summary = _summary(cell)
+                told = ", ".join(f"{name} {_number(summary[f'test_{key}'])}" for key, name in METRICS.items())
+                log.info("%s: %s, %.0f s", where, told, time.monotonic() - started)
+            else:
+                failed += 1
+                log.error("%s: %s", where, _reason(cell, code))
+    return failed
+
+
+def _train(cell: Cell, lock: int, interrupt: Interrupt) -> int:
+    """Run train_classifier.py for the cell, or go on with it; return its exit code.
+
+    It has a session of its own, so that a Ctrl-C reaches it through us alone; and it holds our lock, so
+    that nobody takes its cell while it goes on without us.
+    """
+    what = ["--resume", cell.run] if cell.run else ["--config", cell.path]
+    cell.place.mkdir(parents=True, exist_ok=True)
+    with open(cell.place / "output.txt", "a", encoding="utf-8") as told:
+        process = subprocess.Popen(
+            [sys.executable, ROOT / "train_classifier.py", *what, *(f"--set={one}" for one in cell.overrides)],
+            stdout=told,
+            stderr=told,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            pass_fds=[lock],
+        )
+        asked = False
+        while True:
+            try:
+                return process.wait(timeout=0.2)
+            except subprocess.TimeoutExpired:
+                if interrupt.exit_code is not None and not asked:
+                    process.terminate()
+                    asked = True
+
+
+def _reason(cell: Cell, code: int) -> str:
+    """One line on why a cell is not finished."""
+    if code == 0:
+        return "stopped by [trainer] max_minutes; the same command goes on"
+    file = cell.place / "output.txt"
+    lines = [line for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return f"failed with exit code {code}: {lines[-1] if lines else 'without a word'} (all of it: {file})"
+
+
+def row_of(cell: Cell) -> dict[str, object]:
+    """What ``contest.csv`` says of a finished cell."""
+    summary = _summary(cell)
+    return {
+        "recipe": cell.recipe,
+        "seed": cell.seed,
+        "fold": cell.fold,
+        **{name: summary[f"test_{name}"] for name in METRICS},
+        "training_seconds": summary["seconds"],
+        **{name: summary[name] for name in ("n_classes", "n_train", "n_test")},
+        "run": str(cell.run),
+    }
+
+
+def pooled(runs: Iterable[Path]) -> dict[str, float | None]:
+    """The metrics over the test recordings of all ``runs`` together, by the names of METRICS.
+
+    Raises:
+        DataError: the runs have other classes, or test on a recording twice.
+    """
+    runs = list(runs)
+    labels = [_table(run / LABELS)["label"].tolist() for run in runs]
+    for run, its in zip(runs, labels, strict=True):
+        if its != labels[0]:
+            raise DataError(f"{run}: has {len(its)} classes, {runs[0]} {len(labels[0])}; they cannot be pooled")
+    found = pd.concat([pd.read_csv(run / TEST_SCORES, index_col="filename") for run in runs])
+    if found.index.has_duplicates:
+        twice = found.index[found.index.duplicated()][0]
+        raise DataError(f"{runs[0]}: tests on {twice}, and so does another run; they are not folds of one contest")
+    truth = pd.concat([_tested(run).set_index("filename")["label"] for run in runs])
+    targets = [[label in truth[name].split() for label in labels[0]] for name in found.index]
+    return scores(np.array(targets), found.to_numpy(), prefix="")
+
+
+def costs_of(recipe: str, finished: Iterable[Cell], config: Config, backend: str) -> dict[str, float | str | None]:
+    """Parameters of a recipe's network, and how fast it predicts in x real time; None where that cannot be known."""
+    costs = {"parameters": None, "speed": None, "backend": None}
+    run = next((cell.run for cell in finished if cell.recipe == recipe), None)
+    if run is None:
+        return costs
+    try:
+        network, _ = network_of(checkpoint_of(run))
+        costs["parameters"] = sum(parameter.numel() for parameter in network.parameters())
+        costs["speed"], costs["backend"] = time_prediction(run, config, backend)
+    except UserError as error:  # no reason to keep back the scores
+        log.warning("%s: its costs cannot be measured: %s", recipe, error)
+    return costs
+
+
+def time_prediction(run: Path, config: Config, backend: str) -> tuple[float, str]:
+    """Seconds of sound a second, from files to scores, the best of three after a first go; and the backend."""
+    paths = load_table(config)["path"].tolist()
+    paths = paths[:: max(1, len(paths) // TIMED)][:TIMED]
+    predictor = Predictor(run, backend=backend)
+    rounds = []
+    for _ in range(4):
+        started = time.perf_counter()
+        seconds = sum(getattr(result, "seconds", 0.0) for _, result in predictor.predict_files(paths))
+        rounds.append(seconds / (time.perf_counter() - started))
+    return max(rounds[1:]), predictor.models[0].backend
+
+
+def result_of(recipe: str, finished: Iterable[Cell], folds: int, costs: dict) -> dict[str, object]:
+    """What the contest says of a recipe: each metric pooled and by fold, as (mean, spread), and what it costs."""
+    cells = [cell for cell in finished if cell.recipe == recipe]
+    runs_of_seed: dict[int, list[Path]] = {}
+    for cell in cells:
+        runs_of_seed.setdefault(cell.seed, []).append(cell.run)
+    whole = [pooled(runs) for runs in runs_of_seed.values() if len(runs) == folds]
+    summaries = [_summary(cell) for cell in cells]
+    return {
+        "name": recipe,
+        "cells": len(cells),
+        **{name: mean_and_spread(one[name] for one in whole) for name in METRICS},
+        **{f"fold_{name}": mean_and_spread(one[f"test_{name}"] for one in summaries) for name in METRICS},
+        "seconds": mean_and_spread(one["seconds"] for one in summaries)[0],
+        **costs,
+    }
+
+
+def mean_and_spread(values: Iterable[float | None]) -> tuple[float | None, float | None]:
+    """The mean, and the standard deviation of the sample; None where there are too few values."""
+    known = [value for value in values if value is not None]
+    mean = statistics.mean(known) if known else None
+    return mean, statistics.stdev(known) if len(known) > 1 else None
+
+
+def warn_of_other_recordings(finished: Iterable[Cell]) -> None:
+    """Say which recipes are not tested on the recordings of the first: their scores are not of the same task."""
+    tested: dict[int, tuple[str, set[str]]] = {}
+    told = set()
+    for cell in finished:
+        theirs = set(_tested(cell.run)["filename"])
+        first, its = tested.setdefault(cell.fold, (cell.recipe, theirs))
+        if theirs != its and cell.recipe not in told:
+            told.add(cell.recipe)
+            log.warning(
+                "%s: fold %d is not that of %s, %d recordings against %d; compare them with care",
+                cell.recipe, cell.fold, first, len(theirs), len(its),
+            )  # fmt: skip
+
+
+def as_text(results: Sequence[dict], folds: int, seeds: int, rows: Sequence[dict]) -> str:
+    """The table, best recipe first, and what its figures mean; as Markdown."""
+    names = [*METRICS.values()]
+    head = [
+        "recipe",
+        *names,
+        *(f"{name}, by fold" for name in names),
+        "parameters",
+        "training s",
+        "x real time",
+        "runs",
+    ]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for result in sorted(results, key=lambda one: -(one["macro_auc"][0] or 0.0)):
+        cells = [_plus_minus(*result[name]) for name in (*METRICS, *(f"fold_{name}" for name in METRICS))]
+        cells += [
+            _number(result["parameters"], ","),
+            _number(result["seconds"], ".1f"),
+            _number(result["speed"], ".0f"),
+        ]
+        lines.append(f"| {' | '.join([result['name'], *cells, str(result['cells'])])} |")
+    tested = sum(row["n_test"] for row in rows if (row["recipe"], row["seed"]) == (rows[0]["recipe"], rows[0]["seed"]))
+    backends = ", ".join(sorted({str(result["backend"]) for result in results if result["backend"]}))
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{folds} folds, {seeds} seeds; {rows[0]['n_classes']} classes, {tested} recordings. The first scores are "
+            "of all folds of a seed put together (mean ± standard deviation over seeds), those by fold of each run "
+            f"(over folds and seeds). Training: seconds of one run. Prediction: {backends}. On {cores()} CPU cores.",
+            "",
+        ]
+    )
+
+
+@contextmanager
+def _alone_in(output: Path) -> Iterator[int]:
+    """Keep other contests out of ``output``; gives the open lock.
+
+    Raises:
+        UserError: another one, or a run that it left behind, is at work there.
+    """
+    lock = os.open(output / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            text = "another contest, or the last run of one that was killed, is at work here; wait for it"
+            raise UserError(f"{output}: {text}") from None
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.contest", description=__doc__.split("\n")[0])
+    parser.add_argument("--configs", type=Path, nargs="+", required=True, metavar="INI", help="the recipes")
+    parser.add_argument("--folds", type=int, default=5, help="default: %(default)s")
+    parser.add_argument("--seeds", type=_count, default=3, help="1 to this; default: %(default)s")
+    parser.add_argument("--output", type=Path, default=Path("runs/contest"), metavar="DIR", help="default: %(default)s")
+    parser.add_argument(
+        "--backend", choices=["auto", *BACKENDS], default="torch", help="of the prediction that is timed"
+    )
+    parser.add_argument(
+        "--set", dest="overrides", metavar="section.key=value", action="append", default=[], help="for all recipes"
+    )
+    return parser.parse_args(arguments)
+
+
+def _count(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def _sets(name: str, overrides: Iterable[str]) -> bool:
+    return any(override.partition("=")[0].strip() == name for override in overrides)
+
+
+def _summary(cell: Cell) -> dict[str, float | None]:
+    return json.loads((cell.run / SUMMARY).read_text(encoding="utf-8"))
+
+
+def _table(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
+
+
+def _tested(run: Path) -> pd.DataFrame:
+    """The rows of ``split.csv`` that are on the test side."""
+    split = _table(run / SPLIT)
+    return split[split["split"] == "test"]
+
+
+def _plus_minus(mean: float | None, spread: float | None) -> str:
+    return _number(mean) if spread is None else f"{_number(mean)} ± {_number(spread)}"
+
+
+def _number(value: float | None, form: str = ".3f") -> str:
+    return "-" if value is None else format(value, form)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,240 @@
+"""Are recipes compared on the same recordings, and is a contest that was stopped gone on with?"""
+
+import csv
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from benchmarks import contest
+from benchmarks.contest import main, make_cells, mean_and_spread, pooled, run_cells
+from dataloader.demo import make_demo
+from utils.errors import ConfigError, DataError, UserError
+from utils.metrics import padded_cmap, top1
+
+ROOT = Path(__file__).parents[2]
+RECIPE = """
+[testing]
+testing = false
+[paths]
+data_dir = data
+[model]
+type = {}
+transfer_learning = false
+[data_process]
+n_mels = 32
+max_length_s = 3
+[data]
+num_workers = 1
+[trainer]
+n_epochs = 1
+batch_size_train = 8
+[agent]
+lr_warmup_epochs = 0
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Two recipes beside a demo."""
+    folder = tmp_path_factory.mktemp("contest")
+    make_demo(folder / "data", species=3, recordings=8)
+    for name, model in (("a", "test_convnext"), ("b", "test_efficientnet")):
+        (folder / f"{name}.ini").write_text(RECIPE.format(model))
+    return folder
+
+
+def command(place, *more):
+    configs = [str(place / "a.ini"), str(place / "b.ini")]
+    return ["--configs", *configs, "--folds", "2", "--seeds", "1", "--output", str(place / "out"), *more]
+
+
+@pytest.fixture(scope="module")
+def finished(place):
+    """A contest that was stopped while its second cell was trained, and gone on with: when its first cell ended."""
+    line = [sys.executable, "-m", "benchmarks.contest", *command(place)]
+    process = subprocess.Popen(line, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    assert process.stderr.readline().startswith("cell 1 of 4: a, seed 1, fold 1: macro AUC 0.")
+    until = time.monotonic() + 60
+    while not list(place.glob("out/b/seed1-fold1/*/config.ini")) and time.monotonic() < until:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert told.splitlines()[-1] == "stopped at b, seed 1, fold 1; the same command goes on"
+    assert not list(place.glob("out/*/seed1-fold2"))
+    (first,) = place.glob("out/a/seed1-fold1/*/summary.json")
+    ended = first.stat().st_mtime_ns
+    assert main(command(place)) == 0
+    return first, ended
+
+
+def rows(place):
+    with open(place / "out/contest.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_finished_cell_is_not_run_again_and_a_stopped_one_keeps_its_folder(place, finished):
+    first, ended = finished
+    assert first.stat().st_mtime_ns == ended
+    assert len(list(place.glob("out/*/seed1-fold*/*/config.ini"))) == 4
+    assert [(row["recipe"], row["fold"]) for row in rows(place)] == [("a", "1"), ("b", "1"), ("a", "2"), ("b", "2")]
+
+
+@pytest.mark.usefixtures("finished")
+def test_both_recipes_are_tested_on_every_recording_once_and_on_the_same_folds(place):
+    tested = {}
+    for row in rows(place):
+        scores = pd.read_csv(Path(row["run"]) / "test_scores.csv")
+        tested[row["recipe"], row["fold"]] = set(scores["filename"])
+    assert tested["a", "1"] == tested["b", "1"]
+    assert tested["a", "2"] == tested["b", "2"]
+    assert not tested["a", "1"] & tested["a", "2"]
+    assert len(tested["a", "1"] | tested["a", "2"]) == 24
+
+
+@pytest.mark.usefixtures("finished")
+def test_the_table_has_the_pooled_scores_and_the_costs(place):
+    runs = [Path(row["run"]) for row in rows(place) if row["recipe"] == "a"]
+    (line,) = [line for line in (place / "out/contest.md").read_text().splitlines() if line.startswith("| a |")]
+    cells = line.strip("| ").split(" | ")
+    assert cells[1] == f"{pooled(runs)['macro_auc']:.3f}"
+    mean, spread = mean_and_spread(float(row["macro_auc"]) for row in rows(place) if row["recipe"] == "a")
+    assert cells[4] == f"{mean:.3f} ± {spread:.3f}"
+    assert cells[7] == "206,555"
+    assert float(cells[9]) > 1  # x real time
+    assert cells[10] == "2"
+    assert (place / "out/contest.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.usefixtures("finished")
+def test_what_cannot_be_measured_keeps_no_scores_back(place, monkeypatch, caplog):
+    def refuse(*_, **__):
+        raise UserError("no such backend")
+
+    monkeypatch.setattr(contest, "Predictor", refuse)
+    assert main(command(place)) == 0
+    assert "a: its costs cannot be measured: no such backend" in caplog.text
+    (line,) = [line for line in (place / "out/contest.md").read_text().splitlines() if line.startswith("| a |")]
+    assert line.strip("| ").split(" | ")[7::2] == ["206,555", "-"]
+
+
+@pytest.mark.usefixtures("finished")
+def test_runs_of_other_settings_are_not_compared(place):
+    with pytest.raises(DataError, match=r"was made with \[trainer\] n_epochs = 1, and now it is 2; choose another"):
+        main(command(place, "--set=trainer.n_epochs=2"))
+    with pytest.raises(DataError, match=r"was made with \[agent\] optimizer = adamw, and now it is sgd"):
+        main(command(place, "--set=agent.optimizer=sgd"))
+
+
+def write_run(folder, names, truth, scores):
+    folder.mkdir()
+    (folder / "labels.csv").write_text("label,scientific_name,common_name\nx,x,x\ny,y,y\nz,z,z\n")
+    lines = [f"{name},{label},g,test" for name, label in zip(names, truth, strict=True)]
+    (folder / "split.csv").write_text("\n".join(["filename,label,group,split", "other.ogg,x,g,train", *lines]))
+    table = pd.DataFrame(scores, columns=["x", "y", "z"], index=pd.Index(names, name="filename"))
+    table.to_csv(folder / "test_scores.csv")
+    return folder
+
+
+def test_the_pooled_score_is_that_of_all_folds_recordings_put_together(tmp_path):
+    rng = np.random.default_rng(1)
+    truth, scores = rng.choice(["x", "y", "z"], 40), rng.random((40, 3))
+    names = [f"{number}.ogg" for number in range(40)]
+    parts = [
+        write_run(
+            tmp_path / str(first), names[first : first + 20], truth[first : first + 20], scores[first : first + 20]
+        )
+        for first in (0, 20)
+    ]
+    targets = (truth[:, None] == ["x", "y", "z"]).astype(float)
+    found = pooled(parts)
+    assert found["macro_auc"] == pytest.approx(roc_auc_score(targets, scores, average="macro"))
+    assert found["top1"] == top1(targets, scores)
+    assert found["cmap"] == padded_cmap(targets, scores)
+    with pytest.raises(DataError, match=r"tests on 0\.ogg, and so does another run"):
+        pooled([parts[0], parts[0]])
+
+
+def test_spread_is_the_deviation_of_the_sample_and_one_value_has_none():
+    assert mean_and_spread([0.5, 0.7, None]) == (pytest.approx(0.6), pytest.approx(np.std([0.5, 0.7], ddof=1)))
+    assert mean_and_spread([0.5]) == (0.5, None)
+    assert mean_and_spread([]) == (None, None)
+
+
+def some_cells(place, seeds=1):
+    return list(make_cells([place / "a.ini", place / "b.ini"], 2, seeds, place / "other", []))
+
+
+def test_recipes_take_turns_and_each_cell_has_its_own_seed_and_fold(place):
+    cells = some_cells(place, seeds=2)
+    assert [str(cell) for cell in cells[:3]] == ["a, seed 1, fold 1", "b, seed 1, fold 1", "a, seed 1, fold 2"]
+    assert len({(cell.recipe, cell.seed, cell.fold) for cell in cells}) == len(cells) == 8
+    assert {"trainer.seed=2", "data.folds=2", "data.fold=1"} < set(cells[4].overrides)
+
+
+def test_a_cell_that_fails_is_told_and_the_rest_go_on(place, monkeypatch, caplog):
+    tried = []
+
+    def fail(cell, lock, interrupt):
+        tried.append(str(cell))
+        cell.place.mkdir(parents=True, exist_ok=True)
+        (cell.place / "output.txt").write_text("preparing\nout of memory\n\n")
+        return 0 if cell.recipe == "b" else 1
+
+    monkeypatch.setattr(contest, "_train", fail)
+    assert run_cells(some_cells(place), 0) == 4
+    assert len(tried) == 4
+    assert "cell 1 of 4: a, seed 1, fold 1: failed with exit code 1: out of memory (all of it: " in caplog.messages[0]
+    assert caplog.messages[1].endswith("stopped by [trainer] max_minutes; the same command goes on")
+
+
+def test_a_cell_that_was_stopped_is_resumed(tmp_path, monkeypatch):
+    lines = []
+
+    class Process:
+        def __init__(self, line, **_):
+            lines.append(line)
+
+        def wait(self, timeout):
+            return 0
+
+    monkeypatch.setattr(contest.subprocess, "Popen", Process)
+    cell = replace(some_cells(tmp_path)[0], overrides=("trainer.num_workers=0",))
+    contest._train(cell, 0, None)
+    run = cell.place / "20260101-000000-x"
+    run.mkdir()
+    (run / "config.ini").touch()
+    contest._train(cell, 0, None)
+    assert [line[2:] for line in lines] == [
+        ["--config", tmp_path / "a.ini", "--set=trainer.num_workers=0"],
+        ["--resume", run, "--set=trainer.num_workers=0"],
+    ]
+
+
+def test_two_contests_cannot_be_in_one_folder(tmp_path):
+    with contest._alone_in(tmp_path), pytest.raises(UserError, match="another contest"), contest._alone_in(tmp_path):
+        pass
+    with contest._alone_in(tmp_path):
+        pass
+
+
+def test_wrong_settings_of_all_recipes_are_told_before_anything_is_run(place):
+    (place / "c.ini").write_text("[agent]\noptimizer = adamv\n")
+    line = ["--configs", str(place / "a.ini"), str(place / "c.ini"), str(place / "c.ini"), "--folds", "1"]
+    with pytest.raises(ConfigError) as told:
+        main([*line, "--output", str(place / "wrong"), "--set=trainer.seed=7"])
+    problems = str(told.value).splitlines()
+    assert problems[0] == "--set [trainer] seed: is the contest's own; see --seeds"
+    assert problems[1] == "c: two recipes have this name; rename one"
+    assert problems[2].startswith("--set [data] folds = '1': leaves nothing to train on")
+    assert problems[3].startswith("c.ini [agent] optimizer = 'adamv': unknown")
+    assert len(problems) == 4
+    assert not (place / "wrong").exists()
