@@ -339,6 +339,30 @@ def test_the_mean_of_the_last_epochs_is_what_is_kept(tmp_path):
     torch.testing.assert_close(kept, (seen[1] + seen[2]) / 2)
 
 
+def test_a_save_in_the_first_epoch_of_a_mean_holds_trained_weights(tmp_path):
+    stopped = make(tmp_path, average_last=2)
+    stop_at(stopped, epoch=2, step=3)
+    with pytest.raises(Stopped):
+        stopped.fit()
+    saved = load_checkpoint(tmp_path / "last.pt")
+    assert_same(saved["model"], saved["training_model"])
+
+
+def test_a_run_made_longer_takes_the_mean_of_its_new_last_epochs(tmp_path):
+    make(tmp_path, average_last=2).fit()
+    longer = make(tmp_path, average_last=2, n_epochs=5)
+    seen, original = {}, longer.average.after_epoch
+
+    def note(epoch):
+        seen[epoch] = longer.model[1].weight.detach().clone()
+        original(epoch)
+
+    longer.average.after_epoch = note
+    longer.fit()
+    kept = load_checkpoint(tmp_path / "last.pt")["model"]["1.weight"]
+    torch.testing.assert_close(kept, (seen[4] + seen[5]) / 2)
+
+
 def test_each_epoch_has_a_line_and_each_new_best_another(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         make(tmp_path, n_epochs=2).fit()
