@@ -19,7 +19,7 @@ from dataloader.background import load_background
 from dataloader.balance import Balance, keep_quietest
 from dataloader.cache import cache_key
 from dataloader.data_preprocess import AudioPreprocessor, make_samples, make_windows
-from dataloader.dataset import EpochBatches, WindowDataset, make_loader
+from dataloader.dataset import EpochBatches, Loader, WindowDataset
 from dataloader.device_cache import DeviceBatches, fits_on
 from dataloader.splits import SIDES, split_by_group
 from dataloader.windows import window_frames
@@ -312,7 +312,7 @@ def _part(
     if frontend.from_cache and fits_on(device, dataset, settings.cache_on_device):
         batches = DeviceBatches(dataset, order, device)
     else:
-        batches = make_loader(dataset, order, num_workers=settings.num_workers, pin_memory=device.type == "cuda")
+        batches = Loader(dataset, order, num_workers=settings.num_workers, pin_memory=device.type == "cuda")
     return Part(batches=batches, order=order, filenames=dataset.filenames, targets=dataset.targets)
 
 

@@ -9,7 +9,7 @@ import soundfile as sf
 import torch
 
 from dataloader.data_preprocess import make_windows
-from dataloader.dataset import Batch, EpochBatches, make_loader
+from dataloader.dataset import Batch, EpochBatches, Loader
 from dataloader.waveforms import (
     SAMPLE_RATE,
     WaveformAugmenter,
@@ -93,7 +93,7 @@ def test_no_window_reaches_beyond_max_recording_s(dataset, tmp_path):
 
 def test_no_workers_give_the_same_as_two(dataset):
     order = EpochBatches(len(dataset), 3, seed=3, shuffle=True)
-    none, two = (list(make_loader(dataset, order, num_workers=n, pin_memory=False)) for n in (0, 2))
+    none, two = (list(Loader(dataset, order, num_workers=n, pin_memory=False)) for n in (0, 2))
     for one, other in zip(none, two, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
