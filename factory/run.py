@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import json
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -105,6 +106,7 @@ def processes_of(config: Config) -> Iterator[tuple[Processes, torch.device]]:
     if not processes.is_main:
         logging.getLogger().setLevel(logging.ERROR)
     if config.trainer.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or torch refuses to multiply on a GPU
         torch.use_deterministic_algorithms(True)
     yield processes, device
     processes.wait()  # nobody leaves while another still asks; after an error torchrun ends the others

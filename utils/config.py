@@ -206,7 +206,7 @@ class Augmentation:
     images, whose unit is a band's standard deviation. min and max: drawn evenly between them.
     """
 
-    data_augmentation: bool = True  # false switches all off
+    data_augmentation: bool = True  # false switches all of this section off, and no other
     augment_random_crop: bool = False  # windows anywhere in a sample of [data] sample_max_s, not one after another
     eq_p: Share = 0.0  # random equaliser (FilterAugment, linear)
     eq_max_db: Positive = 6.0  # gains from -this to this
@@ -568,14 +568,17 @@ def _contradictions(config: Config) -> Iterable[Problem]:
         and agent.lr_start > agent.lr_warmup_end
     ):
         yield clash("agent", "lr_start", f"above the peak rate lr_warmup_end, {agent.lr_warmup_end:g}")
-    if agent.lr_decay and agent.lr_end > agent.lr_warmup_end:
+    ends = ("warmup_cosine", "cosine", "one_cycle")
+    if agent.lr_decay and agent.lr_decay_type in ends and agent.lr_end > agent.lr_warmup_end:
         yield clash("agent", "lr_end", f"above the peak rate lr_warmup_end, {agent.lr_warmup_end:g}")
     if agent.lr_decay and agent.lr_decay_type == "warmup_cosine" and agent.lr_warmup_epochs >= config.trainer.n_epochs:
         yield clash("agent", "lr_warmup_epochs", f"not below n_epochs of [trainer], {config.trainer.n_epochs}")
     data = config.data
-    if config.augmentation.augment_random_crop and data.sample_max_s < process.max_length_s:
+    augmentation = config.augmentation
+    crops = augmentation.data_augmentation and augmentation.augment_random_crop
+    if crops and data.sample_max_s < process.max_length_s:
         yield clash("data", "sample_max_s", f"shorter than a window, {process.max_length_s:g} s")
-    if data.crops_per_sample > 1 and not config.augmentation.augment_random_crop:
+    if data.crops_per_sample > 1 and not augmentation.augment_random_crop:
         yield clash(
             "data", "crops_per_sample", "needs augment_random_crop of [augmentation]; windows come once without"
         )
@@ -587,7 +590,6 @@ def _contradictions(config: Config) -> Iterable[Problem]:
     for section, low, high in _RANGES:
         if getattr(getattr(config, section), low) > (top := getattr(getattr(config, section), high)):
             yield clash(section, low, f"above {high}, {top:g}")
-    augmentation = config.augmentation
     if augmentation.data_augmentation and augmentation.background_p and augmentation.background_dir is None:
         yield clash("augmentation", "background_dir", "empty; background_p above 0 needs a folder of recordings")
     if config.trainer.ema and config.trainer.average_last:
