@@ -187,6 +187,7 @@ class Loader:
     """Batches of ``dataset`` in the order of ``batches``; with workers these stay alive between epochs."""
 
     def __init__(self, dataset: Dataset, batches: EpochBatches, *, num_workers: int, pin_memory: bool):
+        self.dataset = dataset
         self._batches = DataLoader(
             _Answers(dataset),
             sampler=batches,

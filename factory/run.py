@@ -7,8 +7,9 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from dataloader.background import load_background
 from dataloader.balance import Balance, keep_quietest
 from dataloader.cache import cache_key
 from dataloader.data_preprocess import AudioPreprocessor, make_samples, make_windows
-from dataloader.dataset import EpochBatches, Loader, WindowDataset
+from dataloader.dataset import Batch, EpochBatches, Loader, WindowDataset
 from dataloader.device_cache import DeviceBatches, fits_on
 from dataloader.splits import SIDES, split_by_group
 from dataloader.windows import window_frames
@@ -193,10 +194,11 @@ def build_trainer(
 ) -> Trainer:
     """The trainer with all its objects, at the beginning of the run or where it was stopped."""
     labels = tables.class_labels(metadata)
-    parts = {side: _part(config, metadata, side, labels, device, processes) for side in SIDES}
+    read = _reader(config, metadata, device)
+    parts = {side: _part(config, metadata, side, labels, read, processes) for side in SIDES}
     if parts["train"] is None:
         raise DataError("no recording is left to train on; raise [data] train_ratio or bring more recordings")
-    if _n_classes(model) != len(labels):  # some classes of the rehearsal had too few good recordings
+    if model.n_classes != len(labels):  # some classes of the rehearsal had too few good recordings
         model = _model(config, len(labels))
     model = model.to(device, memory_format=torch.channels_last)
     optimizer = build_optimizer(model.parameters(), config.agent, fused=device.type == "cuda")
@@ -279,18 +281,23 @@ def _model(config: Config, n_classes: int) -> nn.Module:
     return model
 
 
-def _n_classes(model: nn.Module) -> int:
-    return model.n_classes
+def _reader(config: Config, metadata: "pd.DataFrame", device: torch.device) -> Callable[..., Iterable[Batch]]:
+    """What reads the batches of a part, by its data set and order: from the device if all parts fit, or from disk."""
+    settings = config.trainer
+    n_bytes = 2 * config.data_process.n_mels * int(metadata["frames"].sum())
+    if frontend_of(config.model.type).from_cache and fits_on(device, n_bytes, settings.cache_on_device):
+        return partial(DeviceBatches, device=device)
+    return partial(Loader, num_workers=settings.num_workers, pin_memory=device.type == "cuda")
 
 
 def _part(
-    config: Config, metadata: "pd.DataFrame", side: str, labels: list[str], device: torch.device, processes: Processes
-) -> Part | None:
-    """The recordings of one side; None where there are none."""
+    config: Config, metadata: "pd.DataFrame", side: str, labels: list[str],
+    read: Callable[..., Iterable[Batch]], processes: Processes,
+) -> Part | None:  # fmt: skip
+    """The recordings of one side, whose batches ``read`` reads; None where there are none."""
     chosen = metadata[metadata["split"] == side].reset_index(drop=True)
     if chosen.empty:
         return None
-    frontend = frontend_of(config.model.type)
     settings, data, training = config.trainer, config.data, side == "train"
     crop = training and config.augmentation.data_augmentation and config.augmentation.augment_random_crop
     if crop:
@@ -298,7 +305,7 @@ def _part(
     else:
         windows = make_windows(chosen, config.data_process)
     rules = config.labels if training else None
-    dataset = frontend.dataset(chosen, windows, labels, config.data_process, rules)
+    dataset = frontend_of(config.model.type).dataset(chosen, windows, labels, config.data_process, rules)
     balance = _balance(config, dataset, chosen) if training else None
     order = EpochBatches(
         balance.n_rows if balance else len(dataset),
@@ -311,11 +318,7 @@ def _part(
         rank=processes.rank,
         world=processes.world,
     )
-    if frontend.from_cache and fits_on(device, dataset, settings.cache_on_device):
-        batches = DeviceBatches(dataset, order, device)
-    else:
-        batches = Loader(dataset, order, num_workers=settings.num_workers, pin_memory=device.type == "cuda")
-    return Part(batches=batches, order=order, filenames=dataset.filenames, targets=dataset.targets)
+    return Part(batches=read(dataset, order), order=order, filenames=dataset.filenames, targets=dataset.targets)
 
 
 def _balance(config: Config, dataset: WindowDataset, training: "pd.DataFrame") -> Balance | None:
