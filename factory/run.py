@@ -147,14 +147,23 @@ def open_folder(config: Config, resume: Path | None, processes: Processes) -> Pa
     return processes.from_main(folder)
 
 
-def split(config: Config, metadata: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
+def split(
+    config: Config,
+    metadata: "pd.DataFrame",
+    folder: Path,
+    processes: Processes = Processes(),  # noqa: B008 - frozen
+) -> "pd.DataFrame":
     """The metadata with the side of each recording in ``split``, and in ``split.csv``.
 
-    A resumed run keeps the split it has.
+    A resumed run keeps the split it has; so do all processes but the main one.
 
     Raises:
         DataError: a recording of the resumed run is no longer there.
     """
+    return _main_first(processes, lambda: _split(config, metadata, folder))
+
+
+def _split(config: Config, metadata: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
     import pandas as pd
 
     if (folder / SPLIT).is_file():

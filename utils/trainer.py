@@ -21,7 +21,7 @@ from utils import config
 from utils.averaging import Average
 from utils.checkpoint import Checkpoints, load_checkpoint
 from utils.distributed import Processes
-from utils.errors import UserError
+from utils.errors import CheckpointError, UserError
 from utils.interrupt import Interrupt, Stopped
 from utils.metrics import mean_by_recording, scores
 from utils.tracking import Tracker
@@ -150,6 +150,7 @@ class Trainer:
                 trained = time.monotonic() - clock
                 n_windows = (self.progress.step - begun_at) * self.facts["batch_size"]  # since this start
                 self.average.after_epoch(self.progress.epoch)
+                train_loss = float(np.mean(self.processes.gather(train_loss)))
                 row = {"epoch": self.progress.epoch, "lr": self.schedule.rate, "train_loss": train_loss}
                 row |= self.evaluate(self.val_part, "val_")
                 self._finish_epoch(row, n_windows, trained)
@@ -306,8 +307,17 @@ class Trainer:
         self.checkpoints.save(state, best=best)
 
     def resume(self) -> None:
-        """Take over the state of the newest whole checkpoint."""
+        """Take over the state of the newest whole checkpoint.
+
+        Raises:
+            CheckpointError: no checkpoint is whole, or its classes are others than those of the data now.
+        """
         state = self.checkpoints.load_last(self.device)
+        if other := set(state["labels"]) ^ set(self.facts["labels"]):
+            raise CheckpointError(
+                f"{self.checkpoints.last}: the run and its table have other classes: {', '.join(sorted(other))}; "
+                "bring the table back as it was, or start a new run"
+            )
         self.average.load_state_dict(state)
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["scheduler"])

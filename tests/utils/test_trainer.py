@@ -17,7 +17,7 @@ from factory.scheduler import SCHEDULES, build_schedule
 from utils.checkpoint import Checkpoints, load_checkpoint
 from utils.config import Agent, Callbacks
 from utils.config import Trainer as Settings
-from utils.errors import UserError
+from utils.errors import CheckpointError, UserError
 from utils.interrupt import Stopped
 from utils.metrics import macro_auc
 from utils.tracking import LocalFiles
@@ -391,3 +391,11 @@ def test_a_longer_run_goes_on_with_a_finished_one(tmp_path):
     settings = replace(make(tmp_path).settings, n_epochs=4)
     trainer = make(tmp_path, n_epochs=settings.n_epochs)
     assert not trainer.progress.finished
+
+
+def test_a_table_with_other_classes_is_told_on_resuming(tmp_path):
+    make(tmp_path).fit()
+    trainer = make(tmp_path)
+    trainer.facts["labels"] = ["a", "b", "d"]
+    with pytest.raises(CheckpointError, match="other classes: c, d; bring the table back"):
+        trainer.resume()
