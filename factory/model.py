@@ -67,7 +67,10 @@ def check_model(model: Model) -> None:
         except ConfigError as error:
             problems += error.problems
     problems += files.check_weights(model)
-    problems += check_waveform_model(model) if model.type in WAVEFORM_MODELS else check_no_waveform_model(model)
+    if model.type in WAVEFORM_MODELS:
+        problems += check_waveform_model(model)
+    elif not any(problem.key == "type" for problem in problems):  # what it sees is known
+        problems += check_no_waveform_model(model)
     if problems:
         raise ConfigError(problems)
 

@@ -592,6 +592,10 @@ def _contradictions(config: Config) -> Iterable[Problem]:
             yield clash(section, low, f"above {high}, {top:g}")
     if augmentation.data_augmentation and augmentation.background_p and augmentation.background_dir is None:
         yield clash("augmentation", "background_dir", "empty; background_p above 0 needs a folder of recordings")
+    if config.trainer.batch_size_train == 1:
+        for key in ("power_mix_p", "mixup_p", "cutmix_p"):
+            if getattr(config.mixing, key):
+                yield clash("mixing", key, "needs a partner in the batch; raise batch_size_train of [trainer]")
     if config.trainer.ema and config.trainer.average_last:
         yield clash("trainer", "average_last", "ema averages already; set one of them to 0")
     if config.trainer.average_last > config.trainer.n_epochs:

@@ -261,6 +261,14 @@ def test_the_problems_of_a_check_carry_their_source(tmp_path):
     assert problems(write(tmp_path, "[model]\ntype = x\n"), check=check) == ["config.ini [model] type = 'x': odd"]
 
 
+def test_mixing_needs_a_batch_of_two(tmp_path):
+    path = write(tmp_path, "[mixing]\nmixup_p = 0.5\n")
+    load_config(path)
+    assert problems(path, "trainer.batch_size_train=1") == [
+        "config.ini [mixing] mixup_p = '0.5': needs a partner in the batch; raise batch_size_train of [trainer]"
+    ]
+
+
 def test_a_background_louder_than_the_foreground_is_a_contradiction(tmp_path):
     path = write(tmp_path, "[labels]\nsecondary_weight = 0.8\nprimary_weight = 0.5\n")
     load_config(path)  # secondary_weight says nothing unless secondary = soft
