@@ -574,11 +574,9 @@ def _contradictions(config: Config) -> Iterable[Problem]:
     if agent.lr_decay and agent.lr_decay_type == "warmup_cosine" and agent.lr_warmup_epochs >= config.trainer.n_epochs:
         yield clash("agent", "lr_warmup_epochs", f"not below n_epochs of [trainer], {config.trainer.n_epochs}")
     data = config.data
-    augmentation = config.augmentation
-    crops = augmentation.data_augmentation and augmentation.augment_random_crop
-    if crops and data.sample_max_s < process.max_length_s:
+    if config.augmentation.augment_random_crop and data.sample_max_s < process.max_length_s:
         yield clash("data", "sample_max_s", f"shorter than a window, {process.max_length_s:g} s")
-    if data.crops_per_sample > 1 and not augmentation.augment_random_crop:
+    if data.crops_per_sample > 1 and not config.augmentation.augment_random_crop:
         yield clash(
             "data", "crops_per_sample", "needs augment_random_crop of [augmentation]; windows come once without"
         )
@@ -590,6 +588,7 @@ def _contradictions(config: Config) -> Iterable[Problem]:
     for section, low, high in _RANGES:
         if getattr(getattr(config, section), low) > (top := getattr(getattr(config, section), high)):
             yield clash(section, low, f"above {high}, {top:g}")
+    augmentation = config.augmentation
     if augmentation.data_augmentation and augmentation.background_p and augmentation.background_dir is None:
         yield clash("augmentation", "background_dir", "empty; background_p above 0 needs a folder of recordings")
     if config.trainer.batch_size_train == 1:

@@ -280,7 +280,6 @@ def test_a_background_louder_than_the_foreground_is_a_contradiction(tmp_path):
 def test_a_sample_shorter_than_a_window_and_a_cap_below_the_repeats_are_contradictions(tmp_path):
     path = write(tmp_path, "[data]\nsample_max_s = 10\nclass_cap = 5\n[data_process]\nmax_length_s = 20\n")
     load_config(path)  # samples are those of augment_random_crop
-    load_config(path, ["augmentation.augment_random_crop=true", "augmentation.data_augmentation=false"])
     assert problems(path, "augmentation.augment_random_crop=true", "data.rare_to=8") == [
         "config.ini [data] sample_max_s = '10': shorter than a window, 20 s",
         "config.ini [data] class_cap = '5': below rare_to, 8; classes would be cut and repeated at once",
