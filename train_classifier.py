@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.prepare_only:
             return run.tell(processes, f"prepared: {run.cache_folder(config)}")
         folder = run.open_folder(config, options.resume, processes)
-        metadata = run.split(config, metadata, folder)
+        metadata = run.split(config, metadata, folder, processes)
         trainer = run.build_trainer(config, model, metadata, folder, device, processes)
         trainer.fit()
         run.summarise(trainer, metadata, folder)

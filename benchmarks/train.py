@@ -132,7 +132,7 @@ def compare(model_type: str, folder: Path, options: argparse.Namespace) -> Windo
 
 
 def compare_reading(dataset: WindowDataset) -> None:
-    rows = np.random.default_rng(0).permutation(len(dataset)).tolist()
+    rows = [(row, 0.0) for row in np.random.default_rng(0).permutation(len(dataset)).tolist()]
     batches = [rows[first : first + 16] for first in range(0, len(rows) - 15, 16)] * 4
 
     def ours() -> float:
@@ -145,9 +145,9 @@ def compare_reading(dataset: WindowDataset) -> None:
         started = time.perf_counter()
         for batch in batches:
             windows = np.empty((len(batch), dataset.length, dataset.n_mels), np.float16)
-            for place, row in enumerate(batch):
-                array = np.load(dataset.entries[dataset.recording[row]], mmap_mode="r").T
-                part = array[dataset.first[row] : dataset.first[row] + dataset.length]
+            for place, (recording, first) in enumerate(zip(*dataset.where(batch), strict=True)):
+                array = np.load(dataset.entries[recording], mmap_mode="r").T
+                part = array[first : first + dataset.length]
                 windows[place, : len(part)] = part
         return time.perf_counter() - started
 

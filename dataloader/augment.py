@@ -95,7 +95,7 @@ def _image_changes(a: Augmentation, process: DataProcess) -> dict[str, Change]:
     """What moves comes before what hides."""
     changes: dict[str, Change] = {}
     frames_per_second = process.sample_rate / process.hop_length
-    silence = process.floor_db if process.standardize == "none" else 0.0  # what stands in a mask: the mean is 0
+    fill = process.floor_db if process.standardize == "none" else 0.0  # of masks: silence, or the mean
     if a.time_shift_p:
         frames = max(1, round(a.time_shift_max_s * frames_per_second))
         changes["time_shift"] = partial(shift_time, p=a.time_shift_p, max_frames=frames)
@@ -111,6 +111,7 @@ def _image_changes(a: Augmentation, process: DataProcess) -> dict[str, Change]:
             time_width=max(1, round(a.time_mask_max_s * frames_per_second)),
             frequency_masks=a.frequency_masks,
             frequency_width=a.frequency_mask_max_bands,
+            fill=fill,
         )
     if a.xy_masks_p:
         changes["xy_masks"] = partial(
@@ -119,7 +120,7 @@ def _image_changes(a: Augmentation, process: DataProcess) -> dict[str, Change]:
             time_masks=a.xy_time_masks,
             frequency_masks=a.xy_frequency_masks,
             widths=(a.xy_mask_min, a.xy_mask_max),
-            fill=silence,
+            fill=fill,
         )
     return changes
 
@@ -169,12 +170,12 @@ def add_noise(images: torch.Tensor, generator: torch.Generator, max_deviation: f
 
 def spec_augment(
     images: torch.Tensor, generator: torch.Generator, *, time_masks: int, time_width: int,
-    frequency_masks: int, frequency_width: int,
+    frequency_masks: int, frequency_width: int, fill: float = 0.0,
 ) -> torch.Tensor:  # fmt: skip
-    """Set stretches of time and of frequency to the mean, 0 (SpecAugment, Park et al. 2019, without warping).
+    """Set stretches of time and of frequency to ``fill`` (SpecAugment, Park et al. 2019, without warping).
 
     Args:
-        images: ``(batch, n_mels, frames)``, standardised.
+        images: ``(batch, n_mels, frames)``.
         time_masks, frequency_masks: how many of each.
         time_width: largest width of a time mask, frames (T of the paper).
         frequency_width: largest width of a frequency mask, bands (F of the paper).
@@ -182,7 +183,7 @@ def spec_augment(
     batch, n_mels, frames = images.shape
     hidden = _stretches(batch, frames, time_masks, (0, time_width), generator).any(dim=1)[:, None, :]
     bands = _stretches(batch, n_mels, frequency_masks, (0, frequency_width), generator).any(dim=1)[:, :, None]
-    return images.masked_fill(hidden | bands, 0.0)
+    return images.masked_fill(hidden | bands, fill)
 
 
 def xy_masks(

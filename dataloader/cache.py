@@ -28,6 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.config import CHOOSES_WINDOWS, DataProcess
+from utils.errors import DataError
 from utils.files import whole, write_text
 
 FORMAT = 1  # of an entry; a change of what its bytes mean changes every key
@@ -52,7 +53,7 @@ class Footer(NamedTuple):
     checksum: int  # CRC-32 of every byte before it
 
 
-class DamagedEntry(Exception):  # noqa: N818 - it names what it is, and is caught rather than shown
+class DamagedEntry(DataError):  # noqa: N818 - it names what it is
     """An entry of the cache is not what was written; it has to be made again."""
 
 

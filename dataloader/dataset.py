@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from dataloader.cache import read_window
 from dataloader.windows import window_frames
 from utils.config import DataProcess, Labels
+from utils.errors import UserError
 from utils.utils import seed_for
 
 if TYPE_CHECKING:
@@ -182,14 +183,39 @@ class EpochBatches(Sampler):
         return torch.Generator().manual_seed(seed_for(self._seed, purpose, self.epoch))
 
 
-def make_loader(dataset: WindowDataset, batches: EpochBatches, *, num_workers: int, pin_memory: bool) -> DataLoader:
-    """A loader of whole batches. With workers they stay alive between epochs."""
-    return DataLoader(
-        dataset,
-        sampler=batches,
-        batch_size=None,
-        num_workers=num_workers,
-        pin_memory=pin_memory,
-        persistent_workers=num_workers > 0,
-        prefetch_factor=4 if num_workers else None,
-    )
+class Loader:
+    """Batches of ``dataset`` in the order of ``batches``; with workers these stay alive between epochs."""
+
+    def __init__(self, dataset: Dataset, batches: EpochBatches, *, num_workers: int, pin_memory: bool):
+        self.dataset = dataset
+        self._batches = DataLoader(
+            _Answers(dataset),
+            sampler=batches,
+            batch_size=None,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            persistent_workers=num_workers > 0,
+            prefetch_factor=4 if num_workers else None,
+        )
+
+    def __iter__(self) -> Iterator[Batch]:
+        for answer in self._batches:
+            if isinstance(answer, Exception):
+                raise answer
+            yield answer
+
+
+class _Answers(Dataset):
+    """A data set that gives errors back: one raised in a worker would arrive with a traceback for its message."""
+
+    def __init__(self, dataset: Dataset):
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, drawn: Sequence[Drawn]) -> Batch | UserError | OSError:
+        try:
+            return self._dataset[drawn]
+        except (UserError, OSError) as error:
+            return error

@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 _SHARE = 0.5  # of the free memory; the rest is the model's
 
 
-def fits_on(device: torch.device, dataset: WindowDataset, wanted: str) -> bool:
-    """Whether to keep the recordings of ``dataset`` on ``device``: ``wanted`` is auto, yes or no.
+def fits_on(device: torch.device, n_bytes: int, wanted: str) -> bool:
+    """Whether to keep spectrograms of so many bytes on ``device``: ``wanted`` is auto, yes or no.
 
     ``auto`` says yes for a GPU on which they take at most half of what is free now.
     """
@@ -24,7 +24,7 @@ def fits_on(device: torch.device, dataset: WindowDataset, wanted: str) -> bool:
     if device.type != "cuda":
         return False
     free, _ = torch.cuda.mem_get_info(device)
-    return dataset.bytes < _SHARE * free
+    return n_bytes <= _SHARE * free
 
 
 class DeviceBatches:

@@ -1,7 +1,7 @@
 """What a model of the waveform hears: rows -> spans cut from the recordings, standardised and changed on the device."""
 
-import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,16 +9,14 @@ import torch
 from torch.utils.data import Dataset
 
 from dataloader.audio import BadRecording, read_audio
+from dataloader.augment import Augmenter
 from dataloader.dataset import Batch, Drawn, WindowDataset
 from dataloader.images import Mixes
 from utils.config import Augmentation, DataProcess, Labels
 from utils.errors import DataError
-from utils.utils import seed_for
 
 if TYPE_CHECKING:
     import pandas as pd
-
-log = logging.getLogger(__name__)
 
 SAMPLE_RATE = 16_000  # Hz, of what Wav2Vec2 was trained on; sample_rate of [data_process] is that of the spectrograms
 _SILENT = 1e-5  # deviation, -100 dB re full scale, that a window is divided by at least
@@ -87,11 +85,11 @@ class WaveformMaker:
     makes no difference. Digital silence becomes zeros.
 
     Args:
-        augmenter: changes training waveforms; None changes none.
+        augmenter: of ``waveform_augmenter``: changes training waveforms; None changes none.
         mixer: mixes training examples, standardised; None mixes none.
     """
 
-    def __init__(self, augmenter: "WaveformAugmenter | None" = None, mixer: Mixes | None = None):
+    def __init__(self, augmenter: Augmenter | None = None, mixer: Mixes | None = None):
         self._augmenter, self._mixer = augmenter, mixer
 
     def __call__(self, batch: Batch, place: tuple[int, ...] | None = None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -102,56 +100,21 @@ class WaveformMaker:
         """
         waveforms = batch.windows - batch.windows.mean(dim=1, keepdim=True)
         waveforms = waveforms / waveforms.std(dim=1, keepdim=True, correction=0).clamp(min=_SILENT)
-        if place is not None and self._augmenter is not None:
-            waveforms = self._augmenter(waveforms, place)
-        targets = batch.targets
-        if place is not None and self._mixer is not None:  # as if it were an image of one band
-            waveforms, targets = self._mixer.images(waveforms[:, None], targets, place)
-            waveforms = waveforms[:, 0]
-        return waveforms, targets
+        if place is None:
+            return waveforms, batch.targets
+        images, targets = waveforms[:, None], batch.targets  # of one band
+        if self._augmenter is not None:
+            images = self._augmenter(images, place)
+        if self._mixer is not None:
+            images, targets = self._mixer.images(images, targets, place)
+        return images[:, 0], targets
 
 
-class WaveformAugmenter:
+def waveform_augmenter(augmentation: Augmentation, process: DataProcess, seed: int) -> Augmenter:
     """The changes of an [augmentation] section that mean something for a waveform: noise, and hidden stretches of time.
 
-    A gain is taken out by standardising, and what is done to bands is for images. It says so, once.
+    They are those of an image of one band, whose frames are samples. What is done to power or to several
+    bands is for images alone; ``factory.choices`` refuses it.
     """
-
-    def __init__(self, augmentation: Augmentation, process: DataProcess, seed: int):
-        self._settings, self._seed = augmentation, seed
-        self._mask_share = augmentation.time_mask_max_s / process.max_length_s
-        if augmentation.data_augmentation:
-            log.warning(
-                "[augmentation] a waveform gets its noise (augment_add_noise) and its hidden stretches of time "
-                "(augment_spec_augment) only; all else there is for images"
-            )
-
-    def __call__(self, waveforms: torch.Tensor, place: tuple[int, ...]) -> torch.Tensor:
-        """Change ``waveforms`` ``(batch, samples)``, standardised; ``place`` is where in the run they stand."""
-        settings = self._settings
-        if settings.data_augmentation and settings.augment_add_noise:
-            generator = self._generator("waveform noise", waveforms.device, place)
-            waveforms = add_noise(waveforms, generator, settings.noise_max_deviation)
-        if settings.data_augmentation and settings.augment_spec_augment:
-            generator = self._generator("waveform masks", waveforms.device, place)
-            waveforms = hide_stretches(waveforms, generator, settings.time_masks, self._mask_share)
-        return waveforms
-
-    def _generator(self, name: str, device: torch.device, place: tuple[int, ...]) -> torch.Generator:
-        return torch.Generator(device).manual_seed(seed_for(self._seed, name, *place))
-
-
-def add_noise(waveforms: torch.Tensor, generator: torch.Generator, max_deviation: float) -> torch.Tensor:
-    """Add white noise to each waveform ``(batch, samples)``, of a deviation drawn between 0 and ``max_deviation``."""
-    strength = torch.rand((len(waveforms), 1), generator=generator, device=waveforms.device) * max_deviation
-    return waveforms + strength * torch.randn(waveforms.shape, generator=generator, device=waveforms.device)
-
-
-def hide_stretches(waveforms: torch.Tensor, generator: torch.Generator, count: int, max_share: float) -> torch.Tensor:
-    """Set ``count`` stretches of each waveform ``(batch, samples)`` to 0, each at most ``max_share`` of it."""
-    batch, samples = waveforms.shape
-    width, start = torch.rand((2, batch, count, 1), generator=generator, device=waveforms.device)
-    width = width * min(max_share, 1.0)
-    start = start * (1 - width)
-    place = torch.arange(samples, device=waveforms.device) / samples
-    return waveforms.masked_fill(((place >= start) & (place < start + width)).any(dim=1), 0.0)
+    as_image = replace(process, sample_rate=SAMPLE_RATE, hop_length=1, standardize="per_frequency")
+    return Augmenter(replace(augmentation, frequency_masks=0), as_image, seed)

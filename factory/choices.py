@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from dataloader.background import ENDINGS, background_files
-from factory.frontend import frontend_of
+from factory.frontend import WAVEFORMS, frontend_of
 from factory.lookup import lookup
 from factory.loss import LOSSES
 from factory.metric import METRICS
@@ -39,26 +39,31 @@ def check_choices(config: Config) -> list[Problem]:
     if needed and not background_files(needed):
         what = f"holds no sound files ({', '.join(ENDINGS)})" if needed.is_dir() else "no such folder"
         problems.append(Problem(f"{what}; or set background_p to 0", "augmentation", "background_dir", needed))
-    if not frontend_of(config.model.type).from_cache:
+    if frontend_of(config.model.type) is WAVEFORMS:
         problems += _for_images_only(config)
-    if config.trainer.cache_on_device == "yes" and not frontend_of(config.model.type).from_cache:
-        text = f"keeps spectrograms, and {config.model.type} reads recordings; set it to auto or no"
-        problems.append(Problem(text, "trainer", "cache_on_device", "yes"))
     return problems
 
 
-# What a waveform has no bands for. The other changes of [augmentation] and [mixing] are made to it as well.
+# What is done to spectrograms alone. The other changes of [augmentation] and [mixing] are made to waveforms as well.
 _FOR_IMAGES = {
+    "data": "standardize_over",
     "augmentation": "eq_p gain_p background_p hiss_p time_shift_p frequency_shift_p xy_masks_p",
     "mixing": "power_mix_p",
 }
 
 
 def _for_images_only(config: Config) -> list[Problem]:
-    text = f"is for images, and {config.model.type} hears the waveform; set it to 0"
-    return [
-        Problem(text, section, key, value)
-        for section, keys in _FOR_IMAGES.items()
-        for key in keys.split()
-        if (value := getattr(getattr(config, section), key))
-    ]
+    """What is set for images though the model hears the waveform."""
+    kind = config.model.type
+    problems = []
+    for section, keys in _FOR_IMAGES.items():
+        off = section == "augmentation" and not config.augmentation.data_augmentation
+        for key in () if off else keys.split():
+            value, default = (getattr(getattr(one, section), key) for one in (config, Config()))
+            if value != default:
+                text = f"is for images, and {kind} hears the waveform; leave it at {default}"
+                problems.append(Problem(text, section, key, value))
+    if config.trainer.cache_on_device == "yes":
+        text = f"keeps spectrograms, and {kind} reads recordings; set it to auto or no"
+        problems.append(Problem(text, "trainer", "cache_on_device", "yes"))
+    return problems

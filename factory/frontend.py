@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from dataloader.augment import Augmenter
 from dataloader.dataset import WindowDataset
 from dataloader.images import ImageMaker
-from dataloader.waveforms import WaveformAugmenter, WaveformDataset, WaveformMaker, window_samples
+from dataloader.waveforms import WaveformDataset, WaveformMaker, waveform_augmenter, window_samples
 from dataloader.windows import window_frames
 from factory.wav2vec import WAVEFORM_MODELS
 from utils.config import DataProcess
@@ -31,7 +31,7 @@ class Frontend:
     input_shape: Callable[[DataProcess], tuple[int, ...]]
     dataset: type[WindowDataset] | type[WaveformDataset]
     maker: Callable[..., ImageMaker | WaveformMaker]
-    augmenter: Callable[..., Augmenter | WaveformAugmenter]
+    augmenter: Callable[..., Augmenter]
     from_cache: bool
 
 
@@ -50,7 +50,7 @@ WAVEFORMS = Frontend(
     input_shape=lambda process: (window_samples(process),),
     dataset=WaveformDataset,
     maker=lambda process, standardize_over, augmenter=None, mixer=None: WaveformMaker(augmenter, mixer),
-    augmenter=lambda augmentation, process, seed, background: WaveformAugmenter(augmentation, process, seed),
+    augmenter=lambda augmentation, process, seed, background: waveform_augmenter(augmentation, process, seed),
     from_cache=False,
 )
 

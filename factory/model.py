@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from factory import weights as files
 from factory.lookup import lookup
-from factory.wav2vec import WAVEFORM_MODELS, build_waveform_model, check_waveform_model
+from factory.wav2vec import WAVEFORM_MODELS, build_waveform_model, check_no_waveform_model, check_waveform_model
 from models.classifier import ImageClassifier
 from models.pooling import GeneralizedMean
 from models.sed import AttentionHead
@@ -69,6 +69,8 @@ def check_model(model: Model) -> None:
     problems += files.check_weights(model)
     if model.type in WAVEFORM_MODELS:
         problems += check_waveform_model(model)
+    elif not any(problem.key == "type" for problem in problems):  # what it sees is known
+        problems += check_no_waveform_model(model)
     if problems:
         raise ConfigError(problems)
 

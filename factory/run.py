@@ -4,10 +4,12 @@ import argparse
 import contextlib
 import json
 import logging
+import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,7 @@ from dataloader.background import load_background
 from dataloader.balance import Balance, keep_quietest
 from dataloader.cache import cache_key
 from dataloader.data_preprocess import AudioPreprocessor, make_samples, make_windows
-from dataloader.dataset import EpochBatches, WindowDataset, make_loader
+from dataloader.dataset import Batch, EpochBatches, Loader, WindowDataset
 from dataloader.device_cache import DeviceBatches, fits_on
 from dataloader.splits import SIDES, deal_into_folds, split_by_group
 from dataloader.windows import window_frames
@@ -111,6 +113,7 @@ def processes_of(config: Config) -> Iterator[tuple[Processes, torch.device]]:
     if not processes.is_main:
         logging.getLogger().setLevel(logging.ERROR)
     if config.trainer.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or torch refuses to multiply on a GPU
         torch.use_deterministic_algorithms(True)
     yield processes, device
     processes.wait()  # nobody leaves while another still asks; after an error torchrun ends the others
@@ -150,14 +153,23 @@ def open_folder(config: Config, resume: Path | None, processes: Processes) -> Pa
     return processes.from_main(folder)
 
 
-def split(config: Config, metadata: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
+def split(
+    config: Config,
+    metadata: "pd.DataFrame",
+    folder: Path,
+    processes: Processes = Processes(),  # noqa: B008 - frozen
+) -> "pd.DataFrame":
     """The metadata with the side of each recording in ``split``, and in ``split.csv``.
 
-    A resumed run keeps the split it has.
+    A resumed run keeps the split it has; so do all processes but the main one.
 
     Raises:
         DataError: a recording of the resumed run is no longer there.
     """
+    return _main_first(processes, lambda: _split(config, metadata, folder))
+
+
+def _split(config: Config, metadata: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
     import pandas as pd
 
     if (folder / SPLIT).is_file():
@@ -201,10 +213,11 @@ def build_trainer(
 ) -> Trainer:
     """The trainer with all its objects, at the beginning of the run or where it was stopped."""
     labels = tables.class_labels(metadata)
-    parts = {side: _part(config, metadata, side, labels, device, processes) for side in SIDES}
+    read = _reader(config, metadata, device)
+    parts = {side: _part(config, metadata, side, labels, read, processes) for side in SIDES}
     if parts["train"] is None:
         raise DataError("no recording is left to train on; raise [data] train_ratio or bring more recordings")
-    if _n_classes(model) != len(labels):  # some classes of the rehearsal had too few good recordings
+    if model.n_classes != len(labels):  # some classes of the rehearsal had too few good recordings
         model = _model(config, len(labels))
     model = model.to(device, memory_format=torch.channels_last)
     optimizer = build_optimizer(model.parameters(), config.agent, fused=device.type == "cuda")
@@ -298,18 +311,23 @@ def _model(config: Config, n_classes: int) -> nn.Module:
     return model
 
 
-def _n_classes(model: nn.Module) -> int:
-    return model.n_classes
+def _reader(config: Config, metadata: "pd.DataFrame", device: torch.device) -> Callable[..., Iterable[Batch]]:
+    """What reads the batches of a part, by its data set and order: from the device if all parts fit, or from disk."""
+    settings = config.trainer
+    n_bytes = 2 * config.data_process.n_mels * int(metadata["frames"].sum())
+    if frontend_of(config.model.type).from_cache and fits_on(device, n_bytes, settings.cache_on_device):
+        return partial(DeviceBatches, device=device)
+    return partial(Loader, num_workers=settings.num_workers, pin_memory=device.type == "cuda")
 
 
 def _part(
-    config: Config, metadata: "pd.DataFrame", side: str, labels: list[str], device: torch.device, processes: Processes
-) -> Part | None:
-    """The recordings of one side; None where there are none."""
+    config: Config, metadata: "pd.DataFrame", side: str, labels: list[str],
+    read: Callable[..., Iterable[Batch]], processes: Processes,
+) -> Part | None:  # fmt: skip
+    """The recordings of one side, whose batches ``read`` reads; None where there are none."""
     chosen = metadata[metadata["split"] == side].reset_index(drop=True)
     if chosen.empty:
         return None
-    frontend = frontend_of(config.model.type)
     settings, data, training = config.trainer, config.data, side == "train"
     crop = training and config.augmentation.data_augmentation and config.augmentation.augment_random_crop
     if crop:
@@ -317,7 +335,7 @@ def _part(
     else:
         windows = make_windows(chosen, config.data_process)
     rules = config.labels if training else None
-    dataset = frontend.dataset(chosen, windows, labels, config.data_process, rules)
+    dataset = frontend_of(config.model.type).dataset(chosen, windows, labels, config.data_process, rules)
     balance = _balance(config, dataset, chosen) if training else None
     order = EpochBatches(
         balance.n_rows if balance else len(dataset),
@@ -330,11 +348,7 @@ def _part(
         rank=processes.rank,
         world=processes.world,
     )
-    if frontend.from_cache and fits_on(device, dataset, settings.cache_on_device):
-        batches = DeviceBatches(dataset, order, device)
-    else:
-        batches = make_loader(dataset, order, num_workers=settings.num_workers, pin_memory=device.type == "cuda")
-    return Part(batches=batches, order=order, filenames=dataset.filenames, targets=dataset.targets)
+    return Part(batches=read(dataset, order), order=order, filenames=dataset.filenames, targets=dataset.targets)
 
 
 def _balance(config: Config, dataset: WindowDataset, training: "pd.DataFrame") -> Balance | None:

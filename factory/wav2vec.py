@@ -45,23 +45,30 @@ WAVEFORM_MODELS = {
 }
 
 
+def check_no_waveform_model(model: Model) -> list[Problem]:
+    """What is wrong with the [model] section of a network that sees images."""
+    return _not_default(model, "wav2vec_layers freeze_encoder", f"for wav2vec2 only; {model.type} sees images")
+
+
 def check_waveform_model(model: Model) -> list[Problem]:
     """What is wrong with the [model] section of a network that hears the waveform."""
-    problems = [
-        Problem(f"for images only; {model.type} hears the waveform: leave it at {default}", "model", key, value)
-        for key, value, default in (
-            ("head", model.head, "default"),
-            ("drop_path", model.drop_path, 0.0),
-            ("frequency_channel", model.frequency_channel, False),
-        )
-        if value != default
-    ]
+    problems = _not_default(
+        model, "head drop_path frequency_channel", f"for images only; {model.type} hears the waveform"
+    )
     layers = WAVEFORM_MODELS[model.type].layers
     if model.wav2vec_layers > layers:
         problems.append(
             Problem(f"{model.type} has {layers}; 0 keeps all", "model", "wav2vec_layers", model.wav2vec_layers)
         )
     return problems
+
+
+def _not_default(model: Model, keys: str, why: str) -> list[Problem]:
+    return [
+        Problem(f"{why}: leave it at {str(default).lower()}", "model", key, value)
+        for key in keys.split()
+        if (value := getattr(model, key)) != (default := getattr(Model(), key))
+    ]
 
 
 def build_waveform_model(model: Model, n_classes: int, *, testing: bool = False) -> WaveformClassifier:

@@ -160,8 +160,7 @@ def test_two_processes_score_like_one(place):
     two = run_folder(run(launcher + command(place, **settings)[1:]))
     for ours, theirs in zip(rows_of(one), rows_of(two), strict=True):
         for name in ours:
-            if name != "train_loss":  # of rank 0's share
-                assert float(ours[name]) == pytest.approx(float(theirs[name]), abs=1e-5), name
+            assert float(ours[name]) == pytest.approx(float(theirs[name]), abs=1e-5), name
 
 
 def test_one_process_that_dies_ends_the_others_and_one_goes_on_alone(place):

@@ -34,6 +34,8 @@ class Average:
     def after_epoch(self, epoch: int) -> None:
         """Take the model's weights into the mean of the last epochs."""
         if self._first_epoch is not None and epoch >= self._first_epoch:
+            if epoch == self._first_epoch:  # a run that goes on for longer than planned has begun a mean before
+                self._average.n_averaged.zero_()
             self._average.update_parameters(self._model)
 
     def scored(self, epoch: int) -> nn.Module:
@@ -41,7 +43,9 @@ class Average:
         return self._average.module if self._in_use(epoch) else self._model
 
     def _in_use(self, epoch: int) -> bool:
-        return self._average is not None and (self._ema or epoch >= self._first_epoch)
+        if self._average is None or not self._average.n_averaged:  # nothing is in it yet
+            return False
+        return self._ema or epoch >= self._first_epoch
 
     def use(self, model: nn.Module) -> None:
         """From now on score ``model`` as it is."""

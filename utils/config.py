@@ -208,7 +208,7 @@ class Augmentation:
     images, whose unit is a band's standard deviation. min and max: drawn evenly between them.
     """
 
-    data_augmentation: bool = True  # false switches all off
+    data_augmentation: bool = True  # false switches all of this section off, and no other
     augment_random_crop: bool = False  # windows anywhere in a sample of [data] sample_max_s, not one after another
     eq_p: Share = 0.0  # random equaliser (FilterAugment, linear)
     eq_max_db: Positive = 6.0  # gains from -this to this
@@ -570,7 +570,8 @@ def _contradictions(config: Config) -> Iterable[Problem]:
         and agent.lr_start > agent.lr_warmup_end
     ):
         yield clash("agent", "lr_start", f"above the peak rate lr_warmup_end, {agent.lr_warmup_end:g}")
-    if agent.lr_decay and agent.lr_end > agent.lr_warmup_end:
+    ends = ("warmup_cosine", "cosine", "one_cycle")
+    if agent.lr_decay and agent.lr_decay_type in ends and agent.lr_end > agent.lr_warmup_end:
         yield clash("agent", "lr_end", f"above the peak rate lr_warmup_end, {agent.lr_warmup_end:g}")
     if agent.lr_decay and agent.lr_decay_type == "warmup_cosine" and agent.lr_warmup_epochs >= config.trainer.n_epochs:
         yield clash("agent", "lr_warmup_epochs", f"not below n_epochs of [trainer], {config.trainer.n_epochs}")
@@ -597,6 +598,10 @@ def _contradictions(config: Config) -> Iterable[Problem]:
     augmentation = config.augmentation
     if augmentation.data_augmentation and augmentation.background_p and augmentation.background_dir is None:
         yield clash("augmentation", "background_dir", "empty; background_p above 0 needs a folder of recordings")
+    if config.trainer.batch_size_train == 1:
+        for key in ("power_mix_p", "mixup_p", "cutmix_p"):
+            if getattr(config.mixing, key):
+                yield clash("mixing", key, "needs a partner in the batch; raise batch_size_train of [trainer]")
     if config.trainer.ema and config.trainer.average_last:
         yield clash("trainer", "average_last", "ema averages already; set one of them to 0")
     if config.trainer.average_last > config.trainer.n_epochs:

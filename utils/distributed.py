@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 Value = TypeVar("Value")
 
@@ -47,6 +48,12 @@ class Processes:
         tensor = torch.tensor(numbers, dtype=torch.float64, device=device)
         dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
         return tensor.tolist()
+
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give every process the main one's buffers: each has seen other batches, and BatchNorm counts what it sees."""
+        if self.world > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, src=0)
 
     def wait(self) -> None:
         """Wait until every process is here."""

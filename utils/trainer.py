@@ -21,7 +21,7 @@ from utils import config
 from utils.averaging import Average
 from utils.checkpoint import Checkpoints, load_checkpoint
 from utils.distributed import Processes
-from utils.errors import UserError
+from utils.errors import CheckpointError, UserError
 from utils.interrupt import Interrupt, Stopped
 from utils.metrics import mean_by_recording, scores
 from utils.tracking import Tracker
@@ -145,15 +145,18 @@ class Trainer:
         """
         with Interrupt(self.settings.max_minutes) as interrupt:
             while not self.progress.finished:
-                clock = time.monotonic()
+                clock, begun_at = time.monotonic(), self.progress.step
                 train_loss = self._train_epoch(interrupt)
                 trained = time.monotonic() - clock
+                n_windows = (self.progress.step - begun_at) * self.facts["batch_size"]  # since this start
                 self.average.after_epoch(self.progress.epoch)
+                train_loss = float(np.mean(self.processes.gather(train_loss)))
                 row = {"epoch": self.progress.epoch, "lr": self.schedule.rate, "train_loss": train_loss}
                 row |= self.evaluate(self.val_part, "val_")
-                self._finish_epoch(row, trained)
-                if interrupt.exit_code is not None and not self.progress.finished:
-                    self._stop(interrupt)
+                self._finish_epoch(row, n_windows, trained)
+                _, code = self._requests(interrupt)
+                if code is not None and not self.progress.finished:
+                    self._stop(code)
 
     def _train_epoch(self, interrupt: Interrupt) -> float:
         """Do what is left of the epoch in hand; return its mean loss over batches."""
@@ -219,6 +222,7 @@ class Trainer:
         if part is None:
             return {f"{prefix}{name}": None for name in ("loss", "macro_auc", "top1", "cmap")}, None
         model = self.average.scored(self.progress.epoch)
+        self.processes.share_buffers(model)
         model.eval()
         part.order.go_to(0)
         windows, recordings, loss_sum = [], [], 0.0
@@ -252,10 +256,9 @@ class Trainer:
         self.average.use(self.model)
         return self._evaluate(self.test_part, "test_")
 
-    def _finish_epoch(self, row: dict[str, Any], trained: float) -> None:
+    def _finish_epoch(self, row: dict[str, Any], n_windows: int, trained: float) -> None:
         """Report an epoch, move on to the next, and save."""
         progress, settings = self.progress, self.settings
-        n_windows = progress.step * self.facts["batch_size"]
         self.schedule.after_epoch(row["val_loss"])
         score = row.get(self.metric.name)
         best = self.val_part is None or self.metric.better(score, progress.best) or progress.best_epoch is None
@@ -312,8 +315,17 @@ class Trainer:
         self.checkpoints.save(state, best=best)
 
     def resume(self) -> None:
-        """Take over the state of the newest whole checkpoint."""
+        """Take over the state of the newest whole checkpoint.
+
+        Raises:
+            CheckpointError: no checkpoint is whole, or its classes are others than those of the data now.
+        """
         state = self.checkpoints.load_last(self.device)
+        if other := set(state["labels"]) ^ set(self.facts["labels"]):
+            raise CheckpointError(
+                f"{self.checkpoints.last}: the run and its table have other classes: {', '.join(sorted(other))}; "
+                "bring the table back as it was, or start a new run"
+            )
         self.average.load_state_dict(state)
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["scheduler"])
@@ -329,24 +341,24 @@ class Trainer:
 
     def _save_or_stop(self, interrupt: Interrupt) -> None:
         """Between two steps: obey a request to stop, and save now and then."""
-        due = (
-            self.settings.save_every_minutes and time.monotonic() - self._saved > 60 * self.settings.save_every_minutes
-        )
-        code = interrupt.exit_code
-        if self.processes.world > 1:  # all of them stop, or none, at one step
-            due, code = self.processes.largest(float(due), -1.0 if code is None else code)
-            code = None if code < 0 else int(code)
+        due, code = self._requests(interrupt)
         if code is not None:
-            self._stop(interrupt, code)
+            self._stop(code)
         if due:
             self.save(best=False)
 
-    def _stop(self, interrupt: Interrupt, code: int | None = None) -> None:
+    def _requests(self, interrupt: Interrupt) -> tuple[bool, int | None]:
+        """Whether a save is due, and the exit code of a request to stop; all processes hear the same."""
+        minutes, code = self.settings.save_every_minutes, interrupt.exit_code
+        due = bool(minutes) and time.monotonic() - self._saved > 60 * minutes
+        due, code = self.processes.largest(due, -1 if code is None else code)
+        return bool(due), None if code < 0 else int(code)
+
+    def _stop(self, code: int) -> None:
         if self.progress.step:
             self.save(best=False)
         where = f"epoch {self.progress.epoch}, step {self.progress.step}"
-        code = interrupt.exit_code if code is None else code
-        raise Stopped(f"stopped at {where} and saved; go on with: {self.resume_command}", code or 0)
+        raise Stopped(f"stopped at {where} and saved; go on with: {self.resume_command}", code)
 
     def _not_finite(self, batch: Any, what: str) -> None:
         rows = dict.fromkeys(batch.recording.tolist())

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from dataloader.augment import Augmenter, add_noise, shift_frequency, shift_time, spec_augment, xy_masks
@@ -36,6 +37,14 @@ def test_masks_stay_inside_their_count_and_width():
     assert rows.sum(1).max() <= 5
     assert columns.any(dim=0).all()  # every place is hidden at times
     assert ((rows[:, 1:] & ~rows[:, :-1]).sum(1) + rows[:, 0]).max() <= 1
+
+
+@pytest.mark.parametrize("key", ["augment_spec_augment", "xy_masks_p"])
+def test_masks_are_silence_where_images_are_in_db(key):
+    settings = Augmentation(augment_add_noise=False, augment_spec_augment=False)
+    augmenter = Augmenter(replace(settings, **{key: 1}), replace(PROCESS, standardize="none"), 1)
+    changed = augmenter(torch.full((20, 128, 320), -40.0), (1, 0, 0))
+    assert set(changed.unique().tolist()) == {-40.0, PROCESS.floor_db}
 
 
 def test_a_mask_wider_than_the_image_does_no_harm():

@@ -1,5 +1,6 @@
 """Are batches the same whoever reads them, and wherever an epoch goes on?"""
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -9,9 +10,9 @@ import pytest
 import torch
 
 from dataloader.balance import Balance
-from dataloader.cache import Footer, write_entry
+from dataloader.cache import DamagedEntry, Footer, write_entry
 from dataloader.data_preprocess import make_samples, make_windows
-from dataloader.dataset import EpochBatches, WindowDataset, make_loader, target_matrix, training_targets
+from dataloader.dataset import EpochBatches, Loader, WindowDataset, target_matrix, training_targets
 from dataloader.device_cache import DeviceBatches, fits_on
 from utils.config import DataProcess, Labels
 from utils.utils import seed_for
@@ -79,7 +80,7 @@ def test_no_workers_two_workers_and_the_memory_of_the_device_give_the_same(datas
         if workers is None:
             sources.append(DeviceBatches(rows, orders[-1], torch.device("cpu")))
         else:
-            sources.append(make_loader(rows, orders[-1], num_workers=workers, pin_memory=False))
+            sources.append(Loader(rows, orders[-1], num_workers=workers, pin_memory=False))
     for place in [(1, 0), (2, 0), (2, 1)]:  # workers live on from epoch to epoch
         for one in orders:
             one.go_to(*place)
@@ -148,9 +149,24 @@ def test_balanced_rows_are_shared_and_gone_on_with_like_others():
     assert list(one) == whole[2:]
 
 
-def test_auto_keeps_nothing_in_the_memory_of_a_cpu(dataset):
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_entry_that_is_gone_or_cut_off_is_told_in_a_line_with_workers_too(dataset, num_workers):
+    loader = Loader(dataset, order(dataset), num_workers=num_workers, pin_memory=False)
+    for entry in dataset.entries:
+        os.truncate(entry, 200)
+    with pytest.raises(DamagedEntry) as cut_off:
+        list(loader)
+    assert len(str(cut_off.value).splitlines()) == 1
+    for entry in dataset.entries:
+        os.remove(entry)
+    with pytest.raises(FileNotFoundError) as gone:
+        list(loader)
+    assert gone.value.filename in dataset.entries
+
+
+def test_auto_keeps_nothing_in_the_memory_of_a_cpu():
     cpu = torch.device("cpu")
-    assert [fits_on(cpu, dataset, wanted) for wanted in ("auto", "yes", "no")] == [False, True, False]
+    assert [fits_on(cpu, 1, wanted) for wanted in ("auto", "yes", "no")] == [False, True, False]
 
 
 def test_every_row_comes_once_an_epoch_in_another_order_each():

@@ -1,6 +1,7 @@
 """Does a model of the waveform hear the windows that a model of images sees?"""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,14 +10,12 @@ import soundfile as sf
 import torch
 
 from dataloader.data_preprocess import make_windows
-from dataloader.dataset import Batch, EpochBatches, make_loader
+from dataloader.dataset import Batch, EpochBatches, Loader
 from dataloader.waveforms import (
     SAMPLE_RATE,
-    WaveformAugmenter,
     WaveformDataset,
     WaveformMaker,
-    add_noise,
-    hide_stretches,
+    waveform_augmenter,
     window_samples,
 )
 from factory.mixing import Mixer
@@ -54,10 +53,6 @@ def at(*rows):
     return [(row, 0.0) for row in rows]
 
 
-def generator():
-    return torch.Generator().manual_seed(5)
-
-
 def test_a_batch_holds_the_windows_of_the_recordings(dataset):
     batch = dataset[at(*range(len(dataset)))]
     assert batch.windows.shape == (8, 8000)  # 4 + 1 + 2 and a tail
@@ -93,7 +88,7 @@ def test_no_window_reaches_beyond_max_recording_s(dataset, tmp_path):
 
 def test_no_workers_give_the_same_as_two(dataset):
     order = EpochBatches(len(dataset), 3, seed=3, shuffle=True)
-    none, two = (list(make_loader(dataset, order, num_workers=n, pin_memory=False)) for n in (0, 2))
+    none, two = (list(Loader(dataset, order, num_workers=n, pin_memory=False)) for n in (0, 2))
     for one, other in zip(none, two, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
@@ -120,38 +115,37 @@ def test_what_is_heard_has_no_mean_and_no_gain():
     assert torch.equal(heard[2], torch.zeros(8000))
 
 
-def test_changes_follow_from_the_place_alone_and_are_for_training_only(caplog):
-    augmenter = WaveformAugmenter(Augmentation(), PROCESS, seed=1)
+def test_changes_follow_from_the_place_alone_and_are_for_training_only():
+    augmenter = waveform_augmenter(Augmentation(), PROCESS, seed=1)
     maker = WaveformMaker(augmenter)
     batch = batch_of(torch.randn(3, window_samples(PROCESS)))
     assert torch.equal(maker(batch, (1, 2, 0))[0], maker(batch, (1, 2, 0))[0])
     assert not torch.equal(maker(batch, (1, 2, 0))[0], maker(batch, (1, 3, 0))[0])
     assert torch.equal(maker(batch)[0], WaveformMaker()(batch)[0])
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
-def test_switched_off_nothing_changes_and_nothing_is_said(caplog):
-    maker = WaveformMaker(WaveformAugmenter(Augmentation(data_augmentation=False), PROCESS, seed=1))
+def test_switched_off_nothing_changes():
+    maker = WaveformMaker(waveform_augmenter(Augmentation(data_augmentation=False), PROCESS, seed=1))
     batch = batch_of(torch.randn(3, 100))
     assert torch.equal(maker(batch, (1, 2, 0))[0], maker(batch)[0])
-    assert not caplog.records
 
 
 def test_noise_is_as_strong_as_asked():
-    noisy = add_noise(torch.zeros(500, 400), generator(), 0.5)
-    deviations = noisy.std(dim=1)
+    augmenter = waveform_augmenter(Augmentation(augment_spec_augment=False, noise_max_deviation=0.5), PROCESS, seed=1)
+    deviations = augmenter(torch.zeros(500, 1, 400), (1, 0, 0)).std(dim=2)
     assert deviations.max() < 0.55
     assert deviations.mean() == pytest.approx(0.25, abs=0.02)
 
 
-def test_hidden_stretches_stay_within_their_width():
-    hidden = hide_stretches(torch.ones(300, 1000), generator(), 1, 0.2) == 0
-    width = hidden.sum(dim=1)
-    assert width.max() <= 201
-    assert width.float().mean() == pytest.approx(100, abs=10)
-    edges = (hidden[:, 1:] != hidden[:, :-1]).sum(dim=1)
-    assert edges.max() <= 2  # in one piece
-    assert (hide_stretches(torch.ones(300, 1000), generator(), 3, 0.2) == 0).sum(dim=1).max() > 201
+@pytest.mark.parametrize("standardize", ["per_frequency", "none"])  # of spectrograms; a waveform always is
+def test_hidden_stretches_of_time_are_silent_and_as_long_as_asked(standardize):
+    settings = Augmentation(augment_add_noise=False, time_masks=1, time_mask_max_s=0.1)
+    augmenter = waveform_augmenter(settings, replace(PROCESS, standardize=standardize), seed=1)
+    hidden = (augmenter(torch.ones(300, 1, 8000), (1, 0, 0)) == 0)[:, 0]
+    length = hidden.sum(dim=1)
+    assert 1500 < length.max() <= 1600  # 0.1 s
+    assert length.float().mean() == pytest.approx(800, abs=80)
+    assert (hidden[:, 1:] != hidden[:, :-1]).sum(dim=1).max() <= 2  # in one piece
 
 
 def test_a_random_crop_of_a_short_recording_goes_on_with_its_beginning(dataset):

@@ -1,5 +1,6 @@
 """Does a run hear waveforms through the same steps as it sees images?"""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import train_classifier
 from dataloader.demo import make_demo
 from factory.choices import check_choices
 from factory.frontend import IMAGES, WAVEFORMS, frontend_of
-from utils.config import Config, DataProcess, Model, Trainer
+from utils.config import Augmentation, Config, Data, DataProcess, Model, Trainer
 from utils.interrupt import Stopped
 
 SETTINGS = {
@@ -38,6 +39,18 @@ def test_keeping_recordings_in_gpu_memory_is_refused():
     config = Config(model=Model(type="wav2vec2_tiny"), trainer=Trainer(cache_on_device="yes"))
     [problem] = check_choices(config)
     assert "[trainer] cache_on_device = 'yes': keeps spectrograms, and wav2vec2_tiny reads" in str(problem)
+
+
+def test_what_is_for_images_is_refused_unless_it_is_off():
+    settings = Augmentation(eq_p=0.5, frequency_masks=0)
+    config = Config(model=Model(type="wav2vec2_tiny"), augmentation=settings, data=Data(standardize_over="recording"))
+    why = "is for images, and wav2vec2_tiny hears the waveform; leave it at"
+    assert [str(problem) for problem in check_choices(config)] == [
+        f"[data] standardize_over = 'recording': {why} window",
+        f"[augmentation] eq_p = '0.5': {why} 0.0",
+    ]
+    off = replace(config, augmentation=replace(settings, data_augmentation=False), data=Data())
+    assert check_choices(off) == []
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ def metadata(tmp_path):
 
 
 def part(config, metadata, side):
-    return run._part(config, metadata, side, ["a", "b"], CPU, Processes())
+    return run._part(config, metadata, side, ["a", "b"], run._reader(config, metadata, CPU), Processes())
 
 
 def epoch(one):
@@ -75,6 +75,13 @@ def test_labels_change_the_targets_of_training(metadata):
 def test_without_augmentation_windows_are_those_of_the_grid(metadata):
     off = epoch(part(SETTINGS["no augmentation"][0], metadata, "train"))
     assert all(torch.equal(one[0], two[0]) for one, two in zip(off, epoch(part(PLAIN, metadata, "train")), strict=True))
+
+
+def test_a_gpu_keeps_all_recordings_or_none(metadata, monkeypatch):
+    gpu, all_of_them = torch.device("cuda"), 2 * 8 * 640 * len(metadata)
+    for free, reader in ((2 * all_of_them, run.DeviceBatches), (2 * all_of_them - 2, run.Loader)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, free))
+        assert run._reader(PLAIN, metadata, gpu).func is reader
 
 
 def test_the_loudest_leave_the_training_part_and_the_split_for_good(metadata, tmp_path):

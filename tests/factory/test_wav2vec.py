@@ -87,6 +87,15 @@ def test_what_is_for_images_is_refused(key, value):
         check_model(replace(TINY, **{key: value}))
 
 
+@pytest.mark.parametrize(("key", "value"), [("wav2vec_layers", 4), ("freeze_encoder", False)])
+def test_what_is_for_wav2vec2_is_refused_for_images(key, value):
+    with pytest.raises(ConfigError, match=rf"\[model\] {key} = .*: for wav2vec2 only; efficientnet_b0 sees images"):
+        check_model(Model(type="efficientnet_b0", **{key: value}))
+    with pytest.raises(ConfigError) as misspelt:
+        check_model(Model(type="wav2vec2_bse", **{key: value}))
+    assert len(misspelt.value.problems) == 1
+
+
 def test_a_window_that_is_too_short_fails_the_dry_run():
     with pytest.raises(ConfigError, match=r"\[data_process\] max_length_s: a window of 300 samples is too short"):
         dry_run(build_model(TINY, 3), (2, 300))

@@ -107,6 +107,12 @@ def test_a_wrong_value_is_told_with_its_place_and_the_mend(tmp_path, section, ke
     assert problems(path) == [f"config.ini [{section}] {key} = '{text}': {message}"]
 
 
+def test_the_last_rate_is_asked_of_the_schedules_that_have_one(tmp_path):
+    path = write(tmp_path, "[agent]\nlr_end = 0.5\n")
+    load_config(path, ["agent.lr_decay_type=exponential"])
+    assert len(problems(path, "agent.lr_decay_type=cosine")) == 1
+
+
 FILES = [
     (
         "[agent]\noptimiser = adam\n",
@@ -256,6 +262,14 @@ def test_differences_names_what_changed():
 def test_the_problems_of_a_check_carry_their_source(tmp_path):
     check = lambda config: [Problem("odd", "model", "type", config.model.type)]  # noqa: E731
     assert problems(write(tmp_path, "[model]\ntype = x\n"), check=check) == ["config.ini [model] type = 'x': odd"]
+
+
+def test_mixing_needs_a_batch_of_two(tmp_path):
+    path = write(tmp_path, "[mixing]\nmixup_p = 0.5\n")
+    load_config(path)
+    assert problems(path, "trainer.batch_size_train=1") == [
+        "config.ini [mixing] mixup_p = '0.5': needs a partner in the batch; raise batch_size_train of [trainer]"
+    ]
 
 
 def test_a_background_louder_than_the_foreground_is_a_contradiction(tmp_path):

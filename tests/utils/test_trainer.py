@@ -17,7 +17,7 @@ from factory.scheduler import SCHEDULES, build_schedule
 from utils.checkpoint import Checkpoints, load_checkpoint
 from utils.config import Agent, Callbacks
 from utils.config import Trainer as Settings
-from utils.errors import UserError
+from utils.errors import CheckpointError, UserError
 from utils.interrupt import Stopped
 from utils.metrics import macro_auc
 from utils.tracking import LocalFiles
@@ -340,6 +340,30 @@ def test_the_mean_of_the_last_epochs_is_what_is_kept(tmp_path):
     torch.testing.assert_close(kept, (seen[1] + seen[2]) / 2)
 
 
+def test_a_save_in_the_first_epoch_of_a_mean_holds_trained_weights(tmp_path):
+    stopped = make(tmp_path, average_last=2)
+    stop_at(stopped, epoch=2, step=3)
+    with pytest.raises(Stopped):
+        stopped.fit()
+    saved = load_checkpoint(tmp_path / "last.pt")
+    assert_same(saved["model"], saved["training_model"])
+
+
+def test_a_run_made_longer_takes_the_mean_of_its_new_last_epochs(tmp_path):
+    make(tmp_path, average_last=2).fit()
+    longer = make(tmp_path, average_last=2, n_epochs=5)
+    seen, original = {}, longer.average.after_epoch
+
+    def note(epoch):
+        seen[epoch] = longer.model[1].weight.detach().clone()
+        original(epoch)
+
+    longer.average.after_epoch = note
+    longer.fit()
+    kept = load_checkpoint(tmp_path / "last.pt")["model"]["1.weight"]
+    torch.testing.assert_close(kept, (seen[4] + seen[5]) / 2)
+
+
 def test_each_epoch_has_a_line_and_each_new_best_another(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         make(tmp_path, n_epochs=2).fit()
@@ -368,3 +392,11 @@ def test_a_longer_run_goes_on_with_a_finished_one(tmp_path):
     settings = replace(make(tmp_path).settings, n_epochs=4)
     trainer = make(tmp_path, n_epochs=settings.n_epochs)
     assert not trainer.progress.finished
+
+
+def test_a_table_with_other_classes_is_told_on_resuming(tmp_path):
+    make(tmp_path).fit()
+    trainer = make(tmp_path)
+    trainer.facts["labels"] = ["a", "b", "d"]
+    with pytest.raises(CheckpointError, match="other classes: c, d; bring the table back"):
+        trainer.resume()
