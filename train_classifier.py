@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     with run.processes_of(config) as (processes, device):
         table = run.load_table(config, processes)
-        model = run.rehearse(config, table)
+        model = run.rehearse(config, table, options.resume)
         metadata = run.prepare(config, table, processes)
         if options.prepare_only:
             return run.tell(processes, f"prepared: {run.cache_folder(config)}")

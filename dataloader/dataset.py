@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from dataloader.cache import read_window
 from dataloader.windows import window_frames
 from utils.config import DataProcess, Labels
-from utils.errors import UserError
+from utils.errors import DataError, UserError
 from utils.utils import seed_for
 
 if TYPE_CHECKING:
@@ -137,12 +137,19 @@ class EpochBatches(Sampler):
         training: leave out the smaller last batch; give every process the same number of batches.
         crop: windows start anywhere in their row; else at its first frame.
         rows_of: the ``n_rows`` rows of an epoch, such as ``Balance.rows``; else each row once.
+
+    Raises:
+        DataError: a process would get no row to train on.
     """
 
     def __init__(
         self, n_rows: int, batch_size: int, *, seed: int = 0, shuffle: bool = False, training: bool = False,
         crop: bool = False, rows_of: Callable[[int], np.ndarray] | None = None, rank: int = 0, world: int = 1,
     ):  # fmt: skip
+        if training and n_rows < world:
+            raise DataError(
+                f"{n_rows} windows to train on, and {world} processes; start fewer, or bring more recordings"
+            )
         self._crop, self._rows_of = crop, rows_of
         self._n_rows, self._batch_size, self._seed, self._shuffle = n_rows, batch_size, seed, shuffle
         self._training, self._rank, self._world = training, rank, world

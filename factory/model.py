@@ -98,7 +98,7 @@ def check_model_name(name: str) -> None:
 
 
 def build_model(
-    model: Model, n_classes: int, *, image_size: ImageSize | None = None, testing: bool = False
+    model: Model, n_classes: int, *, image_size: ImageSize | None = None, testing: bool = False, fetch: bool = True
 ) -> nn.Module:
     """Build the network that ``model.type`` names: (batch, 1, n_mels, frames) -> logits (batch, n_classes).
 
@@ -110,6 +110,7 @@ def build_model(
     Args:
         image_size: needed by networks made for one size, such as most transformers; others ignore it.
         testing: go on with random weights, and a warning, where there are none to download.
+        fetch: false: random weights, as those of a checkpoint will take their place.
 
     Raises:
         ConfigError: unknown name, no way to its weights, a file that does not fit, a network that
@@ -117,8 +118,8 @@ def build_model(
     """
     check_model(model)
     if model.type in WAVEFORM_MODELS:
-        return build_waveform_model(model, n_classes, testing=testing)
-    if not model.transfer_learning:
+        return build_waveform_model(model, n_classes, testing=testing, fetch=fetch)
+    if not (model.transfer_learning and fetch):
         return _finish(_create(model, n_classes, image_size, channels=_channels(model)), model, n_classes, image_size)
     if model.weights_path is not None:
         return _from_file(model, n_classes, image_size)

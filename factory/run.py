@@ -124,9 +124,13 @@ def load_table(config: Config, processes: Processes) -> "pd.DataFrame":
     return _main_first(processes, lambda: tables.load_table(config))
 
 
-def rehearse(config: Config, table: "pd.DataFrame") -> nn.Module:
-    """Build the model and show it an empty batch, so that a misfit costs seconds and not hours of preparation."""
-    model = _model(config, len(tables.class_labels(table)))
+def rehearse(config: Config, table: "pd.DataFrame", resume: Path | None = None) -> nn.Module:
+    """Build the model and show it an empty batch, so that a misfit costs seconds and not hours of preparation.
+
+    Args:
+        resume: the run to go on with, if there is one: its checkpoint brings the weights.
+    """
+    model = _model(config, len(tables.class_labels(table)), fetch=not _has_checkpoint(resume))
     dry_run(model, (2, *frontend_of(config.model.type).input_shape(config.data_process)))
     return model
 
@@ -218,7 +222,7 @@ def build_trainer(
     if parts["train"] is None:
         raise DataError("no recording is left to train on; raise [data] train_ratio or bring more recordings")
     if model.n_classes != len(labels):  # some classes of the rehearsal had too few good recordings
-        model = _model(config, len(labels))
+        model = _model(config, len(labels), fetch=not _has_checkpoint(folder))
     model = model.to(device, memory_format=torch.channels_last)
     optimizer = build_optimizer(model.parameters(), config.agent, fused=device.type == "cuda")
     steps = -(-len(parts["train"].order) // config.trainer.accumulate)
@@ -245,7 +249,7 @@ def build_trainer(
     )
     if not config.callbacks.model_checkpoint and processes.is_main:
         log.warning("[callbacks] model_checkpoint = false: the last epoch, not the best, is scored and predicted with")
-    if (folder / "last.pt").exists() or (folder / "prev.pt").exists():
+    if _has_checkpoint(folder):
         trainer.resume()
     if processes.is_main:
         trainer.trackers = build_trackers(config.callbacks, folder, config, keep_epochs=trainer.progress.epoch - 1)
@@ -304,9 +308,14 @@ def _image_size(config: Config) -> tuple[int, int]:
     return config.data_process.n_mels, window_frames(config.data_process)
 
 
-def _model(config: Config, n_classes: int) -> nn.Module:
+def _has_checkpoint(folder: Path | None) -> bool:
+    return folder is not None and any((folder / name).exists() for name in ("last.pt", "prev.pt"))
+
+
+def _model(config: Config, n_classes: int, *, fetch: bool) -> nn.Module:
     seed_everything(seed_for(config.trainer.seed, "model"))
-    model = build_model(config.model, n_classes, image_size=_image_size(config), testing=config.testing.testing)
+    testing = config.testing.testing
+    model = build_model(config.model, n_classes, image_size=_image_size(config), testing=testing, fetch=fetch)
     model.n_classes = n_classes
     return model
 

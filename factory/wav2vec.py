@@ -71,7 +71,9 @@ def _not_default(model: Model, keys: str, why: str) -> list[Problem]:
     ]
 
 
-def build_waveform_model(model: Model, n_classes: int, *, testing: bool = False) -> WaveformClassifier:
+def build_waveform_model(
+    model: Model, n_classes: int, *, testing: bool = False, fetch: bool = True
+) -> WaveformClassifier:
     """Build the network that ``model.type`` names: (batch, samples) at 16 kHz -> logits (batch, n_classes).
 
     Pretrained weights come from ``weights_path`` (torchaudio's state dict, or a checkpoint of ours), else
@@ -79,6 +81,7 @@ def build_waveform_model(model: Model, n_classes: int, *, testing: bool = False)
 
     Args:
         testing: go on with random weights, and a warning, where there are none to download.
+        fetch: false: random weights, as those of a checkpoint will take their place.
 
     Raises:
         ConfigError: no way to the weights, or a file that does not fit.
@@ -91,7 +94,7 @@ def build_waveform_model(model: Model, n_classes: int, *, testing: bool = False)
         drop_rate=model.drop_rate,
         freeze_encoder=model.freeze_encoder and model.transfer_learning,  # random weights have to be learned
     )
-    if not model.transfer_learning:
+    if not (model.transfer_learning and fetch):
         return network
     if model.weights_path is not None:
         _load(files.read_weights(model), network, model, n_classes)

@@ -15,6 +15,7 @@ from dataloader.data_preprocess import make_samples, make_windows
 from dataloader.dataset import EpochBatches, Loader, WindowDataset, target_matrix, training_targets
 from dataloader.device_cache import DeviceBatches, fits_on
 from utils.config import DataProcess, Labels
+from utils.errors import DataError
 from utils.utils import seed_for
 
 PROCESS = DataProcess(n_mels=8, max_length_s=0.5)  # 32 frames
@@ -238,3 +239,8 @@ def test_scoring_asks_for_the_foreground_whatever_the_rules(dataset, metadata):
     soft = WindowDataset(metadata, make_windows(metadata, PROCESS), LABELS, PROCESS, Labels(secondary="mask"))
     assert soft.targets[1].tolist() == [-1, 1, 0]
     assert dataset.targets[1].tolist() == [0, 1, 0]
+
+
+def test_more_processes_than_windows_are_told():
+    with pytest.raises(DataError, match="1 windows to train on, and 2 processes; start fewer"):
+        EpochBatches(1, 16, training=True, world=2)

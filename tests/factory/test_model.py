@@ -325,6 +325,14 @@ def test_a_trial_goes_on_with_random_weights_and_one_warning(no_network, caplog,
     assert "random weights" in caplog.text
 
 
+@pytest.mark.parametrize("name", ["mobilenetv3_small_100", "wav2vec2_base"])
+def test_a_run_that_is_resumed_needs_no_network(no_network, name):
+    layers = 1 if name == "wav2vec2_base" else 0
+    network = build_model(Model(type=name, wav2vec_layers=layers), 3, image_size=(64, 64), fetch=False)
+    if layers:  # what is frozen stays so
+        assert not any(weight.requires_grad for weight in network.wav2vec.feature_extractor.parameters())
+
+
 def test_weights_downloaded_once_need_no_network(no_network, monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     hub = tmp_path / "hub" / "models--timm--test_resnet.r160_in1k"
