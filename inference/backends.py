@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 Forward = Callable[[np.ndarray], np.ndarray]  # (batch, 1, n_mels, frames) or (batch, samples) -> logits
 
 INSTALL = {"onnx": "onnxruntime", "openvino": "openvino"}  # backend -> the package that it needs
-_CPU_BATCH, _GPU_BATCH = 8, 64  # on a CPU 4, 8 and 16 are as fast, and memory grows with it
+_CPU_BATCH, _GPU_BATCH = 4, 64  # on a CPU larger ones are slower, as they leave its caches, and need more memory
 FASTEST = ("onnx", "openvino")  # on a CPU, before torch; benchmarks/predict.py
 
 
