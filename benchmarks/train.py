@@ -70,6 +70,10 @@ class BareLoop:
 
     def epoch(self) -> float:
         trainer, model = self.trainer, self.model
+        # From where the trainer is, at its rate: activations that run into denormal numbers take a CPU much longer.
+        model.load_state_dict(trainer.model.state_dict())
+        for group in self.optimizer.param_groups:
+            group["lr"] = trainer.schedule.rate
         model.train()
         started = time.perf_counter()
         for images, targets in self.batches:

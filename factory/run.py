@@ -41,7 +41,7 @@ from utils.errors import ConfigError, DataError, Problem
 from utils.files import write_text
 from utils.tracking import build_trackers
 from utils.trainer import Part, Trainer
-from utils.utils import choose_device, make_run_folder, seed_everything, seed_for
+from utils.utils import choose_device, keep_freed_memory, make_run_folder, seed_everything, seed_for
 
 if TYPE_CHECKING:
     import numpy as np
@@ -107,6 +107,8 @@ def is_finished(folder: Path) -> bool:
 def processes_of(config: Config) -> Iterator[tuple[Processes, torch.device]]:
     """This process among those of the run, and its device."""
     processes, device = join_processes(choose_device(config.trainer.device))
+    if device.type == "cpu":
+        keep_freed_memory()
     if config.trainer.batch_size_train % processes.world:
         text = f"cannot be shared equally by {processes.world} processes; make it a multiple of that"
         raise ConfigError(Problem(text, "trainer", "batch_size_train", config.trainer.batch_size_train))

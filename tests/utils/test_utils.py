@@ -1,13 +1,14 @@
 """What does a run take from its machine?"""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from utils.errors import ConfigError
-from utils.utils import choose_device, make_run_folder, seed_everything, seed_for
+from utils.utils import choose_device, keep_freed_memory, make_run_folder, seed_everything, seed_for
 
 
 def test_a_place_has_a_seed_of_its_own_on_every_machine():
@@ -35,3 +36,12 @@ def test_two_runs_in_one_second_have_two_folders(tmp_path):
     folders = [make_run_folder(tmp_path / "runs", "a/b") for _ in range(3)]
     assert len(set(folders)) == 3
     assert all(re.match(r"\d{8}-\d{6}-a_b", folder.name) for folder in folders)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
+def test_freed_memory_is_kept_for_the_next_step():
+    keep_freed_memory()
+    block = torch.ones(25_000_000)  # 100 MB
+    held = int(Path("/proc/self/statm").read_text().split()[1])
+    del block
+    assert int(Path("/proc/self/statm").read_text().split()[1]) > held - 10_000  # pages; 25,000 would have gone
