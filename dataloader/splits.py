@@ -29,9 +29,7 @@ def split_by_group(table: "pd.DataFrame", *, train_ratio: float, test_val_ratio:
     Groups are dealt out one by one, those of the rarest classes first (as in the iterative
     stratification of Sechidis et al. 2011) and large before small, each to the side where it brings
     its classes closest to their shares: least sum of (recordings / share's recordings - 1)^2. The
-    first group of a class goes to training, so a class too small for every side is trained on; its
-    last groups go to the sides that have none of it, so that a class of three groups reaches all.
-    (Groups of several species may still leave one out: training's first claim comes first.)
+    first group of a class goes to training, so a class too small for every side is trained on.
 
     Args:
         table: with ``labels`` (tuple) and ``group``, one row a recording. Recordings without a label
@@ -126,6 +124,8 @@ def _deal(
         empty = (filled == 0) & (shares > 0)[:, None] & present  # (sides, classes)
         # On each side, the classes that cannot spare this group: they have no more left than empty sides.
         waiting = (empty & (left <= empty.sum(axis=0))).sum(axis=1)
+        if weights is None:  # of sides the shares come first: serving classes cost training a tenth of its recordings
+            waiting = np.zeros(len(shares))
         # Training first: a class that nobody trains on cannot be scored.
         side = 0 if weights is None and empty[0].any() else int(np.lexsort((cost, -waiting))[0])
         left -= present
