@@ -35,7 +35,6 @@ from inference.predictor import Predictor
 from utils.config import DataProcess, Model
 
 PROCESS = DataProcess()
-BATCH = 4
 CONTEST_HOURS, CONTEST_LIMIT_MINUTES = 1100 * 4 / 60, 120
 ROOT = Path(__file__).parents[1]
 
@@ -108,11 +107,12 @@ def compare(model_type: str, n_recordings: int, rounds: int) -> None:
     paths = recordings(n_recordings)
     waves = [sf.read(path, dtype="float32")[0] for path in paths]
     audio = sum(map(len, waves)) / PROCESS.sample_rate
-    n_batches = round(audio / PROCESS.max_length_s / BATCH)
-    batches = [np.random.default_rng(0).standard_normal((BATCH, 1, 128, 320), np.float32)] * n_batches
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"):
         run = make_run(Path(folder), model_type, 182)
         predictors = {name: Predictor(run, backend=name, device="cpu") for name in BACKENDS if installed(name)}
+        size = next(iter(predictors.values())).models[0].batch
+        n_batches = round(audio / PROCESS.max_length_s / size)
+        batches = [np.random.default_rng(0).standard_normal((size, 1, 128, 320), np.float32)] * n_batches
         eager = build_model(Model(type=model_type, transfer_learning=False), 182, image_size=(128, 320)).eval()
         mel = MelSpectrogram(PROCESS)
         ways = {
@@ -128,7 +128,7 @@ def compare(model_type: str, n_recordings: int, rounds: int) -> None:
                 ways[name]()  # imports, page cache, first calls
         taken = [{name: work() for name, work in ways.items()} for _ in range(rounds)]
     times = {name: statistics.median(one[name] for one in taken) for name in ways}
-    scale = audio / (n_batches * BATCH * PROCESS.max_length_s)  # whole batches: a little more or less audio
+    scale = audio / (n_batches * size * PROCESS.max_length_s)  # whole batches: a little more or less audio
     print(f"{model_type}, {cores()} cores, {len(paths)} recordings, {audio / 60:.1f} min, {rounds} rounds, medians")
     for name, time_taken in times.items():
         print(f"  {name:<28}{audio / time_taken:8.0f} x real time")

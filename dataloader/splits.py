@@ -122,12 +122,11 @@ def _deal(
         cost = cost.sum(axis=1) if weights is None else cost @ weights[present]
         cost[shares == 0] = np.inf
         empty = (filled == 0) & (shares > 0)[:, None] & present  # (sides, classes)
-        # On each side, the classes that cannot spare this group: they have no more left than empty sides.
-        waiting = (empty & (left <= empty.sum(axis=0))).sum(axis=1)
-        if weights is None:  # of sides the shares come first: serving classes cost training a tenth of its recordings
-            waiting = np.zeros(len(shares))
-        # Training first: a class that nobody trains on cannot be scored.
-        side = 0 if weights is None and empty[0].any() else int(np.lexsort((cost, -waiting))[0])
+        if weights is None:  # training first: a class that nobody trains on cannot be scored; then the shares
+            side = 0 if empty[0].any() else int(cost.argmin())
+        else:  # first the folds whose empty classes cannot spare this group: no more are left than empty folds
+            waiting = (empty & (left <= empty.sum(axis=0))).sum(axis=1)
+            side = int(np.lexsort((cost, -waiting))[0])
         left -= present
         side_of[names[index]] = side
         filled[side] += counts[index]

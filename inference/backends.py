@@ -1,7 +1,7 @@
 """What computes logits from images: PyTorch, ONNX Runtime or OpenVINO, each alike.
 
-A backend is called by several threads at once, each with a batch of its own: on a CPU, one thread a batch
-serves more windows a second than one batch shared by all threads (benchmarks/predict.py).
+A backend is called by several threads at once, each with a batch of its own: on a CPU, no thread then waits
+for another within a layer.
 """
 
 import atexit
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 Forward = Callable[[np.ndarray], np.ndarray]  # (batch, 1, n_mels, frames) or (batch, samples) -> logits
 
 INSTALL = {"onnx": "onnxruntime", "openvino": "openvino"}  # backend -> the package that it needs
-_CPU_BATCH, _GPU_BATCH = 4, 64  # on a CPU larger ones are slower, as they leave its caches, and need more memory
+_CPU_BATCH, _GPU_BATCH = 4, 64  # on a CPU 8 and 16 were slower, and need more memory
 FASTEST = ("onnx", "openvino")  # on a CPU, before torch; benchmarks/predict.py
 
 

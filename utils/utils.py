@@ -41,8 +41,8 @@ def choose_device(name: str) -> torch.device:
 def keep_freed_memory() -> None:
     """Have this process keep memory that it frees, for its next step.
 
-    glibc gives blocks as large as a layer's output back to the system at once, and gets them again page by page: on
-    a CPU that takes a quarter of a training step (efficientnet_b0). Does nothing with another C library.
+    glibc gives blocks as large as a layer's output back to the system at once, and gets them again page by page,
+    which takes a good part of a training step on a CPU. Does nothing with another C library.
     """
     import ctypes
 
