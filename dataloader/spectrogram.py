@@ -14,9 +14,6 @@ import torch
 
 from utils.config import DataProcess
 
-# Rows transformed at once: what the FFT, its power and the mel product touch stays in a core's own cache.
-_ROWS = 128
-
 
 @functools.lru_cache(maxsize=8)
 def mel_filterbank(process: DataProcess) -> np.ndarray:
@@ -53,12 +50,10 @@ class MelSpectrogram:
     """
 
     def __init__(self, process: DataProcess):
-        import scipy.sparse
+        from dataloader.mel_power import mel_power  # numba takes a while to import
 
         self.process = process
-        # A filter covers a few of the frequencies: as a sparse matrix the product is four times cheaper.
-        self._filters = scipy.sparse.csr_array(mel_filterbank(process).astype(np.float32))
-        self._window = torch.hann_window(process.n_fft, periodic=True)
+        self.power = mel_power(process, mel_filterbank(process).astype(np.float32))
 
     @property
     def frames_per_second(self) -> float:
@@ -97,55 +92,43 @@ class MelSpectrogram:
             yield stream.push(block)
         yield stream.finish()
 
-    def _frames(self, samples: np.ndarray, n_frames: int) -> np.ndarray:
-        """``n_frames`` frames in dB, ``(n_frames, n_mels)``; the first starts at ``samples[0]``."""
-        hop, n_fft = self.process.hop_length, self.process.n_fft
-        framed = torch.from_numpy(samples).as_strided((n_frames, n_fft), (hop, 1))
-        mel = np.empty((n_frames, self.process.n_mels), dtype=np.float32)
-        windowed = torch.empty((min(_ROWS, n_frames), n_fft))
-        for start in range(0, n_frames, _ROWS):
-            rows = framed[start : start + _ROWS]
-            torch.mul(rows, self._window, out=windowed[: len(rows)])  # twice as fast as numpy's
-            spectrum = torch.fft.rfft(windowed[: len(rows)]).numpy()
-            power = np.square(spectrum.real)
-            power += np.square(spectrum.imag)
-            mel[start : start + len(rows)] = (self._filters @ power.T).T
-        np.maximum(mel, np.float32(10.0 ** (self.process.floor_db / 10.0)), out=mel)
-        return torch.from_numpy(mel).log10_().mul_(10.0).numpy()
-
 
 class MelStream:
     """Frames of a waveform that arrives in pieces; nothing is kept but the samples still needed."""
 
     def __init__(self, mel: MelSpectrogram):
-        self._mel = mel
-        self._before = mel.process.n_fft // 2  # a frame is centred: it begins this much before its own time
-        self._samples = np.zeros(self._before, dtype=np.float32)
+        self._mel, self._hop, self._n_fft = mel, mel.process.hop_length, mel.process.n_fft
+        # A frame is centred: it begins half its length before its own time.
+        self._kept = np.zeros(self._n_fft // 2, dtype=np.float32)  # samples, from where the next frame begins
         self._received = 0  # samples of the recording
-        self.frames = 0  # frames given so far
+        self._given = 0  # frames
 
     def push(self, samples: np.ndarray) -> np.ndarray:
         """Take the next samples ``(samples,)``; return the frames ``(frames, n_mels)`` they complete."""
-        self._samples = np.concatenate([self._samples, samples])
         self._received += len(samples)
-        process = self._mel.process
-        return self._take(max(0, (len(self._samples) - process.n_fft) // process.hop_length + 1))
+        return self._frames(samples)
 
     def finish(self) -> np.ndarray:
         """The last frames ``(frames, n_mels)``, those that reach past the end into silence."""
-        left = self._received // self._mel.process.hop_length - self.frames
-        self._samples = np.concatenate([self._samples, np.zeros(self._mel.process.n_fft, dtype=np.float32)])
-        return self._take(max(0, left))
+        return self._frames(np.zeros(self._n_fft, dtype=np.float32))
 
-    def _take(self, n_frames: int) -> np.ndarray:
+    def _frames(self, samples: np.ndarray) -> np.ndarray:
+        """The frames that are whole in what was kept and ``samples`` together."""
+        kept, hop, n_fft = self._kept, self._hop, self._n_fft
+        whole = (len(kept) + len(samples) - n_fft) // hop + 1
         # Frames are counted from the recording's own length: the last, half-empty one is not among them.
-        n_frames = min(n_frames, self._received // self._mel.process.hop_length - self.frames)
-        if n_frames <= 0:
-            return np.empty((0, self._mel.process.n_mels), dtype=np.float32)
-        frames = self._mel._frames(self._samples, n_frames)
-        self._samples = self._samples[n_frames * self._mel.process.hop_length :]
-        self.frames += n_frames
-        return frames
+        n_frames = max(0, min(whole, self._received // hop - self._given))
+        power = np.empty((n_frames, self._mel.process.n_mels), dtype=np.float32)
+        # Few frames begin in what was kept; they get both parts joined, and the many others need no copy.
+        across = min(n_frames, -(-len(kept) // hop))
+        begin = across * hop - len(kept)  # of the first frame that is in ``samples`` alone
+        joined = np.concatenate([kept, samples[: max(0, begin - hop + n_fft)]])
+        self._mel.power(joined, 0, power[:across])
+        self._mel.power(samples, begin, power[across:])
+        next_frame = n_frames * hop - len(kept)
+        self._kept = samples[next_frame:].copy() if next_frame >= 0 else np.concatenate([kept[next_frame:], samples])
+        self._given += n_frames
+        return torch.from_numpy(power).log10_().mul_(10.0).numpy()  # dB; numpy's logarithm takes six times as long
 
 
 class BandStatistics:
@@ -165,7 +148,8 @@ class BandStatistics:
         if not len(frames):
             return
         mean = frames.mean(axis=0)
-        squares = np.square(frames - mean).sum(axis=0).astype(np.float64)
+        apart = frames - mean
+        squares = np.einsum("fm,fm->m", apart, apart).astype(np.float64)
         difference = mean.astype(np.float64) - self._mean
         total = self.count + len(frames)
         self._mean = self._mean + difference * (len(frames) / total)
