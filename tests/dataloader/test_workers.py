@@ -37,9 +37,10 @@ def test_nothing_to_do_starts_no_worker():
     assert run(square, []) == []
 
 
-def test_a_worker_that_dies_of_a_recording_costs_that_recording_only():
-    results = run(functools.partial(deadly, victim=7), range(15))
-    assert results == sorted([*(str(n) for n in range(15) if n != 7), "died of 7"])
+@pytest.mark.parametrize("n", [15, 100], ids=["one by one", "in batches"])
+def test_a_worker_that_dies_of_a_recording_costs_that_recording_only(n):
+    results = run(functools.partial(deadly, victim=7), range(n))
+    assert results == sorted([*(str(number) for number in range(n) if number != 7), "died of 7"])
 
 
 def test_dask_does_the_same_on_a_cluster():
