@@ -89,7 +89,8 @@ class Trainer:
     ema: Annotated[float, Bounds(low=0.0, high=0.99999)] = 0.0  # decay a step of averaged weights; 0: none
     average_last: CountOrNone = 0  # score and keep the mean of the weights of the last epochs, this many; 0: none
     early_stop: CountOrNone = 0  # epochs without a better model_checkpoint_type after which to stop; 0: never
-    amp: bool = True  # mixed precision on a GPU: bf16, or fp16 where that is missing; a CPU computes in float32
+    amp: bool = True  # mixed precision on a GPU: bf16, or fp16 where that is missing
+    amp_on_cpu: bool = False  # bf16 on a CPU that has units for it; only networks of full convolutions gain
     compile: bool = False  # torch.compile: a minute or more at the start, then faster steps
     deterministic: bool = False  # equal runs on a GPU as well, at some speed; on a CPU they always are
     cache_on_device: Literal["auto", "yes", "no"] = "auto"  # keep the spectrograms in GPU memory; auto: if they fit

@@ -121,7 +121,7 @@ class Trainer:
         self.progress = Progress()
         self.average = Average(model, ema=settings.ema, last=settings.average_last, n_epochs=settings.n_epochs)
         # A GPU without bf16 computes in fp16, whose small gradients would vanish unless scaled up.
-        self._amp_type = amp_type(device) if settings.amp else None
+        self._amp_type = amp_type(device, settings)
         self._scaler = torch.amp.GradScaler(device.type, enabled=self._amp_type is torch.float16)
         self._stepped = self._wrap(model)
         self._started = self._saved = time.monotonic()
@@ -228,7 +228,7 @@ class Trainer:
         windows, recordings, loss_sum = [], [], 0.0
         for batch in part.batches:
             batch = batch.to(self.device)
-            with self._memory(batch), self._autocast():
+            with self._memory(batch), self._autocast(scoring=True):
                 images, targets = self.images(batch)
                 logits = model(images).float()
                 loss_sum += self.loss(logits, targets).item() * len(logits)
@@ -383,8 +383,10 @@ class Trainer:
                 "lower [trainer] batch_size_train (and raise accumulate), batch_size_val or batch_size_test"
             ) from None
 
-    def _autocast(self) -> contextlib.AbstractContextManager:
-        return torch.autocast(self.device.type, dtype=self._amp_type, enabled=self._amp_type is not None)
+    def _autocast(self, *, scoring: bool = False) -> contextlib.AbstractContextManager:
+        # On a CPU scores are computed in float32, as predict.py does, and agree with it to the last digits.
+        enabled = self._amp_type is not None and not (scoring and self.device.type == "cpu")
+        return torch.autocast(self.device.type, dtype=self._amp_type, enabled=enabled)
 
     def _bar(self, total: int, text: str, done: int) -> tqdm:
         """A bar where there is a terminal; the log has a line an epoch either way."""
@@ -392,11 +394,23 @@ class Trainer:
         return tqdm(total=total, initial=done, desc=text, unit="batch", leave=False, disable=hidden, dynamic_ncols=True)
 
 
-def amp_type(device: torch.device) -> torch.dtype | None:
-    """The type of mixed precision: bf16 where a GPU has it, else fp16; none on a CPU, where it is slow."""
-    if device.type != "cuda":
+def amp_type(device: torch.device, settings: config.Trainer) -> torch.dtype | None:
+    """The type of mixed precision in training: bf16 where the device has units for it, else fp16 on a GPU.
+
+    None: no mixed precision; that of a CPU without such units would be ten times slower.
+    """
+    if device.type == "cuda":
+        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return (torch.bfloat16 if bf16 else torch.float16) if settings.amp else None
+    if not settings.amp_on_cpu:
         return None
-    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if not any(torch.cpu.get_capabilities().get(unit) for unit in _BF16_UNITS):
+        log.warning("[trainer] amp_on_cpu: this CPU has no units for bf16; it computes in float32, about half as fast")
+        return None
+    return torch.bfloat16
+
+
+_BF16_UNITS = ("avx512_bf16", "amx_bf16")  # as torch.cpu.get_capabilities() names them
 
 
 def _short(value: float | None) -> str:

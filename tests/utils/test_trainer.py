@@ -168,6 +168,7 @@ VARIANTS = {
     "ema": {"ema": 0.9},
     "average_last": {"average_last": 2},
     "radam": {"agent": Agent(optimizer="radam")},
+    "bf16": {"amp_on_cpu": True},
     "no validation": {"val": False},
 }
 
@@ -400,3 +401,29 @@ def test_a_table_with_other_classes_is_told_on_resuming(tmp_path):
     trainer.facts["labels"] = ["a", "b", "d"]
     with pytest.raises(CheckpointError, match="other classes: c, d; bring the table back"):
         trainer.resume()
+
+
+def has_units(monkeypatch, yes):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": yes, "avx2": True})
+
+
+def test_a_cpu_trains_in_bf16_only_when_asked_and_scores_in_float32(tmp_path, monkeypatch):
+    has_units(monkeypatch, True)
+    types = {}
+    for name, asked in (("asked", True), ("not", False)):
+        trainer = make(tmp_path / name, n_epochs=1, amp_on_cpu=asked)
+        types[name] = {True: set(), False: set()}
+        trainer.model[-1].register_forward_hook(
+            lambda layer, _, out, seen=types[name]: seen[layer.training].add(out.dtype)
+        )
+        trainer.fit()
+    assert types["asked"] == {True: {torch.bfloat16}, False: {torch.float32}}
+    assert types["not"] == {True: {torch.float32}, False: {torch.float32}}
+
+
+def test_a_cpu_without_units_for_bf16_says_so_and_computes_in_float32(tmp_path, monkeypatch, caplog):
+    has_units(monkeypatch, False)
+    make(tmp_path / "with", amp_on_cpu=True).fit()
+    assert "amp_on_cpu: this CPU has no units for bf16" in caplog.text
+    make(tmp_path / "without").fit()
+    assert_same(weights(tmp_path / "with"), weights(tmp_path / "without"))
