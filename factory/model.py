@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -75,6 +76,15 @@ def check_model(model: Model) -> None:
         raise ConfigError(problems)
 
 
+def _timm() -> ModuleType:
+    """timm, which takes seconds to import, with our own networks among its."""
+    import timm
+
+    import models.resnet  # noqa: F401 - registers them
+
+    return timm
+
+
 def check_model_name(name: str) -> None:
     """Check that timm knows ``name``, an architecture or one with a tag, as regnety_008.pycls_in1k; or torchaudio does.
 
@@ -83,9 +93,9 @@ def check_model_name(name: str) -> None:
     """
     if name in WAVEFORM_MODELS:
         return
-    import timm
     from timm.models import get_arch_pretrained_cfgs
 
+    timm = _timm()
     architecture, dot, tag = name.partition(".")
     if not timm.is_model(architecture):
         text = unknown(architecture, [*WAVEFORM_MODELS, *timm.list_models()], nearest=3, list_known=False)
@@ -155,8 +165,7 @@ def _create(
     model: Model, n_classes: int, image_size: ImageSize | None, *, channels: int = 1, **options: Any
 ) -> nn.Module:
     """timm's network, with timm's head."""
-    import timm
-
+    timm = _timm()
     fixed = timm.get_pretrained_cfg(model.type, allow_unregistered=True)
     if image_size is not None and fixed is not None and fixed.fixed_input_size:
         options["img_size"] = image_size

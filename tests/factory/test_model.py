@@ -46,7 +46,7 @@ def no_network(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet.r160_in1k", "test_vit", "mobilenetv3_small_050"])
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet.r160_in1k", "test_vit", "mobilenetv3_small_050", "resnet10t_half"])
 def test_a_network_maps_images_to_logits_and_makes_a_step(name):
     network = build_model(plain(name), 3, image_size=IMAGE)
     dry_run(network, (1, 1, *IMAGE))
@@ -57,7 +57,7 @@ def test_a_network_maps_images_to_logits_and_makes_a_step(name):
 
 
 @pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", [*PRESETS, "resnet10t_half"])
 def test_every_preset_takes_every_head(name, head):
     model = Model(type=name, transfer_learning=False, head=head, frequency_channel=head == "sed")
     network = build_model(model, 3, image_size=(64, 96)).eval()
@@ -206,6 +206,13 @@ def test_an_unknown_network_gives_the_three_nearest_and_not_all():
 def test_an_unknown_tag_gives_the_known_ones():
     with pytest.raises(ConfigError, match=r"efficientnet_b0 has no weights 'foo'; known: ra_in1k"):
         check_model_name("efficientnet_b0.foo")
+
+
+def test_our_own_network_is_small_and_says_that_it_has_no_weights(no_network):
+    network = build_model(plain("resnet10t_half"), 32)
+    assert sum(parameter.numel() for parameter in network.parameters()) < 1_300_000
+    with pytest.raises(ConfigError, match=r"has no pretrained weights; give .* or set transfer_learning = false"):
+        build_model(Model(type="resnet10t_half"), 32)
 
 
 @pytest.mark.parametrize("name", ["regnety_008.pycls_in1k", "efficientnet_b0", "vit_small_patch16_224"])
