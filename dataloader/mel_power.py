@@ -133,13 +133,27 @@ def _banded(filters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return bands, np.array(weights, np.float32)
 
 
-def _compiled(function: Callable) -> Callable:
+_OPTIONS = {"nogil": True, "error_model": "numpy"}
+_inner = numba.njit(**_OPTIONS)
+
+
+def _kept(function: Callable) -> Callable:
     """``function`` in machine code, which is kept beside this file, or where numba keeps it for this user."""
-    options = {"nogil": True, "error_model": "numpy"}
     try:
-        return numba.njit(cache=True, **options)(function)
+        compiled = numba.njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:  # neither place can be written: each process compiles for itself, in two seconds
-        return numba.njit(**options)(function)
+        return numba.njit(**_OPTIONS)(function)
+
+    def call(*arguments: object) -> None:
+        try:
+            compiled(*arguments)
+        except Exception:  # whatever a damaged file raises, as a power cut leaves one; the loops raise nothing
+            if compiled.signatures:
+                raise
+            compiled._cache.flush()
+            compiled(*arguments)
+
+    return call
 
 
 # What follows is vectorised over lanes by the compiler, and only as long as
@@ -154,7 +168,7 @@ _IMAG, _ROW = _U(LANES), _U(2 * LANES)
 _ROW_2, _ROW_3 = _U(4 * LANES), _U(6 * LANES)
 
 
-@_compiled
+@_kept
 def _mel_power(samples, first, hop, window, twiddles, places, turns, bands, weights, floor, mel):
     """Fill ``mel`` ``(frames, n_mels)``."""
     half = len(places)
@@ -175,7 +189,7 @@ def _mel_power(samples, first, hop, window, twiddles, places, turns, bands, weig
         _filter(power, bands, weights, floor, band, mel[frame : frame + lanes])
 
 
-@_compiled
+@_inner
 def _load(samples, first, hop, window, rows, lanes):
     """Windowed frames side by side: even samples are real parts, odd ones imaginary."""
     hop = _U(hop)
@@ -188,7 +202,7 @@ def _load(samples, first, hop, window, rows, lanes):
             rows[target + lane + _IMAG] = samples[source + lane * hop + _U(1)] * odd
 
 
-@_compiled
+@_inner
 def _radix_4(rows, out, twiddles, lanes):
     """One pass: decimation in frequency."""
     quarter = len(twiddles)
@@ -212,7 +226,7 @@ def _radix_4(rows, out, twiddles, lanes):
             out[o + _ROW_3], out[o + _ROW_3 + _IMAG] = re * w3_re - im * w3_im, re * w3_im + im * w3_re
 
 
-@_compiled
+@_inner
 def _radix_2(rows, out, lanes):
     """The last pass, where their number is odd; its twiddles are all 1."""
     half = len(rows) // (4 * LANES)
@@ -226,7 +240,7 @@ def _radix_2(rows, out, lanes):
             out[o + _ROW], out[o + _ROW + _IMAG] = a_re - b_re, a_im - b_im
 
 
-@_compiled
+@_inner
 def _square(rows, places, turns, power, lanes):
     """Four times the power of the real frames: with Z the spectrum of the complex ones,
     2 X_k = Z_k + conj Z_(half-k) - i turn_k (Z_k - conj Z_(half-k))."""
@@ -244,7 +258,7 @@ def _square(rows, places, turns, power, lanes):
             power[target + _U(number)] = re * re + im * im
 
 
-@_compiled
+@_inner
 def _filter(power, bands, weights, floor, band, mel):
     """Sums of weighted frequencies, ``(frames, n_mels)``, at least ``floor``."""
     lanes = len(mel)

@@ -75,4 +75,23 @@ def test_where_no_compiled_code_can_be_kept_it_is_compiled_all_the_same(monkeypa
         return njit(**options)
 
     monkeypatch.setattr(numba, "njit", nowhere)
-    assert module._compiled(lambda number: number + 1)(1) == 2
+    assert module._kept(lambda number: number + 1)(1) == 2
+
+
+def fill(numbers):
+    numbers[:] = 7.0
+
+
+@pytest.mark.parametrize("left", [b"", b"half a file"])
+@pytest.mark.parametrize("kind", ["*.nbi", "*.nbc"])
+def test_kept_code_that_a_power_cut_has_damaged_is_made_again(monkeypatch, tmp_path, kind, left):
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    module._kept(fill)(np.zeros(3))
+    damaged = list(tmp_path.rglob(kind))
+    assert damaged
+    for path in damaged:
+        path.write_bytes(left)
+    numbers = np.zeros(3)
+    module._kept(fill)(numbers)
+    assert (numbers == 7.0).all()
+    assert all(path.read_bytes() != left for path in damaged)

@@ -46,7 +46,9 @@ def no_network(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet.r160_in1k", "test_vit", "mobilenetv3_small_050", "resnet10t_half"])
+@pytest.mark.parametrize(
+    "name", ["test_resnet", "test_efficientnet.r160_in1k", "test_vit", "mobilenetv3_small_050", "resnet10t_half"]
+)
 def test_a_network_maps_images_to_logits_and_makes_a_step(name):
     network = build_model(plain(name), 3, image_size=IMAGE)
     dry_run(network, (1, 1, *IMAGE))
