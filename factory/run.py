@@ -226,7 +226,7 @@ def build_trainer(
     if model.n_classes != len(labels):  # some classes of the rehearsal had too few good recordings
         model = _model(config, len(labels), fetch=not _has_checkpoint(folder))
     model = model.to(device, memory_format=torch.channels_last)
-    optimizer = build_optimizer(model.parameters(), config.agent, fused=device.type == "cuda")
+    optimizer = build_optimizer(model.parameters(), config.agent)
     steps = -(-len(parts["train"].order) // config.trainer.accumulate)
     schedule = build_schedule(optimizer, config.agent, n_epochs=config.trainer.n_epochs, steps_per_epoch=steps)
     frontend, seed = frontend_of(config.model.type), config.trainer.seed
