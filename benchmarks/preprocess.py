@@ -77,7 +77,7 @@ class Work:
         self.folder, self.mel = folder, MelSpectrogram(PROCESS)
 
     def __call__(self, job: Job) -> Record:
-        return prepare(job, self.folder, self.mel, 0.5)
+        return prepare(job, self.folder, self.mel)
 
 
 def ours(paths: Sequence[str], folder: Path, n_workers: int, times: int = 1) -> None:

@@ -35,6 +35,7 @@ _SILENT = 1e-5  # span of the samples, full scale 1: a third of a step of 16 bit
 _LOUDEST = 1e10  # above any whole number stored as float (2^31); its power still is a finite float32
 _MP3_FRAMES = 2 * 1152  # encoder delay and padding, which not every MP3 states
 _MP3_MEMORY = 10 * 1152  # frames before a span from which an MP3 decoder has what it needs of the past
+_LOWEST_RATE = 1000  # Hz; a damaged header with less would make minutes of sound of each sample
 _FILTER = 256  # frames beside a span that the resampler looks at, times the ratio when going down
 
 
@@ -351,6 +352,9 @@ class _Decoder:
     def __init__(self, path: Path | str, strict: bool, problem: BadRecording | None = None):
         self.file = _open(path)
         self.info = _info(self.file)
+        if self.info.sample_rate < _LOWEST_RATE:
+            self.file.close()
+            raise BadRecording("unreadable", f"its header says {self.info.sample_rate} Hz, which is no rate of sound")
         self.problem = problem
         self.position = 0
         self.ended = False

@@ -83,9 +83,14 @@ def content_digest(path: Path | str) -> bytes:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
 
 
+def entry_name(filename: str) -> str:
+    """The entry of ``<label>/<recording>.<ending>`` in the cache folder of a key: ``<label>/<recording>.npy``."""
+    return os.path.splitext(filename)[0] + ".npy"
+
+
 def entry_path(folder: Path, filename: str) -> Path:
-    """Where the entry of ``<label>/<recording>.<ending>`` stands in the cache folder of a key."""
-    return folder / Path(filename).with_suffix(".npy")
+    """Where the entry of a recording stands."""
+    return folder / entry_name(filename)
 
 
 def write_entry(

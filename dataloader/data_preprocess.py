@@ -11,8 +11,9 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,8 @@ class AudioPreprocessor:
         Raises:
             DataError: too many recordings are bad, or the cache would not fit on the disk.
         """
+        if self.data.hash_path.is_dir():  # told now, not after the work
+            raise DataError(f"[data] hash_path = {self.data.hash_path}: a folder; name a file")
         self.folder.mkdir(parents=True, exist_ok=True)
         write_text(self.folder / cache.SETTINGS, cache.settings_text(self.process))
         suspects = take_suspects(self.folder)
@@ -98,7 +101,14 @@ class AudioPreprocessor:
                 watch = lambda job: in_hand(job.filename)  # noqa: E731
                 check_space(others, self.process, self.data.output_dir, watch)
                 self._run(others, risky, records, watch, allowed_bad=self.data.max_bad_share * len(table))
-        return records
+        return {filename: self._judged(record) for filename, record in records.items()}
+
+    def _judged(self, record: cache.Record) -> cache.Record:
+        """The record as today's ``min_recording_s`` sees it. The index and the entries know nothing of that."""
+        if record.reason or record.seconds >= self.data.min_recording_s:
+            return record
+        detail = f"{record.seconds:.2f} s; [data] min_recording_s is {self.data.min_recording_s:g}"
+        return replace(record, reason="too_short", detail=detail)
 
     def _is_current(self, record: cache.Record, path: str, entries: dict[str, int]) -> bool:
         """Whether neither the recording nor its entry has changed since it was indexed."""
@@ -108,10 +118,8 @@ class AudioPreprocessor:
             return False
         if (stat.st_size, stat.st_mtime_ns) != (record.size, record.mtime_ns):
             return False
-        if record.reason or record.seconds < self.data.min_recording_s:
-            return record.reason not in ("", "too_short")  # min_recording_s may be another one today
-        entry = os.path.splitext(record.filename)[0] + ".npy"
-        return entries.get(entry) == cache.entry_size(self.process.n_mels, record.frames)
+        expected = cache.entry_size(self.process.n_mels, record.frames)
+        return bool(record.reason) or entries.get(cache.entry_name(record.filename)) == expected
 
     def _run(
         self,
@@ -126,9 +134,7 @@ class AudioPreprocessor:
         Args:
             risky: jobs too, each in a process of its own as it may crash.
         """
-        work = functools.partial(
-            prepare, folder=self.folder, mel=MelSpectrogram(self.process), min_recording_s=self.data.min_recording_s
-        )
+        work = functools.partial(prepare, folder=self.folder, mel=MelSpectrogram(self.process))
         if risky:
             named = ", ".join(job.filename for job in risky)
             log.warning("an earlier start crashed; trying alone what it had in hand: %s", named)
@@ -149,7 +155,7 @@ class AudioPreprocessor:
             with tqdm(total=total, unit="rec", desc="preparing", disable=None, dynamic_ncols=True) as bar:
                 for record in itertools.chain(alone, results):
                     new[record.filename] = records[record.filename] = record
-                    bad += bool(record.reason)
+                    bad += bool(self._judged(record).reason)
                     seconds += record.seconds
                     bar.set_postfix_str(f"{seconds / 3600:.2f} h of audio", refresh=False)
                     bar.update()
@@ -174,12 +180,14 @@ class AudioPreprocessor:
         if len(bad) > self.data.max_bad_share * len(table):
             raise DataError(
                 f"{listed}: {len(bad)} of {len(table)} recordings are bad (the first: {paths[bad[0].filename]}: "
-                f"{bad[0].reason}), more than [data] max_bad_share = {self.data.max_bad_share:g}"
+                f"{bad[0].reason}), more than [data] max_bad_share = {self.data.max_bad_share:g}; mend or remove them, "
+                "or raise it"
             )
         log.warning("%d bad recordings are left out; their reasons are in %s", len(bad), listed)
 
     def _good(self, table: "pd.DataFrame", records: dict[str, cache.Record]) -> "pd.DataFrame":
-        good = table[[not records[name].reason for name in table["filename"]]].reset_index(drop=True)
+        is_good = table["filename"].map(lambda name: not records[name].reason).astype(bool)
+        good = table[is_good].reset_index(drop=True)
         rows = [records[name] for name in good["filename"]]
         return good.assign(
             entry=[str(cache.entry_path(self.folder, row.filename)) for row in rows],
@@ -207,20 +215,31 @@ class AudioPreprocessor:
         return merge_duplicates(metadata, duplicates, drop=drop)
 
     def _remove_leftovers(self) -> None:
-        for folder in [self.folder, *(Path(entry.path) for entry in os.scandir(self.folder) if entry.is_dir())]:
-            remove_leftovers(folder)
+        for folder, _, _ in os.walk(self.folder):
+            remove_leftovers(Path(folder))
 
-    def verify(self) -> list[str]:
-        """Read every entry, and return a line for each that is not what was written; those are removed."""
-        damaged = []
-        entries = sorted(self.folder.glob("**/*.npy"))
-        for path in tqdm(entries, unit="rec", desc="verifying", disable=None):
+    def verify(self) -> Iterator[str]:
+        """Read every entry; give a line for each that is not what was written (it is removed) or is not there.
+
+        Raises:
+            DataError: there is no such cache.
+        """
+        if not (self.folder / cache.SETTINGS).is_file():
+            raise DataError(
+                f"{self.folder}: no cache of these settings; prepare it first, or look at [data] output_dir"
+            )
+        entries = {path: path.is_file() for path in self.folder.glob("**/*.npy")}
+        known = (record for record in cache.read_index(self.folder).values() if not record.reason)
+        entries |= {path: False for r in known if (path := cache.entry_path(self.folder, r.filename)) not in entries}
+        for path in tqdm(sorted(entries), unit="rec", desc="verifying", disable=None):
+            if not entries[path]:
+                yield f"{path}: not there, or no file; the next start makes it again"
+                continue
             try:
                 cache.check_entry(path)
             except cache.DamagedEntry as error:
                 path.unlink()
-                damaged.append(f"{error}; removed, the next start makes it again")
-        return damaged
+                yield f"{error}; removed, the next start makes it again"
 
 
 def make_windows(metadata: "pd.DataFrame", process: DataProcess) -> "pd.DataFrame":
@@ -284,8 +303,18 @@ def prune(output_dir: Path, keep: str, *, remove: bool) -> list[str]:
             gigabytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e9
             lines.append(f"{folder}: {gigabytes:.2f} GB{', removed' if remove else ''}")
             if remove:
-                shutil.rmtree(folder)
+                _remove_cache(folder)
     return lines
+
+
+def _remove_cache(folder: Path) -> None:
+    """Remove a cache, the file that tells it is one last, so that what a stop leaves is found again."""
+    if folder.is_symlink():
+        folder.unlink()
+        return
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == cache.SETTINGS):
+        path.unlink() if path.is_symlink() or not path.is_dir() else shutil.rmtree(path)
+    folder.rmdir()
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -316,8 +345,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = load_config(options.config, options.overrides)
     preprocessor = AudioPreprocessor(config.data_process, config.data)
     if options.verify:
-        damaged = preprocessor.verify()
-        print("\n".join([*damaged, f"verified: {preprocessor.folder}: {len(damaged)} damaged"]))
+        damaged = 0
+        for line in preprocessor.verify():
+            print(line, flush=True)
+            damaged += 1
+        print(f"verified: {preprocessor.folder}: {damaged} damaged")
         return 1 if damaged else 0
     if options.prune:
         lines = prune(config.data.output_dir, preprocessor.key, remove=options.yes)
@@ -325,6 +357,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     number, total = options.shard
     preprocessor.prepare(load_table(config).iloc[number - 1 :: total].reset_index(drop=True))
+    if total > 1:
+        log.info(
+            "that was part %d of %d; the lists of bad recordings and of duplicates are of the last part that",
+            *options.shard,
+        )
+        log.info("ended: when all have, start once without --shard, which only checks and lists all of them")
     print(f"prepared: {preprocessor.folder}")
     return 0
 

@@ -29,8 +29,8 @@ def find_duplicates(metadata: "pd.DataFrame") -> list[tuple[str, str, str]]:
         found = next(((first[rule], rule[0]) for rule in rules if rule in first), None)
         if found:
             duplicates.append((filename, *found))
-        else:
-            first.update(dict.fromkeys(rules, filename))
+        for rule in rules:  # what repeats this one repeats what this one does
+            first.setdefault(rule, found[0] if found else filename)
     return duplicates
 
 

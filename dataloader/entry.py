@@ -34,7 +34,7 @@ class Job:
     path: str  # of the recording
 
 
-def prepare(job: Job, folder: Path, mel: MelSpectrogram, min_recording_s: float) -> Record:
+def prepare(job: Job, folder: Path, mel: MelSpectrogram) -> Record:
     """Make the entry of a recording, unless the one that is there was made from the same content.
 
     Args:
@@ -56,9 +56,6 @@ def prepare(job: Job, folder: Path, mel: MelSpectrogram, min_recording_s: float)
     known = Record(job.filename, stat.st_size, stat.st_mtime_ns, digest.hex(), 0, 0, 0)
     try:
         made = _existing(path, digest, mel) or _make(job.path, path, digest, stat.st_size, mel)
-        seconds = made.source_frames / made.source_rate
-        if seconds < min_recording_s:
-            raise BadRecording("too_short", f"{seconds:.2f} s; [data] min_recording_s is {min_recording_s:g}")
     except BadRecording as bad:
         path.unlink(missing_ok=True)  # of a good recording that a bad one has replaced
         known.reason, known.detail = bad.reason, bad.detail

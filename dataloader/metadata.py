@@ -201,6 +201,8 @@ def _check_cells(table: "pd.DataFrame", path: Path) -> None:
         for line, text in zip(table["line"], table[column], strict=True):
             if not text.strip():
                 raise DataError(f"{path}: line {line}: {column} is empty")
+            if not Path(text).name or "\0" in text:
+                raise DataError(f"{path}: line {line}: {column} {text!r} is no name of a file; correct it")
             # A label names a folder of the cache; a filename stays below train_audio.
             no_name = column == "primary_label" and Path(text).name != text  # such as "." or "a/b"
             if text.startswith("/") or ".." in Path(text).parts or no_name:

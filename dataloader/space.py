@@ -1,7 +1,10 @@
 """Does the cache fit on the disk? Asked before the work starts, not when the disk is full."""
 
+import logging
+import math
 import os
 import shutil
+import statistics
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -11,6 +14,8 @@ from dataloader.cache import entry_size
 from dataloader.entry import Job
 from utils.config import DataProcess
 from utils.errors import DataError
+
+log = logging.getLogger(__name__)
 
 _SAMPLE = 200  # recordings whose length is looked up; the others are taken to be like them
 
@@ -24,10 +29,14 @@ def estimate_bytes(
     cache per byte of recording stand for all.
     """
     sizes = [_size(job.path) for job in jobs]
-    sample = range(0, len(jobs), max(1, len(jobs) // _SAMPLE))
-    cached = sum(_entry_bytes(jobs[i], process, in_hand) for i in sample)
-    recorded = sum(sizes[i] for i in sample)
-    return round(cached * sum(sizes) / recorded) if recorded else 0
+    sample = [i for i in range(0, len(jobs), max(1, len(jobs) // _SAMPLE)) if sizes[i]]
+    if not sample:
+        return 0
+    cached = [_entry_bytes(jobs[i], process, in_hand) for i in sample]
+    # A damaged header may promise any length, so no recording counts for more than 20 times what is usual.
+    usual = statistics.median(of_cache / sizes[i] for i, of_cache in zip(sample, cached, strict=True))
+    counted = sum(min(of_cache, 20 * usual * sizes[i]) for i, of_cache in zip(sample, cached, strict=True))
+    return round(counted * sum(sizes) / sum(sizes[i] for i in sample))
 
 
 def check_space(
@@ -45,16 +54,22 @@ def check_space(
         DataError: says how much is needed, how much is free, and what would fit.
     """
     needed, free = estimate_bytes(jobs, process, in_hand), shutil.disk_usage(output_dir).free
+    takes = (
+        f"the spectrograms of {len(jobs)} recordings take about {needed / 1e9:.3f} GB and {free / 1e9:.3f} GB is free"
+    )
     if needed <= free:
+        log.info("%s", takes)
         return
     share = free / needed
-    fitting = int(process.hop_length / share) + 1
-    hop = f"[data_process] hop_length = {fitting}, " if fitting <= process.n_fft else ""
-    raise DataError(
-        f"{output_dir}: the spectrograms of {len(jobs)} recordings take about {needed / 1e9:.2f} GB and "
-        f"{free / 1e9:.2f} GB is free; what would fit: {hop}[data_process] n_mels = {int(process.n_mels * share)}, "
-        f"{int(len(jobs) * share)} of the recordings, or another disk as [data] output_dir"
-    )
+    fitting = int(process.hop_length / share) + 1 if share else math.inf
+    ways = {
+        f"[data_process] hop_length = {fitting}": fitting <= process.n_fft,
+        f"[data_process] n_mels = {int(process.n_mels * share)}": process.n_mels * share >= 1,
+        f"{int(len(jobs) * share)} of the recordings": len(jobs) * share >= 1,
+        "another disk as [data] output_dir": True,
+    }
+    fit = [way for way, would_fit in ways.items() if would_fit]
+    raise DataError(f"{output_dir}: {takes}; what would fit: {', '.join(fit[:-1])}{', or ' * (len(fit) > 1)}{fit[-1]}")
 
 
 def _size(path: str) -> int:

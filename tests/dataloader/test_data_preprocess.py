@@ -143,11 +143,33 @@ def test_every_damaged_byte_is_found_by_verify(tmp_path, recordings, capsys):
         with pytest.raises(cache.DamagedEntry, match=r"XC0\.npy"):
             check_entry(path)
     path.write_bytes(whole[:-50])
-    (line,) = job.verify()
-    assert "XC0.npy" in line
+    gone = Path(path.parent.parent / "b/XC1.npy")
+    gone.unlink()
+    (path.parent / "folder.npy").mkdir()
+    lines = dict(zip(["XC0.npy", "folder.npy", "XC1.npy"], job.verify(), strict=True))
+    assert all(name in line for name, line in lines.items())
+    assert "removed, the next start makes it again" in lines["XC0.npy"]
     assert not path.exists()
+    (path.parent / "folder.npy").rmdir()
     job.prepare(table_of(recordings))
     assert path.read_bytes() == whole
+
+
+def test_verify_of_no_cache_is_an_error_and_damage_is_exit_code_1(tmp_path, recordings, capsys):
+    with pytest.raises(
+        DataError, match=r"no cache of these settings; prepare it first, or look at \[data\] output_dir"
+    ):
+        list(preprocessor(tmp_path, name="nowhere").verify())
+    changed = [f"{key}={value}" for key, value in vars(PROCESS).items()]
+    line = [part for text in changed for part in ("--set", f"data_process.{text}")]
+    line += ["--set", f"data.output_dir={tmp_path / 'cache'}", "--verify"]
+    entries = preprocessor(tmp_path).prepare(table_of(recordings))["entry"]
+    assert main(line) == 0
+    Path(entries[0]).write_bytes(b"short")
+    assert main(line) == 1
+    assert "XC0.npy: cut off" in capsys.readouterr().out
+    assert main(line) == 1  # it is still not there
+    assert capsys.readouterr().out.endswith("1 damaged\n")
 
 
 def test_windows_are_rows(tmp_path, recordings):
@@ -208,8 +230,32 @@ def test_too_many_bad_recordings_stop_the_run_with_the_path_of_the_list(tmp_path
 def test_another_least_length_is_honoured_without_preparing_again(tmp_path, recordings, decoded):
     assert len(preprocessor(tmp_path).prepare(table_of(recordings))) == 6
     decoded.clear()
-    assert len(preprocessor(tmp_path, min_recording_s=2.0).prepare(table_of(recordings))) == 4
+    before = files(tmp_path / "cache")
+    for _ in range(2):
+        assert len(preprocessor(tmp_path, min_recording_s=2.0).prepare(table_of(recordings))) == 4
+        with open(preprocessor(tmp_path).folder / "bad_recordings.csv", newline="") as file:
+            assert [row["reason"] for row in csv.DictReader(file)] == ["too_short"] * 2
     assert len(preprocessor(tmp_path).prepare(table_of(recordings))) == 6
+    assert decoded == []
+    assert files(tmp_path / "cache") == before  # nobody else who trains on this cache lost an entry
+
+
+def test_a_header_with_a_rate_that_is_none_is_a_bad_recording(tmp_path, recordings):
+    path = write(recordings / "a/slow.wav", song(2, 9), RATE)
+    header = bytearray(path.read_bytes())
+    header[24:28] = (1).to_bytes(4, "little")  # Hz
+    path.write_bytes(header)
+    job = preprocessor(tmp_path)
+    assert len(job.prepare(table_of(recordings))) == 6
+    assert 'unreadable,"its header says 1 Hz, which is no rate' in (job.folder / "bad_recordings.csv").read_text()
+
+
+def test_names_that_end_in_dots_are_not_done_twice(tmp_path, recordings, decoded):
+    (recordings / "a/XC0.ogg").rename(recordings / "a/no_ending.")
+    assert len(preprocessor(tmp_path).prepare(table_of(recordings))) == 6
+    decoded.clear()
+    assert len(preprocessor(tmp_path).prepare(table_of(recordings))) == 6
+    assert decoded == []
 
 
 # Nothing twice
@@ -410,6 +456,39 @@ def test_a_cache_that_would_not_fit_is_refused_with_what_would(tmp_path, recordi
     assert not list((tmp_path / "cache").rglob("*.npy"))
 
 
+def test_a_disk_without_room_is_told_and_a_liar_does_not_refuse_the_others(tmp_path, recordings, monkeypatch):
+    jobs = [entry.Job(row.filename, row.path) for row in table_of(recordings).itertuples()]
+    needed = space.estimate_bytes(jobs, PROCESS)
+    lie = write(recordings / "a/liar.flac", song(2, 9))
+    header = bytearray(lie.read_bytes())
+    header[21:26] = bytes([header[21] | 0x0F, 255, 255, 255, 255])  # 2^36 - 1 samples
+    lie.write_bytes(header)
+    assert needed < space.estimate_bytes([*jobs, entry.Job("a/liar.flac", str(lie))], PROCESS) < 20 * needed
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, 0))
+    with pytest.raises(DataError, match=r"0\.000 GB is free; what would fit: another disk as \[data\] output_dir$"):
+        preprocessor(tmp_path).prepare(table_of(recordings))
+
+
+def test_a_cache_that_is_a_link_is_pruned_without_what_it_points_to(tmp_path, recordings):
+    other = preprocessor(tmp_path, replace(PROCESS, n_mels=8))
+    other.prepare(table_of(recordings))
+    other.folder.rename(tmp_path / "elsewhere")
+    other.folder.symlink_to(tmp_path / "elsewhere")
+    prune(tmp_path / "cache", preprocessor(tmp_path).key, remove=True)
+    assert not other.folder.exists()
+    assert len(list((tmp_path / "elsewhere").rglob("*.npy"))) == 6
+
+
+def test_a_hash_path_that_is_a_folder_is_told_before_the_work(tmp_path, recordings, decoded):
+    with pytest.raises(DataError, match=r"\[data\] hash_path = .*: a folder; name a file"):
+        preprocessor(tmp_path, hash_path=tmp_path).prepare(table_of(recordings))
+    assert decoded == []
+
+
+def test_a_shard_without_recordings_does_nothing(tmp_path, recordings):
+    assert preprocessor(tmp_path).prepare(table_of(recordings)[:0]).empty
+
+
 def test_caches_of_other_settings_are_listed_and_with_yes_removed(tmp_path, recordings):
     job, other = preprocessor(tmp_path), preprocessor(tmp_path, replace(PROCESS, n_mels=8))
     for one in (job, other):
@@ -435,10 +514,10 @@ def memory_of(path, tmp_path):
         return int(Path("/proc/self/status").read_text().split(f"{name}:")[1].split()[0])
 
     def work():
-        entry.prepare(entry.Job("a/short.wav", str(short)), tmp_path / "cache-short", mel, 0.5)  # what is loaded once
+        entry.prepare(entry.Job("a/short.wav", str(short)), tmp_path / "cache-short", mel)  # what is loaded once
         before, anonymous = kilobytes("VmRSS"), kilobytes("RssAnon")
         Path("/proc/self/clear_refs").write_text("5")  # the mark begins anew
-        entry.prepare(entry.Job("a/long.wav", str(path)), tmp_path / f"cache-{path.stem}", mel, 0.5)
+        entry.prepare(entry.Job("a/long.wav", str(path)), tmp_path / f"cache-{path.stem}", mel)
         grown = kilobytes("VmHWM") - before
         (tmp_path / "memory").write_text(f"{(anonymous + grown) / 1024} {grown / 1024}")
 

@@ -21,6 +21,11 @@ def test_both_rules_find_what_they_say_and_nothing_else():
     assert find_duplicates(METADATA) == FOUND
 
 
+def test_what_repeats_a_copy_repeats_its_original():
+    metadata = METADATA.assign(samples=[100, 70, 60, 100, 100], author="Ann")  # b/9 is as long as b/1, a copy of a/1
+    assert find_duplicates(metadata) == [("b/1", "a/1", "content"), ("b/9", "a/1", "label_author_length")]
+
+
 def test_dropped_one_recording_under_two_labels_becomes_one_with_two():
     left = merge_duplicates(METADATA, FOUND, drop=True)
     assert left["filename"].tolist() == ["a/1", "a/3", "b/9"]

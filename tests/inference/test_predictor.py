@@ -49,7 +49,7 @@ def validation_scores(run: Path, recording: Path, folder: Path) -> np.ndarray:
     """``(windows, classes)``: what validation computes, through the cache."""
     network, facts = network_of(run / "best.pt")
     place = folder / cache_key(facts.process)
-    record = prepare(Job(f"x/{recording.name}", str(recording)), place, MelSpectrogram(facts.process), 0.5)
+    record = prepare(Job(f"x/{recording.name}", str(recording)), place, MelSpectrogram(facts.process))
     assert not record.reason
     entry = str(place / "x" / recording.with_suffix(".npy").name)
     table = pd.DataFrame({"entry": [entry], "frames": [record.frames], "labels": [facts.labels[:1]], "filename": ["x"]})
