@@ -1,16 +1,21 @@
 """Run one function over many recordings on several workers, and outlive a worker that dies.
 
-joblib does the work: processes (loky), threads, or the machines of a dask or ray cluster.
+joblib does the work: processes (loky), threads, or the machines of a ray cluster. On those of dask it is asked itself:
+through joblib the death of a worker would be waited for without end.
 """
 
 import contextlib
 import functools
+import itertools
 import logging
+import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TypeVar
 
 import joblib
+import torch
 from joblib.externals.loky.process_executor import BrokenProcessPool, TerminatedWorkerError
 
 from utils.errors import DataError
@@ -49,6 +54,9 @@ def run_jobs(
         in_hand: entered around a job that is done in this very process, which a crash would take along.
     """
     if not jobs:
+        return
+    if backend == "dask":
+        yield from _run_on_dask(work, jobs, n_workers, threads, died)
         return
     with _parallel_config(backend, n_workers, threads):
         left, most = dict(enumerate(jobs)), _BATCH
@@ -108,40 +116,93 @@ def run_alone(work: Callable[[Job], Result], job: Job, died: Callable[[Job], Res
 
 @contextlib.contextmanager
 def _parallel_config(backend: str, n_workers: int, threads: bool) -> Iterable[None]:
-    """joblib's backend for the settings."""
-    if backend == "local":
-        inner = {} if threads else {"inner_max_num_threads": 1}
-        with joblib.parallel_config(backend="threading" if threads else "loky", **inner):
+    """joblib's backend for the settings; a worker has one thread of the numerical libraries."""
+    if backend == "ray":
+        with _needs("ray"):
+            from ray.util.joblib import register_ray
+
+            register_ray()
+        with joblib.parallel_config(backend="ray"):
             yield
-        return
+    elif threads or n_workers == 1:
+        with joblib.parallel_config(backend="threading"), _one_thread():
+            yield
+    else:
+        _hush_loky()
+        with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+            yield
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Within it torch computes with one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
-        with _dask(n_workers, threads) if backend == "dask" else _ray():
-            yield
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _hush_loky() -> None:
+    """Have the thread that manages loky's workers end without a traceback when they are stopped, as by Ctrl-C."""
+    others = threading.excepthook
+    if getattr(others, "is_ours", False):
+        return
+
+    def hook(failed: threading.ExceptHookArgs) -> None:
+        if failed.thread is None or failed.thread.name != "ExecutorManagerThread":
+            others(failed)
+
+    hook.is_ours = True
+    threading.excepthook = hook
+
+
+@contextlib.contextmanager
+def _needs(backend: str) -> Iterator[None]:
+    """Within it what an optional backend needs is imported."""
+    try:
+        yield
     except ImportError as error:
         raise DataError(
             f"[data] backend = {backend}: {error.name} is not installed; pip install '{_EXTRAS[backend]}'"
         ) from None
 
 
-@contextlib.contextmanager
-def _dask(n_workers: int, threads: bool) -> Iterable[None]:
-    import os
+def _run_on_dask(
+    work: Callable[[Job], Result], jobs: Sequence[Job], n_workers: int, threads: bool, died: Callable[[Job], Result]
+) -> Iterator[Result]:
+    """``run_jobs`` on the cluster at DASK_SCHEDULER_ADDRESS, else on one on this machine."""
+    with _needs("dask"):
+        from dask.distributed import Client, KilledWorker, as_completed
+    with _dask_client(Client, n_workers, threads) as client:
+        waiting, job_of, done = iter(jobs), {}, as_completed(loop=client.loop)
 
-    from dask.distributed import Client
+        def hand_out(n: int) -> None:
+            for job in itertools.islice(waiting, n):
+                future = client.submit(work, job, pure=False)
+                job_of[future.key] = job
+                done.add(future)
 
+        hand_out(8 * max(n_workers, sum(client.nthreads().values())))
+        for future in done:
+            job = job_of.pop(future.key)
+            try:
+                result = future.result()
+            except KilledWorker:  # it has been tried on four workers, and all died
+                result = died(job)
+            yield result
+            hand_out(1)
+
+
+def _dask_client(client: type, n_workers: int, threads: bool) -> AbstractContextManager:
     address = os.environ.get("DASK_SCHEDULER_ADDRESS")
-    local = {"n_workers": 1 if threads else n_workers, "threads_per_worker": n_workers if threads else 1}
-    with (
-        Client(address) if address else Client(**local, dashboard_address=None),
-        joblib.parallel_config(backend="dask"),
-    ):
-        yield
-
-
-@contextlib.contextmanager
-def _ray() -> Iterable[None]:
-    from ray.util.joblib import register_ray
-
-    register_ray()
-    with joblib.parallel_config(backend="ray"):
-        yield
+    if not address:
+        local = {"n_workers": 1 if threads else n_workers, "threads_per_worker": n_workers if threads else 1}
+        return client(**local, dashboard_address=None)
+    try:
+        return client(address)
+    except (OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        text = f"DASK_SCHEDULER_ADDRESS = {address!r}: no scheduler answers there ({reason}); start one, or unset it"
+        raise DataError(text) from None
