@@ -106,7 +106,7 @@ class MelStream:
     def push(self, samples: np.ndarray) -> np.ndarray:
         """Take the next samples ``(samples,)``; return the frames ``(frames, n_mels)`` they complete."""
         self._received += len(samples)
-        return self._frames(samples)
+        return self._frames(np.ascontiguousarray(samples, np.float32))
 
     def finish(self) -> np.ndarray:
         """The last frames ``(frames, n_mels)``, those that reach past the end into silence."""

@@ -25,9 +25,8 @@ log = logging.getLogger(__name__)
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-_BATCH = (
-    4  # recordings handed over at once: a hand-over costs 0.7 ms of this process, a short recording 14 of a worker's
-)
+# Recordings handed over at once: a hand-over costs 0.7 ms of this process, and a short recording 14 of a worker's.
+_BATCH = 4
 _EXTRAS = {"dask": "dask[distributed]", "ray": "ray[default]"}
 
 
@@ -72,6 +71,7 @@ def run_jobs(
                     yield result
             except (TerminatedWorkerError, BrokenProcessPool):
                 if batch > 1:  # from now on one by one, so that few are under suspicion when it happens again
+                    log.warning("a worker died; going on with one recording at a time")
                     most = 1
                     continue
                 # One of those handed out and not done is the culprit: each gets a process of its own.

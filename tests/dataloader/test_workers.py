@@ -93,8 +93,8 @@ def slow(n):
     time.sleep(0.01)
 jobs = run_jobs(slow, range(10_000), n_workers=2, threads=False, backend="local", died=None)
 next(jobs)
-print("begun", flush=True)
 try:
+    print("begun", flush=True)
     for _ in jobs:
         pass
 except KeyboardInterrupt:

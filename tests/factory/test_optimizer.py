@@ -50,3 +50,20 @@ def test_the_rate_is_the_peak_and_frozen_tensors_are_left_out():
 def test_an_unknown_optimizer_names_the_nearest():
     with pytest.raises(ConfigError, match=r"\[agent\] optimizer = 'adamv': unknown; did you mean 'adam'\? Known: adam"):
         build_optimizer(network().parameters(), Agent(optimizer="adamv"))
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_one_kernel_for_all_tensors_makes_the_step_of_one_after_another(name):
+    networks = [network().to(memory_format=torch.channels_last) for _ in range(2)]
+    optimizers = [build_optimizer(net.parameters(), Agent(optimizer=name)) for net in networks]
+    for group in optimizers[1].param_groups:
+        group["fused"] = False
+    images = torch.randn(8, 1, 4, 4)
+    for net, optimizer in zip(networks, optimizers, strict=True):
+        for _ in range(3):
+            net(images).square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    for (label, one), other in zip(networks[0].named_parameters(), networks[1].parameters(), strict=True):
+        if label != "0.bias":  # a norm follows: its gradient is rounding
+            torch.testing.assert_close(one, other)
