@@ -9,6 +9,7 @@ import functools
 import itertools
 import logging
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -129,7 +130,9 @@ def _parallel_config(backend: str, n_workers: int, threads: bool) -> Iterable[No
             yield
     else:
         _hush_loky()
-        with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+        with joblib.parallel_config(
+            backend="loky", inner_max_num_threads=1, initializer=_leave_ctrl_c_to_the_main_process
+        ):
             yield
 
 
@@ -144,8 +147,18 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def _leave_ctrl_c_to_the_main_process() -> None:
+    """In a worker: a terminal sends Ctrl-C to it as well, and it would print a traceback."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _hush_loky() -> None:
-    """Have the thread that manages loky's workers end without a traceback when they are stopped, as by Ctrl-C."""
+    """Have the thread that manages loky's workers end without a traceback when they are stopped, as by Ctrl-C.
+
+    It logs that no more work can be handed out, and dies of work that is gone. What a worker dies of reaches us as
+    an exception all the same.
+    """
+    logging.getLogger("concurrent.futures").setLevel(logging.CRITICAL)
     others = threading.excepthook
     if getattr(others, "is_ours", False):
         return
