@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from utils.command import explain_os_error, run_command
-from utils.config import load_config
+from utils.config import Paths, load_config
 from utils.errors import DataError
 from utils.files import whole
 
@@ -231,6 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     config = load_config(options.config, options.set)
     process = config.data_process
+    options.recording = options.recording or _first_recording(config.paths)
     if not options.recording.is_file():
         raise DataError(f"{options.recording}: no such recording; name one sound file")
     output = options.output or (None if _has_display() else Path(f"{options.recording.stem}.png"))
@@ -343,11 +344,27 @@ def _round_frequencies(mel_frequencies: np.ndarray) -> list[int]:
     return ticks
 
 
+def _first_recording(paths: Paths) -> Path:
+    """The first recording of the data, or of the demo where there is no data.
+
+    Raises:
+        DataError: there is neither.
+    """
+    for folder in (paths.data_dir, paths.demo_dir):
+        if found := sorted((folder / "train_audio").glob("*/*.*")):
+            return found[0]
+    raise DataError(
+        f"no recordings in {paths.data_dir} or {paths.demo_dir}: name one, or make some with dataloader.demo"
+    )
+
+
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m utils.visualise", description="Draw a recording, and the same standardised; play it."
     )
-    parser.add_argument("recording", type=Path, help="a sound file")
+    parser.add_argument(
+        "recording", type=Path, nargs="?", help="a sound file; default: the first of the data, or of the demo"
+    )
     parser.add_argument(
         "--output",
         type=Path,

@@ -1,6 +1,7 @@
 """What a picture shows: the right second, the right Hz, the unit; and what the command says when it cannot draw."""
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -247,6 +248,17 @@ def test_settings_come_from_the_config_and_the_overrides(here, drawn):
     np.testing.assert_array_equal(drawn[0]["standardised"], drawn[0]["log_mel"])
     with pytest.raises(ConfigError, match="n_mel"):
         main(["whistle.wav", "--set", "data_process.n_mel=32"])
+
+
+def test_without_a_name_the_first_recording_of_the_data_or_the_demo_is_drawn(here, drawn):
+    folders = ["--set", f"paths.data_dir={here / 'data'}", "--set", f"paths.demo_dir={here / 'demo'}"]
+    with pytest.raises(DataError, match=r"no recordings in .*data or .*demo: name one, or make some"):
+        main(folders)
+    for name in ("demo/train_audio/b/1.wav", "data/train_audio/c/2.wav"):  # data come first
+        (here / name).parent.mkdir(parents=True)
+        shutil.copy(here / "whistle.wav", here / name)
+        main([*folders, "--output", "out.png"])
+    assert [call["title"] for call in drawn] == ["1.wav", "2.wav"]
 
 
 def test_the_changes_of_training_are_drawn_on_a_recording(here, monkeypatch):
