@@ -164,6 +164,9 @@ class AudioPreprocessor:
                         saved_at = time.monotonic()
                     if bad > allowed_bad and bad > 10:  # most likely a wrong folder: fail now, not after hours
                         break
+        except OSError as error:  # a write that fails names no file
+            error.filename = error.filename or str(self.folder)
+            raise
         finally:
             self._save(new)
 
