@@ -1,12 +1,10 @@
 """Sift through recordings with a trained run: scores for Kaggle, Raven, Audacity or whatever reads CSV."""
 
 import argparse
-import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from utils.command import SIGTERM_EXIT, run_command
+from utils.command import run_command
 
 FORMATS = ("submission", "csv", "raven", "audacity")
 
@@ -45,7 +43,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     from inference import steps  # torch takes seconds to import: not for --help
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(SIGTERM_EXIT))
     recordings = steps.find(options)
     predictor = steps.load(options)
     sample = steps.check_sample(options, predictor, recordings)

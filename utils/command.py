@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -68,10 +69,11 @@ def explain_os_error(error: OSError) -> str:
 def run_command(main: Callable[[Sequence[str] | None], int | None]) -> None:
     """Run a command's ``main`` and leave the process with its exit code.
 
-    0 done, 1 error, 2 configuration error, 130 interrupted. A person's mistake is told in a line
+    0 done, 1 error, 2 configuration error, 130 interrupted, 143 terminated. A person's mistake is told in a line
     on stderr for each problem; anything else is a bug of ours and keeps its traceback.
     """
     log_to_stderr()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(SIGTERM_EXIT))  # what is open is closed, and workers are stopped
     try:
         code = main(None) or 0
     except UserError as error:
@@ -85,6 +87,8 @@ def run_command(main: Callable[[Sequence[str] | None], int | None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = SIGINT_EXIT
+    except SystemExit as stop:  # by SIGTERM, or of argparse
+        code = stop.code
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         # One of torchrun's processes: taking its connections apart can wait for ever for a process that has left.
         logging.shutdown()

@@ -1,6 +1,9 @@
 """Does a command end with the right code and one line?"""
 
 import errno
+import os
+import signal
+import time
 
 import pytest
 
@@ -39,3 +42,23 @@ def test_done_is_0_and_a_bug_keeps_its_traceback():
     assert caught.value.code == 0
     with pytest.raises(ZeroDivisionError):
         run_command(lambda _: 1 / 0)
+
+
+def test_sigterm_ends_a_command_with_143_after_what_is_open_is_closed():
+    closed = []
+
+    def work(_):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        finally:
+            closed.append(True)
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            run_command(work)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert caught.value.code == 143
+    assert closed
