@@ -361,11 +361,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     number, total = options.shard
     preprocessor.prepare(load_table(config).iloc[number - 1 :: total].reset_index(drop=True))
     if total > 1:
-        log.info(
-            "that was part %d of %d; the lists of bad recordings and of duplicates are of the last part that",
-            *options.shard,
-        )
-        log.info("ended: when all have, start once without --shard, which only checks and lists all of them")
+        told = "part %d of %d is done; once all are, start without --shard to check and list what is bad or twice"
+        log.info(told, number, total)
     print(f"prepared: {preprocessor.folder}")
     return 0
 

@@ -485,6 +485,28 @@ def test_a_hash_path_that_is_a_folder_is_told_before_the_work(tmp_path, recordin
     assert decoded == []
 
 
+@pytest.mark.parametrize(("duplicates", "left"), [("keep", 7), ("drop", 6)])
+def test_copies_are_listed_and_kept_or_become_one_recording_with_two_labels(tmp_path, recordings, duplicates, left):
+    shutil.copy(recordings / "a/XC0.ogg", recordings / "b/copy.ogg")
+    job = preprocessor(tmp_path, duplicates=duplicates)
+    metadata = job.prepare(table_of(recordings)).set_index("filename")
+    assert len(metadata) == left
+    assert metadata.loc["a/XC0.ogg", "labels"] == (("a", "b") if duplicates == "drop" else ("a",))
+    listed = (job.folder / "duplicates.csv").read_text()
+    assert listed == "filename,duplicate_of,rule\nb/copy.ogg,a/XC0.ogg,content\n"
+
+
+def test_two_shards_at_once_fill_one_cache(tmp_path, recordings):
+    table = table_of(recordings)
+    whole = preprocessor(tmp_path, name="whole")
+    whole.prepare(table)
+    parts = [table[number::2].reset_index(drop=True) for number in range(2)]
+    for child in [forked(lambda part=part: preprocessor(tmp_path, name="shards").prepare(part)) for part in parts]:
+        assert os.waitpid(child, 0)[1] == 0
+    preprocessor(tmp_path, name="shards").prepare(table)
+    assert files(tmp_path / "shards") == files(tmp_path / "whole")
+
+
 def test_a_shard_without_recordings_does_nothing(tmp_path, recordings):
     assert preprocessor(tmp_path).prepare(table_of(recordings)[:0]).empty
 
