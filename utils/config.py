@@ -9,7 +9,7 @@ import os
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -538,74 +538,86 @@ _RANGES = (  # section, key of the lower end, key of the upper end
     ("mixing", "power_mix_min_db", "power_mix_max_db"),
 )
 
+_Clash = tuple[str, str, str]  # section, key, what is wrong with its value beside others
 
-def _contradictions(config: Config) -> Iterable[Problem]:
+
+def _contradictions(config: Config) -> Iterator[Problem]:
     """Settings that are legal one by one and not together."""
-    process, agent, callbacks = config.data_process, config.agent, config.callbacks
-    nyquist = process.sample_rate / 2
+    for check in (_of_the_image, _of_the_rates, _of_the_data, _of_the_labels, _of_the_changes, _of_the_run):
+        for section, key, text in check(config):
+            yield Problem(text, section, key, _to_text(getattr(getattr(config, section), key)))
 
-    def clash(section: str, key: str, text: str) -> Problem:
-        return Problem(text, section, key, _to_text(getattr(getattr(config, section), key)))
 
+def _of_the_image(config: Config) -> Iterator[_Clash]:
+    process = config.data_process
+    nyquist, frequencies = process.sample_rate / 2, process.n_fft // 2 + 1
     if process.f_max > nyquist:
-        yield clash("data_process", "f_max", f"above half of sample_rate, {nyquist:g} Hz")
+        yield "data_process", "f_max", f"above half of sample_rate, {nyquist:g} Hz"
     if process.f_min >= process.f_max:
-        yield clash("data_process", "f_min", f"not below f_max, {process.f_max:g} Hz")
+        yield "data_process", "f_min", f"not below f_max, {process.f_max:g} Hz"
     if process.hop_length > process.n_fft:
-        yield clash("data_process", "hop_length", f"above n_fft, {process.n_fft}: samples would be skipped")
-    if process.n_mels > process.n_fft // 2 + 1:
-        yield clash(
-            "data_process",
-            "n_mels",
-            f"more bands than the {process.n_fft // 2 + 1} frequencies of n_fft {process.n_fft}",
-        )
+        yield "data_process", "hop_length", f"above n_fft, {process.n_fft}: samples would be skipped"
+    if process.n_mels > frequencies:
+        yield "data_process", "n_mels", f"more bands than the {frequencies} frequencies of n_fft {process.n_fft}"
     if round(process.max_length_s * process.sample_rate / process.hop_length) < 2:
-        yield clash("data_process", "max_length_s", "a window of fewer than two frames; raise it or lower hop_length")
+        yield "data_process", "max_length_s", "a window of fewer than two frames; raise it or lower hop_length"
     if 0 < process.max_recording_s < process.max_length_s:
-        yield clash(
-            "data_process", "max_recording_s", f"shorter than a window, {process.max_length_s:g} s; 0 reads all"
-        )
-    if (
-        agent.lr_decay
-        and agent.lr_decay_type in ("warmup_cosine", "one_cycle")
-        and agent.lr_start > agent.lr_warmup_end
-    ):
-        yield clash("agent", "lr_start", f"above the peak rate lr_warmup_end, {agent.lr_warmup_end:g}")
-    ends = ("warmup_cosine", "cosine", "one_cycle")
-    if agent.lr_decay and agent.lr_decay_type in ends and agent.lr_end > agent.lr_warmup_end:
-        yield clash("agent", "lr_end", f"above the peak rate lr_warmup_end, {agent.lr_warmup_end:g}")
-    if agent.lr_decay and agent.lr_decay_type == "warmup_cosine" and agent.lr_warmup_epochs >= config.trainer.n_epochs:
-        yield clash("agent", "lr_warmup_epochs", f"not below n_epochs of [trainer], {config.trainer.n_epochs}")
-    data = config.data
+        yield "data_process", "max_recording_s", f"shorter than a window, {process.max_length_s:g} s; 0 reads all"
+
+
+def _of_the_rates(config: Config) -> Iterator[_Clash]:
+    agent = config.agent
+    kind, peak = agent.lr_decay_type if agent.lr_decay else None, agent.lr_warmup_end
+    if kind in ("warmup_cosine", "one_cycle") and agent.lr_start > peak:
+        yield "agent", "lr_start", f"above the peak rate lr_warmup_end, {peak:g}"
+    if kind in ("warmup_cosine", "cosine", "one_cycle") and agent.lr_end > peak:
+        yield "agent", "lr_end", f"above the peak rate lr_warmup_end, {peak:g}"
+    if kind == "warmup_cosine" and agent.lr_warmup_epochs >= config.trainer.n_epochs:
+        yield "agent", "lr_warmup_epochs", f"not below n_epochs of [trainer], {config.trainer.n_epochs}"
+
+
+def _of_the_data(config: Config) -> Iterator[_Clash]:
+    data, window_s = config.data, config.data_process.max_length_s
+    random_crop = config.augmentation.augment_random_crop
     if data.folds == 1:
-        yield clash("data", "folds", "leaves nothing to train on; at least 2, or 0 for train_ratio and test_val_ratio")
+        yield "data", "folds", "leaves nothing to train on; at least 2, or 0 for train_ratio and test_val_ratio"
     elif data.fold > max(data.folds, 1):
         text = f"there are only {data.folds} folds" if data.folds else "needs folds above 0, the number of all folds"
-        yield clash("data", "fold", text)
-    if config.augmentation.augment_random_crop and data.sample_max_s < process.max_length_s:
-        yield clash("data", "sample_max_s", f"shorter than a window, {process.max_length_s:g} s")
-    if data.crops_per_sample > 1 and not config.augmentation.augment_random_crop:
-        yield clash(
-            "data", "crops_per_sample", "needs augment_random_crop of [augmentation]; windows come once without"
-        )
+        yield "data", "fold", text
+    if random_crop and data.sample_max_s < window_s:
+        yield "data", "sample_max_s", f"shorter than a window, {window_s:g} s"
+    if data.crops_per_sample > 1 and not random_crop:
+        yield "data", "crops_per_sample", "needs augment_random_crop of [augmentation]; windows come once without"
     if 0 < data.class_cap < data.rare_to:
-        yield clash("data", "class_cap", f"below rare_to, {data.rare_to}; classes would be cut and repeated at once")
+        yield "data", "class_cap", f"below rare_to, {data.rare_to}; classes would be cut and repeated at once"
+
+
+def _of_the_labels(config: Config) -> Iterator[_Clash]:
     labels = config.labels
     if labels.secondary == "soft" and labels.secondary_weight > labels.primary_weight:
-        yield clash("labels", "secondary_weight", f"above primary_weight, {labels.primary_weight:g}")
+        yield "labels", "secondary_weight", f"above primary_weight, {labels.primary_weight:g}"
+
+
+def _of_the_changes(config: Config) -> Iterator[_Clash]:
+    """Of [augmentation] and [mixing]."""
     for section, low, high in _RANGES:
         if getattr(getattr(config, section), low) > (top := getattr(getattr(config, section), high)):
-            yield clash(section, low, f"above {high}, {top:g}")
+            yield section, low, f"above {high}, {top:g}"
     augmentation = config.augmentation
     if augmentation.data_augmentation and augmentation.background_p and augmentation.background_dir is None:
-        yield clash("augmentation", "background_dir", "empty; background_p above 0 needs a folder of recordings")
+        yield "augmentation", "background_dir", "empty; background_p above 0 needs a folder of recordings"
     if config.trainer.batch_size_train == 1:
         for key in ("power_mix_p", "mixup_p", "cutmix_p"):
             if getattr(config.mixing, key):
-                yield clash("mixing", key, "needs a partner in the batch; raise batch_size_train of [trainer]")
-    if config.trainer.ema and config.trainer.average_last:
-        yield clash("trainer", "average_last", "ema averages already; set one of them to 0")
-    if config.trainer.average_last > config.trainer.n_epochs:
-        yield clash("trainer", "average_last", f"above n_epochs, {config.trainer.n_epochs}")
+                yield "mixing", key, "needs a partner in the batch; raise batch_size_train of [trainer]"
+
+
+def _of_the_run(config: Config) -> Iterator[_Clash]:
+    """Of [trainer] and [callbacks]."""
+    trainer, callbacks = config.trainer, config.callbacks
+    if trainer.ema and trainer.average_last:
+        yield "trainer", "average_last", "ema averages already; set one of them to 0"
+    if trainer.average_last > trainer.n_epochs:
+        yield "trainer", "average_last", f"above n_epochs, {trainer.n_epochs}"
     if callbacks.neptune_logger and callbacks.neptune_mode == "online" and not callbacks.neptune_project:
-        yield clash("callbacks", "neptune_project", "empty; neptune_mode = online needs workspace/name")
+        yield "callbacks", "neptune_project", "empty; neptune_mode = online needs workspace/name"
