@@ -1,10 +1,11 @@
 """Which recipe is best, and what does it cost?
 
-    python -m benchmarks.contest --configs A.ini B.ini [--folds 5] [--seeds 3] [--output DIR] [--set ...]
+    python -m benchmarks.contest --configs A.ini B.ini [--folds 5] [--seeds 3] [--jobs 1] [--output DIR] [--set ...]
 
 Every recipe is trained with every seed on every fold: whole groups, the same folds for all ([data] folds). Each
 such cell is an ordinary run folder, ``DIR/<recipe>/seed1-fold1/<run>``, made by train_classifier.py in a process of
-its own: one that fails is told, and the rest go on. The same command goes on with a contest that was stopped.
+its own: one that fails is told, and the rest go on. The same command goes on with a contest that was stopped. With
+--jobs several are trained at once and share the CPU's cores, which small networks use better than one does all of them.
 
 The main scores are pooled: those of the recordings of all folds of a seed, put together, are scored once, as every
 recording is tested once; with their spread over seeds. A fold alone has few recordings of a class, or none, so the mean
@@ -24,6 +25,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -85,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with _alone_in(output) as lock:
         cells = list(make_cells(options.configs, options.folds, options.seeds, output, options.overrides))
         must_be_made_so(cells, recipes)
-        failed = run_cells(cells, lock)
+        failed = run_cells(cells, lock, options.jobs)
         finished = [cell for cell in cells if cell.is_finished]
         if not finished:
             raise UserError(f"{output}: no run of the contest was finished; see the lines above")
@@ -95,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         table = pd.DataFrame(rows).assign(parameters=[costs[row["recipe"]]["parameters"] for row in rows])
         write_text(output / "contest.csv", table.to_csv(index=False, lineterminator="\n"))
         results = [result_of(name, finished, options.folds, costs[name]) for name in recipes]
-        text = as_text(results, options.folds, options.seeds, rows)
+        text = as_text(results, options.folds, options.seeds, options.jobs, rows)
         write_text(output / "contest.md", text)
         save_png(draw_contest(results), output / "contest.png")
     print(text)
@@ -166,39 +168,48 @@ def must_be_made_so(cells: Iterable[Cell], recipes: dict[str, Config]) -> None:
             )
 
 
-def run_cells(cells: Sequence[Cell], lock: int) -> int:
-    """Train what is not trained yet; return how many cells failed.
+def run_cells(cells: Sequence[Cell], lock: int, jobs: int = 1) -> int:
+    """Train what is not trained yet, ``jobs`` cells at a time; return how many cells failed.
 
     Raises:
-        Stopped: by a signal; the run in hand has saved.
+        Stopped: by a signal; the runs in hand have saved.
     """
-    failed = 0
-    with Interrupt() as interrupt:
-        for number, cell in enumerate(cells, start=1):
-            if cell.is_finished:
-                continue
-            started = time.monotonic()
-            code = _train(cell, lock, interrupt)
-            if interrupt.exit_code is not None:
-                raise Stopped(f"stopped at {cell}; the same command goes on", interrupt.exit_code)
-            where = f"cell {number} of {len(cells)}: {cell}"
-            if cell.is_finished:
-                summary = _summary(cell)
-                told = ", ".join(f"{name} {_number(summary[f'test_{key}'])}" for key, name in METRICS.items())
-                log.info("%s: %s, %.0f s", where, told, time.monotonic() - started)
-            else:
-                failed += 1
-                log.error("%s: %s", where, _reason(cell, code))
-    return failed
+    with Interrupt() as interrupt, ThreadPoolExecutor(jobs) as pool:
+
+        def run(number: int, cell: Cell) -> bool:
+            return _run_cell(cell, f"cell {number} of {len(cells)}: {cell}", lock, jobs, interrupt)
+
+        todo = [(number, cell) for number, cell in enumerate(cells, start=1) if not cell.is_finished]
+        done = list(pool.map(run, *zip(*todo, strict=True))) if todo else []
+        if interrupt.exit_code is not None:
+            stopped = next((cell for cell in cells if not cell.is_finished), "the end")
+            raise Stopped(f"stopped at {stopped}; the same command goes on", interrupt.exit_code)
+    return done.count(False)
 
 
-def _train(cell: Cell, lock: int, interrupt: Interrupt) -> int:
+def _run_cell(cell: Cell, where: str, lock: int, jobs: int, interrupt: Interrupt) -> bool:
+    """Train a cell and tell what came of it, unless the contest is to stop; return whether it is finished."""
+    if interrupt.exit_code is not None:
+        return False
+    started = time.monotonic()
+    code = _train(cell, lock, jobs, interrupt)
+    if cell.is_finished:
+        summary = _summary(cell)
+        told = ", ".join(f"{name} {_number(summary[f'test_{key}'])}" for key, name in METRICS.items())
+        log.info("%s: %s, %.0f s", where, told, time.monotonic() - started)
+    elif interrupt.exit_code is None:
+        log.error("%s: %s", where, _reason(cell, code))
+    return cell.is_finished
+
+
+def _train(cell: Cell, lock: int, jobs: int, interrupt: Interrupt) -> int:
     """Run train_classifier.py for the cell, or go on with it; return its exit code.
 
     It has a session of its own, so that a Ctrl-C reaches it through us alone; and it holds our lock, so
     that nobody takes its cell while it goes on without us.
     """
     what = ["--resume", cell.run] if cell.run else ["--config", cell.path]
+    threads = {"OMP_NUM_THREADS": str(max(1, cores() // jobs))} if jobs > 1 else {}
     cell.place.mkdir(parents=True, exist_ok=True)
     with open(cell.place / "output.txt", "a", encoding="utf-8") as told:
         process = subprocess.Popen(
@@ -208,6 +219,7 @@ def _train(cell: Cell, lock: int, interrupt: Interrupt) -> int:
             stdin=subprocess.DEVNULL,
             start_new_session=True,
             pass_fds=[lock],
+            env={**os.environ, **threads},
         )
         asked = False
         while True:
@@ -330,7 +342,7 @@ def warn_of_other_recordings(finished: Iterable[Cell]) -> None:
             )  # fmt: skip
 
 
-def as_text(results: Sequence[dict], folds: int, seeds: int, rows: Sequence[dict]) -> str:
+def as_text(results: Sequence[dict], folds: int, seeds: int, jobs: int, rows: Sequence[dict]) -> str:
     """The table, best recipe first, and what its figures mean; as Markdown."""
     names = [*METRICS.values()]
     head = [
@@ -359,7 +371,8 @@ def as_text(results: Sequence[dict], folds: int, seeds: int, rows: Sequence[dict
             "",
             f"{folds} folds, {seeds} seeds; {rows[0]['n_classes']} classes, {tested} recordings. The first scores are "
             "of all folds of a seed put together (mean ± standard deviation over seeds), those by fold of each run "
-            f"(over folds and seeds). Training: seconds of one run. Prediction: {backends}. On {cores()} CPU cores.",
+            f"(over folds and seeds). Training: seconds of one run, {jobs} at a time. Prediction: {backends}. On "
+            f"{cores()} CPU cores.",
             "",
         ]
     )
@@ -389,6 +402,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--configs", type=Path, nargs="+", required=True, metavar="INI", help="the recipes")
     parser.add_argument("--folds", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--seeds", type=_count, default=3, help="1 to this; default: %(default)s")
+    parser.add_argument("--jobs", type=_count, default=1, help="cells trained at once; default: %(default)s")
     parser.add_argument("--output", type=Path, default=Path("runs/contest"), metavar="DIR", help="default: %(default)s")
     parser.add_argument(
         "--backend", choices=["auto", *BACKENDS], default="torch", help="of the prediction that is timed"

@@ -183,7 +183,7 @@ def test_recipes_take_turns_and_each_cell_has_its_own_seed_and_fold(place):
 def test_a_cell_that_fails_is_told_and_the_rest_go_on(place, monkeypatch, caplog):
     tried = []
 
-    def fail(cell, lock, interrupt):
+    def fail(cell, lock, jobs, interrupt):
         tried.append(str(cell))
         cell.place.mkdir(parents=True, exist_ok=True)
         (cell.place / "output.txt").write_text("preparing\nout of memory\n\n")
@@ -208,15 +208,33 @@ def test_a_cell_that_was_stopped_is_resumed(tmp_path, monkeypatch):
 
     monkeypatch.setattr(contest.subprocess, "Popen", Process)
     cell = replace(some_cells(tmp_path)[0], overrides=("trainer.num_workers=0",))
-    contest._train(cell, 0, None)
+    contest._train(cell, 0, 1, None)
     run = cell.place / "20260101-000000-x"
     run.mkdir()
     (run / "config.ini").touch()
-    contest._train(cell, 0, None)
+    contest._train(cell, 0, 1, None)
     assert [line[2:] for line in lines] == [
         ["--config", tmp_path / "a.ini", "--set=trainer.num_workers=0"],
         ["--resume", run, "--set=trainer.num_workers=0"],
     ]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_as_many_cells_as_jobs_are_trained_at_once(place, monkeypatch, jobs):
+    at_work, most = [], []
+
+    def train(cell, lock, jobs, interrupt):
+        at_work.append(cell)
+        most.append(len(at_work))
+        time.sleep(0.1)
+        at_work.remove(cell)
+        return 0
+
+    monkeypatch.setattr(contest, "_train", train)
+    monkeypatch.setattr(contest, "_reason", lambda cell, code: "")
+    run_cells(some_cells(place), 0, jobs)
+    assert len(most) == 4
+    assert max(most) == jobs
 
 
 def test_two_contests_cannot_be_in_one_folder(tmp_path):
