@@ -24,7 +24,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -35,7 +35,7 @@ import pandas as pd
 
 from dataloader.metadata import load_table
 from factory.choices import check_choices
-from factory.run import CONFIG, LABELS, SPLIT, SUMMARY, TEST_SCORES, refused
+from factory.run import CONFIG, LABELS, SEPARATOR, SPLIT, SUMMARY, TEST_SCORES, refused
 from inference.backends import BACKENDS, checkpoint_of, cores, network_of
 from inference.predictor import Predictor
 from utils.command import run_command
@@ -180,6 +180,10 @@ def run_cells(cells: Sequence[Cell], lock: int, jobs: int = 1) -> int:
             return _run_cell(cell, f"cell {number} of {len(cells)}: {cell}", lock, jobs, interrupt)
 
         todo = [(number, cell) for number, cell in enumerate(cells, start=1) if not cell.is_finished]
+        for cell in {cell.recipe: cell for _, cell in reversed(todo)}.values() if jobs > 1 else ():
+            _call(
+                cell, ["--config", cell.path, "--prepare-only"], lock, jobs, interrupt
+            )  # once, not in each of the jobs
         done = list(pool.map(run, *zip(*todo, strict=True))) if todo else []
         if interrupt.exit_code is not None:
             stopped = next((cell for cell in cells if not cell.is_finished), "the end")
@@ -203,12 +207,16 @@ def _run_cell(cell: Cell, where: str, lock: int, jobs: int, interrupt: Interrupt
 
 
 def _train(cell: Cell, lock: int, jobs: int, interrupt: Interrupt) -> int:
-    """Run train_classifier.py for the cell, or go on with it; return its exit code.
+    """Train the cell, or go on with it; return the exit code."""
+    return _call(cell, ["--resume", cell.run] if cell.run else ["--config", cell.path], lock, jobs, interrupt)
+
+
+def _call(cell: Cell, what: Sequence[object], lock: int, jobs: int, interrupt: Interrupt) -> int:
+    """Run train_classifier.py with the settings of the cell; return its exit code.
 
     It has a session of its own, so that a Ctrl-C reaches it through us alone; and it holds our lock, so
     that nobody takes its cell while it goes on without us.
     """
-    what = ["--resume", cell.run] if cell.run else ["--config", cell.path]
     threads = {"OMP_NUM_THREADS": str(max(1, cores() // jobs))} if jobs > 1 else {}
     cell.place.mkdir(parents=True, exist_ok=True)
     with open(cell.place / "output.txt", "a", encoding="utf-8") as told:
@@ -219,7 +227,7 @@ def _train(cell: Cell, lock: int, jobs: int, interrupt: Interrupt) -> int:
             stdin=subprocess.DEVNULL,
             start_new_session=True,
             pass_fds=[lock],
-            env={**os.environ, **threads},
+            env=threads | os.environ,
         )
         asked = False
         while True:
@@ -270,7 +278,7 @@ def pooled(runs: Iterable[Path]) -> dict[str, float | None]:
         twice = found.index[found.index.duplicated()][0]
         raise DataError(f"{runs[0]}: tests on {twice}, and so does another run; they are not folds of one contest")
     truth = pd.concat([_tested(run).set_index("filename")["label"] for run in runs])
-    targets = [[label in truth[name].split() for label in labels[0]] for name in found.index]
+    targets = [[label in truth[name].split(SEPARATOR) for label in labels[0]] for name in found.index]
     return scores(np.array(targets), found.to_numpy(), prefix="")
 
 
@@ -400,9 +408,9 @@ def _alone_in(output: Path) -> Iterator[int]:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.contest", description=__doc__.split("\n")[0])
     parser.add_argument("--configs", type=Path, nargs="+", required=True, metavar="INI", help="the recipes")
-    parser.add_argument("--folds", type=int, default=5, help="default: %(default)s")
-    parser.add_argument("--seeds", type=_count, default=3, help="1 to this; default: %(default)s")
-    parser.add_argument("--jobs", type=_count, default=1, help="cells trained at once; default: %(default)s")
+    parser.add_argument("--folds", type=_at_least(2), default=5, help="default: %(default)s")
+    parser.add_argument("--seeds", type=_at_least(1), default=3, help="1 to this; default: %(default)s")
+    parser.add_argument("--jobs", type=_at_least(1), default=1, help="cells trained at once; default: %(default)s")
     parser.add_argument("--output", type=Path, default=Path("runs/contest"), metavar="DIR", help="default: %(default)s")
     parser.add_argument(
         "--backend", choices=["auto", *BACKENDS], default="torch", help="of the prediction that is timed"
@@ -413,9 +421,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _count(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be a number of at least {least}, not {text!r}")
+        return int(text)
+
     return number
 
 

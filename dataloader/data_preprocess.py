@@ -261,18 +261,20 @@ def make_windows(metadata: "pd.DataFrame", process: DataProcess) -> "pd.DataFram
 def make_samples(metadata: "pd.DataFrame", process: DataProcess, max_s: float, times: int) -> "pd.DataFrame":
     """The stretches that windows are drawn from at random, each ``times`` times; rows as of ``make_windows``.
 
-    A stretch is a recording, or a part of ``max_s`` seconds of a longer one. The tail is treated as
-    that of windows.
+    A stretch is a recording; a longer one is cut into equal parts of at most ``max_s`` seconds. Windows begin
+    in their part and may end in the next, so that every window of the recording is as likely as any other.
     """
     import pandas as pd
 
     longest = round(max_s * process.sample_rate / process.hop_length)
-    rows = [
-        (number, first, min(longest, frames))
-        for number, frames in enumerate(metadata["frames"])
-        for first in window_starts(frames, longest)
-        for _ in range(times)
-    ]
+    window = window_frames(process)
+    rows = []
+    for number, frames in enumerate(metadata["frames"]):
+        length = min(window, frames)
+        parts = -(-frames // longest)  # rounded up
+        firsts = [(frames - length) * part // parts for part in range(parts + 1)]
+        for first, following in itertools.pairwise(firsts):
+            rows += times * [(number, first, following - first + length)]
     return pd.DataFrame(rows, columns=["recording", "first_frame", "n_frames"])
 
 

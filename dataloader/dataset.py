@@ -102,9 +102,6 @@ def training_targets(
 ) -> np.ndarray:
     """What the model is asked for in training; -1 where nobody knows, which the losses leave out.
 
-    Smoothing (Szegedy et al. 2016) takes a share of the targets and spreads as much over all
-    classes; an example of nothing has none to spread.
-
     Args:
         present: ``(rows, classes)``, of ``target_matrix``.
         secondary: of each row, the labels in the background; those that are no class are left out.
@@ -115,9 +112,6 @@ def training_targets(
     for row, names in enumerate(secondary):
         targets[row, [index[name] for name in names if name in index]] = of_secondary[rules.secondary]
     targets[present > 0] = rules.primary_weight
-    if rules.smoothing:
-        spread = targets.clip(min=0).sum(axis=1, keepdims=True) / len(labels)
-        targets = np.where(targets < 0, targets, (1 - rules.smoothing) * targets + rules.smoothing * spread)
     return targets
 
 

@@ -34,6 +34,9 @@ def check_choices(config: Config) -> list[Problem]:
     if agent.lr_decay and agent.lr_decay_type == "plateau" and no_validation:
         text = "follows the validation loss, and folds, or train_ratio or test_val_ratio = 1.0, leave no validation set"
         problems.append(Problem(text, "agent", "lr_decay_type", agent.lr_decay_type))
+    if config.trainer.early_stop and no_validation:
+        text = "needs a validation set, and folds, or train_ratio or test_val_ratio = 1.0, leave none; set it to 0"
+        problems.append(Problem(text, "trainer", "early_stop", config.trainer.early_stop))
     augmentation = config.augmentation
     needed = augmentation.background_dir if augmentation.data_augmentation and augmentation.background_p else None
     if needed and not background_files(needed):

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.mixing import add_partner, cutmix, mix_targets, mixup
+from models.mixing import add_partner, cutmix, mix_targets, mixup, smooth_targets
 from utils.config import Mixing
 from utils.utils import seed_for
 
@@ -15,10 +15,13 @@ class Mixer:
     """Mixes the examples of training batches, each kind with its own random generator.
 
     The few numbers an example needs are drawn on the CPU, so that they are the same on every device.
+
+    Args:
+        smoothing: of [labels], done last: what is not known of a mixture is told by targets of exactly 0.
     """
 
-    def __init__(self, mixing: Mixing, seed: int):
-        self._mixing, self._seed = mixing, seed
+    def __init__(self, mixing: Mixing, seed: int, smoothing: float = 0.0):
+        self._mixing, self._seed, self._smoothing = mixing, seed, smoothing
 
     @property
     def on_power(self) -> bool:
@@ -42,7 +45,7 @@ class Mixer:
         return add_partner(power, partner, weight), mix_targets(targets, partner, share, "max")
 
     def images(self, images: Tensor, targets: Tensor, place: Place) -> tuple[Tensor, Tensor]:
-        """Mix standardised images: mixup, then CutMix. Shapes as for ``power``."""
+        """Mix standardised images: mixup, then CutMix; smooth the targets. Shapes as for ``power``."""
         settings = self._mixing
         if settings.mixup_p:
             rng, partner, mixed = self._draw("mixup", settings.mixup_p, len(images), place)
@@ -59,7 +62,7 @@ class Mixer:
             partner, first, width, share = _to(images.device, partner, first, width, width / frames)
             images = cutmix(images, partner, first, width)
             targets = mix_targets(targets, partner, share, settings.cutmix_labels)
-        return images, targets
+        return images, smooth_targets(targets, self._smoothing) if self._smoothing else targets
 
     def _draw(
         self, name: str, p: float, batch: int, place: Place

@@ -35,7 +35,7 @@ from factory.optimizer import build_optimizer
 from factory.scheduler import build_schedule
 from utils.checkpoint import Checkpoints
 from utils.command import log_to_file
-from utils.config import Config, differences, load_config, to_ini
+from utils.config import PARTNERED, Config, differences, load_config, to_ini
 from utils.distributed import Processes, join_processes
 from utils.errors import ConfigError, DataError, Problem
 from utils.files import write_text
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CONFIG, LABELS, SPLIT, SUMMARY = "config.ini", "labels.csv", "split.csv", "summary.json"
+SEPARATOR = ";"  # of the labels of a recording in SPLIT; a label may hold blanks
 TEST_SCORES = "test_scores.csv"
 
 # What a resumed run may change: it decides where and how fast the run goes, not what it computes.
@@ -111,6 +112,9 @@ def processes_of(config: Config) -> Iterator[tuple[Processes, torch.device]]:
         keep_freed_memory()
     if config.trainer.batch_size_train % processes.world:
         text = f"cannot be shared equally by {processes.world} processes; make it a multiple of that"
+        raise ConfigError(Problem(text, "trainer", "batch_size_train", config.trainer.batch_size_train))
+    if config.trainer.batch_size_train == processes.world > 1 and any(getattr(config.mixing, p) for p in PARTNERED):
+        text = f"leaves each of {processes.world} processes one window a batch, and [mixing] needs a partner; raise it"
         raise ConfigError(Problem(text, "trainer", "batch_size_train", config.trainer.batch_size_train))
     if not processes.is_main:
         logging.getLogger().setLevel(logging.ERROR)
@@ -192,7 +196,7 @@ def _split(config: Config, metadata: "pd.DataFrame", folder: Path) -> "pd.DataFr
     table = pd.DataFrame(
         {
             "filename": metadata["filename"],
-            "label": metadata["labels"].map(" ".join),
+            "label": metadata["labels"].map(SEPARATOR.join),
             "group": metadata["group"],
             "split": metadata["split"],
         }
@@ -231,7 +235,7 @@ def build_trainer(
     schedule = build_schedule(optimizer, config.agent, n_epochs=config.trainer.n_epochs, steps_per_epoch=steps)
     frontend, seed = frontend_of(config.model.type), config.trainer.seed
     augmenter = frontend.augmenter(config.augmentation, config.data_process, seed, _background(config))
-    mixer = Mixer(config.mixing, seed)
+    mixer = Mixer(config.mixing, seed, config.labels.smoothing)
     trainer = Trainer(
         config.trainer,
         model=model,

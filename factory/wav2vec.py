@@ -87,12 +87,13 @@ def build_waveform_model(
         ConfigError: no way to the weights, or a file that does not fit.
     """
     size = WAVEFORM_MODELS[model.type]
+    pretrained = model.transfer_learning and (size.pipeline or model.weights_path)  # random weights have to be learned
     network = WaveformClassifier(
         _wav2vec(size, model.wav2vec_layers or size.layers),
         size.width,
         n_classes,
         drop_rate=model.drop_rate,
-        freeze_encoder=model.freeze_encoder and model.transfer_learning,  # random weights have to be learned
+        freeze_encoder=model.freeze_encoder and bool(pretrained),
     )
     if not (model.transfer_learning and fetch):
         return network

@@ -1,4 +1,4 @@
-"""How do two examples of a batch become one? Pure functions of the batch and of what was drawn for it.
+"""How do two examples of a batch become one, and what is asked of them? Pure functions of what was drawn.
 
 ``partner`` ``(batch,)`` int64 names whom each example is mixed with. An example whose share (width,
 weight) of the partner is 0 comes back as it was, to the bit. Nothing is changed in place.
@@ -61,3 +61,15 @@ def mix_targets(targets: Tensor, partner: Tensor, share: Tensor, labels: str) ->
         mixed = (1 - share) * first.clamp(min=0) + share * second.clamp(min=0)
     unknown = (first < 0) | (second < 0)
     return mixed.masked_fill(unknown & (mixed <= 0), -1.0)
+
+
+def smooth_targets(targets: Tensor, share: float) -> Tensor:
+    """Take a share of each example's targets and spread as much over all classes (Szegedy et al. 2016).
+
+    An example of nothing has none to spread. What is not known stays so.
+
+    Args:
+        targets: ``(batch, classes)``, from 0 to 1; below 0: not known.
+    """
+    spread = targets.clamp(min=0).mean(dim=1, keepdim=True)
+    return torch.where(targets < 0, targets, (1 - share) * targets + share * spread)

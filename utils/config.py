@@ -157,7 +157,7 @@ class Data:
     balance_power: Share = 0.0  # training windows are drawn with weights (windows of the class)^-power; 0: no drawing
     rare_to: CountOrNone = 0  # training recordings of smaller classes are repeated up to this many; 0: no
     class_cap: CountOrNone = 0  # training recordings of a class an epoch at most, drawn anew; 0: all
-    sample_max_s: Positive = 60.0  # augment_random_crop: longer recordings are cut in samples of this length
+    sample_max_s: Positive = 60.0  # augment_random_crop: longer recordings are cut in samples of at most this length
     crops_per_sample: Count = 1  # augment_random_crop: windows a sample gives an epoch
     shuffle: bool = True  # the training order, anew each epoch
     standardize_over: Literal["window", "recording"] = "window"
@@ -531,6 +531,7 @@ def _to_text(value: Any) -> str:
     return repr(value) if isinstance(value, float) else str(value)
 
 
+PARTNERED = ("power_mix_p", "mixup_p", "cutmix_p")  # of [mixing]: need another window in the batch
 _RANGES = (  # section, key of the lower end, key of the upper end
     ("augmentation", "background_min_snr_db", "background_max_snr_db"),
     ("augmentation", "hiss_min_snr_db", "hiss_max_snr_db"),
@@ -578,7 +579,7 @@ def _of_the_rates(config: Config) -> Iterator[_Clash]:
 
 def _of_the_data(config: Config) -> Iterator[_Clash]:
     data, window_s = config.data, config.data_process.max_length_s
-    random_crop = config.augmentation.augment_random_crop
+    random_crop = config.augmentation.data_augmentation and config.augmentation.augment_random_crop
     if data.folds == 1:
         yield "data", "folds", "leaves nothing to train on; at least 2, or 0 for train_ratio and test_val_ratio"
     elif data.fold > max(data.folds, 1):
@@ -587,7 +588,11 @@ def _of_the_data(config: Config) -> Iterator[_Clash]:
     if random_crop and data.sample_max_s < window_s:
         yield "data", "sample_max_s", f"shorter than a window, {window_s:g} s"
     if data.crops_per_sample > 1 and not random_crop:
-        yield "data", "crops_per_sample", "needs augment_random_crop of [augmentation]; windows come once without"
+        yield (
+            "data",
+            "crops_per_sample",
+            "needs data_augmentation and augment_random_crop of [augmentation]; windows come once without",
+        )
     if 0 < data.class_cap < data.rare_to:
         yield "data", "class_cap", f"below rare_to, {data.rare_to}; classes would be cut and repeated at once"
 
@@ -596,6 +601,12 @@ def _of_the_labels(config: Config) -> Iterator[_Clash]:
     labels = config.labels
     if labels.secondary == "soft" and labels.secondary_weight > labels.primary_weight:
         yield "labels", "secondary_weight", f"above primary_weight, {labels.primary_weight:g}"
+    if config.agent.loss == "cross_entropy" and labels.primary_weight != 1 and labels.secondary != "soft":
+        yield (
+            "labels",
+            "primary_weight",
+            "means nothing to cross_entropy, which divides targets by their sum; leave it at 1",
+        )
 
 
 def _of_the_changes(config: Config) -> Iterator[_Clash]:
@@ -606,8 +617,10 @@ def _of_the_changes(config: Config) -> Iterator[_Clash]:
     augmentation = config.augmentation
     if augmentation.data_augmentation and augmentation.background_p and augmentation.background_dir is None:
         yield "augmentation", "background_dir", "empty; background_p above 0 needs a folder of recordings"
+    if augmentation.xy_masks_p and not augmentation.xy_time_masks and not augmentation.xy_frequency_masks:
+        yield "augmentation", "xy_masks_p", "without masks: xy_time_masks and xy_frequency_masks are both 0"
     if config.trainer.batch_size_train == 1:
-        for key in ("power_mix_p", "mixup_p", "cutmix_p"):
+        for key in PARTNERED:
             if getattr(config.mixing, key):
                 yield "mixing", key, "needs a partner in the batch; raise batch_size_train of [trainer]"
 

@@ -109,15 +109,28 @@ def test_a_short_recording_is_repeated_from_any_of_its_frames(samples):
 
 
 def test_a_sample_is_a_part_of_a_long_recording_as_often_as_is_asked(metadata):
-    one_second = 64  # frames; recordings have 100, 20, 64 and 33
+    # A second is 64 frames and a window 32; the recordings have 100, 20, 64 and 33. The parts meet where windows begin.
     rows = make_samples(metadata, PROCESS, 1.0, 2)
     assert rows.to_numpy().tolist() == [
-        row for row in ([0, 0, 64], [0, 36, 64], [1, 0, 20], [2, 0, 64], [3, 0, 33]) for _ in range(2)
+        row for row in ([0, 0, 66], [0, 34, 66], [1, 0, 20], [2, 0, 64], [3, 0, 33]) for _ in range(2)
     ]
     dataset = WindowDataset(metadata, rows, LABELS, PROCESS)
     recording, first = dataset.where([(2, 0.9999), (2, 0.0), (0, 0.9999)])
     assert recording.tolist() == [0, 0, 0]
-    assert first.tolist() == [100 - 32, 36, one_second - 32]
+    assert first.tolist() == [100 - 32, 34, 34]
+
+
+@pytest.mark.parametrize("seconds", [61, 75, 89, 90, 91, 120, 149, 151])
+def test_every_window_of_a_long_recording_lies_in_one_of_its_samples(seconds):
+    frames = seconds * 64
+    rows = make_samples(pd.DataFrame({"frames": [frames]}), PROCESS, 60.0, 1)
+    begun = Counter(
+        first for start, length in zip(rows["first_frame"], rows["n_frames"], strict=True)
+        for first in range(start, start + length - 32 + 1)
+    )  # fmt: skip
+    assert set(begun) == set(range(frames - 32 + 1))
+    assert sum(begun.values()) == len(begun) + len(rows) - 1  # none twice but where two samples meet
+    assert rows["n_frames"].max() <= 60 * 64 + 32
 
 
 def test_a_crop_is_another_in_each_epoch_and_for_each_row():
@@ -228,11 +241,6 @@ def test_secondary_labels_change_their_cell_and_nothing_else():
 
 def test_the_primary_weight_is_the_target_of_the_foreground():
     assert asked(primary_weight=0.5) == [[0.5, 0, 0], [0, 0.5, 0.5], [0, 0, 0]]
-
-
-def test_smoothing_keeps_the_sum_of_a_row_and_what_nobody_knows():
-    assert asked(smoothing=0.3) == [[0.8, 0.1, 0.1], [0.2, 0.9, 0.9], [0, 0, 0]]
-    assert asked(smoothing=0.3, secondary="mask")[0] == pytest.approx([0.8, -1, 0.1])
 
 
 def test_scoring_asks_for_the_foreground_whatever_the_rules(dataset, metadata):

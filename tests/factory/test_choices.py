@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from factory.choices import check_choices
-from utils.config import Agent, Callbacks, Config, Data, Model, load_config
+from utils.config import Agent, Callbacks, Config, Data, Model, Trainer, load_config
 from utils.errors import ConfigError
 
 
@@ -27,6 +27,13 @@ def test_every_unknown_name_is_a_problem_of_its_own():
         ("model", "type"),
         ("model", "weights_path"),
     ]
+
+
+def test_early_stop_without_a_validation_set_would_never_stop():
+    stops = Config(trainer=Trainer(early_stop=3))
+    assert check_choices(stops) == []
+    (problem,) = check_choices(replace(stops, data=Data(folds=3)))
+    assert str(problem).startswith("[trainer] early_stop = '3': needs a validation set, and folds")
 
 
 def test_plateau_without_a_validation_set_is_a_contradiction():

@@ -133,3 +133,15 @@ def test_a_mixture_on_power_is_standardised_over_its_window():
     images, _ = make(Mixing(power_mix_p=1.0), batch())
     torch.testing.assert_close(images.mean(dim=3), torch.zeros(64, 1, 8), atol=1e-4, rtol=0)
     torch.testing.assert_close(images.std(dim=3, correction=0), torch.ones(64, 1, 8), atol=0.3, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_smoothing_comes_last_so_that_what_nobody_knows_stays_so_in_a_mixture(kind):
+    b = batch()
+    b = b._replace(targets=b.targets.roll(1, 0) - torch.eye(len(b.targets)))  # each has one label, and one not known
+    mixing = Mixing(**{kind: 1.0})
+    _, targets = make(mixing, b)
+    _, smoothed = ImageMaker(PROCESS, "window", mixer=Mixer(mixing, 1, smoothing=0.2))(b, PLACE)
+    assert (targets < 0).any()
+    assert torch.equal(smoothed < 0, targets < 0)
+    assert (smoothed[targets >= 0] > 0).all()

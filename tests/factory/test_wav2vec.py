@@ -65,6 +65,11 @@ def test_only_pretrained_convolutions_are_frozen_and_all_else_gets_a_gradient(tm
     assert without == (convolutions if pretrained and freeze else set())
 
 
+def test_a_trial_of_a_network_that_nobody_pretrained_learns_its_convolutions():
+    network = build_model(replace(TINY, freeze_encoder=True, transfer_learning=True), 3, testing=True)
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
 def test_the_base_size_is_that_of_torchaudios_pipeline():
     from torchaudio.models import wav2vec2_base
 

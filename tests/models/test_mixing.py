@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.mixing import add_partner, cutmix, mix_targets, mixup
+from models.mixing import add_partner, cutmix, mix_targets, mixup, smooth_targets
 
 PARTNER = torch.tensor([1, 2, 0])
 
@@ -70,3 +70,9 @@ def test_labels_of_a_mixture_with_a_quarter_of_the_second(first, second, most, l
     partner = torch.tensor([1, 0])
     assert mix_targets(targets, partner, share, "max")[0, 0].item() == pytest.approx(most)
     assert mix_targets(targets, partner, share, "linear")[0, 0].item() == pytest.approx(linear)
+
+
+def test_smoothing_keeps_the_sum_of_a_row_and_what_nobody_knows():
+    targets = torch.tensor([[1.0, 0, 0], [0, 1, 1], [0, 0, 0], [1, -1, 0]])
+    expected = [[0.8, 0.1, 0.1], [0.2, 0.9, 0.9], [0, 0, 0], [0.8, -1, 0.1]]
+    torch.testing.assert_close(smooth_targets(targets, 0.3), torch.tensor(expected))

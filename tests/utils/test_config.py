@@ -89,7 +89,12 @@ WRONG = [
     ("data", "fold", "2", "needs folds above 0, the number of all folds"),
     ("data", "balance_power", "1.5", "must be at most 1"),
     ("data", "rare_to", "-1", "must be at least 0"),
-    ("data", "crops_per_sample", "2", "needs augment_random_crop of [augmentation]; windows come once without"),
+    (
+        "data",
+        "crops_per_sample",
+        "2",
+        "needs data_augmentation and augment_random_crop of [augmentation]; windows come once without",
+    ),
     ("augmentation", "background_min_snr_db", "31", "above background_max_snr_db, 30"),
     ("augmentation", "hiss_min_snr_db", "31", "above hiss_max_snr_db, 30"),
     ("augmentation", "xy_mask_min", "17", "above xy_mask_max, 16"),
@@ -284,6 +289,21 @@ def test_a_fold_above_the_number_of_folds_is_a_contradiction(tmp_path):
     path = write(tmp_path, "[data]\nfolds = 5\nfold = 5\n")
     assert load_config(path).data.fold == 5
     assert problems(path, "data.fold=6") == ["--set [data] fold = '6': there are only 5 folds"]
+
+
+def test_what_would_do_nothing_is_told(tmp_path):
+    path = write(
+        tmp_path, "[augmentation]\naugment_random_crop = true\nxy_time_masks = 0\n[data]\ncrops_per_sample = 2\n"
+    )
+    load_config(path, ["augmentation.xy_frequency_masks=0"])
+    assert problems(path, "augmentation.xy_frequency_masks=0", "augmentation.xy_masks_p=0.5") == [
+        "--set [augmentation] xy_masks_p = '0.5': without masks: xy_time_masks and xy_frequency_masks are both 0"
+    ]
+    (crops,) = problems(path, "augmentation.data_augmentation=false")
+    assert crops.startswith("config.ini [data] crops_per_sample = '2': needs data_augmentation and augment_random_crop")
+    (weight,) = problems(path, "agent.loss=cross_entropy", "labels.primary_weight=0.5")
+    assert weight.startswith("--set [labels] primary_weight = '0.5': means nothing to cross_entropy")
+    load_config(path, ["agent.loss=cross_entropy", "labels.primary_weight=0.5", "labels.secondary=soft"])
 
 
 def test_a_sample_shorter_than_a_window_and_a_cap_below_the_repeats_are_contradictions(tmp_path):
