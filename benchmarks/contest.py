@@ -180,10 +180,9 @@ def run_cells(cells: Sequence[Cell], lock: int, jobs: int = 1) -> int:
             return _run_cell(cell, f"cell {number} of {len(cells)}: {cell}", lock, jobs, interrupt)
 
         todo = [(number, cell) for number, cell in enumerate(cells, start=1) if not cell.is_finished]
-        for cell in {cell.recipe: cell for _, cell in reversed(todo)}.values() if jobs > 1 else ():
-            _call(
-                cell, ["--config", cell.path, "--prepare-only"], lock, jobs, interrupt
-            )  # once, not in each of the jobs
+        if jobs > 1:  # the cache of each recipe is filled once, not by all cells that start together
+            for cell in {cell.recipe: cell for _, cell in todo}.values():
+                _call(cell, ["--config", cell.path, "--prepare-only"], lock, jobs, interrupt)
         done = list(pool.map(run, *zip(*todo, strict=True))) if todo else []
         if interrupt.exit_code is not None:
             stopped = next((cell for cell in cells if not cell.is_finished), "the end")
