@@ -5,7 +5,8 @@
 Every recipe is trained with every seed on every fold: whole groups, the same folds for all ([data] folds). Each
 such cell is an ordinary run folder, ``DIR/<recipe>/seed1-fold1/<run>``, made by train_classifier.py in a process of
 its own: one that fails is told, and the rest go on. The same command goes on with a contest that was stopped. With
---jobs several are trained at once and share the CPU's cores, which small networks use better than one does all of them.
+--jobs several are trained at once and share the CPU's cores, which small networks use better than one does all of them;
+the training seconds of one contest compare if all of its cells were trained with the same --jobs.
 
 The main scores are pooled: those of the recordings of all folds of a seed, put together, are scored once, as every
 recording is tested once; with their spread over seeds. A fold alone has few recordings of a class, or none, so the mean
@@ -182,6 +183,8 @@ def run_cells(cells: Sequence[Cell], lock: int, jobs: int = 1) -> int:
         todo = [(number, cell) for number, cell in enumerate(cells, start=1) if not cell.is_finished]
         if jobs > 1:  # the cache of each recipe is filled once, not by all cells that start together
             for cell in {cell.recipe: cell for _, cell in todo}.values():
+                if interrupt.exit_code is not None:
+                    break
                 _call(cell, ["--config", cell.path, "--prepare-only"], lock, jobs, interrupt)
         done = list(pool.map(run, *zip(*todo, strict=True))) if todo else []
         if interrupt.exit_code is not None:

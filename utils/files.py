@@ -41,7 +41,7 @@ def whole(path: Path | str, *, durable: bool = True) -> Iterator[Path]:
         if durable:
             _flush(temporary)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException:  # a Ctrl-C too leaves no part behind
         temporary.unlink(missing_ok=True)
         raise
     if durable:

@@ -1,6 +1,7 @@
 """Are recipes compared on the same recordings, and is a contest that was stopped gone on with?"""
 
 import csv
+import os
 import re
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from benchmarks import contest
 from benchmarks.contest import main, make_cells, mean_and_spread, pooled, run_cells
 from dataloader.demo import make_demo
 from utils.errors import ConfigError, DataError, UserError
+from utils.interrupt import Stopped
 from utils.metrics import padded_cmap, top1
 
 ROOT = Path(__file__).parents[2]
@@ -237,6 +239,21 @@ def test_as_many_cells_as_jobs_are_trained_at_once(place, monkeypatch, jobs):
     run_cells(some_cells(place), 0, jobs)
     assert len(most) == 4
     assert max(most) == jobs
+
+
+def test_a_stop_while_the_caches_are_filled_starts_nothing_more(place, monkeypatch):
+    calls = []
+
+    def call(cell, what, lock, jobs, interrupt):
+        calls.append(cell.recipe)
+        if len(calls) == 1:  # a second signal ends the process
+            os.kill(os.getpid(), signal.SIGTERM)
+        return 0
+
+    monkeypatch.setattr(contest, "_call", call)
+    with pytest.raises(Stopped, match="the same command goes on"):
+        run_cells(some_cells(place), 0, 2)
+    assert calls == ["a"]
 
 
 @pytest.mark.parametrize("folds", ["0", "-2", "1", "two"])

@@ -9,8 +9,9 @@ import torch
 
 from dataloader.cache import Footer, write_entry
 from factory import run
-from utils.config import Augmentation, Config, Data, DataProcess, Labels, Trainer
+from utils.config import Augmentation, Config, Data, DataProcess, Labels, Mixing, Trainer
 from utils.distributed import Processes
+from utils.errors import ConfigError
 
 PLAIN = Config(data_process=DataProcess(n_mels=8, max_length_s=1.0))
 CPU = torch.device("cpu")
@@ -109,3 +110,17 @@ def test_a_fold_is_the_test_set_whatever_the_seed_and_the_others_train(metadata,
     assert set(first) == {"train", "test"}
     assert ((first == "test").astype(int) + (second == "test") + (third == "test") == 1).all()
     assert sides(1, seed=2).equals(first)
+
+
+@pytest.mark.parametrize(
+    ("size", "mixing", "why"),
+    [
+        (3, Mixing(), "cannot be shared equally by 2 processes; make it a multiple of that"),
+        (2, Mixing(mixup_p=0.5), r"leaves each of 2 processes one window a batch, and \[mixing\] needs a partner"),
+    ],
+)
+def test_a_batch_that_the_processes_cannot_share_is_told_in_a_line(monkeypatch, size, mixing, why):
+    monkeypatch.setattr(run, "join_processes", lambda device: (Processes(rank=0, world=2), device))
+    config = Config(trainer=Trainer(device="cpu", batch_size_train=size), mixing=mixing)
+    with pytest.raises(ConfigError, match=rf"\[trainer\] batch_size_train = '{size}': {why}"), run.processes_of(config):
+        pass
