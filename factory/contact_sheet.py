@@ -45,7 +45,7 @@ CHANGES = (  # each at its strongest that a person can still follow
     Change("XY masking", {"xy_masks_p": 1.0}),
     Change("mixup, half and half", mixing={"mixup_p": 1.0, "mixup_alpha": _HALF}),
     Change("CutMix, half and half", mixing={"cutmix_p": 1.0, "cutmix_alpha": _HALF}),
-    Change("mixed on power at 0 dB", mixing={"power_mix_p": 1.0, "power_mix_min_db": 0.0, "power_mix_max_db": 0.0}),
+    Change("mixed on power, half and half", mixing={"power_mix_p": 1.0, "power_mix_alpha": _HALF}),
 )
 
 

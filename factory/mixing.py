@@ -10,6 +10,8 @@ from utils.utils import seed_for
 
 Place = tuple[int, ...]
 
+_LARGEST = 0.999  # share of a partner's power: it is 30 dB louder then; the example itself stays in the mixture
+
 
 class Mixer:
     """Mixes the examples of training batches, each kind with its own random generator.
@@ -40,8 +42,8 @@ class Mixer:
         if not settings.power_mix_p:
             return power, targets
         rng, partner, mixed = self._draw("power_mix", settings.power_mix_p, len(power), place)
-        gain_db = rng.uniform(settings.power_mix_min_db, settings.power_mix_max_db, len(power))
-        partner, weight, share = _to(power.device, partner, mixed * 10 ** (gain_db / 10), 0.5 * mixed)
+        share = rng.beta(settings.power_mix_alpha, settings.power_mix_alpha, len(power)).clip(max=_LARGEST)
+        partner, weight, share = _to(power.device, partner, mixed * share / (1 - share), mixed * share)
         return add_partner(power, partner, weight), mix_targets(targets, partner, share, "max")
 
     def images(self, images: Tensor, targets: Tensor, place: Place) -> tuple[Tensor, Tensor]:

@@ -251,8 +251,7 @@ class Mixing:
     """
 
     power_mix_p: Share = 0.0  # sounds added, before standardising; labels max
-    power_mix_min_db: float = -6.0  # gain of the partner
-    power_mix_max_db: float = 6.0
+    power_mix_alpha: Positive = 4.0
     mixup_p: Share = 0.0  # standardised images added
     mixup_alpha: Positive = 0.4
     mixup_labels: Literal["max", "linear"] = "max"
@@ -536,7 +535,6 @@ _RANGES = (  # section, key of the lower end, key of the upper end
     ("augmentation", "background_min_snr_db", "background_max_snr_db"),
     ("augmentation", "hiss_min_snr_db", "hiss_max_snr_db"),
     ("augmentation", "xy_mask_min", "xy_mask_max"),
-    ("mixing", "power_mix_min_db", "power_mix_max_db"),
 )
 
 _Clash = tuple[str, str, str]  # section, key, what is wrong with its value beside others

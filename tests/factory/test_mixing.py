@@ -114,7 +114,7 @@ def test_mixing_with_silence_on_power_gives_the_recording():
     b = batch(2, level=-50.0)
     silence = torch.zeros_like(b.windows[1])
     b = b._replace(windows=torch.stack([b.windows[0], silence]), mean=torch.tensor([[-50.0] * 8, [-100.0] * 8]))
-    mixing = Mixing(power_mix_p=1.0, power_mix_min_db=6.0)
+    mixing = Mixing(power_mix_p=1.0)
     images, targets = make(mixing, b, over="recording")
     torch.testing.assert_close(images[0], plain(b, "recording")[0][0], atol=1e-3, rtol=0)
     assert targets[0].tolist() == [1, 1]
@@ -123,10 +123,19 @@ def test_mixing_with_silence_on_power_gives_the_recording():
 def test_two_equal_sounds_on_power_are_three_decibels_louder():
     b = batch(2, level=-40.0)
     b = b._replace(windows=b.windows[:1].expand(2, -1, -1))
-    images, _ = make(Mixing(power_mix_p=1.0, power_mix_min_db=0.0, power_mix_max_db=0.0), b, over="recording")
+    images, _ = make(Mixing(power_mix_p=1.0, power_mix_alpha=1e6), b, over="recording")
     torch.testing.assert_close(
         5 * (images - plain(b, "recording")[0]), torch.full_like(images, 3.0103), atol=0.01, rtol=0
     )
+
+
+def test_a_share_of_all_the_power_leaves_the_example_in_the_mixture():
+    b = batch(64, level=-60.0)
+    b = b._replace(windows=b.windows[:1].expand(64, -1, -1))
+    images, _ = make(Mixing(power_mix_p=1.0, power_mix_alpha=0.01), b, over="recording")
+    louder = 5 * (images - plain(b, "recording")[0]).amax(dim=(1, 2, 3))  # dB
+    assert louder.max() == pytest.approx(30, abs=0.1)
+    assert (louder < 0.1).any()
 
 
 def test_a_mixture_on_power_is_standardised_over_its_window():

@@ -99,7 +99,7 @@ WRONG = [
     ("augmentation", "hiss_min_snr_db", "31", "above hiss_max_snr_db, 30"),
     ("augmentation", "xy_mask_min", "17", "above xy_mask_max, 16"),
     ("augmentation", "background_p", "1.5", "must be at most 1"),
-    ("mixing", "power_mix_min_db", "7", "above power_mix_max_db, 6"),
+    ("mixing", "power_mix_alpha", "-1", "must be above 0"),
     ("mixing", "mixup_alpha", "0", "must be above 0"),
     ("mixing", "cutmix_labels", "soft", "unknown; Known: max, linear"),
     ("trainer", "average_last", "99", "above n_epochs, 24"),
