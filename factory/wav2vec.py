@@ -107,7 +107,7 @@ def build_waveform_model(
 def _wav2vec(size: Size, layers: int) -> nn.Module:
     from torchaudio.models import wav2vec2_model
 
-    return wav2vec2_model(
+    network = wav2vec2_model(
         extractor_mode="group_norm",
         extractor_conv_layer_config=[
             (size.channels, kernel, stride) for kernel, stride in [(10, 5), *[(3, 2)] * 4, *[(2, 2)] * 2]
@@ -127,6 +127,10 @@ def _wav2vec(size: Size, layers: int) -> nn.Module:
         encoder_layer_drop=0.0,  # several processes need a gradient of every layer in every step
         aux_num_out=None,
     )
+    # As in fairseq, where it comes from: with torch's own start each layer's values are a third of the last one's.
+    for layer in network.feature_extractor.conv_layers:
+        nn.init.kaiming_normal_(layer.conv.weight)
+    return network
 
 
 def _download(size: Size, model: Model, testing: bool) -> dict[str, Tensor] | None:

@@ -65,6 +65,14 @@ def test_only_pretrained_convolutions_are_frozen_and_all_else_gets_a_gradient(tm
     assert without == (convolutions if pretrained and freeze else set())
 
 
+def test_random_convolutions_keep_the_size_of_what_they_hear():
+    network = build_model(TINY, 3)
+    values = torch.randn(4, 1, SECOND)
+    for layer in network.wav2vec.feature_extractor.conv_layers:
+        values, _ = layer(values, None)
+    assert 0.1 < values.std() < 1  # it was 0.0004, which the norm behind them takes for silence
+
+
 def test_a_trial_of_a_network_that_nobody_pretrained_learns_its_convolutions():
     network = build_model(replace(TINY, freeze_encoder=True, transfer_learning=True), 3, testing=True)
     assert all(parameter.requires_grad for parameter in network.parameters())
