@@ -6,7 +6,6 @@ from types import ModuleType
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from factory import weights as files
@@ -115,7 +114,7 @@ def build_model(
     One of ``WAVEFORM_MODELS`` takes (batch, samples) instead; ``factory.frontend`` says which takes what.
     Pretrained weights come from ``weights_path``, else from timm's download. timm adds up the three
     colours of the first layer and gives a new head where the number of classes differs. A channel of
-    frequency begins with weights of 0, so what is pretrained is not disturbed.
+    frequency begins without any effect, so what is pretrained is not disturbed.
 
     Args:
         image_size: needed by networks made for one size, such as most transformers; others ignore it.
@@ -255,25 +254,35 @@ def _channels(model: Model) -> int:
 
 
 def _widen(network: nn.Module, model: Model, n_classes: int, image_size: ImageSize | None) -> nn.Module:
-    """``network`` with a second input channel, of weights 0, where ``model`` asks for one."""
+    """``network`` with a second input channel, which changes nothing at first, where ``model`` asks for one."""
     if not model.frequency_channel:
         return network
     wide = _create(model, n_classes, image_size, channels=2)
-    own = wide.state_dict()
-    wide.load_state_dict({key: _fit_channels(value, own[key]) for key, value in network.state_dict().items()})
+    wide.load_state_dict(_fit_channels(network.state_dict(), wide))
     return wide
 
 
-def _fit_channels(weight: Tensor, own: Tensor) -> Tensor:
-    """The first layer's ``weight`` with the channel of frequency added (as 0) or left out, as ``own`` has it or not."""
-    if weight.ndim != 4 or own.ndim != 4:
-        return weight
-    match weight.shape[1], own.shape[1]:
-        case 1, 2:
-            return F.pad(weight, (0, 0, 0, 0, 0, 1))
-        case 2, 1:
-            return weight[:, :1]
-    return weight
+def _fit_channels(weights: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """``weights`` with the channel of frequency in the first layer added or left out, as ``network`` has it or not.
+
+    What is added comes to nothing: it is 0, or the mean of each filter where the layer standardises its
+    filters (NFNets): it becomes 0 then, and the other channel stays what it was.
+    """
+    from timm.layers import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
+
+    standardising = (ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame)
+    fitted = dict(weights)
+    for name, layer in network.named_modules():
+        key = f"{name}.weight"
+        if not isinstance(layer, nn.Conv2d) or key not in weights or weights[key].ndim != 4:
+            continue
+        match weights[key].shape[1], layer.weight.shape[1]:
+            case 1, 2:
+                mean = weights[key].mean(dim=(1, 2, 3), keepdim=True) * isinstance(layer, standardising)
+                fitted[key] = torch.cat([weights[key], mean.expand_as(weights[key])], dim=1)
+            case 2, 1:
+                fitted[key] = weights[key][:, :1]
+    return fitted
 
 
 # Pretrained weights
@@ -315,8 +324,8 @@ def _load_own(weights: dict[str, Tensor], whole: nn.Module, model: Model, n_clas
     """Give ``whole`` the weights of an ImageClassifier of another run, and its head's if they fit."""
     wrapped = isinstance(whole, ImageClassifier)
     own = whole.state_dict()
-    names = {key: key if wrapped else key.removeprefix(_BACKBONE) for key in weights}
-    weights = {names[key]: _fit_channels(weights[key], own.get(names[key], weights[key])) for key in weights}
+    weights = {key if wrapped else key.removeprefix(_BACKBONE): value for key, value in weights.items()}
+    weights = _fit_channels(weights, whole)
     fitting = {key for key, value in own.items() if key in weights and weights[key].shape == value.shape}
     network = whole.backbone if wrapped else whole
     heads = [_BACKBONE * wrapped + name for name in _heads(network)]

@@ -125,6 +125,17 @@ def test_a_network_that_cannot_skip_blocks_says_so():
         build_model(replace(plain("vgg11"), drop_path=0.1), 3)
 
 
+@pytest.mark.parametrize("name", ["test_resnet", "test_nfnet"])  # the latter standardises its filters
+def test_the_channel_of_frequency_changes_nothing_that_is_pretrained(tmp_path, name):
+    model = Model(type=name, weights_path=weights_of(timm.create_model(name), tmp_path / "weights.pt"), head="gem")
+    image = torch.randn(2, 1, *IMAGE)
+    features = [
+        build_model(replace(model, frequency_channel=channel), 3, image_size=IMAGE).eval().features(image)
+        for channel in (False, True)
+    ]
+    torch.testing.assert_close(*features, rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_pretrained_weights_give_all_but_the_head_and_the_channel_of_frequency_disturbs_nothing(tmp_path, head):
     source = timm.create_model("test_resnet", num_classes=10).eval()
