@@ -152,6 +152,20 @@ def drop_small_classes(table: "pd.DataFrame", min_samples: int) -> "pd.DataFrame
     return table.assign(labels=left)[kept].reset_index(drop=True)
 
 
+def check_classes(table: "pd.DataFrame") -> None:
+    """Refuse to train where there is nothing to tell apart: a network would say the same of every sound.
+
+    Raises:
+        DataError: every recording is of the one class that there is.
+    """
+    if table["labels"].nunique() == 1:
+        (labels,) = table["labels"].unique()
+        raise DataError(
+            f"all {len(table)} recordings are of one class, {', '.join(labels)}: there is nothing to tell apart; add "
+            f"another species or recordings labelled {NOCALL} (a trial: raise [testing] data_samples_for_testing)"
+        )
+
+
 def class_labels(table: "pd.DataFrame") -> list[str]:
     """The classes: the labels of the foreground, sorted. A label's place is its index."""
     return sorted({label for labels in table["labels"] for label in labels})

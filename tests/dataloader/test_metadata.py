@@ -8,6 +8,7 @@ import pytest
 from dataloader import demo
 from dataloader.metadata import (
     author_groups,
+    check_classes,
     choose_for_testing,
     class_labels,
     class_names,
@@ -114,6 +115,15 @@ def test_small_classes_are_left_out_by_name(caplog):
     assert "1 classes with fewer than 5 good recordings are left out: a (3)" in caplog.text
     with pytest.raises(DataError, match=r"no class has 10 good recordings \(the largest has 9\)"):
         drop_small_classes(counted(a=3, b=9), 10)
+
+
+def test_recordings_of_one_class_alone_are_nothing_to_train_on():
+    alone = counted(b=9)
+    with pytest.raises(DataError, match=r"all 9 recordings are of one class, b: there is nothing to tell apart; add"):
+        check_classes(alone)
+    check_classes(counted(a=1, b=9))
+    silent = pd.DataFrame({"labels": [()], "primary_label": ["nocall"]})
+    check_classes(pd.concat([alone, silent]))
 
 
 def test_without_data_testing_uses_a_demo_in_a_place_of_its_own(tmp_path, monkeypatch):
