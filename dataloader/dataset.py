@@ -123,11 +123,12 @@ class EpochBatches(Sampler):
     where its window starts, which follows from the row's place in the epoch.
 
     Several processes (``world`` of them) each get their own part of every batch. In training the last,
-    smaller batch is left out, unless it is the only one: each epoch shuffles anew, so no row is lost.
+    smaller batch is left out, unless it is the only one: each epoch shuffles anew, or begins with what the last one
+    left out, so no row is lost.
 
     Args:
         batch_size: rows of a batch over all processes together.
-        shuffle: a new order each epoch.
+        shuffle: a new order each epoch; else that of the rows, over and over in training.
         training: leave out the smaller last batch; give every process the same number of batches.
         crop: windows start anywhere in their row; else at its first frame.
         rows_of: the ``n_rows`` rows of an epoch, such as ``Balance.rows``; else each row once.
@@ -175,6 +176,8 @@ class EpochBatches(Sampler):
             rows = torch.from_numpy(self._rows_of(self.epoch))
         if self._shuffle:
             rows = rows[torch.randperm(self._n_rows, generator=self._generator("order"))]
+        elif self._training:  # on from the rows that the last epoch left out
+            rows = rows.roll((self.epoch - 1) * (self._n_rows % self._batch_size))
         places = torch.zeros(self._n_rows, dtype=torch.float64)
         if self._crop:
             places = torch.rand(self._n_rows, generator=self._generator("crop"), dtype=torch.float64)

@@ -194,6 +194,15 @@ def test_every_row_comes_once_an_epoch_in_another_order_each():
     assert len(batches) == 7
 
 
+def test_without_shuffling_an_epoch_begins_with_the_rows_that_the_last_one_left_out():
+    batches = EpochBatches(50, 8, training=True)
+    seen = []
+    for epoch in (1, 2, 3):
+        batches.go_to(epoch)
+        seen += [row for drawn in batches for row, _ in drawn]
+    assert seen == [row % 50 for row in range(3 * 48)]
+
+
 def test_an_epoch_goes_on_in_the_middle():
     batches = EpochBatches(50, 8, seed=1, shuffle=True, training=True)
     batches.go_to(3)
