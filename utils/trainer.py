@@ -182,7 +182,7 @@ class Trainer:
         place = (progress.epoch, progress.step, self.processes.rank)
         seed_everything(seed_for(self.settings.seed, "step", *place))  # dropout and its like
         together = updates or self.processes.world == 1  # gradients travel only when they are used
-        with self._memory(batch), contextlib.nullcontext() if together else self._stepped.no_sync():
+        with self._sized(batch), contextlib.nullcontext() if together else self._stepped.no_sync():
             with self._autocast():
                 images, targets = self.images(batch, place)
                 loss = self.loss(self._stepped(images), targets)
@@ -228,7 +228,7 @@ class Trainer:
         windows, recordings, loss_sum = [], [], 0.0
         for batch in part.batches:
             batch = batch.to(self.device)
-            with self._memory(batch), self._autocast(scoring=True):
+            with self._sized(batch), self._autocast(scoring=True):
                 images, targets = self.images(batch)
                 logits = model(images).float()
                 loss_sum += self.loss(logits, targets).item() * len(logits)
@@ -261,7 +261,13 @@ class Trainer:
         progress, settings = self.progress, self.settings
         self.schedule.after_epoch(row["val_loss"])
         score = row.get(self.metric.name)
-        best = self.val_part is None or self.metric.better(score, progress.best) or progress.best_epoch is None
+        unscored = score is None and progress.best is None  # no class of the validation set has both sides, so far
+        best = self.val_part is None or unscored or self.metric.better(score, progress.best) or not progress.best_epoch
+        if unscored and self.val_part is not None and progress.epoch == 1:
+            log.warning(
+                "the validation recordings give no %s: no class is in some of them and not in others; the last epoch "
+                "counts as the best", self.metric.name,
+            )  # fmt: skip
         if best:
             progress.best, progress.best_epoch, progress.stale_epochs = score, progress.epoch, 0
         else:
@@ -369,8 +375,8 @@ class Trainer:
         )
 
     @contextlib.contextmanager
-    def _memory(self, batch: Any) -> Iterable[None]:
-        """Word the lack of memory for a person."""
+    def _sized(self, batch: Any) -> Iterable[None]:
+        """Word for a person what is wrong with the size of the batch: too large for the memory, or too small."""
         try:
             yield
         except RuntimeError as error:  # torch.OutOfMemoryError is one; on a CPU it is a plain one
@@ -381,6 +387,13 @@ class Trainer:
             raise UserError(
                 f"out of memory on {self.device} with a batch of {windows} windows of {size} values; "
                 "lower [trainer] batch_size_train (and raise accumulate), batch_size_val or batch_size_test"
+            ) from None
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise UserError(
+                f"this network cannot learn from a batch of {len(batch.windows)}: its norms need more than one value "
+                "of each feature; raise [trainer] batch_size_train, or bring more recordings"
             ) from None
 
     def _autocast(self, *, scoring: bool = False) -> contextlib.AbstractContextManager:

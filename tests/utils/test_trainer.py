@@ -273,6 +273,24 @@ def test_without_validation_the_last_epoch_is_the_best(tmp_path):
     assert trainer.progress.best is None
 
 
+def test_as_long_as_no_epoch_has_a_score_the_last_one_is_the_best_and_none_is_stale(tmp_path, caplog):
+    trainer = make(tmp_path, n_epochs=5, early_stop=2)
+    aucs = iter([None, None, None, 0.6, 0.5])
+    trainer.evaluate = lambda part, prefix: {
+        "val_loss": 1.0,
+        "val_macro_auc": next(aucs),
+        "val_top1": 0.0,
+        "val_cmap": 0.0,
+    }
+    best = []
+    save = trainer.save
+    trainer.save = lambda best_=best, **how: (best_.append(how["best"]), save(**how))
+    trainer.fit()
+    assert best == [True, True, True, True, False]
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warning.startswith("the validation recordings give no val_macro_auc: no class is in some of them and not in")
+
+
 def test_without_model_checkpoint_only_last_is_kept_and_scored(tmp_path):
     trainer = make(tmp_path, callbacks=Callbacks(model_checkpoint=False))
     trainer.fit()
@@ -306,6 +324,13 @@ def test_out_of_memory_names_the_batch_size_the_shape_and_the_mend(tmp_path):
 
     trainer.images = fail
     with pytest.raises(UserError, match=r"batch of 4 windows of 10 x 8 values; lower \[trainer\] batch_size_train"):
+        trainer.fit()
+
+
+def test_a_batch_of_one_that_the_networks_norms_cannot_take_is_told_in_a_line(tmp_path):
+    trainer = make(tmp_path)
+    trainer.train_part = part(3, 1, seed=1)
+    with pytest.raises(UserError, match=r"cannot learn from a batch of 1: .*; raise \[trainer\] batch_size_train"):
         trainer.fit()
 
 
