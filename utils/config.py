@@ -41,6 +41,8 @@ CountOrNone = Annotated[int, Bounds(low=0)]  # 0 switches it off
 Share = Annotated[float, Bounds(low=0.0, high=1.0)]
 Positive = Annotated[float, Bounds(above=0.0)]
 NotNegative = Annotated[float, Bounds(low=0.0)]
+Gain = Annotated[float, Bounds(above=0.0, high=100.0)]  # dB; far above, float32 ends
+Ratio = Annotated[float, Bounds(low=-100.0, high=100.0)]  # dB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,18 +214,18 @@ class Augmentation:
     data_augmentation: bool = True  # false switches all of this section off, and no other
     augment_random_crop: bool = False  # windows anywhere in a sample of [data] sample_max_s, not one after another
     eq_p: Share = 0.0  # random equaliser (FilterAugment, linear)
-    eq_max_db: Positive = 6.0  # gains from -this to this
+    eq_max_db: Gain = 6.0  # gains from -this to this
     gain_p: Share = 0.0
-    gain_max_db: Positive = 12.0  # from -this to this
+    gain_max_db: Gain = 12.0  # from -this to this
     background_p: Share = 0.0  # recordings without a call, added
     background_dir: Path | None = None
     background_minutes: Positive = 60.0  # kept in memory, about 1 MB each
-    background_min_snr_db: float = 3.0
-    background_max_snr_db: float = 30.0
+    background_min_snr_db: Ratio = 3.0
+    background_max_snr_db: Ratio = 30.0
     hiss_p: Share = 0.0  # steady noise, added
     hiss_colour: Literal["white", "pink", "brown"] = "pink"
-    hiss_min_snr_db: float = 3.0
-    hiss_max_snr_db: float = 30.0
+    hiss_min_snr_db: Ratio = 3.0
+    hiss_max_snr_db: Ratio = 30.0
     time_shift_p: Share = 0.0  # circular
     time_shift_max_s: Positive = 2.5  # seconds, to and fro
     frequency_shift_p: Share = 0.0

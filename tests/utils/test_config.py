@@ -99,6 +99,8 @@ WRONG = [
     ("augmentation", "hiss_min_snr_db", "31", "above hiss_max_snr_db, 30"),
     ("augmentation", "xy_mask_min", "17", "above xy_mask_max, 16"),
     ("augmentation", "background_p", "1.5", "must be at most 1"),
+    ("augmentation", "gain_max_db", "1000", "must be at most 100"),
+    ("augmentation", "hiss_min_snr_db", "-400", "must be at least -100"),
     ("mixing", "power_mix_alpha", "-1", "must be above 0"),
     ("mixing", "mixup_alpha", "0", "must be above 0"),
     ("mixing", "cutmix_labels", "soft", "unknown; Known: max, linear"),
