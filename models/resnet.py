@@ -5,15 +5,16 @@ from typing import Any
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.resnet import BasicBlock, ResNet
 
-default_cfgs = generate_default_cfgs({"resnet10t_half": {"first_conv": "conv1.0", "classifier": "fc"}})
+default_cfgs = generate_default_cfgs({"resnet10t_slim": {"first_conv": "conv1.0", "classifier": "fc"}})
 
 
 @register_model
-def resnet10t_half(pretrained: bool = False, **options: Any) -> ResNet:
-    """timm's ResNet-10-T of half the width: 1.2 million parameters; there are no pretrained weights.
+def resnet10t_slim(pretrained: bool = False, **options: Any) -> ResNet:
+    """timm's ResNet-10-T of half the width, and a quarter in the stem: 1.2 million parameters; no pretrained weights.
 
-    Its full convolutions keep a CPU busier than the depthwise ones of MobileNets do, most of all in bf16.
+    Its full convolutions keep a CPU busier than the depthwise ones of MobileNets do, most of all in bf16. The stem
+    sees the largest maps: at half the width it took a third of all the time.
     """
     shape = {"block": BasicBlock, "layers": (1, 1, 1, 1), "channels": (32, 64, 128, 256)}
-    stem = {"stem_type": "deep_tiered", "stem_width": 16, "avg_down": True}
-    return build_model_with_cfg(ResNet, "resnet10t_half", pretrained, **shape, **stem, **options)
+    stem = {"stem_type": "deep_tiered", "stem_width": 8, "avg_down": True}
+    return build_model_with_cfg(ResNet, "resnet10t_slim", pretrained, **shape, **stem, **options)

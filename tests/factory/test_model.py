@@ -47,7 +47,7 @@ def no_network(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["test_resnet", "test_efficientnet.r160_in1k", "test_vit", "mobilenetv3_small_050", "resnet10t_half"]
+    "name", ["test_resnet", "test_efficientnet.r160_in1k", "test_vit", "mobilenetv3_small_050", "resnet10t_slim"]
 )
 def test_a_network_maps_images_to_logits_and_makes_a_step(name):
     network = build_model(plain(name), 3, image_size=IMAGE)
@@ -59,7 +59,7 @@ def test_a_network_maps_images_to_logits_and_makes_a_step(name):
 
 
 @pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("name", [*PRESETS, "resnet10t_half"])
+@pytest.mark.parametrize("name", [*PRESETS, "resnet10t_slim"])
 def test_every_preset_takes_every_head(name, head):
     model = Model(type=name, transfer_learning=False, head=head, frequency_channel=head == "sed")
     network = build_model(model, 3, image_size=(64, 96)).eval()
@@ -222,10 +222,10 @@ def test_an_unknown_tag_gives_the_known_ones():
 
 
 def test_our_own_network_is_small_and_says_that_it_has_no_weights(no_network):
-    network = build_model(plain("resnet10t_half"), 32)
+    network = build_model(plain("resnet10t_slim"), 32)
     assert sum(parameter.numel() for parameter in network.parameters()) < 1_300_000
     with pytest.raises(ConfigError, match=r"has no pretrained weights; give .* or set transfer_learning = false"):
-        build_model(Model(type="resnet10t_half"), 32)
+        build_model(Model(type="resnet10t_slim"), 32)
 
 
 @pytest.mark.parametrize("name", ["regnety_008.pycls_in1k", "efficientnet_b0", "vit_small_patch16_224"])
