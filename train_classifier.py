@@ -28,6 +28,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
+    from dataloader.metadata import check_classes
     from factory import run  # torch and timm take seconds to import: not for --help
 
     config = run.load(options)
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metadata = run.prepare(config, table, processes)
         if options.prepare_only:
             return run.tell(processes, f"prepared: {run.cache_folder(config)}")
+        check_classes(metadata)
         folder = run.open_folder(config, options.resume, processes)
         metadata = run.split(config, metadata, folder, processes)
         trainer = run.build_trainer(config, model, metadata, folder, device, processes)

@@ -177,7 +177,8 @@ class EpochBatches(Sampler):
         if self._shuffle:
             rows = rows[torch.randperm(self._n_rows, generator=self._generator("order"))]
         elif self._training:  # on from the rows that the last epoch left out
-            rows = rows.roll((self.epoch - 1) * (self._n_rows % self._batch_size))
+            used = len(self) * (min(self._n_rows, self._batch_size) // self._world * self._world)
+            rows = rows.roll(-(self.epoch - 1) * used)
         places = torch.zeros(self._n_rows, dtype=torch.float64)
         if self._crop:
             places = torch.rand(self._n_rows, generator=self._generator("crop"), dtype=torch.float64)

@@ -117,12 +117,12 @@ def author_groups(table: "pd.DataFrame", path: Path) -> list[str]:
 
 
 def choose_for_testing(table: "pd.DataFrame", n_recordings: int) -> "pd.DataFrame":
-    """Whole classes, largest first, until there are at least ``n_recordings`` recordings."""
+    """Whole classes, largest first, until there are at least ``n_recordings`` recordings and two classes."""
     counts = table["primary_label"].value_counts()
     order = sorted(counts.index, key=lambda label: (-counts[label], label))
     chosen, total = [], 0
     for label in order:
-        if total >= n_recordings:
+        if total >= n_recordings and len(chosen) > 1:
             break
         chosen.append(label)
         total += counts[label]
@@ -161,8 +161,8 @@ def check_classes(table: "pd.DataFrame") -> None:
     if table["labels"].nunique() == 1:
         (labels,) = table["labels"].unique()
         raise DataError(
-            f"all {len(table)} recordings are of one class, {', '.join(labels)}: there is nothing to tell apart; add "
-            f"another species or recordings labelled {NOCALL} (a trial: raise [testing] data_samples_for_testing)"
+            f"all {len(table)} recordings are of one class, {', '.join(labels) or NOCALL}: there is nothing to tell "
+            f"apart; add another species or recordings labelled {NOCALL}, or lower [data] min_samples_in_class"
         )
 
 

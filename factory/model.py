@@ -266,7 +266,8 @@ def _fit_channels(weights: Mapping[str, Tensor], network: nn.Module) -> dict[str
     """``weights`` with the channel of frequency in the first layer added or left out, as ``network`` has it or not.
 
     What is added comes to nothing: it is 0, or the mean of each filter where the layer standardises its
-    filters (NFNets): it becomes 0 then, and the other channel stays what it was.
+    filters (NFNets): it becomes 0 then, and the other channel stays what it was, but for a factor in the layers
+    of BiT, which the norm behind them takes away.
     """
     from timm.layers import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
 

@@ -136,7 +136,6 @@ def rehearse(config: Config, table: "pd.DataFrame", resume: Path | None = None) 
     Args:
         resume: the run to go on with, if there is one: its checkpoint brings the weights.
     """
-    tables.check_classes(table)
     model = _model(config, len(tables.class_labels(table)), fetch=not _has_checkpoint(resume))
     dry_run(model, (2, *frontend_of(config.model.type).input_shape(config.data_process)))
     return model
@@ -146,9 +145,7 @@ def prepare(config: Config, table: "pd.DataFrame", processes: Processes) -> "pd.
     """The metadata of the good recordings, whose spectrograms are in the cache now."""
     preprocessor = AudioPreprocessor(config.data_process, config.data)
     metadata = _main_first(processes, lambda: preprocessor.prepare(table))
-    metadata = tables.drop_small_classes(metadata, config.data.min_samples_in_class)
-    tables.check_classes(metadata)  # again: there may be fewer now
-    return metadata
+    return tables.drop_small_classes(metadata, config.data.min_samples_in_class)
 
 
 def cache_folder(config: Config) -> Path:

@@ -50,7 +50,7 @@ class Testing:
     """[testing]: a short trial on a part of the data, or on the demo when there is no data."""
 
     testing: bool = True
-    data_samples_for_testing: Count = 120  # recordings: whole classes, largest first, until there are that many
+    data_samples_for_testing: Count = 120  # recordings: whole classes, at least two, until there are that many
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -266,7 +266,7 @@ class Trainer:
         if unscored and self.val_part is not None and progress.epoch == 1:
             log.warning(
                 "the validation recordings give no %s: no class is in some of them and not in others; the last epoch "
-                "counts as the best", self.metric.name,
+                "counts as the best, and early_stop has nothing to go by", self.metric.name,
             )  # fmt: skip
         if best:
             progress.best, progress.best_epoch, progress.stale_epochs = score, progress.epoch, 0

@@ -194,13 +194,16 @@ def test_every_row_comes_once_an_epoch_in_another_order_each():
     assert len(batches) == 7
 
 
-def test_without_shuffling_an_epoch_begins_with_the_rows_that_the_last_one_left_out():
-    batches = EpochBatches(50, 8, training=True)
+@pytest.mark.parametrize(("n_rows", "world", "used"), [(50, 1, 48), (50, 2, 48), (7, 2, 6), (8, 1, 8)])
+def test_without_shuffling_an_epoch_begins_with_the_rows_that_the_last_one_left_out(n_rows, world, used):
     seen = []
     for epoch in (1, 2, 3):
-        batches.go_to(epoch)
-        seen += [row for drawn in batches for row, _ in drawn]
-    assert seen == [row % 50 for row in range(3 * 48)]
+        for rank in range(world):
+            batches = EpochBatches(n_rows, 8, training=True, rank=rank, world=world)
+            batches.go_to(epoch)
+            seen += [(epoch, row) for drawn in batches for row, _ in drawn]
+    expected = [(1 + place // used, place % n_rows) for place in range(3 * used)]
+    assert sorted(seen) == sorted(expected)
 
 
 def test_an_epoch_goes_on_in_the_middle():

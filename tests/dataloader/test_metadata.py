@@ -108,6 +108,7 @@ def counted(**counts):
 def test_testing_takes_whole_classes_largest_first():
     assert class_labels(choose_for_testing(counted(a=3, b=9, c=5, d=9), 10)) == ["b", "d"]
     assert len(choose_for_testing(counted(a=3), 10)) == 3
+    assert class_labels(choose_for_testing(counted(a=3, b=9, c=5), 4)) == ["b", "c"]  # one is nothing to tell apart
 
 
 def test_small_classes_are_left_out_by_name(caplog):
@@ -122,6 +123,8 @@ def test_recordings_of_one_class_alone_are_nothing_to_train_on():
     with pytest.raises(DataError, match=r"all 9 recordings are of one class, b: there is nothing to tell apart; add"):
         check_classes(alone)
     check_classes(counted(a=1, b=9))
+    with pytest.raises(DataError, match="of one class, nocall: "):
+        check_classes(pd.DataFrame({"labels": [()]}))
     silent = pd.DataFrame({"labels": [()], "primary_label": ["nocall"]})
     check_classes(pd.concat([alone, silent]))
 
