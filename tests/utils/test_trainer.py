@@ -3,12 +3,14 @@
 import logging
 import os
 import signal
+import threading
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from factory.loss import build_loss
 from factory.metric import build_metric
@@ -196,6 +198,7 @@ def test_a_run_killed_at_random_moments_ends_equal_to_the_bit(tmp_path):
     for _ in range(40):
         child = os.fork()
         if child == 0:
+            tqdm.set_lock(threading.RLock())  # its own is shared with us, who would wait for the dead
             trainer = make(tmp_path / "killed", save_every_minutes=1e-9)  # saved after every step
             moment = rng.uniform(0.0, 0.06)
             signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends it at once, also within a C library
