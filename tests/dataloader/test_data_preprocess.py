@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import signal
+import threading
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
+from tqdm import tqdm
 
 from dataloader import cache, data_preprocess, entry, space
 from dataloader.audio import audio_info, read_audio
@@ -328,6 +330,7 @@ def test_shards_cover_everything_once(tmp_path, recordings):
 def forked(work, seconds=None):
     child = os.fork()
     if child == 0:
+        tqdm.set_lock(threading.RLock())  # its own is shared with us, who would wait for the dead
         if seconds is not None:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends it at once, also within a C library
             signal.setitimer(signal.ITIMER_REAL, seconds)
