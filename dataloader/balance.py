@@ -49,7 +49,7 @@ class Balance:
 
     First ``class_cap`` and ``rare_to`` decide how many recordings of each class there are; then
     ``power`` draws from their rows, with replacement. All epochs have the same number of rows: of n
-    recordings wanted, as many as n have on average.
+    recordings wanted, as many as n have on average. So where those drawn are short, a few more come.
 
     Args:
         recording: ``(rows,)``, of each row.
@@ -86,10 +86,15 @@ class Balance:
 
     @staticmethod
     def _of_class(recordings: list[np.ndarray], wanted: int, size: int, rng: np.random.Generator) -> np.ndarray:
-        """``size`` rows of ``wanted`` recordings: all of them as often as they go, and some once more."""
+        """``size`` rows of ``wanted`` recordings: all of them as often as they go, and some once more.
+
+        Where the recordings drawn for the rest have too few rows, others help out; no row comes twice in it.
+        """
         times, more = divmod(wanted, len(recordings))
         rows = np.tile(np.concatenate(recordings), times)
-        if more:
-            drawn = np.concatenate([recordings[number] for number in rng.permutation(len(recordings))[:more]])
-            rows = np.append(rows, np.resize(rng.permutation(drawn), size - len(rows)))
-        return rows
+        if not (rest := size - len(rows)):
+            return rows
+        order = rng.permutation(len(recordings))
+        reached = np.cumsum([len(recordings[number]) for number in order])
+        drawn = order[: max(more, np.searchsorted(reached, rest) + 1)]
+        return np.append(rows, rng.permutation(np.concatenate([recordings[number] for number in drawn]))[:rest])

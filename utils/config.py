@@ -158,7 +158,7 @@ class Data:
     keep_quietest: Annotated[float, Bounds(above=0.0, high=1.0)] = 1.0  # of each class's training recordings
     balance_power: Share = 0.0  # training windows are drawn with weights (windows of the class)^-power; 0: no drawing
     rare_to: CountOrNone = 0  # training recordings of smaller classes are repeated up to this many; 0: no
-    class_cap: CountOrNone = 0  # training recordings of a class an epoch at most, drawn anew; 0: all
+    class_cap: CountOrNone = 0  # training recordings of a class whose windows an epoch has, drawn anew; 0: all
     sample_max_s: Positive = 60.0  # augment_random_crop: longer recordings are cut in samples of at most this length
     crops_per_sample: Count = 1  # augment_random_crop: windows a sample gives an epoch
     shuffle: bool = True  # the training order, anew each epoch

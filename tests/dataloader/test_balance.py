@@ -41,14 +41,25 @@ def test_classes_are_drawn_as_often_as_the_power_says(power):
     assert max(times.values()) < 1.2 * min(times.values())
 
 
-def test_a_capped_class_has_that_many_recordings_others_each_epoch():
+def test_a_capped_class_has_the_windows_of_that_many_recordings_others_each_epoch():
     one = balance(class_cap=10)
     epochs = [one.rows(epoch) for epoch in range(1, 40)]
     for rows in epochs:
-        assert recordings_by_class(rows) == {"common": 10, "middle": 10, "rare": 2}
+        counts = recordings_by_class(rows)
+        assert counts == {"common": counts["common"], "middle": 10, "rare": 2}
+        assert 7 <= counts["common"] <= 15  # more where short ones were drawn
         assert Counter(LABEL_OF_ROW[rows].tolist()) == ROWS | {"common": ROWS["common"] // 4}
     seen = {RECORDING[row] for rows in epochs for row in rows}
     assert seen == set(range(len(LABELS)))
+
+
+def test_of_recordings_of_one_length_a_capped_class_has_as_many_as_it_says():
+    recording = np.repeat(np.arange(12), 3)
+    one = Balance(recording, [("a",)] * 12, power=0.0, rare_to=0, class_cap=5, seed=1)
+    for epoch in range(1, 20):
+        rows = one.rows(epoch)
+        assert len(np.unique(rows)) == len(rows) == 15
+        assert len(np.unique(recording[rows])) == 5
 
 
 def test_a_rare_class_is_repeated_and_the_others_are_left_alone():
@@ -58,6 +69,25 @@ def test_a_rare_class_is_repeated_and_the_others_are_left_alone():
     times = Counter(rows[LABEL_OF_ROW[rows] == "rare"].tolist())
     assert set(times) == set(np.flatnonzero(LABEL_OF_ROW == "rare"))
     assert set(times.values()) <= {2, 3, 4}
+
+
+@pytest.mark.parametrize(
+    ("windows", "rare_to", "class_cap", "often"),
+    [
+        ([1, 91], 3, 0, (1, 2)),
+        ([1, 1, 20], 20, 0, (6, 7)),
+        ([1] * 9 + [91], 0, 5, (0, 1)),
+        ([3] * 4, 6, 0, (1, 2)),
+    ],
+)
+def test_no_window_of_a_short_recording_stands_in_for_those_of_a_long_one(windows, rare_to, class_cap, often):
+    recording = np.repeat(np.arange(len(windows)), windows)
+    one = Balance(recording, [("a",)] * len(windows), power=0.0, rare_to=rare_to, class_cap=class_cap, seed=1)
+    for epoch in range(1, 30):
+        rows = one.rows(epoch)
+        times = np.bincount(rows, minlength=len(recording))
+        assert len(rows) == one.n_rows == round(sum(windows) * (rare_to or class_cap) / len(windows))
+        assert set(times.tolist()) <= set(often)
 
 
 def test_an_epoch_follows_from_the_seed_and_its_number():
