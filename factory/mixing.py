@@ -1,5 +1,7 @@
 """Which examples of a batch are mixed, with whom and how much? [mixing] -> models.mixing, drawn by place."""
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,10 +22,12 @@ class Mixer:
 
     Args:
         smoothing: of [labels], done last: what is not known of a mixture is told by targets of exactly 0.
+        silent: the number of the class that says that no bird calls; None: there is none.
     """
 
-    def __init__(self, mixing: Mixing, seed: int, smoothing: float = 0.0):
+    def __init__(self, mixing: Mixing, seed: int, smoothing: float = 0.0, silent: int | None = None):
         self._mixing, self._seed, self._smoothing = mixing, seed, smoothing
+        self._mix_targets = partial(mix_targets, silent=silent)
 
     @property
     def on_power(self) -> bool:
@@ -44,7 +48,7 @@ class Mixer:
         rng, partner, mixed = self._draw("power_mix", settings.power_mix_p, len(power), place)
         share = rng.beta(settings.power_mix_alpha, settings.power_mix_alpha, len(power)).clip(max=_LARGEST)
         partner, weight, share = _to(power.device, partner, mixed * share / (1 - share), mixed * share)
-        return add_partner(power, partner, weight), mix_targets(targets, partner, share, "max")
+        return add_partner(power, partner, weight), self._mix_targets(targets, partner, share, "max")
 
     def images(self, images: Tensor, targets: Tensor, place: Place) -> tuple[Tensor, Tensor]:
         """Mix standardised images: mixup, then CutMix; smooth the targets. Shapes as for ``power``."""
@@ -54,7 +58,7 @@ class Mixer:
             share = mixed * rng.beta(settings.mixup_alpha, settings.mixup_alpha, len(images))
             partner, share = _to(images.device, partner, share)
             images = mixup(images, partner, share)
-            targets = mix_targets(targets, partner, share, settings.mixup_labels)
+            targets = self._mix_targets(targets, partner, share, settings.mixup_labels)
         if settings.cutmix_p:
             frames = images.shape[-1]
             rng, partner, mixed = self._draw("cutmix", settings.cutmix_p, len(images), place)
@@ -63,7 +67,7 @@ class Mixer:
             first = rng.integers(0, frames - width, endpoint=True)
             partner, first, width, share = _to(images.device, partner, first, width, width / frames)
             images = cutmix(images, partner, first, width)
-            targets = mix_targets(targets, partner, share, settings.cutmix_labels)
+            targets = self._mix_targets(targets, partner, share, settings.cutmix_labels)
         return images, smooth_targets(targets, self._smoothing) if self._smoothing else targets
 
     def _draw(

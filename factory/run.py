@@ -235,7 +235,8 @@ def build_trainer(
     schedule = build_schedule(optimizer, config.agent, n_epochs=config.trainer.n_epochs, steps_per_epoch=steps)
     frontend, seed = frontend_of(config.model.type), config.trainer.seed
     augmenter = frontend.augmenter(config.augmentation, config.data_process, seed, _background(config))
-    mixer = Mixer(config.mixing, seed, config.labels.smoothing)
+    silent = labels.index(tables.NOCALL) if tables.NOCALL in labels else None
+    mixer = Mixer(config.mixing, seed, config.labels.smoothing, silent)
     trainer = Trainer(
         config.trainer,
         model=model,

@@ -104,6 +104,15 @@ def test_targets_of_mixup_and_cutmix_are_as_the_settings_say():
         torch.testing.assert_close(linear.sum(dim=1), torch.ones(len(linear)))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mixture_of_a_bird_and_a_recording_of_none_is_labelled_by_the_bird(kind):
+    b = batch()
+    b = b._replace(targets=torch.tensor([[1.0, 0, 0], [0, 0, 1.0]]).repeat(32, 1))  # a bird, and none
+    _, targets = ImageMaker(PROCESS, "window", mixer=Mixer(Mixing(**{kind: 1.0}), 1, silent=2))(b, PLACE)
+    assert ((targets > 0).sum(dim=1) == 1).all()
+    assert (targets[:, 0] > 0).float().mean() > 0.6  # three of four pairs hold a bird
+
+
 def test_a_large_alpha_means_half_and_half():
     b = batch()
     _, targets = make(Mixing(mixup_p=1.0, mixup_alpha=1e6, mixup_labels="linear"), b)

@@ -72,6 +72,14 @@ def test_labels_of_a_mixture_with_a_quarter_of_the_second(first, second, most, l
     assert mix_targets(targets, partner, share, "linear")[0, 0].item() == pytest.approx(linear)
 
 
+@pytest.mark.parametrize(("labels", "bird"), [("max", 1.0), ("linear", 0.75)])
+def test_a_bird_in_a_mixture_with_a_recording_of_none_is_no_longer_none(labels, bird):
+    targets = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])  # a bird; the class of no bird, twice
+    partner, share = torch.tensor([1, 2, 0]), torch.tensor([0.25, 0.25, 0.0])
+    mixed = mix_targets(targets, partner, share, labels, silent=1)
+    assert mixed.tolist() == [[bird, 0.0], [0.0, 1.0], [0.0, 1.0]]
+
+
 def test_smoothing_keeps_the_sum_of_a_row_and_what_nobody_knows():
     targets = torch.tensor([[1.0, 0, 0], [0, 1, 1], [0, 0, 0], [1, -1, 0]])
     expected = [[0.8, 0.1, 0.1], [0.2, 0.9, 0.9], [0, 0, 0], [0.8, -1, 0.1]]
