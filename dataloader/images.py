@@ -8,7 +8,7 @@ from torch import Tensor
 from dataloader.augment import Augmenter
 from dataloader.dataset import Batch
 from dataloader.power import to_db, to_power
-from dataloader.spectrogram import standardise_windows
+from dataloader.spectrogram import move_statistics, standardise_windows
 from utils.config import DataProcess
 
 Place = tuple[int, ...]
@@ -62,17 +62,17 @@ class ImageMaker:
         return images[:, None].contiguous(memory_format=torch.channels_last), targets
 
     def _change_power(self, batch: Batch, images: Tensor, targets: Tensor, place: Place) -> tuple[Tensor, Tensor]:
-        """Mix and change power, had back from the cached values and the statistics of their recording.
-
-        What comes back is standardised with the statistics of the first recording of a mixture, which is
-        what a model then sees where that is done over the recording and not again over the window.
-        """
+        """Mix and change power, had back from the cached values and the statistics of their recording."""
         mean, scale, floor_db = batch.mean[:, :, None], batch.scale[:, :, None], self._process.floor_db
-        before = power = to_power(images * scale + mean, floor_db)
+        db = images * scale + mean
+        before = power = to_power(db, floor_db)
         if self._mixer:
             power, targets = self._mixer.power(power, targets, place)
         if self._augmenter:
             power = self._augmenter.power(power, place)
         # There and back does not end at the same bit: a window that nothing changed stays as it is.
         changed = (power != before).flatten(1).any(dim=1)[:, None, None]
-        return torch.where(changed, (to_db(power, floor_db) - mean) / scale, images), targets
+        after = to_db(power, floor_db)
+        if not self._over_window:
+            mean, scale = move_statistics(mean, scale, db, after, self._process)
+        return torch.where(changed, (after - mean) / scale, images), targets

@@ -215,8 +215,37 @@ def standardise_windows(windows: torch.Tensor, scale: torch.Tensor, process: Dat
     """
     if process.standardize == "none":
         return windows
-    over = (1, 2) if process.standardize == "per_clip" else (2,)
-    deviation, mean = torch.std_mean(windows, dim=over, correction=0, keepdim=True)
+    deviation, mean = torch.std_mean(windows, dim=_standardised_over(process), correction=0, keepdim=True)
     # per_clip: every band has the clip's one scale
     floor = process.min_deviation_db / (scale[:, :1, None] if process.standardize == "per_clip" else scale[:, :, None])
     return (windows - mean) / torch.maximum(deviation, floor)
+
+
+def move_statistics(
+    mean: torch.Tensor, scale: torch.Tensor, before: torch.Tensor, after: torch.Tensor, process: DataProcess
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The statistics that a recording would have if all of it were changed as this window of it was.
+
+    Its mean moves by as much as the window's, and its scale grows by the same factor as the window's deviation:
+    an estimate, as the rest of the recording is not at hand.
+
+    Args:
+        mean, scale: ``(batch, n_mels, 1)``, dB, of ``BandStatistics.mean_and_scale``.
+        before, after: ``(batch, n_mels, frames)``, dB.
+
+    Returns:
+        mean and scale, each ``(batch, n_mels, 1)``.
+    """
+    if process.standardize == "none":
+        return mean, scale
+    (old, old_mean), (new, new_mean) = (
+        torch.std_mean(window, dim=_standardised_over(process), correction=0, keepdim=True)
+        for window in (before, after)
+    )
+    floor = process.min_deviation_db
+    return mean + (new_mean - old_mean), (scale * new.clamp(min=floor) / old.clamp(min=floor)).clamp(min=floor)
+
+
+def _standardised_over(process: DataProcess) -> tuple[int, ...]:
+    """The dimensions of ``(batch, n_mels, frames)`` that share a mean and a deviation."""
+    return (1, 2) if process.standardize == "per_clip" else (2,)

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from dataloader.spectrogram import BandStatistics, MelSpectrogram, standardise, standardise_windows
+from dataloader.power import to_db, to_power
+from dataloader.spectrogram import (
+    BandStatistics,
+    MelSpectrogram,
+    move_statistics,
+    standardise,
+    standardise_windows,
+)
 from utils.config import DataProcess
 
 PROCESS = DataProcess()
@@ -99,6 +106,35 @@ def test_a_cached_window_standardised_again_equals_the_decibels_standardised(sta
     cached = torch.from_numpy(((whole - mean[:, None]) / scale[:, None])[None, :, 100:180])
     again = standardise_windows(cached, torch.from_numpy(scale)[None], process)[0].numpy()
     np.testing.assert_allclose(again, standardise(whole[:, 100:180], process), atol=1e-4)
+
+
+def batch_statistics(whole, process):
+    statistics = BandStatistics()
+    statistics.add(whole.T)
+    return (torch.from_numpy(values)[None, :, None] for values in statistics.mean_and_scale(process))
+
+
+@pytest.mark.parametrize("standardize", ["per_frequency", "per_clip", "none"])
+def test_a_change_to_a_window_moves_statistics_as_if_all_of_the_recording_were_changed(standardize):
+    process = replace(PROCESS, standardize=standardize)
+    whole = db(frames=400)
+    hiss = torch.from_numpy(np.random.default_rng(1).gamma(8, 10**-4.5 / 8, whole.shape))  # -45 dB
+    changed = to_db(to_power(torch.from_numpy(whole), -100.0) + hiss, -100.0).float()
+    before, after = torch.from_numpy(whole)[None, :, :200], changed[None, :, :200]
+    mean, scale = move_statistics(*batch_statistics(whole, process), before, after, process)
+    expected = batch_statistics(changed.numpy(), process)
+    for got, wanted in zip((mean, scale), expected, strict=True):
+        torch.testing.assert_close(got.expand_as(wanted), wanted, atol=1.0, rtol=0)  # dB; half was seen
+
+
+@pytest.mark.parametrize("standardize", ["per_frequency", "per_clip", "none"])
+def test_a_window_that_did_not_change_moves_no_statistics(standardize):
+    process = replace(PROCESS, standardize=standardize)
+    mean, scale = batch_statistics(db(frames=400), process)
+    window = torch.from_numpy(db(frames=400))[None, :, :80]
+    moved = move_statistics(mean, scale, window, window, process)
+    for got, wanted in zip(moved, (mean, scale), strict=True):
+        torch.testing.assert_close(got, wanted)
 
 
 def test_statistics_gathered_in_blocks_are_those_of_the_whole():
