@@ -205,6 +205,12 @@ def _split(config: Config, metadata: "pd.DataFrame", folder: Path) -> "pd.DataFr
         write_text(folder / name, frame.to_csv(index=False, lineterminator="\n"))
     counts = metadata["split"].value_counts()
     log.info("%d classes; %s", len(labels), ", ".join(f"{counts.get(side, 0)} recordings for {side}" for side in SIDES))
+    empty = int(((metadata["split"] == "train") & (metadata["labels"].map(len) == 0)).sum())
+    if empty and config.agent.loss == "cross_entropy":
+        log.warning(
+            "[agent] loss = cross_entropy learns nothing from %d recordings without a bird; bce does, or make them a "
+            "class by [labels] nocall = true", empty,
+        )  # fmt: skip
     return metadata
 
 

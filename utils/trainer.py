@@ -225,23 +225,21 @@ class Trainer:
         self.processes.share_buffers(model)
         model.eval()
         part.order.go_to(0)
-        windows, recordings, loss_sum = [], [], 0.0
+        seen: list[tuple[Tensor, Tensor, Tensor]] = []
         for batch in part.batches:
             batch = batch.to(self.device)
             with self._sized(batch), self._autocast(scoring=True):
                 images, targets = self.images(batch)
                 logits = model(images).float()
-                loss_sum += self.loss(logits, targets).item() * len(logits)
-            windows.append(logits.sigmoid().cpu().numpy())
-            recordings.append(batch.recording.cpu().numpy())
-        parts = self.processes.gather((windows, recordings, loss_sum))
-        windows = np.concatenate([block for one in parts for block in one[0]])
-        recordings = np.concatenate([block for one in parts for block in one[1]])
+            seen.append((logits.cpu(), targets.cpu(), batch.recording.cpu()))
+        blocks = [block for one in self.processes.gather(seen) for block in one]
+        logits, targets, recordings = map(torch.cat, zip(*blocks, strict=True))
+        loss = self.loss(logits, targets).item()  # of all at once: losses differ in which windows count
+        windows, recordings = logits.sigmoid().numpy(), recordings.numpy()
         if not np.isfinite(windows).all():
             worst = part.filenames[recordings[~np.isfinite(windows).all(axis=1)][0]]
             raise UserError(f"the model's answer to {worst} is not finite; lower [agent] lr_warmup_end")
         by_recording = mean_by_recording(windows, recordings, len(part.targets))
-        loss = sum(one[2] for one in parts) / len(windows)
         return {f"{prefix}loss": loss} | scores(part.targets, by_recording, prefix), by_recording
 
     def test(self) -> tuple[dict[str, float | None], np.ndarray | None]:

@@ -9,7 +9,7 @@ import torch
 
 from dataloader.cache import Footer, write_entry
 from factory import run
-from utils.config import Augmentation, Config, Data, DataProcess, Labels, Mixing, Trainer
+from utils.config import Agent, Augmentation, Config, Data, DataProcess, Labels, Mixing, Trainer
 from utils.distributed import Processes
 from utils.errors import ConfigError
 
@@ -97,6 +97,14 @@ def test_the_loudest_leave_the_training_part_and_the_split_for_good(metadata, tm
     assert len(first[first["split"] == "train"]) == pytest.approx(left.sum() / 2, abs=1)
     again = run.split(config, metadata.drop(columns="split"), folder)  # of a resumed run: the table decides
     assert again["filename"].tolist() == first["filename"].tolist()
+
+
+@pytest.mark.parametrize(("loss", "told"), [("cross_entropy", True), ("bce", False)])
+def test_recordings_without_a_bird_that_teach_nothing_are_told(metadata, tmp_path, caplog, loss, told):
+    config = replace(PLAIN, agent=Agent(loss=loss), data=Data(train_ratio=1.0))
+    table = metadata.drop(columns="split").assign(labels=[(), (), *metadata["labels"][2:]])
+    run.split(config, table, tmp_path)
+    assert ("learns nothing from 2 recordings without a bird" in caplog.text) == told
 
 
 def test_a_fold_is_the_test_set_whatever_the_seed_and_the_others_train(metadata, tmp_path):
