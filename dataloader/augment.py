@@ -181,8 +181,9 @@ def spec_augment(
         frequency_width: largest width of a frequency mask, bands (F of the paper).
     """
     batch, n_mels, frames = images.shape
-    hidden = _stretches(batch, frames, time_masks, (0, time_width), generator).any(dim=1)[:, None, :]
-    bands = _stretches(batch, n_mels, frequency_masks, (0, frequency_width), generator).any(dim=1)[:, :, None]
+    for_time, for_frequency = _apart(generator, "time", "frequency")
+    hidden = _stretches(batch, frames, time_masks, (0, time_width), for_time).any(dim=1)[:, None, :]
+    bands = _stretches(batch, n_mels, frequency_masks, (0, frequency_width), for_frequency).any(dim=1)[:, :, None]
     return images.masked_fill(hidden | bands, fill)
 
 
@@ -199,9 +200,16 @@ def xy_masks(
         time_masks, frequency_masks: the most of each; at least 1, or 0 for none.
         widths: narrowest and widest, in frames or bands.
     """
-    hidden = _some(images, images.shape[2], time_masks, widths, generator)[:, None, :]
-    hidden = hidden | _some(images, images.shape[1], frequency_masks, widths, generator)[:, :, None]
+    for_time, for_frequency = _apart(generator, "time", "frequency")
+    hidden = _some(images, images.shape[2], time_masks, widths, for_time)[:, None, :]
+    hidden = hidden | _some(images, images.shape[1], frequency_masks, widths, for_frequency)[:, :, None]
     return images.masked_fill(hidden & chosen(images, p, generator), fill)
+
+
+def _apart(generator: torch.Generator, *names: str) -> list[torch.Generator]:
+    """A generator for each part of a change, so that the settings of one leave what the others draw."""
+    seed = generator.initial_seed()
+    return [torch.Generator(generator.device).manual_seed(seed_for(seed, name)) for name in names]
 
 
 def _some(

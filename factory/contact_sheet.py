@@ -1,6 +1,6 @@
 """What does each change do to a recording? Two of its windows -> an image for each change, made as in training."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ from dataloader.augment import Augmenter
 from dataloader.background import background_files, load_background
 from dataloader.dataset import Batch
 from dataloader.images import ImageMaker
+from dataloader.power import COLOURS
 from dataloader.spectrogram import BandStatistics, MelSpectrogram
 from dataloader.windows import window_frames
 from factory.mixing import Mixer
@@ -27,26 +28,34 @@ class Change(NamedTuple):
     mixing: dict[str, object] = {}  # noqa: RUF012
 
 
-CHANGES = (  # each at its strongest that a person can still follow
-    Change("equaliser up to 12 dB, as standardising leaves it", {"eq_p": 1.0, "eq_max_db": 12.0}),
-    Change("gain up to 20 dB, as standardising leaves it", {"gain_p": 1.0, "gain_max_db": 20.0}),
-    Change("background at 0 dB", {"background_p": 1.0, "background_min_snr_db": 0.0, "background_max_snr_db": 0.0}),
-    *(
-        Change(
-            f"{colour} hiss at 0 dB",
-            {"hiss_p": 1.0, "hiss_colour": colour, "hiss_min_snr_db": 0.0, "hiss_max_snr_db": 0.0},
-        )
-        for colour in ("white", "pink", "brown")
-    ),
-    Change("time shift", {"time_shift_p": 1.0}),
-    Change("frequency shift, up to 12 bands", {"frequency_shift_p": 1.0, "frequency_shift_max_bands": 12}),
-    Change("noise on the image", {"augment_add_noise": True, "noise_max_deviation": 1.0}),
-    Change("SpecAugment", {"augment_spec_augment": True}),
-    Change("XY masking", {"xy_masks_p": 1.0}),
-    Change("mixup, half and half", mixing={"mixup_p": 1.0, "mixup_alpha": _HALF}),
-    Change("CutMix, half and half", mixing={"cutmix_p": 1.0, "cutmix_alpha": _HALF}),
-    Change("mixed on power, half and half", mixing={"power_mix_p": 1.0, "power_mix_alpha": _HALF}),
-)
+_OFF = {"augment_add_noise": False, "augment_spec_augment": False, "data_augmentation": True}
+_OFF |= {field.name: 0.0 for field in fields(Augmentation) if field.name.endswith("_p")}
+
+
+def changes_of(a: Augmentation) -> list[Change]:
+    """Each change as [augmentation] and [mixing] set it, at the strongest that is drawn."""
+    at_strongest = {
+        "background_max_snr_db": a.background_min_snr_db,
+        "hiss_max_snr_db": a.hiss_min_snr_db,
+    }
+    half = {"power_mix_alpha": _HALF, "mixup_alpha": _HALF, "cutmix_alpha": _HALF}
+    return [
+        Change(f"equaliser up to {a.eq_max_db:g} dB, as standardising leaves it", {"eq_p": 1.0}),
+        Change(f"gain up to {a.gain_max_db:g} dB, as standardising leaves it", {"gain_p": 1.0}),
+        Change(f"background at {a.background_min_snr_db:g} dB", {"background_p": 1.0, **at_strongest}),
+        *(
+            Change(f"{colour} hiss at {a.hiss_min_snr_db:g} dB", {"hiss_p": 1.0, "hiss_colour": colour, **at_strongest})
+            for colour in COLOURS
+        ),
+        Change(f"time shift, up to {a.time_shift_max_s:g} s", {"time_shift_p": 1.0}),
+        Change(f"frequency shift, up to {a.frequency_shift_max_bands} bands", {"frequency_shift_p": 1.0}),
+        Change(f"noise on the image, up to {a.noise_max_deviation:g} deviations", {"augment_add_noise": True}),
+        Change("SpecAugment", {"augment_spec_augment": True}),
+        Change("XY masking", {"xy_masks_p": 1.0}),
+        Change("mixup, half and half", mixing={"mixup_p": 1.0, **half}),
+        Change("CutMix, half and half", mixing={"cutmix_p": 1.0, **half}),
+        Change("mixed on power, half and half", mixing={"power_mix_p": 1.0, **half}),
+    ]
 
 
 def contact_sheet(log_mel: np.ndarray, config: Config) -> list[tuple[str, np.ndarray]]:
@@ -58,10 +67,10 @@ def contact_sheet(log_mel: np.ndarray, config: Config) -> list[tuple[str, np.nda
     process, over = config.data_process, config.data.standardize_over
     batch = _two_windows(log_mel, process)
     background = _background(config)
-    off = Augmentation(augment_add_noise=False, augment_spec_augment=False)
+    off = replace(config.augmentation, **_OFF)
     plain, _ = ImageMaker(process, over)(batch)
     panels = [("as it is", plain[0]), ("the partner: a second part", plain[1])]
-    for change in CHANGES:
+    for change in changes_of(config.augmentation):
         augmenter = Augmenter(replace(off, **change.augmentation), process, config.trainer.seed, background)
         mixer = Mixer(replace(Mixing(), **change.mixing), config.trainer.seed)
         images, _ = ImageMaker(process, over, augmenter, mixer)(batch, _PLACE)

@@ -219,7 +219,7 @@ class Augmentation:
     gain_max_db: Gain = 12.0  # from -this to this
     background_p: Share = 0.0  # recordings without a call, added
     background_dir: Path | None = None
-    background_minutes: Positive = 60.0  # kept in memory, about 1 MB each
+    background_minutes: Annotated[float, Bounds(low=0.1)] = 60.0  # kept in memory, about 1 MB each
     background_min_snr_db: Ratio = 3.0
     background_max_snr_db: Ratio = 30.0
     hiss_p: Share = 0.0  # steady noise, added
@@ -255,7 +255,7 @@ class Mixing:
     power_mix_p: Share = 0.0  # sounds added, before standardising; labels max
     power_mix_alpha: Positive = 4.0
     mixup_p: Share = 0.0  # standardised images added
-    mixup_alpha: Positive = 0.4
+    mixup_alpha: Positive = 4.0
     mixup_labels: Literal["max", "linear"] = "max"
     cutmix_p: Share = 0.0  # a stretch of time replaced
     cutmix_alpha: Positive = 1.0
@@ -544,7 +544,15 @@ _Clash = tuple[str, str, str]  # section, key, what is wrong with its value besi
 
 def _contradictions(config: Config) -> Iterator[Problem]:
     """Settings that are legal one by one and not together."""
-    for check in (_of_the_image, _of_the_rates, _of_the_data, _of_the_labels, _of_the_changes, _of_the_run):
+    for check in (
+        _of_the_image,
+        _of_the_rates,
+        _of_the_data,
+        _of_the_labels,
+        _of_the_changes,
+        _of_the_masks,
+        _of_the_run,
+    ):
         for section, key, text in check(config):
             yield Problem(text, section, key, _to_text(getattr(getattr(config, section), key)))
 
@@ -617,12 +625,35 @@ def _of_the_changes(config: Config) -> Iterator[_Clash]:
     augmentation = config.augmentation
     if augmentation.data_augmentation and augmentation.background_p and augmentation.background_dir is None:
         yield "augmentation", "background_dir", "empty; background_p above 0 needs a folder of recordings"
-    if augmentation.xy_masks_p and not augmentation.xy_time_masks and not augmentation.xy_frequency_masks:
-        yield "augmentation", "xy_masks_p", "without masks: xy_time_masks and xy_frequency_masks are both 0"
     if config.trainer.batch_size_train == 1:
         for key in PARTNERED:
             if getattr(config.mixing, key):
                 yield "mixing", key, "needs a partner in the batch; raise batch_size_train of [trainer]"
+
+
+def _of_the_masks(config: Config) -> Iterator[_Clash]:
+    """A mask as large as the image hides the bird and keeps its label."""
+    a, process = config.augmentation, config.data_process
+    frames = round(process.max_length_s * process.sample_rate / process.hop_length)
+    if not a.data_augmentation or frames < 2:  # of which _of_the_image tells
+        return
+    if a.augment_spec_augment and a.time_masks and a.time_mask_max_s >= process.max_length_s:
+        text = f"hides a whole window, {process.max_length_s:g} s; lower it, or set time_masks to 0"
+        yield "augmentation", "time_mask_max_s", text
+    if a.augment_spec_augment and a.frequency_masks and a.frequency_mask_max_bands >= process.n_mels:
+        text = f"hides all {process.n_mels} bands; lower it, or set frequency_masks to 0"
+        yield "augmentation", "frequency_mask_max_bands", text
+    if a.xy_masks_p and not a.xy_time_masks and not a.xy_frequency_masks:
+        yield "augmentation", "xy_masks_p", "without masks: xy_time_masks and xy_frequency_masks are both 0"
+    if a.xy_masks_p and a.xy_time_masks and a.xy_mask_max >= frames:
+        yield (
+            "augmentation",
+            "xy_mask_max",
+            f"hides a whole window, {frames} frames; lower it, or set xy_time_masks to 0",
+        )
+    if a.xy_masks_p and a.xy_frequency_masks and a.xy_mask_max >= process.n_mels:
+        text = f"hides all {process.n_mels} bands; lower it, or set xy_frequency_masks to 0"
+        yield "augmentation", "xy_mask_max", text
 
 
 def _of_the_run(config: Config) -> Iterator[_Clash]:

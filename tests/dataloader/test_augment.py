@@ -55,7 +55,7 @@ def test_a_mask_wider_than_the_image_does_no_harm():
 
 
 def test_xy_masks_stay_inside_their_count_and_width():
-    images = torch.ones(400, 60, 200)
+    images = torch.ones(1500, 60, 200)
     masked = xy_masks(images, generator(), p=0.5, time_masks=3, frequency_masks=2, widths=(4, 6), fill=-7.0)
     hidden = masked == -7
     assert ((masked == 1) | hidden).all()
@@ -154,3 +154,15 @@ def test_over_the_recording_the_cached_values_are_seen_as_they_are():
     batch = small_batch()
     seen, _ = ImageMaker(PROCESS, "recording")(batch)
     assert torch.equal(seen[:, 0], batch.windows.transpose(1, 2).float())
+
+
+@pytest.mark.parametrize("change", [spec_augment, xy_masks])
+def test_masks_of_time_leave_those_of_frequency_as_they_were(change):
+    more = {"time_width": 9, "frequency_width": 9} if change is spec_augment else {"p": 0.5, "widths": (2, 9)}
+    images = torch.ones(100, 60, 200)
+    bands = [
+        change(images, generator(), time_masks=masks, frequency_masks=2, **more).eq(0).all(dim=2) for masks in (0, 3, 4)
+    ]
+    assert bands[0].any()
+    assert torch.equal(bands[0], bands[1])
+    assert torch.equal(bands[1], bands[2])

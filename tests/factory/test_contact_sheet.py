@@ -1,11 +1,11 @@
 """Does the sheet show every change there is, and each of them on its own?"""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
-from factory.contact_sheet import CHANGES, contact_sheet
+from factory.contact_sheet import changes_of, contact_sheet
 from utils.config import Augmentation, Config, DataProcess, Mixing
 
 CONFIG = Config(data_process=DataProcess(n_mels=32, max_length_s=1.0))
@@ -16,7 +16,7 @@ def recording(frames=150):
 
 
 def test_every_change_of_the_settings_is_on_the_sheet():
-    shown = {key for change in CHANGES for key in (*change.augmentation, *change.mixing)}
+    shown = {key for change in changes_of(Augmentation()) for key in (*change.augmentation, *change.mixing)}
     there = {field.name for section in (Augmentation, Mixing) for field in fields(section)}
     switches = {key for key in there if key.endswith("_p") or key.startswith("augment_")}
     assert switches - {"augment_random_crop"} <= shown  # which chooses the window, and does nothing to it
@@ -25,7 +25,7 @@ def test_every_change_of_the_settings_is_on_the_sheet():
 @pytest.mark.parametrize("frames", [150, 64, 20, 2])
 def test_every_panel_has_the_size_of_a_window_whatever_the_recording(frames):
     panels = contact_sheet(recording(frames), CONFIG)
-    assert len(panels) == len(CHANGES) + 2
+    assert len(panels) == len(changes_of(Augmentation())) + 2
     assert all(image.shape == (32, 64) and np.isfinite(image).all() for _, image in panels)
 
 
@@ -34,3 +34,23 @@ def test_every_panel_differs_from_the_window_as_it_is():
     for title, image in others:
         same = np.allclose(image, plain, atol=0.02)
         assert same == title.startswith(("equaliser", "gain")), title  # these standardising takes away
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "title"),
+    [
+        ("background_min_snr_db", -20.0, "background"),
+        ("hiss_min_snr_db", -20.0, "pink hiss"),
+        ("time_shift_max_s", 0.05, "time shift"),
+        ("frequency_shift_max_bands", 1, "frequency shift"),
+        ("noise_max_deviation", 3.0, "noise"),
+        ("time_masks", 0, "SpecAugment"),
+        ("xy_mask_max", 9, "XY masking"),
+    ],
+)
+def test_a_setting_shows_in_its_own_panel_and_in_no_other(setting, value, title):
+    before = contact_sheet(recording(), CONFIG)
+    after = contact_sheet(recording(), replace(CONFIG, augmentation=replace(CONFIG.augmentation, **{setting: value})))
+    changed = [name for (_, one), (name, other) in zip(before, after, strict=True) if not np.array_equal(one, other)]
+    assert changed
+    assert all(title.split()[-1] in name for name in changed)
