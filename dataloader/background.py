@@ -1,6 +1,8 @@
 """Recordings that are noise: a folder of them -> one spectrogram in dB, kept in memory to be added to others."""
 
 import logging
+import os
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -22,18 +24,23 @@ def background_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
 
 
-def load_background(folder: Path, process: DataProcess, minutes: float) -> torch.Tensor:
+def load_background(folder: Path, process: DataProcess, minutes: float, held_out: Collection[str] = ()) -> torch.Tensor:
     """The recordings end to end, ``(frames, n_mels)`` float16, dB re full scale.
 
     Args:
         minutes: kept at most; what comes after is not read. A recording that cannot be used is warned of.
+        held_out: files that training must not hear, as they are scored.
 
     Raises:
         DataError: there is none that can be used.
     """
     mel, left_s = MelSpectrogram(process), 60 * minutes
     kept: list[np.ndarray] = []
-    for path in background_files(folder):
+    files, scored = background_files(folder), {os.path.realpath(path) for path in held_out}
+    heard = [path for path in files if os.path.realpath(path) not in scored]
+    if len(heard) < len(files):
+        log.warning("%s: %d recordings of it are for val or test, and no background", folder, len(files) - len(heard))
+    for path in heard:
         if left_s < 1 / mel.frames_per_second:
             log.info("%s: background_minutes = %g are full; the rest of the background is not read", folder, minutes)
             break

@@ -60,6 +60,7 @@ _MAY_CHANGE = {
     "data": "output_dir hash_path num_workers multi_threading backend max_bad_share",
     "callbacks": "neptune_logger neptune_mode neptune_project model_checkpoint_verbose",
     "paths": "data_dir demo_dir runs_dir",
+    "augmentation": "background_dir",
     "agent": "lr_verbose",
     "model": "weights_path",
 }
@@ -240,7 +241,7 @@ def build_trainer(
     steps = -(-len(parts["train"].order) // config.trainer.accumulate)
     schedule = build_schedule(optimizer, config.agent, n_epochs=config.trainer.n_epochs, steps_per_epoch=steps)
     frontend, seed = frontend_of(config.model.type), config.trainer.seed
-    augmenter = frontend.augmenter(config.augmentation, config.data_process, seed, _background(config))
+    augmenter = frontend.augmenter(config.augmentation, config.data_process, seed, _background(config, metadata))
     silent = labels.index(tables.NOCALL) if tables.NOCALL in labels else None
     mixer = Mixer(config.mixing, seed, config.labels.smoothing, silent)
     trainer = Trainer(
@@ -388,12 +389,14 @@ def _balance(config: Config, dataset: WindowDataset, training: "pd.DataFrame") -
     )
 
 
-def _background(config: Config) -> torch.Tensor | None:
-    """The recordings to be added to others; None where none are."""
+def _background(config: Config, metadata: "pd.DataFrame") -> torch.Tensor | None:
+    """The recordings to be added to others, none of those that are scored; None where none are added."""
     augmentation = config.augmentation
     if not (augmentation.data_augmentation and augmentation.background_p):
         return None
-    return load_background(augmentation.background_dir, config.data_process, augmentation.background_minutes)
+    held_out = metadata.loc[metadata["split"] != "train", "path"].tolist()
+    minutes = augmentation.background_minutes
+    return load_background(augmentation.background_dir, config.data_process, minutes, held_out)
 
 
 def _facts(config: Config, metadata: "pd.DataFrame", labels: list[str]) -> dict[str, object]:

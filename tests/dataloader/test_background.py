@@ -46,6 +46,13 @@ def test_no_more_is_kept_than_the_minutes_asked_for(folder, caplog):
     assert "background_minutes = 0.025 are full" in caplog.text
 
 
+def test_what_is_scored_is_not_heard_in_training(folder, caplog):
+    (folder / "link.wav").symlink_to(folder / "wind.wav")
+    whole = load_background(folder, PROCESS, 60.0, held_out=[str(folder / "wind.wav"), "elsewhere/a.flac"])
+    assert len(whole) == 2 * 64
+    assert "2 recordings of it are for val or test, and no background" in caplog.text
+
+
 def test_where_none_can_be_used_it_is_an_error_of_one_line(tmp_path):
     (tmp_path / "broken.ogg").write_bytes(b"no sound")
     with pytest.raises(DataError, match="no recording in it can be used"):
