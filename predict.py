@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     predictor = steps.load(options)
     sample = steps.check_sample(options, predictor, recordings)
     job = steps.open_job(options, predictor)
-    bad = steps.score(options, predictor, recordings, job)
+    bad = steps.score(predictor, recordings, job)
     steps.write(options, predictor, recordings, job, sample)
     print(f"written: {options.output}")
     return 1 if bad and options.strict else 0

@@ -1,6 +1,6 @@
 """How does a file become a mono float32 waveform, whole, a span of it or in blocks, and what may be wrong with it?
 
-Ogg Vorbis and Opus, FLAC, WAV and MP3, decoded by libsndfile, resampled by soxr. ``audio_blocks`` needs the
+Ogg Vorbis and Opus, FLAC, WAV and MP3, decoded by libsndfile, resampled by soxr. ``AudioStream`` needs the
 same memory for a night as for a call; ``read_audio`` gives one array. A truncated Ogg decodes without an
 error, and a damaged one skips without a word, so both are looked for: see ``whole_or_reason`` and ``AudioStream``.
 """
@@ -17,6 +17,8 @@ from typing import BinaryIO
 import numpy as np
 import soundfile as sf
 import soxr
+
+ENDINGS = (".flac", ".mp3", ".ogg", ".opus", ".wav")  # of recordings that are looked for in a folder
 
 REASONS = (
     "missing",  # no such file
@@ -117,13 +119,6 @@ def read_audio(
         return _read_span(path, sample_rate, start_s, duration_s, strict)
     blocks = list(AudioStream(path, sample_rate, None, strict=strict))
     return blocks[0] if len(blocks) == 1 else np.concatenate([np.empty(0, np.float32), *blocks])
-
-
-def audio_blocks(
-    path: Path | str, sample_rate: int, block_s: float, *, max_s: float = 0.0, strict: bool = True
-) -> "AudioStream":
-    """Read a recording block by block, in constant memory: ``for block in audio_blocks(...)``. See ``AudioStream``."""
-    return AudioStream(path, sample_rate, block_s, max_s=max_s, strict=strict)
 
 
 class AudioStream(Iterator[np.ndarray]):

@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dataloader.audio import AudioStream, BadRecording
+from dataloader.audio import ENDINGS, AudioStream, BadRecording
 from dataloader.spectrogram import MelSpectrogram
 from utils.config import DataProcess
 from utils.errors import DataError
 
 log = logging.getLogger(__name__)
 
-ENDINGS = (".flac", ".mp3", ".ogg", ".opus", ".wav")
 _BLOCK_S = 30.0  # seconds decoded and transformed at once
 
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from dataloader.background import ENDINGS, background_files
+from dataloader.audio import ENDINGS
+from dataloader.background import background_files
 from factory.frontend import WAVEFORMS, frontend_of
 from factory.lookup import lookup
 from factory.loss import LOSSES

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 
 KERNEL = (0.1, 0.2, 0.4, 0.2, 0.1)  # of a row and its neighbours
-WAYS = ("mean", "min", "rank")
 
 
 def combine(each: Sequence[np.ndarray], how: str) -> list[np.ndarray]:
@@ -19,9 +18,15 @@ def combine(each: Sequence[np.ndarray], how: str) -> list[np.ndarray]:
     Returns:
         for each recording ``(rows, classes)`` float32.
     """
-    if how == "rank":
-        return rank_mean(each)
-    return [one.min(axis=0) if how == "min" else one.mean(axis=0, dtype=np.float32) for one in each]
+    return _WAYS[how](each)
+
+
+def _mean(each: Sequence[np.ndarray]) -> list[np.ndarray]:
+    return [one.mean(axis=0, dtype=np.float32) for one in each]
+
+
+def _least(each: Sequence[np.ndarray]) -> list[np.ndarray]:
+    return [one.min(axis=0) for one in each]
 
 
 def rank_mean(each: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -34,6 +39,9 @@ def rank_mean(each: Sequence[np.ndarray]) -> list[np.ndarray]:
     together = np.concatenate(each, axis=1)
     total = sum(rankdata(model, axis=0) for model in together) / (len(together) * together.shape[1])
     return np.split(total.astype(np.float32), np.cumsum([one.shape[1] for one in each])[:-1])
+
+
+_WAYS = {"mean": _mean, "min": _least, "rank": rank_mean}  # as --combine of predict.py names them
 
 
 def smooth(scores: np.ndarray) -> np.ndarray:

@@ -5,9 +5,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from dataloader.audio import ENDINGS
 from utils.errors import DataError
-
-ENDINGS = (".wav", ".flac", ".ogg", ".mp3")
 
 
 def find_recordings(inputs: Iterable[Path | str]) -> list[Path]:

@@ -86,7 +86,7 @@ def open_job(options: argparse.Namespace, predictor: Predictor) -> Job:
     return Job(options.output, settings, resume=options.resume)
 
 
-def score(options: argparse.Namespace, predictor: Predictor, recordings: list[Path], job: Job) -> int:
+def score(predictor: Predictor, recordings: list[Path], job: Job) -> int:
     """Score what is not scored yet, and say what is wrong with any; return how many recordings could not be scored.
 
     Raises:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from dataloader import cache
 from factory.model import build_model
 from utils.config import DataProcess, Model
 
@@ -57,6 +58,28 @@ def test_the_example_tells_what_it_hears_while_the_sound_goes_on(the_run_it_name
     sound.put(b"")
     listening.join(timeout=20)
     assert [told.get(timeout=1)[:8] for _ in range(told.qsize())] == ["2 to 7 s", "3 to 8 s", "4 to 9 s", "5 to 10 "]
+
+
+def test_the_example_of_docs_data_reads_the_cache_that_was_last_prepared(tmp_path, monkeypatch):
+    process = DataProcess(n_mels=16)
+    folder = tmp_path / "cache" / "spectrograms" / cache.cache_key(process)
+    (folder / "a").mkdir(parents=True)
+    (tmp_path / "cache" / "last_key").write_text(folder.name + "\n")
+    (folder / "settings.json").write_text(cache.settings_text(process))
+    records = [
+        cache.Record(f"a/{name}.ogg", 1, 1, "", 32_000, 0, 0, reason) for name, reason in (("1", "silent"), ("2", ""))
+    ]
+    cache.write_index(folder, {record.filename: record for record in records})
+    array = np.random.default_rng(1).normal(size=(700, 16)).astype(np.float16)
+    statistics = np.full(16, -50.0), np.full(16, 5.0)
+    cache.write_entry(folder / "a" / "2.npy", [array], (16, 700), *statistics, cache.Footer(b"x" * 16, 1, 1, 1, 700, 0))
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "data.md").read_text(encoding="utf-8"), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    exec(example, names := {})
+    np.testing.assert_array_equal(names["window"], array.T[:, 640:960])
+    np.testing.assert_allclose(names["db"], array.T.astype(np.float32) * 5.0 - 50.0, atol=1e-3)
+    assert names["hertz"].shape == (16,)
 
 
 def test_the_example_is_as_short_as_it_is_said_to_be():

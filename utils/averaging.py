@@ -26,7 +26,7 @@ class Average:
             function = get_ema_multi_avg_fn(ema) if ema else None
             self._average = AveragedModel(model, multi_avg_fn=function, use_buffers=True)
 
-    def after_step(self, epoch: int) -> None:
+    def after_step(self) -> None:
         """Take the model's weights into the moving average."""
         if self._ema:
             self._average.update_parameters(self._model)

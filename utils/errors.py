@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 
 class UserError(Exception):
@@ -50,10 +50,6 @@ class ConfigError(UserError):
     def __init__(self, problems: Problem | Iterable[Problem]):
         self.problems = [problems] if isinstance(problems, Problem) else list(problems)
         super().__init__("\n".join(map(str, self.problems)))
-
-    def from_source(self, source: str) -> "ConfigError":
-        """The same problems, told as those of ``source``."""
-        return ConfigError(replace(problem, source=source) for problem in self.problems)
 
 
 def unknown(name: str, known: Sequence[str], *, nearest: int = 1, list_known: bool = True) -> str:

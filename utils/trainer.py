@@ -207,7 +207,7 @@ class Trainer:
         self._scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.schedule.after_step()
-        self.average.after_step(self.progress.epoch)
+        self.average.after_step()
 
     def evaluate(self, part: Part | None, prefix: str) -> dict[str, float | None]:
         """Score a part: its loss over windows, and the metrics of its recordings."""
@@ -416,7 +416,7 @@ def amp_type(device: torch.device, settings: config.Trainer) -> torch.dtype | No
     if not settings.amp_on_cpu:
         return None
     if not any(torch.cpu.get_capabilities().get(unit) for unit in _BF16_UNITS):
-        log.warning("[trainer] amp_on_cpu: this CPU has no units for bf16; it computes in float32, about half as fast")
+        log.warning("[trainer] amp_on_cpu: this CPU has no units for bf16; it computes in float32, up to half as fast")
         return None
     return torch.bfloat16
 

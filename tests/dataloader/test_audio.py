@@ -17,7 +17,6 @@ from dataloader.audio import (
     AudioInfo,
     AudioStream,
     BadRecording,
-    audio_blocks,
     audio_info,
     read_audio,
     resampled_length,
@@ -118,7 +117,7 @@ def test_a_recording_at_its_own_rate_is_what_the_decoder_gives(healthy):
 @pytest.mark.parametrize("block_s", [0.05, 1.0, 1.7, 5.0, 9.0])
 @pytest.mark.parametrize("sample_rate", [32_000, 22_050])
 def test_the_blocks_joined_are_the_whole_bit_for_bit(healthy, block_s, sample_rate):
-    blocks = list(audio_blocks(healthy, sample_rate, block_s))
+    blocks = list(AudioStream(healthy, sample_rate, block_s))
     assert {len(block) for block in blocks[:-1]} <= {round(block_s * sample_rate)}
     assert 0 < len(blocks[-1]) <= round(block_s * sample_rate)
     np.testing.assert_array_equal(np.concatenate(blocks), read_audio(healthy, sample_rate))
@@ -158,20 +157,20 @@ def test_the_shortest_recordings_come_in_whole(tmp_path, frames):
     for kind in FORMATS:
         rate = rate_of(kind)
         path = write(tmp_path / f"short.{kind}", song(1, rate)[:frames] + np.float32(0.1))
-        blocks = audio_blocks(path, rate, 5.0, strict=False)  # a single sample is a constant, which strict calls silent
+        blocks = AudioStream(path, rate, 5.0, strict=False)  # a single sample is a constant, which strict calls silent
         assert len(np.concatenate(list(blocks))) == frames, kind
         assert len(read_audio(path, rate, start_s=0.0, duration_s=1.0)) == frames, kind
 
 
 def test_every_block_is_an_array_of_its_own(ogg):
-    blocks = list(audio_blocks(ogg, RATE, 1.0))
+    blocks = list(AudioStream(ogg, RATE, 1.0))
     assert not any(np.shares_memory(one, other) for one, other in itertools.pairwise(blocks))
 
 
 @pytest.mark.parametrize("sample_rate", [RATE, 22_050])
 @pytest.mark.parametrize("max_s", [0.5, 2.0, 3.3, 100.0])
 def test_a_limit_gives_the_beginning_of_the_whole(ogg, sample_rate, max_s):
-    limited = np.concatenate(list(audio_blocks(ogg, sample_rate, 1.0, max_s=max_s)))
+    limited = np.concatenate(list(AudioStream(ogg, sample_rate, 1.0, max_s=max_s)))
     np.testing.assert_array_equal(limited, read_audio(ogg, sample_rate)[: round(max_s * sample_rate)])
 
 
@@ -258,7 +257,7 @@ def test_tags_around_the_sound_are_no_damage(healthy, tmp_path):
     tagged = damaged(healthy, tmp_path, healthy.read_bytes() + tag)
     rate = rate_of(kind_of(healthy))
     assert problem_of(tagged, rate) is None
-    np.testing.assert_array_equal(np.concatenate(list(audio_blocks(tagged, rate, 1.7))), read_audio(healthy, rate))
+    np.testing.assert_array_equal(np.concatenate(list(AudioStream(tagged, rate, 1.7))), read_audio(healthy, rate))
 
 
 def test_an_mp3_of_constant_rate_without_a_header_of_its_own_is_read(tmp_path):
@@ -365,7 +364,7 @@ def test_a_hole_in_an_ogg_is_told_whatever_the_block(ogg, tmp_path, block_s, how
     bad = damaged(ogg, tmp_path, content[:middle] + bytes(9000 if how == "zeroed" else 0) + content[middle + 9000 :])
     assert whole_or_reason(bad) is None
     with pytest.raises(BadRecording, match=r"hole: .* of 12\.00 s are missing"):
-        list(audio_blocks(bad, RATE, block_s))
+        list(AudioStream(bad, RATE, block_s))
     lenient = AudioStream(bad, RATE, block_s, strict=False)
     samples = sum(map(len, lenient))
     assert 6 * RATE < samples < 12 * RATE
@@ -536,7 +535,7 @@ def test_memory_does_not_grow_with_the_recording(tmp_path):
     for seconds in (20, 80):
         path = write(tmp_path / "song.wav", song(seconds, 44_100, 2), 44_100)
         tracemalloc.start()
-        assert math.isclose(sum(map(len, audio_blocks(path, RATE, 1.0))) / RATE, seconds)
+        assert math.isclose(sum(map(len, AudioStream(path, RATE, 1.0))) / RATE, seconds)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.2 * peaks[0]
