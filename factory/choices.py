@@ -1,4 +1,4 @@
-"""Are all choices in the config known? Asked before anything else is done."""
+"""Are all choices in the config known, and do they fit what the factories build? Asked before anything else is done."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ from utils.errors import ConfigError, Problem
 
 def check_choices(config: Config) -> list[Problem]:
     """All choices that no factory knows, as ``utils.config.load_config`` wants to be told of them."""
-    agent, callbacks, data = config.agent, config.callbacks, config.data
+    agent, callbacks = config.agent, config.callbacks
     checks: list[Callable[[], object]] = [
         lambda: lookup("callbacks", "model_checkpoint_type", callbacks.model_checkpoint_type, METRICS),
         lambda: lookup("agent", "loss", agent.loss, LOSSES),
@@ -31,13 +31,6 @@ def check_choices(config: Config) -> list[Problem]:
             check()
         except ConfigError as error:
             problems += error.problems
-    no_validation = data.folds > 0 or data.train_ratio == 1.0 or data.test_val_ratio == 1.0
-    if agent.lr_decay and agent.lr_decay_type == "plateau" and no_validation:
-        text = "follows the validation loss, and folds, or train_ratio or test_val_ratio = 1.0, leave no validation set"
-        problems.append(Problem(text, "agent", "lr_decay_type", agent.lr_decay_type))
-    if config.trainer.early_stop and no_validation:
-        text = "needs a validation set, and folds, or train_ratio or test_val_ratio = 1.0, leave none; set it to 0"
-        problems.append(Problem(text, "trainer", "early_stop", config.trainer.early_stop))
     augmentation = config.augmentation
     needed = augmentation.background_dir if augmentation.data_augmentation and augmentation.background_p else None
     if needed and not background_files(needed):

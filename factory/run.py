@@ -107,23 +107,32 @@ def is_finished(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def processes_of(config: Config) -> Iterator[tuple[Processes, torch.device]]:
-    """This process among those of the run, and its device."""
+    """This process among those of the run and its device, set up for training.
+
+    Raises:
+        ConfigError: a batch cannot be shared by so many processes.
+    """
     processes, device = join_processes(choose_device(config.trainer.device))
-    if device.type == "cpu":
-        keep_freed_memory()
-    if config.trainer.batch_size_train % processes.world:
-        text = f"cannot be shared equally by {processes.world} processes; make it a multiple of that"
-        raise ConfigError(Problem(text, "trainer", "batch_size_train", config.trainer.batch_size_train))
-    if config.trainer.batch_size_train == processes.world > 1 and any(getattr(config.mixing, p) for p in PARTNERED):
-        text = f"leaves each of {processes.world} processes one window a batch, and [mixing] needs a partner; raise it"
-        raise ConfigError(Problem(text, "trainer", "batch_size_train", config.trainer.batch_size_train))
+    _check_batch_for(processes, config)
     if not processes.is_main:
         logging.getLogger().setLevel(logging.ERROR)
+    if device.type == "cpu":
+        keep_freed_memory()
     if config.trainer.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or torch refuses to multiply on a GPU
         torch.use_deterministic_algorithms(True)
     yield processes, device
     processes.wait()  # nobody leaves while another still asks; after an error torchrun ends the others
+
+
+def _check_batch_for(processes: Processes, config: Config) -> None:
+    size, world, text = config.trainer.batch_size_train, processes.world, ""
+    if size % world:
+        text = f"cannot be shared equally by {world} processes; make it a multiple of that"
+    elif size == world > 1 and any(getattr(config.mixing, p) for p in PARTNERED):
+        text = f"leaves each of {world} processes one window a batch, and [mixing] needs a partner; raise it"
+    if text:
+        raise ConfigError(Problem(text, "trainer", "batch_size_train", size))
 
 
 def load_table(config: Config, processes: Processes) -> "pd.DataFrame":

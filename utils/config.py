@@ -657,8 +657,14 @@ def _of_the_masks(config: Config) -> Iterator[_Clash]:
 
 
 def _of_the_run(config: Config) -> Iterator[_Clash]:
-    """Of [trainer] and [callbacks]."""
-    trainer, callbacks = config.trainer, config.callbacks
+    """Of [trainer], [callbacks] and what is validated."""
+    trainer, callbacks, agent, data = config.trainer, config.callbacks, config.agent, config.data
+    if data.folds or data.train_ratio == 1.0 or data.test_val_ratio == 1.0:
+        why = "and folds, or train_ratio or test_val_ratio = 1.0, leave"
+        if agent.lr_decay and agent.lr_decay_type == "plateau":
+            yield "agent", "lr_decay_type", f"follows the validation loss, {why} no validation set"
+        if trainer.early_stop:
+            yield "trainer", "early_stop", f"needs a validation set, {why} none; set it to 0"
     if trainer.ema and trainer.average_last:
         yield "trainer", "average_last", "ema averages already; set one of them to 0"
     if trainer.average_last > trainer.n_epochs:

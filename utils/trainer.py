@@ -1,7 +1,7 @@
 """The loop: train, validate, keep the best, and go on where a run was stopped.
 
-It receives objects and never the config. What a step draws at random follows from the run's seed and
-the step's place alone, so a run resumed from (epoch, step) repeats what it would have done.
+It receives objects and two sections of the config, never the whole. What a step draws at random follows from
+the run's seed and the step's place alone, so a run resumed from (epoch, step) repeats what it would have done.
 """
 
 import contextlib

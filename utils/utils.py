@@ -1,4 +1,4 @@
-"""What a run takes from its machine: a seed, a device, a folder. Nothing else belongs here."""
+"""What a run takes from its machine: a seed, a device, memory, a folder. Nothing else belongs here."""
 
 import hashlib
 import os

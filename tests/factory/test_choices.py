@@ -1,11 +1,10 @@
 """Are all unknown names in a config found at once, before timm is asked for more than it must?"""
 
 import ast
-from dataclasses import replace
 from pathlib import Path
 
 from factory.choices import check_choices
-from utils.config import Agent, Callbacks, Config, Data, Model, Trainer, load_config
+from utils.config import Agent, Callbacks, Config, Model, load_config
 from utils.errors import ConfigError
 
 
@@ -27,22 +26,6 @@ def test_every_unknown_name_is_a_problem_of_its_own():
         ("model", "type"),
         ("model", "weights_path"),
     ]
-
-
-def test_early_stop_without_a_validation_set_would_never_stop():
-    stops = Config(trainer=Trainer(early_stop=3))
-    assert check_choices(stops) == []
-    (problem,) = check_choices(replace(stops, data=Data(folds=3)))
-    assert str(problem).startswith("[trainer] early_stop = '3': needs a validation set, and folds")
-
-
-def test_plateau_without_a_validation_set_is_a_contradiction():
-    plateau = Config(agent=Agent(lr_decay_type="plateau"))
-    assert check_choices(plateau) == []
-    for data in (Data(train_ratio=1.0), Data(test_val_ratio=1.0), Data(folds=2)):
-        (problem,) = check_choices(replace(plateau, data=data))
-        assert (problem.key, "no validation set" in problem.text) == ("lr_decay_type", True)
-    assert check_choices(Config(agent=Agent(lr_decay=False, lr_decay_type="plateau"), data=data)) == []
 
 
 def test_one_report_names_the_files_line_for_each(tmp_path):

@@ -324,6 +324,20 @@ def test_a_mask_that_hides_the_whole_image_is_a_contradiction(tmp_path, settings
     load_config(path, [*settings, "augmentation.data_augmentation=false"])
 
 
+@pytest.mark.parametrize("data", ["data.folds=3", "data.train_ratio=1", "data.test_val_ratio=1"])
+@pytest.mark.parametrize(
+    ("follows", "key"),
+    [("agent.lr_decay_type=plateau", "agent] lr_decay_type"), ("trainer.early_stop=3", "trainer] early_stop")],
+)
+def test_what_follows_the_validation_set_wants_one(tmp_path, data, follows, key):
+    path = write(tmp_path, "")
+    load_config(path, [follows])
+    (told,) = problems(path, follows, data)
+    assert told.startswith(f"--set [{key} = ")
+    assert "and folds, or train_ratio or test_val_ratio = 1.0, leave no" in told
+    load_config(path, ["agent.lr_decay_type=plateau", "agent.lr_decay=false", data])
+
+
 def test_a_fold_above_the_number_of_folds_is_a_contradiction(tmp_path):
     path = write(tmp_path, "[data]\nfolds = 5\nfold = 5\n")
     assert load_config(path).data.fold == 5

@@ -57,10 +57,11 @@ class Order:
 
 
 class Batches:
-    def __init__(self, order, seed):
+    def __init__(self, order, seed, windows):
         rng = np.random.default_rng(seed)
         self.order = order
-        self.labels = np.arange(order.n_rows) % CLASSES
+        self.recording = np.arange(order.n_rows) // windows
+        self.labels = self.recording % CLASSES
         self.windows = rng.normal(size=(order.n_rows, FRAMES, BANDS)).astype(np.float32)
         self.windows[np.arange(order.n_rows), :, self.labels] += 2.0
         self.targets = np.eye(CLASSES, dtype=np.float32)[self.labels]
@@ -72,14 +73,15 @@ class Batches:
             yield Batch(
                 torch.from_numpy(self.windows[rows]),
                 torch.from_numpy(self.targets[rows]),
-                torch.from_numpy(rows),
+                torch.from_numpy(self.recording[rows]),
             )
 
 
-def part(n_rows, size, seed):
-    batches = Batches(Order(n_rows, size), seed)
-    names = [f"bird/XC{row}.ogg" for row in range(n_rows)]
-    return Part(batches=batches, order=batches.order, filenames=names, targets=batches.targets)
+def part(n_rows, size, seed, windows=1):
+    """``n_rows`` windows, so many of each recording."""
+    batches = Batches(Order(n_rows, size), seed, windows)
+    names = [f"bird/XC{row}.ogg" for row in range(n_rows // windows)]
+    return Part(batches=batches, order=batches.order, filenames=names, targets=batches.targets[::windows])
 
 
 def network():
@@ -404,15 +406,19 @@ def test_each_epoch_has_a_line_and_each_new_best_another(tmp_path, caplog):
 @pytest.mark.parametrize("loss", ["bce", "cross_entropy", "focal"])
 def test_the_score_of_a_recording_is_the_mean_of_the_sigmoids_of_its_windows(tmp_path, loss):
     trainer = make(tmp_path, agent=Agent(loss=loss))
+    trainer.val_part = part(90, 5, seed=2, windows=3)
+    for weights in trainer.model.parameters():
+        weights.data *= 3  # scores far from a half, where the mean of sigmoids is not the sigmoid of a mean
     scored = trainer.evaluate(trainer.val_part, "val_")
     trainer.model.eval()
     with torch.no_grad():
         logits = trainer.model(torch.from_numpy(trainer.val_part.batches.windows))
-    right = logits.sigmoid().argmax(1).numpy() == trainer.val_part.batches.labels
-    assert scored["val_top1"] == pytest.approx(right.mean())
-    area = macro_auc(trainer.val_part.targets, logits.sigmoid().numpy())  # that of the softmax is another
+    of_recordings = logits.sigmoid().view(30, 3, CLASSES).mean(dim=1).numpy()
+    assert scored["val_top1"] == pytest.approx((of_recordings.argmax(1) == np.arange(30) % CLASSES).mean())
+    area = macro_auc(trainer.val_part.targets, of_recordings)  # that of the softmax is another
     assert scored["val_macro_auc"] == pytest.approx(area)
-    loss = trainer.loss(logits, torch.from_numpy(trainer.val_part.targets)).item()
+    assert area != macro_auc(trainer.val_part.targets, logits.view(30, 3, CLASSES).mean(dim=1).sigmoid().numpy())
+    loss = trainer.loss(logits, torch.from_numpy(trainer.val_part.batches.targets)).item()
     assert scored["val_loss"] == pytest.approx(loss, rel=1e-5)
 
 
