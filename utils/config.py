@@ -93,7 +93,7 @@ class Trainer:
     early_stop: CountOrNone = 0  # epochs without a better model_checkpoint_type after which to stop; 0: never
     amp: bool = True  # mixed precision on a GPU: bf16, or fp16 where that is missing
     amp_on_cpu: bool = False  # bf16 on a CPU that has units for it; only networks of full convolutions gain
-    compile: bool = False  # torch.compile: a minute or more at the start, then faster steps
+    compile: bool = False  # torch.compile: a minute or more at the start, then perhaps faster steps on a GPU
     deterministic: bool = False  # equal runs on a GPU as well, at some speed; on a CPU they always are
     cache_on_device: Literal["auto", "yes", "no"] = "auto"  # keep the spectrograms in GPU memory; auto: if they fit
     save_every_minutes: NotNegative = 10.0  # save in the middle of an epoch too; 0: at its end only

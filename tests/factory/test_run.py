@@ -132,3 +132,11 @@ def test_a_batch_that_the_processes_cannot_share_is_told_in_a_line(monkeypatch, 
     config = Config(trainer=Trainer(device="cpu", batch_size_train=size), mixing=mixing)
     with pytest.raises(ConfigError, match=rf"\[trainer\] batch_size_train = '{size}': {why}"), run.processes_of(config):
         pass
+
+
+def test_deterministic_is_handed_to_torch():
+    try:
+        with run.processes_of(Config(trainer=Trainer(device="cpu", deterministic=True))):
+            assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)

@@ -339,6 +339,20 @@ def test_a_batch_of_one_that_the_networks_norms_cannot_take_is_told_in_a_line(tm
         trainer.fit()
 
 
+def test_a_compiled_model_learns_the_same_and_is_saved_as_any(tmp_path, monkeypatch):
+    make(tmp_path / "plain").fit()
+    compiled, real = [], torch.compile
+
+    def eager(model):  # needs no C++ compiler
+        compiled.append(model)
+        return real(model, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", eager)
+    make(tmp_path / "compiled", compile=True).fit()
+    assert len(compiled) == 1
+    assert_same(weights(tmp_path / "compiled"), weights(tmp_path / "plain"))
+
+
 def test_two_accumulated_batches_make_the_step_of_one_twice_as_large(tmp_path):
     torch.manual_seed(0)
     inputs, targets = torch.randn(8, FRAMES, BANDS), torch.eye(CLASSES)[torch.arange(8) % CLASSES]
