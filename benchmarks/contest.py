@@ -2,11 +2,12 @@
 
     python -m benchmarks.contest --configs A.ini B.ini [--folds 5] [--seeds 3] [--jobs 1] [--output DIR] [--set ...]
 
-Every recipe is trained with every seed on every fold: whole groups, the same folds for all ([data] folds). Each
-such cell is an ordinary run folder, ``DIR/<recipe>/seed1-fold1/<run>``, made by train_classifier.py in a process of
-its own: one that fails is told, and the rest go on. The same command goes on with a contest that was stopped. With
---jobs several are trained at once and share the CPU's cores, which small networks use better than one does all of them;
-the training seconds of one contest compare if all of its cells were trained with the same --jobs.
+Every recipe is trained with every seed on every fold: whole groups, the same folds for all ([data] folds), so what
+decides which recordings there are must be the same in all recipes; --set makes it so. Each such cell is an ordinary
+run folder, ``DIR/<recipe>/seed1-fold1/<run>``, made by train_classifier.py in a process of its own: one that fails
+is told, and the rest go on. The same command goes on with a contest that was stopped. With --jobs several are trained
+at once and share the CPU's cores, which small networks use better than one does all of them; the training seconds of
+one contest compare if all of its cells were trained with the same --jobs.
 
 The main scores are pooled: those of the recordings of all folds of a seed, put together, are scored once, as every
 recording is tested once; with their spread over seeds. A fold alone has few recordings of a class, or none, so the mean
@@ -35,8 +36,10 @@ import numpy as np
 import pandas as pd
 
 from dataloader.metadata import load_table
+from dataloader.splits import deal_into_folds
 from factory.choices import check_choices
 from factory.run import CONFIG, LABELS, SEPARATOR, SPLIT, SUMMARY, TEST_SCORES, refused
+from factory.weights import first_line
 from inference.backends import BACKENDS, checkpoint_of, cores, network_of
 from inference.predictor import Predictor
 from utils.command import run_command
@@ -54,6 +57,16 @@ METRICS = {"macro_auc": "macro AUC", "cmap": "cmAP", "top1": "top-1"}
 OWN = {"trainer.seed": "--seeds", "data.folds": "--folds", "data.fold": "--folds", "paths.runs_dir": "--output"}
 # A run that was stopped may go on with others of these; a contest compares runs that have them in common.
 SETTLED = {("trainer", "n_epochs"), ("trainer", "early_stop"), ("paths", "data_dir")}
+DECIDE_FOLDS = (  # which recordings there are, and what is kept together
+    ("paths", "data_dir"),
+    ("testing", "testing"),
+    ("testing", "data_samples_for_testing"),
+    ("data", "duplicates"),
+    ("data", "group_by"),
+    ("data", "min_samples_in_class"),
+    ("data", "min_recording_s"),
+    ("labels", "nocall"),
+)
 TIMED = 10  # recordings that prediction is timed on
 
 
@@ -84,12 +97,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     output = options.output.resolve()
     recipes = load_recipes(options.configs, options.folds, output, options.overrides)
+    deal_into_folds(load_table(next(iter(recipes.values()))), options.folds)  # too many are told now, not cell by cell
     output.mkdir(parents=True, exist_ok=True)
     with _alone_in(output) as lock:
         cells = list(make_cells(options.configs, options.folds, options.seeds, output, options.overrides))
         must_be_made_so(cells, recipes)
         failed = run_cells(cells, lock, options.jobs)
-        finished = [cell for cell in cells if cell.is_finished]
+        finished = [cell for cell in cells if cell.is_finished and is_whole(cell)]
+        failed += sum(cell.is_finished for cell in cells) - len(finished)
         if not finished:
             raise UserError(f"{output}: no run of the contest was finished; see the lines above")
         warn_of_other_recordings(finished)
@@ -129,7 +144,27 @@ def load_recipes(paths: Sequence[Path], folds: int, output: Path, overrides: Seq
             problems += [problem for problem in error.problems if problem not in problems]
     if problems:
         raise ConfigError(problems)
+    must_have_the_same_folds(recipes)
     return recipes
+
+
+def must_have_the_same_folds(recipes: dict[str, Config]) -> None:
+    """Refuse recipes whose folds would not be those of the first.
+
+    Raises:
+        ConfigError: with the settings that differ and decide which recordings are dealt out.
+    """
+    (first, its), *others = recipes.items()
+    problems = []
+    for name, config in others:
+        for section, key in DECIDE_FOLDS:
+            value, wanted = (getattr(getattr(one, section), key) for one in (config, its))
+            trial = section == "testing" and not (config.testing.testing or its.testing.testing)
+            if value != wanted and not trial:
+                text = f"{first} has {wanted}; other recordings make other folds. Choose one by --set {section}.{key}="
+                problems.append(Problem(text, section, key, value, name))
+    if problems:
+        raise ConfigError(problems)
 
 
 def make_cells(paths: Sequence[Path], folds: int, seeds: int, output: Path, overrides: Sequence[str]) -> Iterator[Cell]:
@@ -153,7 +188,11 @@ def must_be_made_so(cells: Iterable[Cell], recipes: dict[str, Config]) -> None:
     for cell in cells:
         if cell.run is None:
             continue
-        config, theirs = recipes[cell.recipe], load_config(cell.run / CONFIG)
+        config = recipes[cell.recipe]
+        try:
+            theirs = load_config(cell.run / CONFIG)
+        except ConfigError as error:
+            raise _damaged(cell, error.problems[0]) from None
         wanted = replace(
             config,
             trainer=replace(config.trainer, seed=cell.seed),
@@ -231,14 +270,8 @@ def _call(cell: Cell, what: Sequence[object], lock: int, jobs: int, interrupt: I
             pass_fds=[lock],
             env=threads | os.environ,
         )
-        asked = False
-        while True:
-            try:
-                return process.wait(timeout=0.2)
-            except subprocess.TimeoutExpired:
-                if interrupt.exit_code is not None and not asked:
-                    process.terminate()
-                    asked = True
+        interrupt.when_it_comes(process.terminate)
+        return process.wait()
 
 
 def _reason(cell: Cell, code: int) -> str:
@@ -247,7 +280,27 @@ def _reason(cell: Cell, code: int) -> str:
         return "stopped by [trainer] max_minutes; the same command goes on"
     file = cell.place / "output.txt"
     lines = [line for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return f"failed with exit code {code}: {lines[-1] if lines else 'without a word'} (all of it: {file})"
+    why = lines[-1] if lines else "without a word"
+    again = f"; to begin it anew remove {cell.run}" if cell.run else ""
+    return f"failed with exit code {code}: {why} (all of it: {file}{again})"
+
+
+def is_whole(cell: Cell) -> bool:
+    """Whether all that the contest reads of a finished cell is there; says so if it is not."""
+    try:
+        _summary(cell)["seconds"]
+        _table(cell.run / LABELS)["label"]
+        scored = pd.read_csv(cell.run / TEST_SCORES, index_col="filename")
+        if missing := set(_tested(cell.run)["filename"]) ^ set(scored.index):
+            raise ValueError(f"{TEST_SCORES} and {SPLIT} differ by {len(missing)} recordings")
+    except (OSError, ValueError, KeyError) as error:  # those of json and pandas are ValueErrors
+        log.error("%s", _damaged(cell, error))
+        return False
+    return True
+
+
+def _damaged(cell: Cell, why: object) -> DataError:
+    return DataError(f"{cell.run}: damaged ({first_line(why)}); remove this folder and the cell is trained again")
 
 
 def row_of(cell: Cell) -> dict[str, object]:
@@ -274,7 +327,7 @@ def pooled(runs: Iterable[Path]) -> dict[str, float | None]:
     labels = [_table(run / LABELS)["label"].tolist() for run in runs]
     for run, its in zip(runs, labels, strict=True):
         if its != labels[0]:
-            raise DataError(f"{run}: has {len(its)} classes, {runs[0]} {len(labels[0])}; they cannot be pooled")
+            raise DataError(f"{run}: has other classes than {runs[0]}; they cannot be pooled")
     found = pd.concat([pd.read_csv(run / TEST_SCORES, index_col="filename") for run in runs])
     if found.index.has_duplicates:
         twice = found.index[found.index.duplicated()][0]

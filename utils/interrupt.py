@@ -2,6 +2,7 @@
 
 import signal
 import time
+from collections.abc import Callable
 from types import FrameType
 
 from utils.command import SIGINT_EXIT, SIGTERM_EXIT
@@ -28,6 +29,7 @@ class Interrupt:
     def __init__(self, max_minutes: float = 0.0):
         self._deadline = time.monotonic() + 60 * max_minutes if max_minutes else None
         self._signal: int | None = None
+        self._calls: list[Callable[[], None]] = []
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "Interrupt":
@@ -40,7 +42,18 @@ class Interrupt:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._signal = number
+        self._call()
         signal.signal(number, signal.SIG_DFL)  # a second Ctrl-C leaves at once
+
+    def when_it_comes(self, call: Callable[[], None]) -> None:
+        """Call this once, from the signal's handler; at once if the signal has come."""
+        self._calls.append(call)
+        if self._signal is not None:
+            self._call()
+
+    def _call(self) -> None:
+        while self._calls:  # taken out first: a handler may come between any two lines
+            self._calls.pop()()
 
     @property
     def exit_code(self) -> int | None:

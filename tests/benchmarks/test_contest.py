@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from benchmarks import contest
 from benchmarks.contest import main, make_cells, mean_and_spread, pooled, run_cells
 from dataloader.demo import make_demo
 from utils.errors import ConfigError, DataError, UserError
-from utils.interrupt import Stopped
+from utils.interrupt import Interrupt, Stopped
 from utils.metrics import padded_cmap, top1
 
 ROOT = Path(__file__).parents[2]
@@ -138,6 +139,62 @@ def test_runs_of_other_settings_are_not_compared(place):
         main(command(place, "--set=agent.optimizer=sgd"))
 
 
+def cut(path):
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:3]))
+
+
+DAMAGE = {
+    "test_scores.csv": (cut, r"test_scores.csv and split.csv differ by \d+ recordings"),
+    "summary.json": (cut, "Expecting"),
+    "labels.csv": (lambda path: path.write_text(""), "No columns to parse from file"),
+    "split.csv": (lambda path: path.unlink(), "No such file or directory"),
+}
+
+
+@pytest.mark.usefixtures("finished")
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_cell_is_told_and_counts_for_nothing(place, tmp_path, caplog, name):
+    run = Path(shutil.copytree(place / "out" / "a" / "seed1-fold2", tmp_path / "cell"))
+    cell = replace(some_cells(place)[0], place=run)
+    assert contest.is_whole(cell)
+    damage, why = DAMAGE[name]
+    damage(cell.run / name)
+    assert not contest.is_whole(cell)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert re.fullmatch(
+        f"{re.escape(str(cell.run))}: damaged \\(.*{why}.*\\); remove this folder and the cell .*", line
+    )
+
+
+@pytest.mark.usefixtures("finished")
+def test_a_damaged_cell_keeps_back_no_scores_of_the_others(place, tmp_path, monkeypatch, caplog):
+    output = Path(shutil.copytree(place / "out", tmp_path / "out"))
+    cut(next(output.glob("b/seed1-fold1/*/test_scores.csv")))
+    monkeypatch.setattr(contest, "costs_of", lambda *_: {"parameters": None, "speed": None, "backend": None})
+    assert main(command(place, "--output", str(output))) == 1
+    assert "remove this folder and the cell is trained again" in caplog.text
+    lines = (output / "contest.md").read_text().splitlines()
+    assert any(re.match(r"\| a \| 0\.", line) for line in lines)
+    assert any(re.match(r"\| b \| - \|", line) for line in lines)  # one fold of two: nothing to pool
+    config = next(output.glob("b/seed1-fold2/*/config.ini"))
+    config.write_text("nonsense")
+    with pytest.raises(DataError, match=rf"{config.parent}: damaged \(config.ini: line 1: .*remove this folder"):
+        main(command(place, "--output", str(output)))
+
+
+def test_recipes_whose_folds_would_differ_are_refused(place, tmp_path):
+    (tmp_path / "b.ini").write_text((place / "b.ini").read_text().replace("[data]", "[data]\nduplicates = drop"))
+    recipes = [str(place / "a.ini"), str(tmp_path / "b.ini")]
+    line = ["--configs", *recipes, "--output", str(tmp_path / "out"), f"--set=paths.data_dir={place / 'data'}"]
+    with pytest.raises(ConfigError) as told:
+        main(line)
+    text = "a has keep; other recordings make other folds. Choose one by --set data.duplicates="
+    assert str(told.value) == f"b [data] duplicates = 'drop': {text}"
+    with pytest.raises(ConfigError, match=r"\[data\] folds = '99': only \d+ groups of recordings are there"):
+        main([*line, "--set=data.duplicates=keep", "--folds", "99"])
+    assert not (tmp_path / "out").exists()
+
+
 def write_run(folder, names, truth, scores):
     folder.mkdir()
     (folder / "labels.csv").write_text("label,scientific_name,common_name\nGreat Tit,x,x\ny,y,y\nz,z,z\n")
@@ -207,16 +264,19 @@ def test_a_cell_that_was_stopped_is_resumed(tmp_path, monkeypatch):
         def __init__(self, line, **_):
             lines.append(line)
 
-        def wait(self, timeout):
+        def wait(self):
             return 0
+
+        def terminate(self):
+            pass
 
     monkeypatch.setattr(contest.subprocess, "Popen", Process)
     cell = replace(some_cells(tmp_path)[0], overrides=("trainer.num_workers=0",))
-    contest._train(cell, 0, 1, None)
+    contest._train(cell, 0, 1, Interrupt())
     run = cell.place / "20260101-000000-x"
     run.mkdir()
     (run / "config.ini").touch()
-    contest._train(cell, 0, 1, None)
+    contest._train(cell, 0, 1, Interrupt())
     assert [line[2:] for line in lines] == [
         ["--config", tmp_path / "a.ini", "--set=trainer.num_workers=0"],
         ["--resume", run, "--set=trainer.num_workers=0"],

@@ -34,3 +34,13 @@ def test_the_time_limit_asks_for_exit_code_0():
     assert Interrupt(1e-9).exit_code == 0
     assert Interrupt(60).exit_code is None
     assert Interrupt(0).exit_code is None
+
+
+def test_what_is_to_be_called_is_called_by_the_first_signal_once_and_at_once_after_it():
+    called = []
+    with Interrupt() as interrupt:
+        interrupt.when_it_comes(lambda: called.append("before"))
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert called == ["before"]
+        interrupt.when_it_comes(lambda: called.append("after"))
+        assert called == ["before", "after"]
