@@ -1,5 +1,6 @@
 """What a model of the waveform hears: rows -> spans cut from the recordings, standardised and changed on the device."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from dataloader.audio import BadRecording, read_audio
 from dataloader.augment import Augmenter
 from dataloader.dataset import Batch, Drawn, WindowDataset
 from dataloader.images import Mixes
+from dataloader.windows import window_frames
 from utils.config import Augmentation, DataProcess, Labels
 from utils.errors import DataError
 
@@ -31,7 +33,7 @@ class WaveformDataset(Dataset):
     """The same windows and targets as those of ``WindowDataset``, but cut from the recordings.
 
     Args:
-        metadata: good recordings: ``path``, and what ``WindowDataset`` needs.
+        metadata: good recordings: ``path``, ``seconds``, and what ``WindowDataset`` needs.
         windows, labels, rules: see there.
     """
 
@@ -42,9 +44,9 @@ class WaveformDataset(Dataset):
         self._rows = WindowDataset(metadata, windows, labels, process, rules)
         self.filenames, self.recording, self.targets = self._rows.filenames, self._rows.recording, self._rows.targets
         self.paths: list[str] = metadata["path"].tolist()
-        self.length = window_samples(process)
-        self._frame_s = process.hop_length / process.sample_rate
+        self.length, self._window = window_samples(process), window_frames(process)
         self._end_s = process.max_recording_s or float("inf")
+        self._samples = [math.floor(min(s, self._end_s) * SAMPLE_RATE + 0.5) for s in metadata["seconds"]]  # as soxr
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -54,12 +56,23 @@ class WaveformDataset(Dataset):
         recordings, firsts = self._rows.where(drawn)
         windows = np.stack(
             [
-                self._read(self.paths[recording], first * self._frame_s)
+                self._read(self.paths[recording], self._start_s(recording, first))
                 for recording, first in zip(recordings, firsts.tolist(), strict=True)
             ]
         )
         none = np.empty((len(drawn), 0), np.float32)
         return Batch(*map(torch.from_numpy, (windows, none, none, self.targets[recordings], recordings)))
+
+    def _start_s(self, recording: int, first: int) -> float:
+        """Where the window at frame ``first`` begins, in seconds.
+
+        As in prediction, which counts samples and no frames: windows of the grid stand a window apart, and a last
+        one ends where the recording does. A recording that is shorter than a window may begin anywhere.
+        """
+        start, latest = first / self._window * self.length, self._samples[recording] - self.length
+        if first % self._window and first + self._window >= self._rows.frames[recording] and latest >= 0:
+            start = math.ceil(first / self._window) * self.length  # of a whole window, if there is room for it
+        return (min(start, latest) if latest >= 0 else start) / SAMPLE_RATE
 
     def _read(self, path: str, start_s: float) -> np.ndarray:
         """A window; a recording that ends within it goes on with its beginning, until the window is full."""
