@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from utils.command import run_command
+from utils.files import must_be_writable
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -35,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.resume and run.is_finished(options.resume):
         print(f"run: {options.resume.resolve()}")
         return 0
+    if not options.prepare_only:
+        must_be_writable((options.resume or config.paths.runs_dir / "a run") / run.CONFIG)
     with run.processes_of(config) as (processes, device):
         table = run.load_table(config, processes)
         model = run.rehearse(config, table, options.resume)

@@ -87,7 +87,9 @@ def build_waveform_model(
         ConfigError: no way to the weights, or a file that does not fit.
     """
     size = WAVEFORM_MODELS[model.type]
-    pretrained = model.transfer_learning and (size.pipeline or model.weights_path)  # random weights have to be learned
+    # Random weights have to be learned: nobody has pretrained them, or a trial may be unable to download them. That is
+    # decided without trying, so that a trial that is resumed learns what it learned before.
+    pretrained = model.transfer_learning and (model.weights_path or (size.pipeline and not testing))
     network = WaveformClassifier(
         _wav2vec(size, model.wav2vec_layers or size.layers),
         size.width,
@@ -151,16 +153,27 @@ def _download(size: Size, model: Model, testing: bool) -> dict[str, Tensor] | No
     return None
 
 
+def _renamed(key: str) -> str:
+    """torchaudio's older files have the names of torch's older weight norm."""
+    for old, new in (
+        ("weight_g", "parametrizations.weight.original0"),
+        ("weight_v", "parametrizations.weight.original1"),
+    ):
+        if key.endswith("." + old):
+            return key.removesuffix(old) + new
+    return key
+
+
 def _load(weights: dict[str, Tensor], network: WaveformClassifier, model: Model, n_classes: int) -> None:
     """Give ``network`` the weights of a file: torchaudio's, or a run's with its head if that fits."""
     own = network.state_dict()
+    weights = {_renamed(key): value for key, value in weights.items()}
     if not any(key.startswith(_WAV2VEC) for key in weights):
         weights = {_WAV2VEC + key: value for key, value in weights.items()}
     weights = {key: value for key, value in weights.items() if key not in own or own[key].shape == value.shape}
     heads = {key for key in own if key.startswith("head.")}
     if not heads <= weights.keys():
         weights = {key: value for key, value in weights.items() if key not in heads}
-    # torch renames what torchaudio's older files call weight_g and weight_v, so only it can say what is missing.
     missing = set(network.load_state_dict(weights, strict=False).missing_keys)
     if missing - heads:
         raise files.another_network(model, len(own) - len(heads) - len(missing - heads), len(own) - len(heads))

@@ -14,6 +14,7 @@ from inference.inputs import find_recordings
 from inference.job import Job
 from inference.predictor import Predictor
 from utils.errors import DataError
+from utils.files import must_be_writable
 
 log = logging.getLogger(__name__)
 
@@ -37,19 +38,8 @@ def find(options: argparse.Namespace) -> list[Path]:
     if in_folder and output.is_file():
         raise DataError(f"{output}: a file; --output is a folder for {options.format} of several recordings")
     for path in filter(None, (output, options.report)):
-        _must_be_writable(path)
+        must_be_writable(path)
     return recordings
-
-
-def _must_be_writable(path: Path) -> None:
-    """Find out before hours of work, without making anything yet."""
-    folder = Path(os.path.abspath(path)).parent
-    while not folder.exists():
-        folder = folder.parent
-    if not folder.is_dir():
-        raise DataError(f"{path}: {folder} is a file, not a folder; choose another place")
-    if not os.access(folder, os.W_OK):
-        raise DataError(f"{folder}: permission denied; choose a folder you may write to")
 
 
 def load(options: argparse.Namespace) -> Predictor:

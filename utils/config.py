@@ -136,7 +136,9 @@ class Model:
     drop_path: Annotated[float, Bounds(low=0.0, high=0.9)] = 0.0  # share of the blocks; 0: the network's own default
     frequency_channel: bool = False  # a second input channel: the place of each band, -1 to 1
     wav2vec_layers: CountOrNone = 0  # of the transformer that are kept, from the input on; 0: all
-    freeze_encoder: bool = True  # wav2vec2: the convolutions keep their pretrained weights; random ones are learned
+    freeze_encoder: bool = (
+        True  # wav2vec2: the convolutions keep pretrained weights; random ones are learned
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

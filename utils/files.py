@@ -8,6 +8,8 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from utils.errors import DataError
+
 # .<name>.<host>.<pid>.tmp: whose it is can be told, so that only what a dead process left is removed.
 TEMPORARY = re.compile(r"^\..+\.(?P<host>[^.]+)\.(?P<pid>\d+)\.tmp$")
 
@@ -100,3 +102,18 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def must_be_writable(path: Path) -> None:
+    """Find out before hours of work whether ``path`` can be made, without making anything yet.
+
+    Raises:
+        DataError: it cannot.
+    """
+    folder = Path(os.path.abspath(path)).parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        raise DataError(f"{path}: {folder} is a file, not a folder; choose another place")
+    if not os.access(folder, os.W_OK):
+        raise DataError(f"{folder}: permission denied; choose a folder you may write to")

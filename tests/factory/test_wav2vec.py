@@ -78,6 +78,23 @@ def test_a_trial_of_a_network_that_nobody_pretrained_learns_its_convolutions():
     assert all(parameter.requires_grad for parameter in network.parameters())
 
 
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("fetch", [True, False])
+def test_a_trial_without_a_network_learns_its_convolutions_also_when_it_is_resumed(fetch, caplog):
+    model = Model(type="wav2vec2_base", wav2vec_layers=1)
+    with torch.device("meta"):
+        network = build_model(model, 3, testing=True, fetch=fetch)
+    assert ("this trial starts from random weights" in caplog.text) == fetch
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_a_file_of_another_size_with_older_names_is_told_in_a_line(tmp_path):
+    network = build_model(TINY, 3)
+    state = {key: value[..., :1] if key.endswith("weight_v") else value for key, value in old_names(network).items()}
+    with pytest.raises(ConfigError, match=r"weights_path = .*: weights of another network: \d+ of \d+ tensors fit"):
+        build_model(from_file(saved(state, tmp_path / "weights.pt")), 3)
+
+
 def test_the_base_size_is_that_of_torchaudios_pipeline():
     from torchaudio.models import wav2vec2_base
 

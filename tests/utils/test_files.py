@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
-from utils.files import host, remove_leftovers, second_name, whole, write_text
+import train_classifier
+from utils.errors import DataError
+from utils.files import host, must_be_writable, remove_leftovers, second_name, whole, write_text
 
 
 def test_what_is_written_appears_whole(tmp_path):
@@ -47,3 +49,22 @@ def test_only_what_dead_processes_of_this_machine_left_is_removed(tmp_path):
         (tmp_path / name).write_text("")
     assert remove_leftovers(tmp_path) == 1
     assert sorted(os.listdir(tmp_path)) == sorted([leftovers["alive"], leftovers["elsewhere"], "x.npy", ".hidden"])
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path, monkeypatch):
+    must_be_writable(tmp_path / "new" / "folder" / "file")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="is a file, not a folder; choose another place"):
+        must_be_writable(tmp_path / "file" / "run")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(DataError, match="permission denied; choose a folder you may write to"):
+        must_be_writable(tmp_path / "run")
+
+
+def test_a_run_that_cannot_be_kept_is_told_before_recordings_are_prepared(tmp_path):
+    (tmp_path / "runs").touch()
+    settings = {"paths.runs_dir": "runs", "data.output_dir": "cache", "data.hash_path": "key", "paths.demo_dir": "demo"}
+    with pytest.raises(DataError, match="runs is a file, not a folder; choose another place"):
+        train_classifier.main([f"--set={name}={tmp_path / place}" for name, place in settings.items()])
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
