@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from dataloader.audio import ENDINGS
 from dataloader.background import background_files
+from dataloader.windows import window_frames
 from factory.frontend import WAVEFORMS, frontend_of
 from factory.lookup import lookup
 from factory.loss import LOSSES
@@ -36,9 +37,36 @@ def check_choices(config: Config) -> list[Problem]:
     if needed and not background_files(needed):
         what = f"holds no sound files ({', '.join(ENDINGS)})" if needed.is_dir() else "no such folder"
         problems.append(Problem(f"{what}; or set background_p to 0", "augmentation", "background_dir", needed))
+    problems += _masks_of_everything(config)
     if frontend_of(config.model.type) is WAVEFORMS:
         problems += _for_images_only(config)
     return problems
+
+
+def _masks_of_everything(config: Config) -> list[Problem]:
+    """Masks that can be as large as what the model sees: they would hide the bird and keep its label."""
+    a, process, waveform = config.augmentation, config.data_process, frontend_of(config.model.type) is WAVEFORMS
+    if not a.data_augmentation:
+        return []
+    spectrum, xy = a.augment_spec_augment, a.xy_masks_p > 0 and not waveform
+    window, bands = f"a whole window, {process.max_length_s:g} s", f"all {process.n_mels} bands"
+    checks = (
+        (spectrum and a.time_masks, a.time_mask_max_s >= process.max_length_s, "time_mask_max_s", window, "time_masks"),
+        (
+            spectrum and a.frequency_masks and not waveform,
+            a.frequency_mask_max_bands >= process.n_mels,
+            "frequency_mask_max_bands",
+            bands,
+            "frequency_masks",
+        ),
+        (xy and a.xy_time_masks, a.xy_mask_max >= window_frames(process), "xy_mask_max", window, "xy_time_masks"),
+        (xy and a.xy_frequency_masks, a.xy_mask_max >= process.n_mels, "xy_mask_max", bands, "xy_frequency_masks"),
+    )
+    return [
+        Problem(f"hides {what}; lower it, or set {count} to 0", "augmentation", key, getattr(a, key))
+        for on, too_large, key, what, count in checks
+        if on and too_large
+    ]
 
 
 # What is done to spectrograms alone. The other changes of [augmentation] and [mixing] are made to waveforms as well.

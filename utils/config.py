@@ -136,9 +136,7 @@ class Model:
     drop_path: Annotated[float, Bounds(low=0.0, high=0.9)] = 0.0  # share of the blocks; 0: the network's own default
     frequency_channel: bool = False  # a second input channel: the place of each band, -1 to 1
     wav2vec_layers: CountOrNone = 0  # of the transformer that are kept, from the input on; 0: all
-    freeze_encoder: bool = (
-        True  # wav2vec2: the convolutions keep pretrained weights; random ones are learned
-    )
+    freeze_encoder: bool = True  # wav2vec2: the convolutions keep pretrained weights; random ones are learned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -546,15 +544,7 @@ _Clash = tuple[str, str, str]  # section, key, what is wrong with its value besi
 
 def _contradictions(config: Config) -> Iterator[Problem]:
     """Settings that are legal one by one and not together."""
-    for check in (
-        _of_the_image,
-        _of_the_rates,
-        _of_the_data,
-        _of_the_labels,
-        _of_the_changes,
-        _of_the_masks,
-        _of_the_run,
-    ):
+    for check in (_of_the_image, _of_the_rates, _of_the_data, _of_the_labels, _of_the_changes, _of_the_run):
         for section, key, text in check(config):
             yield Problem(text, section, key, _to_text(getattr(getattr(config, section), key)))
 
@@ -627,35 +617,12 @@ def _of_the_changes(config: Config) -> Iterator[_Clash]:
     augmentation = config.augmentation
     if augmentation.data_augmentation and augmentation.background_p and augmentation.background_dir is None:
         yield "augmentation", "background_dir", "empty; background_p above 0 needs a folder of recordings"
+    if augmentation.xy_masks_p and not augmentation.xy_time_masks and not augmentation.xy_frequency_masks:
+        yield "augmentation", "xy_masks_p", "without masks: xy_time_masks and xy_frequency_masks are both 0"
     if config.trainer.batch_size_train == 1:
         for key in PARTNERED:
             if getattr(config.mixing, key):
                 yield "mixing", key, "needs a partner in the batch; raise batch_size_train of [trainer]"
-
-
-def _of_the_masks(config: Config) -> Iterator[_Clash]:
-    """A mask as large as the image hides the bird and keeps its label."""
-    a, process = config.augmentation, config.data_process
-    frames = round(process.max_length_s * process.sample_rate / process.hop_length)
-    if not a.data_augmentation or frames < 2:  # of which _of_the_image tells
-        return
-    if a.augment_spec_augment and a.time_masks and a.time_mask_max_s >= process.max_length_s:
-        text = f"hides a whole window, {process.max_length_s:g} s; lower it, or set time_masks to 0"
-        yield "augmentation", "time_mask_max_s", text
-    if a.augment_spec_augment and a.frequency_masks and a.frequency_mask_max_bands >= process.n_mels:
-        text = f"hides all {process.n_mels} bands; lower it, or set frequency_masks to 0"
-        yield "augmentation", "frequency_mask_max_bands", text
-    if a.xy_masks_p and not a.xy_time_masks and not a.xy_frequency_masks:
-        yield "augmentation", "xy_masks_p", "without masks: xy_time_masks and xy_frequency_masks are both 0"
-    if a.xy_masks_p and a.xy_time_masks and a.xy_mask_max >= frames:
-        yield (
-            "augmentation",
-            "xy_mask_max",
-            f"hides a whole window, {frames} frames; lower it, or set xy_time_masks to 0",
-        )
-    if a.xy_masks_p and a.xy_frequency_masks and a.xy_mask_max >= process.n_mels:
-        text = f"hides all {process.n_mels} bands; lower it, or set xy_frequency_masks to 0"
-        yield "augmentation", "xy_mask_max", text
 
 
 def _of_the_run(config: Config) -> Iterator[_Clash]:

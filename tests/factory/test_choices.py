@@ -3,8 +3,10 @@
 import ast
 from pathlib import Path
 
+import pytest
+
 from factory.choices import check_choices
-from utils.config import Agent, Callbacks, Config, Model, load_config
+from utils.config import Agent, Callbacks, Config, DataProcess, Model, load_config
 from utils.errors import ConfigError
 
 
@@ -46,3 +48,37 @@ def test_no_factory_imports_a_heavy_package_before_it_is_asked_to_build():
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) else []
             assert not heavy & {name.partition(".")[0] for name in names}, path
+
+
+NO_SPEC_AUGMENT = {"augmentation.augment_spec_augment": "false", "augmentation.xy_masks_p": "0.5"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "key", "hidden", "count"),
+    [
+        ({"data_process.n_mels": 16}, "frequency_mask_max_bands", "all 16 bands", "frequency_masks"),
+        ({"data_process.max_length_s": 1}, "time_mask_max_s", "a whole window, 1 s", "time_masks"),
+        ({"data_process.n_mels": 16, **NO_SPEC_AUGMENT}, "xy_mask_max", "all 16 bands", "xy_frequency_masks"),
+        (
+            {"data_process.max_length_s": 0.25, **NO_SPEC_AUGMENT},
+            "xy_mask_max",
+            "a whole window, 0.25 s",
+            "xy_time_masks",
+        ),
+    ],
+)
+def test_a_mask_that_can_hide_the_whole_image_is_a_contradiction(tmp_path, settings, key, hidden, count):
+    (tmp_path / "config.ini").touch()
+    line = [f"{name}={value}" for name, value in settings.items()]
+    with pytest.raises(ConfigError) as told:
+        load_config(tmp_path / "config.ini", line, check_choices)
+    (problem,) = told.value.problems
+    assert (problem.section, problem.key) == ("augmentation", key)
+    assert problem.text == f"hides {hidden}; lower it, or set {count} to 0"
+    for off in ("augmentation.data_augmentation=false", f"augmentation.{count}=0"):
+        load_config(tmp_path / "config.ini", [*line, off], check_choices)
+
+
+def test_a_waveform_has_no_bands_to_hide():
+    config = Config(model=Model(type="wav2vec2_tiny", transfer_learning=False), data_process=DataProcess(n_mels=16))
+    assert check_choices(config) == []

@@ -287,43 +287,6 @@ def test_a_background_louder_than_the_foreground_is_a_contradiction(tmp_path):
     ]
 
 
-@pytest.mark.parametrize(
-    ("settings", "key", "message"),
-    [
-        (
-            ["data_process.n_mels=16"],
-            "frequency_mask_max_bands",
-            "hides all 16 bands; lower it, or set frequency_masks to 0",
-        ),
-        (
-            ["data_process.max_length_s=1"],
-            "time_mask_max_s",
-            "hides a whole window, 1 s; lower it, or set time_masks to 0",
-        ),
-        (
-            ["data_process.n_mels=16", "augmentation.xy_masks_p=0.5", "augmentation.augment_spec_augment=false"],
-            "xy_mask_max",
-            "hides all 16 bands; lower it, or set xy_frequency_masks to 0",
-        ),
-        (
-            [
-                "data_process.max_length_s=0.25",
-                "augmentation.xy_masks_p=0.5",
-                "augmentation.augment_spec_augment=false",
-            ],
-            "xy_mask_max",
-            "hides a whole window, 16 frames; lower it, or set xy_time_masks to 0",
-        ),
-    ],
-)
-def test_a_mask_that_hides_the_whole_image_is_a_contradiction(tmp_path, settings, key, message):
-    path = write(tmp_path, "")
-    (told,) = problems(path, *settings)
-    assert told.startswith(f"config.ini [augmentation] {key} = ")
-    assert told.endswith(message)
-    load_config(path, [*settings, "augmentation.data_augmentation=false"])
-
-
 @pytest.mark.parametrize("data", ["data.folds=3", "data.train_ratio=1", "data.test_val_ratio=1"])
 @pytest.mark.parametrize(
     ("follows", "key"),
