@@ -293,7 +293,7 @@ def is_whole(cell: Cell) -> bool:
         scored = pd.read_csv(cell.run / TEST_SCORES, index_col="filename")
         if missing := set(_tested(cell.run)["filename"]) ^ set(scored.index):
             raise ValueError(f"{TEST_SCORES} and {SPLIT} differ by {len(missing)} recordings")
-    except (OSError, ValueError, KeyError) as error:  # those of json and pandas are ValueErrors
+    except (OSError, ValueError, KeyError, TypeError) as error:  # those of json and pandas are ValueErrors
         log.error("%s", _damaged(cell, error))
         return False
     return True
