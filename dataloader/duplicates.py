@@ -37,22 +37,24 @@ def find_duplicates(metadata: "pd.DataFrame") -> list[tuple[str, str, str]]:
 def merge_duplicates(metadata: "pd.DataFrame", duplicates: list[tuple[str, str, str]], *, drop: bool) -> "pd.DataFrame":
     """Bring each recording and its duplicates together.
 
-    With ``drop`` one of them is left, with the labels of all. Without, exact copies keep to one group,
-    so that no split has the one on this side and the other on that.
+    With ``drop`` one of them is left, with the labels of all, in the foreground and in the background. Without,
+    exact copies keep to one group, so that no split has the one on this side and the other on that.
     """
     of = {filename: original for filename, original, rule in duplicates if drop or rule == CONTENT}
     rows = metadata.set_index("filename", drop=False)
-    labels, groups = dict(rows["labels"]), dict(rows["group"])
+    labels, behind, groups = dict(rows["labels"]), dict(rows["secondary_labels"]), dict(rows["group"])
     joined: dict[str, str] = {}
     for copy, original in of.items():
-        labels[original] = tuple(dict.fromkeys(labels[original] + labels[copy]))
+        for its in labels, behind:
+            its[original] = tuple(dict.fromkeys(its[original] + its[copy]))
         first, second = sorted((_last(joined, groups[copy]), _last(joined, groups[original])))
         if first != second:
             joined[second] = first
     merged = metadata.assign(group=[_last(joined, group) for group in metadata["group"]])
     if not drop:
         return merged
-    merged["labels"] = [labels[name] for name in merged["filename"]]
+    for column, its in (("labels", labels), ("secondary_labels", behind)):
+        merged[column] = [its[name] for name in merged["filename"]]
     return merged[~merged["filename"].isin(of)].reset_index(drop=True)
 
 

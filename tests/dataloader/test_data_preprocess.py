@@ -52,6 +52,7 @@ def table_of(folder):
             "path": [str(folder / name) for name in names],
             "primary_label": labels,
             "labels": [(label,) for label in labels],
+            "secondary_labels": [()] * len(names),
             "group": names,
             "author": "",
         }

@@ -8,6 +8,7 @@ METADATA = pd.DataFrame(
     {
         "filename": ["a/1", "a/2", "a/3", "b/1", "b/9"],
         "labels": [("a",), ("a",), ("a",), ("b",), ("b",)],
+        "secondary_labels": [("c",), ("d", "c"), (), ("e",), ()],
         "author": ["Ann", "Ann", "Bob", "Ann", "Ann"],
         "samples": [100, 100, 100, 100, 70],
         "digest": ["x", "y", "z", "x", "w"],
@@ -30,6 +31,7 @@ def test_dropped_one_recording_under_two_labels_becomes_one_with_two():
     left = merge_duplicates(METADATA, FOUND, drop=True)
     assert left["filename"].tolist() == ["a/1", "a/3", "b/9"]
     assert left["labels"].tolist() == [("a", "b"), ("a",), ("b",)]
+    assert left["secondary_labels"].tolist() == [("c", "d", "e"), (), ()]
 
 
 def test_kept_exact_copies_keep_to_one_group():
