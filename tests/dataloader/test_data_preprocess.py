@@ -205,7 +205,7 @@ def test_bad_recordings_are_listed_with_their_reasons_and_left_out(tmp_path):
     expected = make_bad(tmp_path / "audio")
     job = preprocessor(tmp_path)
     table = table_of(tmp_path / "audio")
-    table.loc[len(table)] = ["a/gone.ogg", str(tmp_path / "audio/a/gone.ogg"), "a", ("a",), "g", ""]
+    table.loc[len(table)] = ["a/gone.ogg", str(tmp_path / "audio/a/gone.ogg"), "a", ("a",), (), "g", ""]
     metadata = job.prepare(table)
     assert metadata["filename"].tolist() == ["a/good.ogg"]
     with open(job.folder / "bad_recordings.csv", newline="") as file:
