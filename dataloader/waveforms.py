@@ -70,9 +70,11 @@ class WaveformDataset(Dataset):
         one ends where the recording does. A recording that is shorter than a window may begin anywhere.
         """
         start, latest = first / self._window * self.length, self._samples[recording] - self.length
-        if first % self._window and first + self._window >= self._rows.frames[recording] and latest >= 0:
+        if latest < 0:
+            return start / SAMPLE_RATE
+        if first % self._window and first + self._window >= self._rows.frames[recording]:
             start = math.ceil(first / self._window) * self.length  # of a whole window, if there is room for it
-        return (min(start, latest) if latest >= 0 else start) / SAMPLE_RATE
+        return min(start, latest) / SAMPLE_RATE
 
     def _read(self, path: str, start_s: float) -> np.ndarray:
         """A window; a recording that ends within it goes on with its beginning, until the window is full."""
