@@ -15,6 +15,11 @@ from utils.errors import UserError
 SIGINT_EXIT = 130
 SIGTERM_EXIT = 143
 
+# How often torch's threads (GNU OpenMP) look for each other before they sleep, which by default goes on long after a
+# core was given to another program: beside one, training took six to nine times as long as alone, with this three to
+# four times (docs/experiments.md, 2026-11-27). Alone it is as fast.
+_SPINS = "10000"
+
 MENDS = {
     errno.ENOSPC: "no room on the disk; free some and start again, what is done is kept",
     errno.EDQUOT: "the disk quota is used up; free some and start again, what is done is kept",
@@ -73,6 +78,7 @@ def run_command(main: Callable[[Sequence[str] | None], int | None]) -> None:
     on stderr for each problem; anything else is a bug of ours and keeps its traceback.
     """
     log_to_stderr()
+    os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)  # read once, when main imports torch
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(SIGTERM_EXIT))  # what is open is closed, and workers are stopped
     try:
         code = main(None) or 0
