@@ -66,9 +66,9 @@ def test_sigterm_ends_a_command_with_143_after_what_is_open_is_closed():
 
 @pytest.mark.parametrize("own", [None, "7"])
 def test_threads_do_not_spin_for_long_unless_the_environment_says_so(monkeypatch, own):
-    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
-    if own:
-        monkeypatch.setenv("GOMP_SPINCOUNT", own)
+    monkeypatch.setenv("GOMP_SPINCOUNT", own or "")  # so that it is put back afterwards
+    if own is None:
+        monkeypatch.delenv("GOMP_SPINCOUNT")
     seen = []
     with pytest.raises(SystemExit):
         run_command(lambda _: seen.append(os.environ["GOMP_SPINCOUNT"]))
