@@ -344,19 +344,20 @@ def costs_of(recipe: str, finished: Iterable[Cell], config: Config, backend: str
     if run is None:
         return costs
     try:
-        network, _ = network_of(checkpoint_of(run))
+        checkpoint = checkpoint_of(run)
+        network, _ = network_of(checkpoint)
         costs["parameters"] = sum(parameter.numel() for parameter in network.parameters())
-        costs["speed"], costs["backend"] = time_prediction(run, config, backend)
+        costs["speed"], costs["backend"] = time_prediction(checkpoint, config, backend)
     except UserError as error:  # no reason to keep back the scores
         log.warning("%s: its costs cannot be measured: %s", recipe, error)
     return costs
 
 
-def time_prediction(run: Path, config: Config, backend: str) -> tuple[float, str]:
+def time_prediction(checkpoint: Path, config: Config, backend: str) -> tuple[float, str]:
     """Seconds of sound a second, from files to scores, the best of three after a first go; and the backend."""
     paths = load_table(config)["path"].tolist()
     paths = paths[:: max(1, len(paths) // TIMED)][:TIMED]
-    predictor = Predictor(run, backend=backend)
+    predictor = Predictor(checkpoint, backend=backend)
     rounds = []
     for _ in range(4):
         started = time.perf_counter()
