@@ -288,9 +288,10 @@ def summarise(trainer: Trainer, metadata: "pd.DataFrame", folder: Path) -> None:
         table = _score_table(trainer, of_recordings)
         write_text(folder / TEST_SCORES, table.to_csv(float_format="%.9g", lineterminator="\n"))  # as fine as a float32
     counts = metadata["split"].value_counts()
-    validation = _best_row(folder, trainer.progress.best_epoch)
+    epoch = trainer.scored_epoch
+    validation = _row_of(folder, epoch)
     summary = {
-        "best_epoch": trainer.progress.best_epoch,
+        "best_epoch": epoch,
         **{name: validation.get(name) for name in ("val_loss", "val_macro_auc", "val_top1", "val_cmap")},
         **test,
         "n_classes": len(trainer.facts["labels"]),
@@ -302,7 +303,7 @@ def summarise(trainer: Trainer, metadata: "pd.DataFrame", folder: Path) -> None:
         tracker.log_summary(summary)
         tracker.close()
     told = ", ".join(f"{name} {value:.4f}" for name, value in test.items() if value is not None)
-    log.info("test: %s (the weights of epoch %s)", told or "no test part", summary["best_epoch"])
+    log.info("test: %s (the weights of epoch %s)", told or "no test part", epoch)
 
 
 def _score_table(trainer: Trainer, of_recordings: "np.ndarray") -> "pd.DataFrame":
@@ -423,6 +424,7 @@ def _facts(config: Config, metadata: "pd.DataFrame", labels: list[str]) -> dict[
     }
 
 
-def _best_row(folder: Path, epoch: int | None) -> dict[str, object]:
+def _row_of(folder: Path, epoch: int | None) -> dict[str, object]:
+    """What was told of an epoch."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     return next((row for row in rows if row["epoch"] == epoch), {})

@@ -41,10 +41,9 @@ def load_checkpoint(path: Path | str, *, device: torch.device | str = "cpu") -> 
     except Exception as error:  # whatever torch raises for a strange file, it is the file that is at fault
         reason = str(error).strip().split("\n")[0]
         raise CheckpointError(f"{path}: not a checkpoint of plain values ({reason})") from None
-    if not isinstance(state, dict) or (missing := [key for key in NEEDED if key not in state]):
-        raise CheckpointError(
-            f"{path}: not a checkpoint of this program: no {', '.join(missing) if state else 'content'}"
-        )
+    missing = [key for key in NEEDED if not isinstance(state, dict) or key not in state]
+    if missing:
+        raise CheckpointError(f"{path}: not a checkpoint of this program: no {', '.join(missing)}")
     return state
 
 

@@ -254,6 +254,11 @@ class Trainer:
         self.average.use(self.model)
         return self._evaluate(self.test_part, "test_")
 
+    @property
+    def scored_epoch(self) -> int | None:
+        """Whose weights are kept for prediction: the best epoch, or the last where no best is kept."""
+        return self.progress.best_epoch if self.callbacks.model_checkpoint else self.progress.epoch - 1
+
     def _finish_epoch(self, row: dict[str, Any], n_windows: int, trained: float) -> None:
         """Report an epoch, move on to the next, and save."""
         progress, settings = self.progress, self.settings

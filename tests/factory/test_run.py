@@ -1,6 +1,8 @@
 """Do the settings of training change the training part, and no other?"""
 
+import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -140,3 +142,19 @@ def test_deterministic_is_handed_to_torch():
             assert torch.are_deterministic_algorithms_enabled()
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def test_the_summary_pairs_the_test_with_the_validation_of_the_same_weights(metadata, tmp_path):
+    rows = [{"epoch": 1, "val_macro_auc": 0.9}, {"epoch": 2, "val_macro_auc": 0.8}]
+    (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    told = []
+    trainer = SimpleNamespace(
+        test=lambda: ({"test_macro_auc": 0.7}, None),
+        processes=Processes(),
+        scored_epoch=2,  # the last, as where model_checkpoint = false
+        facts={"labels": ["a"]},
+        seconds=1.0,
+        trackers=[SimpleNamespace(log_summary=told.append, close=lambda: None)],
+    )
+    run.summarise(trainer, metadata.assign(split="train", seconds=2.0), tmp_path)
+    assert [told[0][name] for name in ("best_epoch", "val_macro_auc", "test_macro_auc")] == [2, 0.8, 0.7]

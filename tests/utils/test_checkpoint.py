@@ -89,9 +89,10 @@ def test_a_checkpoint_from_a_stranger_cannot_run_code(tmp_path):
 
 
 def test_something_else_is_refused_by_what_it_lacks(tmp_path):
-    torch.save({"weight": torch.zeros(1)}, tmp_path / "other.pt")
-    with pytest.raises(CheckpointError, match="no model, model_type"):
-        load_checkpoint(tmp_path / "other.pt")
+    for other in ({"weight": torch.zeros(1)}, [torch.zeros(1)], torch.zeros(3), 0):
+        torch.save(other, tmp_path / "other.pt")
+        with pytest.raises(CheckpointError, match="no model, model_type"):
+            load_checkpoint(tmp_path / "other.pt")
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         load_checkpoint(tmp_path / "none.pt")
 

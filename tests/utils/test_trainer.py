@@ -253,7 +253,7 @@ def test_best_holds_the_best_epoch_whatever_else_is_saved(tmp_path):
         "val_cmap": 0.0,
     }
     trainer.fit()
-    assert load_checkpoint(tmp_path / "best.pt")["epoch"] == 2
+    assert load_checkpoint(tmp_path / "best.pt")["epoch"] == trainer.scored_epoch == 2
     assert load_checkpoint(tmp_path / "last.pt")["epoch"] == 5
     assert load_checkpoint(tmp_path / "prev.pt")["epoch"] == 4
 
@@ -300,6 +300,8 @@ def test_without_model_checkpoint_only_last_is_kept_and_scored(tmp_path):
     trainer = make(tmp_path, callbacks=Callbacks(model_checkpoint=False))
     trainer.fit()
     assert sorted(path.name for path in tmp_path.glob("*.pt")) == ["last.pt"]
+    trainer.progress.best_epoch = 1  # whichever was
+    assert load_checkpoint(tmp_path / "last.pt")["epoch"] == trainer.scored_epoch > 1
     scores, of_recordings = trainer.test()
     assert scores["test_macro_auc"] == macro_auc(trainer.test_part.targets, of_recordings)
 
