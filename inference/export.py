@@ -81,24 +81,27 @@ def export(checkpoint: Path, kind: str, output: Path, images: Sequence[np.ndarra
     """Write the file, unless it computes something else than PyTorch; return the largest difference of a logit.
 
     Raises:
-        UserError: it differs by more than ``LARGEST_DIFFERENCE``; no file is left.
+        UserError: it differs by more than ``LARGEST_DIFFERENCE``; what was there before stays.
     """
     network, facts = network_of(checkpoint)
     write = {"onnx": export_onnx, "openvino": export_openvino}[kind]
-    write(network, facts, output, file_digest(checkpoint))
-    difference = largest_difference(network, load(output, kind).forward, images)
-    if not difference <= LARGEST_DIFFERENCE:  # nor if it is NaN
-        for path in (output, output.with_suffix(".bin")) if kind == "openvino" else (output,):
-            path.unlink(missing_ok=True)
-        raise UserError(
-            f"{output}: a logit differs by {difference:.2g} from PyTorch's, more than {LARGEST_DIFFERENCE:g}; "
-            "the file is removed; predict with --backend torch"
-        )
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
+        draft = Path(folder) / output.name
+        write(network, facts, draft, file_digest(checkpoint))
+        difference = largest_difference(network, load(draft, kind).forward, images)
+        if not difference <= LARGEST_DIFFERENCE:  # nor if it is NaN
+            raise UserError(
+                f"{output}: a logit differs by {difference:.2g} from PyTorch's, more than {LARGEST_DIFFERENCE:g}; "
+                "nothing is written; predict with --backend torch"
+            )
+        for ending in (".bin", ".xml") if kind == "openvino" else (".onnx",):
+            with whole(output.with_suffix(ending)) as temporary:
+                draft.with_suffix(ending).replace(temporary)
     return difference
 
 
 def export_onnx(network: nn.Module, facts: Facts, path: Path, checkpoint_digest: str) -> None:
-    """Write ``network`` as an ONNX file: images (batch, 1, n_mels, frames) -> logits (batch, classes).
+    """Write ``network`` as an ONNX file: what it takes (``Frontend.input_shape``) -> logits (batch, classes).
 
     Args:
         facts: kept in the file's metadata under ``FACTS``, as JSON.
@@ -127,20 +130,21 @@ def export_onnx(network: nn.Module, facts: Facts, path: Path, checkpoint_digest:
 
 
 def export_openvino(network: nn.Module, facts: Facts, path: Path, checkpoint_digest: str) -> None:
-    """Write ``network`` as an OpenVINO file, ``path`` (.xml) and its weights beside it (.bin)."""
+    """Write ``network`` as an OpenVINO file, ``path`` (.xml) and its weights beside it (.bin).
+
+    Raises:
+        ExportError: as of ``export_onnx``; parts may be left, as after any error.
+    """
     import openvino
 
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        between, description = Path(folder) / "model.onnx", Path(folder) / "model.xml"  # OpenVINO asks for this ending
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        between = Path(folder) / "model.onnx"
         export_onnx(network, facts, between, checkpoint_digest)
         model = openvino.Core().read_model(str(between))
-        openvino.serialize(model, str(description))
-        known = {"checkpoint": checkpoint_digest, "sha256": file_digest(description.with_suffix(".bin"))}
+        openvino.serialize(model, str(path))
+        known = {"checkpoint": checkpoint_digest, "sha256": file_digest(path.with_suffix(".bin"))}
         model.set_rt_info(json.dumps(facts.plain() | known), FACTS)
-        openvino.serialize(model, str(description))
-        for made, name in ((description.with_suffix(".bin"), path.with_suffix(".bin")), (description, path)):
-            with whole(name) as temporary:
-                made.replace(temporary)
+        openvino.serialize(model, str(path))
 
 
 def largest_difference(network: nn.Module, forward: Forward, images: Sequence[np.ndarray]) -> float:

@@ -62,12 +62,15 @@ def test_the_metadata_holds_what_prediction_needs(tiny_run, tmp_path):
 
 @pytest.mark.parametrize("difference", [0.01, float("nan")])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_file_that_computes_something_else_is_removed(tiny_run, tmp_path, kind, difference, monkeypatch):
+def test_a_file_that_computes_something_else_is_not_written(tiny_run, tmp_path, kind, difference, monkeypatch):
     monkeypatch.setattr(export, "largest_difference", lambda *_: difference)
     checkpoint, output = export.places(tiny_run, kind, tmp_path / f"model.{'onnx' if kind == 'onnx' else 'xml'}")
-    with pytest.raises(UserError, match=r"a logit differs by .* the file is removed"):
+    for name in (output, output.with_suffix(".bin")):
+        name.write_text("an earlier export")
+    with pytest.raises(UserError, match=r"a logit differs by .* nothing is written"):
         export.export(checkpoint, kind, output, [])
-    assert not list(tmp_path.iterdir())
+    assert {path.name for path in tmp_path.iterdir()} == {output.name, "model.bin"}
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"an earlier export"}
 
 
 def test_the_largest_difference_is_that_of_any_logit(tiny_run):
