@@ -1,4 +1,4 @@
-"""What does a recording, or a run, look like? Arrays become figures; as a command, a recording is drawn and played.
+"""What does a recording, or a run, look like? Arrays become figures; as a command, it draws and plays.
 
 The functions return a ``matplotlib.figure.Figure`` and touch no global state, so that they serve in
 a script, a test and a notebook alike.
@@ -7,6 +7,7 @@ a script, a test and a notebook alike.
 import argparse
 import contextlib
 import importlib
+import json
 import logging
 import os
 import shutil
@@ -157,19 +158,23 @@ def draw_history(rows: Sequence[Mapping[str, float | None]]) -> "Figure":
 
     if not rows:
         raise ValueError("no epochs to draw")
-    figure = Figure(figsize=(12, 4), layout="constrained")
-    for axes, curves, label in zip(figure.subplots(1, 2), (LOSSES, SCORES), ("loss", "score"), strict=True):
-        for column, name in curves.items():
-            values = np.array([row.get(column) for row in rows], dtype=float)  # None becomes nan, a gap
-            if not np.isnan(values).all():
-                # A mark at each epoch: one that stands alone has no line.
-                axes.plot([row["epoch"] for row in rows], values, marker=".", label=name)
+    panels = [(label, _curves(rows, names)) for label, names in (("loss", LOSSES), ("score", SCORES))]
+    panels = [panel for panel in panels if panel[1]]  # without a validation part there are no scores
+    figure = Figure(figsize=(6 * len(panels), 4), layout="constrained")
+    for axes, (label, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for name, values in curves.items():  # a mark at each epoch: one that stands alone has no line
+            axes.plot([row["epoch"] for row in rows], values, marker=".", label=name)
         axes.set(xlabel="epoch", ylabel=label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-        if axes.lines:
-            axes.legend()
+        axes.legend()
     return figure
+
+
+def _curves(rows: Sequence[Mapping[str, float | None]], names: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """The columns of ``names`` that have a value, by what they are called in a picture; None becomes nan, a gap."""
+    curves = {name: np.array([row.get(column) for row in rows], dtype=float) for column, name in names.items()}
+    return {name: values for name, values in curves.items() if not np.isnan(values).all()}
 
 
 def draw_contest(results: Sequence[Mapping[str, Any]]) -> "Figure":
@@ -221,58 +226,80 @@ def save_png(figure: "Figure", path: Path | str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Draw a recording, and play it if asked to.
+    """Draw a recording, and play it if asked to; or how a run went.
 
     Raises:
-        DataError: there is no such recording, it cannot be read, there is nowhere to write or
+        DataError: there is no such recording or run, it cannot be read, there is nowhere to write or
             nothing to play with.
         ConfigError: the settings are wrong.
     """
     options = _options(arguments)
     config = load_config(options.config, options.set)
-    process = config.data_process
-    options.recording = options.recording or _first_recording(config.paths)
-    if not options.recording.is_file():
-        raise DataError(f"{options.recording}: no such recording; name one sound file")
-    output = options.output or (None if _has_display() else Path(f"{options.recording.stem}.png"))
+    drawn = options.drawn or _first_recording(config.paths)
+    if not drawn.exists():
+        raise DataError(f"{drawn}: no such recording; name one sound file")
+    output = options.output or (None if _has_display() else Path(f"{drawn.resolve().stem}.png"))
     if output:
         _check_output(output)
+    if drawn.is_dir():
+        if options.play or options.augmentations:
+            raise DataError(f"{drawn}: a folder; --play and --augmentations want one sound file")
+        _save_or_show(draw_history(_epochs_of(drawn)), output)
+        return
     player = _find_player() if options.play else None
 
     # The one place in utils that knows the data loader and its factory: a command, which draws what they make.
     from dataloader.audio import AudioStream, BadRecording
     from dataloader.spectrogram import MelSpectrogram, standardise
 
+    process = config.data_process
     try:
-        stream = AudioStream(options.recording, process.sample_rate, block_s=None, strict=False)
+        stream = AudioStream(drawn, process.sample_rate, block_s=None, strict=False)
         waveform = np.concatenate([np.empty(0, np.float32), *stream])
     except BadRecording as error:
-        raise DataError(f"{options.recording}: {error}") from None
+        raise DataError(f"{drawn}: {error}") from None
     if stream.problem:  # a bad recording is one that people want to look at
-        logger.warning("%s: %s; this is what can be read of it", options.recording, stream.problem)
+        logger.warning("%s: %s; this is what can be read of it", drawn, stream.problem)
     mel = MelSpectrogram(process)
     log_mel = mel.db(waveform)
     if log_mel.shape[1] < 2:
-        raise DataError(f"{options.recording}: {len(waveform)} samples are too few to draw")
-    scales = {"frames_per_second": mel.frames_per_second, "mel_frequencies": mel.mel_frequencies}
+        raise DataError(f"{drawn}: {len(waveform)} samples are too few to draw")
+    scales = {"frames_per_second": mel.frames_per_second, "mel_frequencies": mel.mel_frequencies, "title": drawn.name}
     if options.augmentations:
         from factory.contact_sheet import contact_sheet
 
-        figure = draw_sheet(contact_sheet(log_mel, config), title=options.recording.name, **scales)
+        figure = draw_sheet(contact_sheet(log_mel, config), **scales)
     else:
-        figure = draw_recording(
-            log_mel,
-            standardise(log_mel, process),
-            title=options.recording.name,
-            standardize=process.standardize,
-            **scales,
-        )
-    if output:
-        save_png(figure, output)
-        print(f"picture: {output.absolute()}")
+        standardised = standardise(log_mel, process)
+        figure = draw_recording(log_mel, standardised, standardize=process.standardize, **scales)
     with _playing(waveform, process.sample_rate, player) if player else contextlib.nullcontext():
-        if not output:
-            _show(figure)
+        _save_or_show(figure, output)
+
+
+def _epochs_of(run: Path) -> list[dict[str, float | None]]:
+    """The rows of a run's ``metrics.jsonl``.
+
+    Raises:
+        DataError: it is no run, or has no epoch yet.
+    """
+    path = run / "metrics.jsonl"
+    if not path.is_file():
+        raise DataError(f"{run}: no {path.name} is there; name a sound file, or the folder of a run")
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        raise DataError(f"{path}: damaged ({error})") from None
+    if not rows:
+        raise DataError(f"{path}: the run has finished no epoch yet")
+    return rows
+
+
+def _save_or_show(figure: "Figure", output: Path | None) -> None:
+    if output is None:
+        _show(figure)
+        return
+    save_png(figure, output)
+    print(f"picture: {output.absolute()}")
 
 
 def _an_hour(result: Mapping[str, Any]) -> float | None:
@@ -360,16 +387,21 @@ def _first_recording(paths: Paths) -> Path:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m utils.visualise", description="Draw a recording, and the same standardised; play it."
+        prog="python -m utils.visualise",
+        description="Draw a recording, and the same standardised; play it. Or draw how a run went.",
     )
     parser.add_argument(
-        "recording", type=Path, nargs="?", help="a sound file; default: the first of the data, or of the demo"
+        "drawn",
+        type=Path,
+        nargs="?",
+        metavar="RECORDING",
+        help="a sound file, or the folder of a run; default: the first recording of the data, or of the demo",
     )
     parser.add_argument(
         "--output",
         type=Path,
         metavar="PNG",
-        help="where to draw (default: a window; without a display <recording>.png)",
+        help="where to draw (default: a window; without a display <name>.png)",
     )
     parser.add_argument(
         "--augmentations", action="store_true", help="draw what each change and mixture of training makes of it instead"

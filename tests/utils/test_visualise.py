@@ -1,5 +1,6 @@
 """What a picture shows: the right second, the right Hz, the unit; and what the command says when it cannot draw."""
 
+import json
 import os
 import shutil
 import stat
@@ -137,7 +138,9 @@ def test_a_history_has_a_gap_where_there_is_no_score_and_leaves_out_empty_curves
 
 
 def test_a_history_without_validation_can_be_drawn():
-    draw_history([{"epoch": 1, "train_loss": 0.5}]).draw_without_rendering()
+    figure = draw_history([{"epoch": 1, "train_loss": 0.5}])
+    figure.draw_without_rendering()
+    assert [axes.get_ylabel() for axes in figure.axes] == ["loss"]
 
 
 def test_a_history_without_epochs_is_refused():
@@ -271,18 +274,35 @@ def test_the_changes_of_training_are_drawn_on_a_recording(here, monkeypatch):
     assert {"as it is", "XY masking", "mixed on power, half and half"} <= {title for title, _ in sheets[0]}
 
 
+def test_a_run_is_drawn_by_epoch(here, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(visualise, "draw_history", lambda rows: drawn.append(rows) or draw_history(rows))
+    (here / "run").mkdir()
+    (here / "run/metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows()))
+    main(["run"])
+    assert drawn == [rows()]
+    assert (here / "run.png").read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["gone.ogg"], "^gone.ogg: no such recording"),
-        (["."], "^.: no such recording; name one sound file"),
+        (["."], "^.: no metrics.jsonl is there; name a sound file, or the folder of a run"),
+        (["new run"], "^new run/metrics.jsonl: the run has finished no epoch yet"),
+        (["bad run"], "^bad run/metrics.jsonl: damaged"),
+        (["bad run", "--play"], "^bad run: a folder; --play and --augmentations want one sound file"),
         (["config.ini"], "^config.ini: unreadable: "),
         (["whistle.wav", "--output", "gone/out.png"], "^gone: no such folder; make it"),
         (["whistle.wav", "--output", "out.jpg"], "^out.jpg: the picture is a PNG; call it out.png"),
         (["whistle.wav", "--output", "config.ini/out.png"], "^config.ini: no such folder"),
     ],
 )
-def test_what_cannot_be_drawn_is_told_in_a_line(here, arguments, message):
+def test_what_cannot_be_drawn_is_told_in_a_line(here, arguments, message, monkeypatch):
+    monkeypatch.setattr(visualise, "_find_player", lambda: "aplay")
+    for run, text in (("new run", ""), ("bad run", "{")):
+        (here / run).mkdir()
+        (here / run / "metrics.jsonl").write_text(text)
     with pytest.raises(DataError, match=message) as error:
         main(arguments)
     assert "\n" not in str(error.value)
