@@ -62,7 +62,7 @@ class AudioPreprocessor:
 
         Returns:
             The rows of the good recordings, with ``entry`` (path of the .npy), ``frames`` (of the
-            spectrogram), ``samples`` (as decoded), ``seconds`` and ``digest`` (of the content).
+            spectrogram), ``samples`` and ``seconds`` (of the whole recording) and ``digest`` (of the content).
 
         Raises:
             DataError: too many recordings are bad, or the cache would not fit on the disk.

@@ -1,4 +1,4 @@
-"""From a waveform to a log-mel spectrogram, standardised per frequency. Pure functions of their input.
+"""From a waveform to a log-mel spectrogram, standardised per frequency.
 
 The spectrogram is that of ``librosa.feature.melspectrogram`` with its defaults (Hann window, centred
 frames, zero padding, power, Slaney scale and norm), less the last frame, so that a recording has

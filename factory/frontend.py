@@ -17,7 +17,7 @@ class Frontend:
     """All that differs between a model of images and one of waveforms, outside the model.
 
     Attributes:
-        name: for people.
+        name: which of the two it is.
         window: frames of a spectrogram, or samples, that it takes.
         input_shape: of one input, without the batch.
         dataset: ``(metadata, windows, labels, process, rules)`` -> batches by rows.

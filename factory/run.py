@@ -420,7 +420,6 @@ def _facts(config: Config, metadata: "pd.DataFrame", labels: list[str]) -> dict[
         "common_names": names["common_name"].tolist(),
         "data_process": asdict(config.data_process),
         "standardize_over": config.data.standardize_over,
-        "batch_size": config.trainer.batch_size_train,
     }
 
 

@@ -48,7 +48,7 @@ class Facts:
 
     @property
     def spectrogram(self) -> DataProcess:
-        """Equal for models that can share a spectrogram: the settings without those that only choose windows."""
+        """Equal for models that can share a spectrogram: the settings that make it, not those that cut it."""
         default = DataProcess()
         return replace(self.process, max_length_s=default.max_length_s, mode=default.mode, max_recording_s=0.0)
 

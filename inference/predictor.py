@@ -87,6 +87,7 @@ class Predictor:
 
         Raises:
             BadRecording: nothing of it can be scored.
+            DataError: as of ``predict_files``.
         """
         ((_, result),) = self.predict_files([path])
         if isinstance(result, BadRecording):
@@ -98,6 +99,9 @@ class Predictor:
 
         Recordings are read and transformed while the models compute. The memory needed does not grow
         with the length of a recording, but for its scores.
+
+        Raises:
+            DataError: a model's answer is not finite.
         """
         workers = max(model.workers for model in self.models)
         batches = [
@@ -135,6 +139,9 @@ class Predictor:
 
         Yields:
             ``(start_s, end_s, scores)`` with scores ``(classes,)``, the mean over the models.
+
+        Raises:
+            DataError: a model's answer is not finite.
         """
         cutter = Cutter(self._views, self._seen)
         streams = [Live(source, sample_rate) for source in self._sources.values()]
@@ -145,6 +152,8 @@ class Predictor:
             for number, (model, looks) in enumerate(zip(self.models, cut.looks, strict=True)):
                 for first in range(0, len(looks), model.batch):  # a chunk may be an hour
                     new = _score(model, self._views[number], looks[first : first + model.batch])
+                    if not np.isfinite(new).all():
+                        raise DataError(f"{model.source}: the model's answer is not finite; train the model anew")
                     scores[number].update(enumerate(new, counts[number]))
                     counts[number] += len(new)
             for row in cut.rows:

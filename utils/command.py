@@ -78,7 +78,9 @@ def run_command(main: Callable[[Sequence[str] | None], int | None]) -> None:
     on stderr for each problem; anything else is a bug of ours and keeps its traceback.
     """
     log_to_stderr()
-    os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)  # read once, when main imports torch
+    os.environ.setdefault(
+        "GOMP_SPINCOUNT", _SPINS
+    )  # read once, when torch is imported: by main, or by the processes it starts
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(SIGTERM_EXIT))  # what is open is closed, and workers are stopped
     try:
         code = main(None) or 0

@@ -94,7 +94,7 @@ class Trainer:
     amp: bool = True  # mixed precision on a GPU: bf16, or fp16 where that is missing
     amp_on_cpu: bool = False  # bf16 on a CPU that has units for it; only networks of full convolutions gain
     compile: bool = False  # torch.compile: a minute or more at the start, then perhaps faster steps on a GPU
-    deterministic: bool = False  # equal runs on a GPU as well, at some speed; on a CPU they always are
+    deterministic: bool = False  # equal runs on a GPU as well, which are slower; on a CPU they always are
     cache_on_device: Literal["auto", "yes", "no"] = "auto"  # keep the spectrograms in GPU memory; auto: if they fit
     save_every_minutes: NotNegative = 10.0  # save in the middle of an epoch too; 0: at its end only
     max_minutes: NotNegative = 0.0  # stop and save after this long; 0: no limit
@@ -617,7 +617,12 @@ def _of_the_changes(config: Config) -> Iterator[_Clash]:
     augmentation = config.augmentation
     if augmentation.data_augmentation and augmentation.background_p and augmentation.background_dir is None:
         yield "augmentation", "background_dir", "empty; background_p above 0 needs a folder of recordings"
-    if augmentation.xy_masks_p and not augmentation.xy_time_masks and not augmentation.xy_frequency_masks:
+    if (
+        augmentation.data_augmentation
+        and augmentation.xy_masks_p
+        and not augmentation.xy_time_masks
+        and not augmentation.xy_frequency_masks
+    ):
         yield "augmentation", "xy_masks_p", "without masks: xy_time_masks and xy_frequency_masks are both 0"
     if config.trainer.batch_size_train == 1:
         for key in PARTNERED:
@@ -629,11 +634,12 @@ def _of_the_run(config: Config) -> Iterator[_Clash]:
     """Of [trainer], [callbacks] and what is validated."""
     trainer, callbacks, agent, data = config.trainer, config.callbacks, config.agent, config.data
     if data.folds or data.train_ratio == 1.0 or data.test_val_ratio == 1.0:
-        why = "and folds, or train_ratio or test_val_ratio = 1.0, leave"
+        key = "folds" if data.folds else "train_ratio" if data.train_ratio == 1.0 else "test_val_ratio"
+        why = f"and [data] {key} = {getattr(data, key)} leaves no validation set"
         if agent.lr_decay and agent.lr_decay_type == "plateau":
-            yield "agent", "lr_decay_type", f"follows the validation loss, {why} no validation set"
+            yield "agent", "lr_decay_type", f"follows the validation loss, {why}; choose another"
         if trainer.early_stop:
-            yield "trainer", "early_stop", f"needs a validation set, {why} none; set it to 0"
+            yield "trainer", "early_stop", f"watches a validation score, {why}; set it to 0"
     if trainer.ema and trainer.average_last:
         yield "trainer", "average_last", "ema averages already; set one of them to 0"
     if trainer.average_last > trainer.n_epochs:

@@ -148,7 +148,7 @@ class Trainer:
                 clock, begun_at = time.monotonic(), self.progress.step
                 train_loss = self._train_epoch(interrupt)
                 trained = time.monotonic() - clock
-                n_windows = (self.progress.step - begun_at) * self.facts["batch_size"]  # since this start
+                n_windows = (self.progress.step - begun_at) * self.settings.batch_size_train  # since this start
                 self.average.after_epoch(self.progress.epoch)
                 train_loss = float(np.mean(self.processes.gather(train_loss)))
                 row = {"epoch": self.progress.epoch, "lr": self.schedule.rate, "train_loss": train_loss}

@@ -244,6 +244,8 @@ def test_a_score_that_is_not_finite_names_the_recording(make_run, wav):
     torch.save(state, run / "best.pt")
     with pytest.raises(UserError, match=r"a\.wav: .*not finite"):
         Predictor(run, backend="torch").predict_file(wav(4.0))
+    with pytest.raises(UserError, match=r"best\.pt: .*not finite"):
+        list(Predictor(run, backend="torch").stream([np.zeros(64_000)], 16_000))
 
 
 def test_shift_tta_is_the_weighted_mean_of_three_looks(tiny_run, tiny, wav):

@@ -297,7 +297,8 @@ def test_what_follows_the_validation_set_wants_one(tmp_path, data, follows, key)
     load_config(path, [follows])
     (told,) = problems(path, follows, data)
     assert told.startswith(f"--set [{key} = ")
-    assert "and folds, or train_ratio or test_val_ratio = 1.0, leave no" in told
+    assert f"and [data] {data.removeprefix('data.').replace('=', ' = ')}" in told
+    assert "leaves no validation set; " in told
     load_config(path, ["agent.lr_decay_type=plateau", "agent.lr_decay=false", data])
 
 

@@ -121,7 +121,6 @@ def make(folder, *, agent=None, val=True, callbacks=None, **settings):
             "labels": ["a", "b", "c"],
             "data_process": {},
             "standardize_over": "window",
-            "batch_size": 4,
         },
         device=torch.device("cpu"),
         callbacks=callbacks,
