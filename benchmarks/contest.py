@@ -39,15 +39,15 @@ from dataloader.metadata import load_table
 from dataloader.splits import deal_into_folds
 from factory.choices import check_choices
 from factory.run import CONFIG, LABELS, SEPARATOR, SPLIT, SUMMARY, TEST_SCORES, refused
-from factory.weights import first_line
-from inference.backends import BACKENDS, checkpoint_of, cores, network_of
+from inference.backends import BACKENDS, checkpoint_of, network_of
 from inference.predictor import Predictor
 from utils.command import run_command
 from utils.config import Config, differences, load_config
-from utils.errors import ConfigError, DataError, Problem, UserError
+from utils.errors import ConfigError, DataError, Problem, UserError, first_line
 from utils.files import write_text
 from utils.interrupt import Interrupt, Stopped
 from utils.metrics import scores
+from utils.utils import cores
 from utils.visualise import draw_contest, save_png
 
 log = logging.getLogger(__name__)

@@ -30,9 +30,10 @@ import torch
 from benchmarks.preprocess import recordings
 from dataloader.spectrogram import MelSpectrogram, standardise
 from factory.model import build_model
-from inference.backends import BACKENDS, Loaded, cores, installed
+from inference.backends import BACKENDS, Loaded, installed
 from inference.predictor import Predictor
 from utils.config import DataProcess, Model
+from utils.utils import cores
 
 PROCESS = DataProcess()
 CONTEST_HOURS, CONTEST_LIMIT_MINUTES = 1100 * 4 / 60, 120

@@ -26,7 +26,6 @@ from dataloader.entry import Job, prepare
 from dataloader.metadata import load_table
 from dataloader.space import check_space
 from dataloader.spectrogram import MelSpectrogram
-from dataloader.windows import window_frames, window_starts
 from dataloader.workers import run_alone, run_jobs
 from utils.command import run_command
 from utils.config import Data, DataProcess, load_config
@@ -243,39 +242,6 @@ class AudioPreprocessor:
             except cache.DamagedEntry as error:
                 path.unlink()
                 yield f"{error}; removed, the next start makes it again"
-
-
-def make_windows(metadata: "pd.DataFrame", process: DataProcess) -> "pd.DataFrame":
-    """The windows of every recording: rows ``recording`` (row of ``metadata``), ``first_frame``, ``n_frames``."""
-    import pandas as pd
-
-    length = window_frames(process)
-    rows = [
-        (number, first, min(length, frames))
-        for number, frames in enumerate(metadata["frames"])
-        for first in window_starts(frames, length, mode=process.mode)
-    ]
-    return pd.DataFrame(rows, columns=["recording", "first_frame", "n_frames"])
-
-
-def make_samples(metadata: "pd.DataFrame", process: DataProcess, max_s: float, times: int) -> "pd.DataFrame":
-    """The stretches that windows are drawn from at random, each ``times`` times; rows as of ``make_windows``.
-
-    A stretch is a recording; a longer one is cut into equal parts of at most ``max_s`` seconds. Windows begin
-    in their part and may end in the next, so that every window of the recording is as likely as any other.
-    """
-    import pandas as pd
-
-    longest = round(max_s * process.sample_rate / process.hop_length)
-    window = window_frames(process)
-    rows = []
-    for number, frames in enumerate(metadata["frames"]):
-        length = min(window, frames)
-        parts = -(-frames // longest)  # rounded up
-        firsts = [(frames - length) * part // parts for part in range(parts + 1)]
-        for first, following in itertools.pairwise(firsts):
-            rows += times * [(number, first, following - first + length)]
-    return pd.DataFrame(rows, columns=["recording", "first_frame", "n_frames"])
 
 
 def _crashed(job: Job) -> cache.Record:

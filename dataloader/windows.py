@@ -1,6 +1,12 @@
 """Which windows of a recording are looked at, in training and in prediction alike."""
 
+import itertools
+from typing import TYPE_CHECKING
+
 from utils.config import DataProcess
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def window_frames(process: DataProcess) -> int:
@@ -29,3 +35,36 @@ def window_starts(frames: int, window: int, *, mode: str = "slice", step: int | 
     if tail > 0 and 2 * tail >= step:
         starts.append(frames - window)
     return starts
+
+
+def make_windows(metadata: "pd.DataFrame", process: DataProcess) -> "pd.DataFrame":
+    """The windows of every recording: rows ``recording`` (row of ``metadata``), ``first_frame``, ``n_frames``."""
+    import pandas as pd
+
+    length = window_frames(process)
+    rows = [
+        (number, first, min(length, frames))
+        for number, frames in enumerate(metadata["frames"])
+        for first in window_starts(frames, length, mode=process.mode)
+    ]
+    return pd.DataFrame(rows, columns=["recording", "first_frame", "n_frames"])
+
+
+def make_samples(metadata: "pd.DataFrame", process: DataProcess, max_s: float, times: int) -> "pd.DataFrame":
+    """The stretches that windows are drawn from at random, each ``times`` times; rows as of ``make_windows``.
+
+    A stretch is a recording; a longer one is cut into equal parts of at most ``max_s`` seconds. Windows begin
+    in their part and may end in the next, so that every window of the recording is as likely as any other.
+    """
+    import pandas as pd
+
+    longest = round(max_s * process.sample_rate / process.hop_length)
+    window = window_frames(process)
+    rows = []
+    for number, frames in enumerate(metadata["frames"]):
+        length = min(window, frames)
+        parts = -(-frames // longest)  # rounded up
+        firsts = [(frames - length) * part // parts for part in range(parts + 1)]
+        for first, following in itertools.pairwise(firsts):
+            rows += times * [(number, first, following - first + length)]
+    return pd.DataFrame(rows, columns=["recording", "first_frame", "n_frames"])

@@ -19,7 +19,7 @@ import joblib
 import torch
 from joblib.externals.loky.process_executor import BrokenProcessPool, TerminatedWorkerError
 
-from utils.errors import DataError
+from utils.errors import DataError, first_line
 
 log = logging.getLogger(__name__)
 
@@ -216,6 +216,6 @@ def _dask_client(client: type, n_workers: int, threads: bool) -> AbstractContext
     try:
         return client(address)
     except (OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        text = f"DASK_SCHEDULER_ADDRESS = {address!r}: no scheduler answers there ({reason}); start one, or unset it"
+        why = first_line(error)
+        text = f"DASK_SCHEDULER_ADDRESS = {address!r}: no scheduler answers there ({why}); start one, or unset it"
         raise DataError(text) from None

@@ -15,7 +15,7 @@ from models.classifier import ImageClassifier
 from models.pooling import GeneralizedMean
 from models.sed import AttentionHead
 from utils.config import Model
-from utils.errors import CheckpointError, ConfigError, Problem, unknown
+from utils.errors import CheckpointError, ConfigError, Problem, first_line, unknown
 
 ImageSize = tuple[int, int]  # (n_mels, frames)
 _ANY_SIZE: ImageSize = (128, 128)  # to look at the features of a network that takes every size
@@ -153,7 +153,7 @@ def dry_run(model: nn.Module, input_shape: tuple[int, ...]) -> None:
     except Exception as error:  # each of timm's networks has checks, and accidents, of its own
         name = getattr(getattr(model, "backbone", model), "pretrained_cfg", {}).get("architecture")
         if len(input_shape) == 2:
-            text = f"a window of {input_shape[1]} samples is too short{files.reason(error)}; raise it"
+            text = f"a window of {input_shape[1]} samples is too short ({first_line(error)}); raise it"
             raise ConfigError(Problem(text, "data_process", "max_length_s")) from None
         raise ConfigError(_misfit(name, input_shape[-2:], error)) from None
     finally:
@@ -183,7 +183,7 @@ def _create(
                 raise ConfigError(Problem(text, "model", key, getattr(model, key))) from None
         if "img_size" in options:
             raise ConfigError(_misfit(model.type, image_size, error)) from None
-        text = f"cannot be built for images of one channel{files.reason(error)}; choose another network"
+        text = f"cannot be built for images of one channel ({first_line(error)}); choose another network"
         raise ConfigError(Problem(text, "model", "type", model.type)) from None
     if network.num_classes != n_classes:
         text = "an encoder without a classifier; choose another network"
@@ -193,7 +193,7 @@ def _create(
 
 def _misfit(name: str | None, image_size: ImageSize, error: Exception) -> Problem:
     text = (
-        f"cannot work on images of {image_size[0]} bands x {image_size[1]} frames{files.reason(error)}; "
+        f"cannot work on images of {image_size[0]} bands x {image_size[1]} frames ({first_line(error)}); "
         "change n_mels or max_length_s, or choose a convolutional network"
     )
     return Problem(text, "model", "type", name)
@@ -300,7 +300,7 @@ def _downloaded(model: Model, n_classes: int, image_size: ImageSize | None, test
         try:
             return _create(model, n_classes, image_size, pretrained=True)
         except Exception as error:  # the hub, torch and safetensors each have errors of their own
-            obstacle = f"the pretrained weights cannot be downloaded ({files.first_line(error)})"
+            obstacle = f"the pretrained weights cannot be downloaded ({first_line(error)})"
     files.go_on_without(model, obstacle, testing=testing)
     return network
 

@@ -1,4 +1,4 @@
-"""The steps of a training run, in the order of train_classifier.py: each takes what it needs from the config."""
+"""The steps of a training run, in the order of train_classifier.py."""
 
 import argparse
 import contextlib
@@ -7,9 +7,8 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,21 +16,18 @@ import torch
 from torch import nn
 
 from dataloader import metadata as tables
-from dataloader.background import load_background
-from dataloader.balance import Balance, keep_quietest
+from dataloader.balance import keep_quietest
 from dataloader.cache import cache_key
-from dataloader.data_preprocess import AudioPreprocessor, make_samples, make_windows
-from dataloader.dataset import Batch, EpochBatches, Loader, WindowDataset
-from dataloader.device_cache import DeviceBatches, fits_on
+from dataloader.data_preprocess import AudioPreprocessor
 from dataloader.splits import SIDES, deal_into_folds, split_by_group
 from dataloader.windows import window_frames
 from factory.choices import check_choices
 from factory.frontend import frontend_of
 from factory.loss import build_loss
 from factory.metric import build_metric
-from factory.mixing import Mixer
 from factory.model import build_model, dry_run, model_settings
 from factory.optimizer import build_optimizer
+from factory.parts import build_maker, build_parts
 from factory.scheduler import build_schedule
 from utils.checkpoint import Checkpoints
 from utils.command import log_to_file
@@ -40,7 +36,7 @@ from utils.distributed import Processes, join_processes
 from utils.errors import ConfigError, DataError, Problem
 from utils.files import write_text
 from utils.tracking import build_trackers
-from utils.trainer import Part, Trainer
+from utils.trainer import Trainer
 from utils.utils import choose_device, keep_freed_memory, make_run_folder, seed_everything, seed_for
 
 if TYPE_CHECKING:
@@ -239,27 +235,20 @@ def build_trainer(
 ) -> Trainer:
     """The trainer with all its objects, at the beginning of the run or where it was stopped."""
     labels = tables.class_labels(metadata)
-    read = _reader(config, metadata, device)
-    parts = {side: _part(config, metadata, side, labels, read, processes) for side in SIDES}
-    if parts["train"] is None:
-        raise DataError("no recording is left to train on; raise [data] train_ratio or bring more recordings")
+    parts = build_parts(config, metadata, labels, device, processes)
     if model.n_classes != len(labels):  # some classes of the rehearsal had too few good recordings
         model = _model(config, len(labels), fetch=not _has_checkpoint(folder))
     model = model.to(device, memory_format=torch.channels_last)
     optimizer = build_optimizer(model.parameters(), config.agent)
     steps = -(-len(parts["train"].order) // config.trainer.accumulate)
     schedule = build_schedule(optimizer, config.agent, n_epochs=config.trainer.n_epochs, steps_per_epoch=steps)
-    frontend, seed = frontend_of(config.model.type), config.trainer.seed
-    augmenter = frontend.augmenter(config.augmentation, config.data_process, seed, _background(config, metadata))
-    silent = labels.index(tables.NOCALL) if tables.NOCALL in labels else None
-    mixer = Mixer(config.mixing, seed, config.labels.smoothing, silent)
     trainer = Trainer(
         config.trainer,
         model=model,
         loss=build_loss(config.agent),
         optimizer=optimizer,
         schedule=schedule,
-        images=frontend.maker(config.data_process, config.data.standardize_over, augmenter, mixer),
+        images=build_maker(config, metadata, labels),
         **parts,
         metric=build_metric(config.callbacks),
         checkpoints=Checkpoints(folder, keep_best=config.callbacks.model_checkpoint),
@@ -342,71 +331,6 @@ def _model(config: Config, n_classes: int, *, fetch: bool) -> nn.Module:
     model = build_model(config.model, n_classes, image_size=_image_size(config), testing=testing, fetch=fetch)
     model.n_classes = n_classes
     return model
-
-
-def _reader(config: Config, metadata: "pd.DataFrame", device: torch.device) -> Callable[..., Iterable[Batch]]:
-    """What reads the batches of a part, by its data set and order: from the device if all parts fit, or from disk."""
-    settings = config.trainer
-    n_bytes = 2 * config.data_process.n_mels * int(metadata["frames"].sum())
-    if frontend_of(config.model.type).from_cache and fits_on(device, n_bytes, settings.cache_on_device):
-        return partial(DeviceBatches, device=device)
-    return partial(Loader, num_workers=settings.num_workers, pin_memory=device.type == "cuda")
-
-
-def _part(
-    config: Config, metadata: "pd.DataFrame", side: str, labels: list[str],
-    read: Callable[..., Iterable[Batch]], processes: Processes,
-) -> Part | None:  # fmt: skip
-    """The recordings of one side, whose batches ``read`` reads; None where there are none."""
-    chosen = metadata[metadata["split"] == side].reset_index(drop=True)
-    if chosen.empty:
-        return None
-    settings, data, training = config.trainer, config.data, side == "train"
-    crop = training and config.augmentation.data_augmentation and config.augmentation.augment_random_crop
-    if crop:
-        windows = make_samples(chosen, config.data_process, data.sample_max_s, data.crops_per_sample)
-    else:
-        windows = make_windows(chosen, config.data_process)
-    rules = config.labels if training else None
-    dataset = frontend_of(config.model.type).dataset(chosen, windows, labels, config.data_process, rules)
-    balance = _balance(config, dataset, chosen) if training else None
-    order = EpochBatches(
-        balance.n_rows if balance else len(dataset),
-        getattr(settings, f"batch_size_{side}"),
-        seed=settings.seed,
-        shuffle=training and data.shuffle,
-        training=training,
-        crop=crop,
-        rows_of=balance.rows if balance else None,
-        rank=processes.rank,
-        world=processes.world,
-    )
-    return Part(batches=read(dataset, order), order=order, filenames=dataset.filenames, targets=dataset.targets)
-
-
-def _balance(config: Config, dataset: WindowDataset, training: "pd.DataFrame") -> Balance | None:
-    """What evens out the classes; None where no setting asks for it."""
-    data = config.data
-    if not (data.balance_power or data.rare_to or data.class_cap):
-        return None
-    return Balance(
-        dataset.recording,
-        training["labels"].tolist(),
-        power=data.balance_power,
-        rare_to=data.rare_to,
-        class_cap=data.class_cap,
-        seed=config.trainer.seed,
-    )
-
-
-def _background(config: Config, metadata: "pd.DataFrame") -> torch.Tensor | None:
-    """The recordings to be added to others, none of those that are scored; None where none are added."""
-    augmentation = config.augmentation
-    if not (augmentation.data_augmentation and augmentation.background_p):
-        return None
-    held_out = metadata.loc[metadata["split"] != "train", "path"].tolist()
-    minutes = augmentation.background_minutes
-    return load_background(augmentation.background_dir, config.data_process, minutes, held_out)
 
 
 def _facts(config: Config, metadata: "pd.DataFrame", labels: list[str]) -> dict[str, object]:

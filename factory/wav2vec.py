@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from factory import weights as files
 from models.wav2vec import WaveformClassifier
 from utils.config import Model
-from utils.errors import Problem
+from utils.errors import Problem, first_line
 
 _HOST = "https://download.pytorch.org/torchaudio/models/"
 _WAV2VEC = "wav2vec."  # what the names of torchaudio's tensors begin with in a WaveformClassifier
@@ -147,7 +147,7 @@ def _download(size: Size, model: Model, testing: bool) -> dict[str, Tensor] | No
             try:
                 return bundle.get_model().state_dict()
             except Exception as error:  # torch, urllib and pickle each have errors of their own
-                obstacle = files.first_line(error)
+                obstacle = first_line(error)
         obstacle = f"the pretrained weights cannot be downloaded ({obstacle})"
     files.go_on_without(model, obstacle, testing=testing)
     return None

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from utils.config import Model
-from utils.errors import ConfigError, Problem
+from utils.errors import ConfigError, Problem, first_line
 
 _log = logging.getLogger(__name__)
 
@@ -126,11 +126,3 @@ def quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def reason(error: Exception) -> str:
-    return f" ({first_line(error)})" if str(error) else ""
-
-
-def first_line(error: object) -> str:
-    return (str(error).splitlines() or [""])[0]

@@ -10,7 +10,6 @@ import hashlib
 import importlib.util
 import json
 import logging
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -26,7 +25,7 @@ from utils.checkpoint import load_checkpoint
 from utils.command import explain_os_error
 from utils.config import load_config
 from utils.errors import CheckpointError, ConfigError, UserError, unknown
-from utils.utils import choose_device
+from utils.utils import choose_device, cores
 
 log = logging.getLogger(__name__)
 
@@ -237,11 +236,6 @@ def openvino_backend(path: Path, device: torch.device) -> Loaded:
 
 
 BACKENDS = {"torch": torch_backend, "onnx": onnx_backend, "openvino": openvino_backend}
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _exported(checkpoint: Path) -> Path:

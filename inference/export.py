@@ -20,7 +20,7 @@ from inference.rows import Cutter, Grid
 from inference.sources import source_of
 from utils.checkpoint import load_checkpoint
 from utils.config import load_config
-from utils.errors import DataError, UserError
+from utils.errors import DataError, UserError, first_line
 from utils.files import whole
 
 log = logging.getLogger(__name__)
@@ -121,8 +121,8 @@ def export_onnx(network: nn.Module, facts: Facts, path: Path, checkpoint_digest:
                 dynamic_axes={"images": {0: "batch"}, "logits": {0: "batch"}},
             )  # fmt: skip
         except RuntimeError as error:  # those of the exporter, and of tracing
-            reason = str(error).strip().splitlines()[0]
-            raise ExportError(f"{facts.model_type} cannot be exported ({reason}); use --backend torch") from None
+            why = first_line(error)
+            raise ExportError(f"{facts.model_type} cannot be exported ({why}); use --backend torch") from None
         known = {"checkpoint": checkpoint_digest, "bytes": temporary.stat().st_size, "sha256": file_digest(temporary)}
         entry = onnx.StringStringEntryProto(key=FACTS, value=json.dumps(facts.plain() | known))
         with open(temporary, "ab") as file:  # parts of a protobuf message may stand one behind another

@@ -12,12 +12,13 @@ from scipy.special import expit
 
 from dataloader.audio import AudioStream, BadRecording
 from dataloader.dataset import Batch
-from inference.backends import Loaded, cores, load
+from inference.backends import Loaded, load
 from inference.facts import Facts
 from inference.pipeline import Batches, ReadAhead
 from inference.rows import SPAN_S, Cut, Cutter, Grid, Row, View
 from inference.sources import Live, Source, source_key, source_of
 from utils.errors import DataError, UserError
+from utils.utils import cores
 
 SHORTEST_S = 0.5  # a recording below this is a bad one
 _BLOCK_S = 10.0  # seconds decoded and transformed at once

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from utils.errors import CheckpointError
+from utils.errors import CheckpointError, first_line
 from utils.files import second_name, whole
 
 log = logging.getLogger(__name__)
@@ -39,8 +39,7 @@ def load_checkpoint(path: Path | str, *, device: torch.device | str = "cpu") -> 
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # whatever torch raises for a strange file, it is the file that is at fault
-        reason = str(error).strip().split("\n")[0]
-        raise CheckpointError(f"{path}: not a checkpoint of plain values ({reason})") from None
+        raise CheckpointError(f"{path}: not a checkpoint of plain values ({first_line(error)})") from None
     missing = [key for key in NEEDED if not isinstance(state, dict) or key not in state]
     if missing:
         raise CheckpointError(f"{path}: not a checkpoint of this program: no {', '.join(missing)}")

@@ -52,6 +52,11 @@ class ConfigError(UserError):
         super().__init__("\n".join(map(str, self.problems)))
 
 
+def first_line(error: object) -> str:
+    """What a library has to say, as far as it fits a message of ours; the kind of the error where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
+
+
 def unknown(name: str, known: Sequence[str], *, nearest: int = 1, list_known: bool = True) -> str:
     """Word the message for a name that is not in ``known``: the nearest ones, then all.
 

@@ -5,8 +5,8 @@ import pandas as pd
 
 from benchmarks.train import compare_reading, read_plainly
 from dataloader.cache import Footer, write_entry
-from dataloader.data_preprocess import make_windows
 from dataloader.dataset import WindowDataset
+from dataloader.windows import make_windows
 from utils.config import DataProcess
 
 

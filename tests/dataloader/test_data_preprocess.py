@@ -22,8 +22,9 @@ from tqdm import tqdm
 from dataloader import cache, data_preprocess, entry, space
 from dataloader.audio import audio_info, read_audio
 from dataloader.cache import cache_key, check_entry, decibels, read_window
-from dataloader.data_preprocess import AudioPreprocessor, main, make_windows, prune
+from dataloader.data_preprocess import AudioPreprocessor, main, prune
 from dataloader.spectrogram import MelSpectrogram
+from dataloader.windows import make_windows
 from utils.config import CHOOSES_WINDOWS, Data, DataProcess
 from utils.errors import DataError
 

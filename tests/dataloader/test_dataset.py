@@ -11,9 +11,9 @@ import torch
 
 from dataloader.balance import Balance
 from dataloader.cache import DamagedEntry, Footer, write_entry
-from dataloader.data_preprocess import make_samples, make_windows
 from dataloader.dataset import EpochBatches, Loader, WindowDataset, target_matrix, training_targets
 from dataloader.device_cache import DeviceBatches, fits_on
+from dataloader.windows import make_samples, make_windows
 from utils.config import DataProcess, Labels
 from utils.errors import DataError
 from utils.utils import seed_for

@@ -9,7 +9,6 @@ import pytest
 import soundfile as sf
 import torch
 
-from dataloader.data_preprocess import make_windows
 from dataloader.dataset import Batch, EpochBatches, Loader
 from dataloader.waveforms import (
     SAMPLE_RATE,
@@ -18,6 +17,7 @@ from dataloader.waveforms import (
     waveform_augmenter,
     window_samples,
 )
+from dataloader.windows import make_windows
 from factory.mixing import Mixer
 from utils.config import Augmentation, DataProcess, Mixing
 from utils.errors import DataError

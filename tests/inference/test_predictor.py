@@ -14,13 +14,12 @@ from scipy.special import expit
 
 from dataloader.audio import BadRecording
 from dataloader.cache import cache_key
-from dataloader.data_preprocess import make_windows
 from dataloader.dataset import WindowDataset
 from dataloader.entry import Job, prepare
 from dataloader.images import ImageMaker
 from dataloader.spectrogram import MelSpectrogram, MelStream
 from dataloader.waveforms import WaveformDataset, WaveformMaker
-from dataloader.windows import window_starts
+from dataloader.windows import make_windows, window_starts
 from factory.model import build_model, model_settings
 from inference import predictor as predictor_module
 from inference.backends import network_of

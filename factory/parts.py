@@ -1,0 +1,123 @@
+"""The recordings of a run as the loop sees them: the parts train, val and test, and what makes a batch the input."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+
+from dataloader.background import load_background
+from dataloader.balance import Balance
+from dataloader.dataset import Batch, EpochBatches, Loader, WindowDataset
+from dataloader.device_cache import DeviceBatches, fits_on
+from dataloader.images import ImageMaker
+from dataloader.metadata import NOCALL
+from dataloader.splits import SIDES
+from dataloader.waveforms import WaveformMaker
+from dataloader.windows import make_samples, make_windows
+from factory.frontend import frontend_of
+from factory.mixing import Mixer
+from utils.config import Config
+from utils.distributed import Processes
+from utils.errors import DataError
+from utils.trainer import Part
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def build_parts(
+    config: Config,
+    metadata: "pd.DataFrame",
+    labels: list[str],
+    device: torch.device,
+    processes: Processes = Processes(),  # noqa: B008 - frozen
+) -> dict[str, Part | None]:
+    """The recordings of each side of ``metadata``'s ``split``; None where there are none.
+
+    Raises:
+        DataError: there are none to train on.
+    """
+    read = reader_for(config, metadata, device)
+    parts = {side: _part(config, metadata, side, labels, read, processes) for side in SIDES}
+    if parts["train"] is None:
+        raise DataError("no recording is left to train on; raise [data] train_ratio or bring more recordings")
+    return parts
+
+
+def build_maker(config: Config, metadata: "pd.DataFrame", labels: list[str]) -> ImageMaker | WaveformMaker:
+    """What makes a batch the model's input and its targets, changed and mixed as [augmentation] and [mixing] say.
+
+    Raises:
+        DataError: none of the recordings that are to be added as background can be used.
+    """
+    frontend, seed = frontend_of(config.model.type), config.trainer.seed
+    augmenter = frontend.augmenter(config.augmentation, config.data_process, seed, _background(config, metadata))
+    silent = labels.index(NOCALL) if NOCALL in labels else None
+    mixer = Mixer(config.mixing, seed, config.labels.smoothing, silent)
+    return frontend.maker(config.data_process, config.data.standardize_over, augmenter, mixer)
+
+
+def reader_for(config: Config, metadata: "pd.DataFrame", device: torch.device) -> Callable[..., Iterable[Batch]]:
+    """What reads the batches of a part, by its data set and order: from the device if all parts fit, or from disk."""
+    settings = config.trainer
+    n_bytes = 2 * config.data_process.n_mels * int(metadata["frames"].sum())
+    if frontend_of(config.model.type).from_cache and fits_on(device, n_bytes, settings.cache_on_device):
+        return partial(DeviceBatches, device=device)
+    return partial(Loader, num_workers=settings.num_workers, pin_memory=device.type == "cuda")
+
+
+def _part(
+    config: Config, metadata: "pd.DataFrame", side: str, labels: list[str],
+    read: Callable[..., Iterable[Batch]], processes: Processes,
+) -> Part | None:  # fmt: skip
+    """The recordings of one side, whose batches ``read`` reads; None where there are none."""
+    chosen = metadata[metadata["split"] == side].reset_index(drop=True)
+    if chosen.empty:
+        return None
+    settings, data, training = config.trainer, config.data, side == "train"
+    crop = training and config.augmentation.data_augmentation and config.augmentation.augment_random_crop
+    if crop:
+        windows = make_samples(chosen, config.data_process, data.sample_max_s, data.crops_per_sample)
+    else:
+        windows = make_windows(chosen, config.data_process)
+    rules = config.labels if training else None
+    dataset = frontend_of(config.model.type).dataset(chosen, windows, labels, config.data_process, rules)
+    balance = _balance(config, dataset, chosen) if training else None
+    order = EpochBatches(
+        balance.n_rows if balance else len(dataset),
+        getattr(settings, f"batch_size_{side}"),
+        seed=settings.seed,
+        shuffle=training and data.shuffle,
+        training=training,
+        crop=crop,
+        rows_of=balance.rows if balance else None,
+        rank=processes.rank,
+        world=processes.world,
+    )
+    return Part(batches=read(dataset, order), order=order, filenames=dataset.filenames, targets=dataset.targets)
+
+
+def _balance(config: Config, dataset: WindowDataset, training: "pd.DataFrame") -> Balance | None:
+    """What evens out the classes; None where no setting asks for it."""
+    data = config.data
+    if not (data.balance_power or data.rare_to or data.class_cap):
+        return None
+    return Balance(
+        dataset.recording,
+        training["labels"].tolist(),
+        power=data.balance_power,
+        rare_to=data.rare_to,
+        class_cap=data.class_cap,
+        seed=config.trainer.seed,
+    )
+
+
+def _background(config: Config, metadata: "pd.DataFrame") -> torch.Tensor | None:
+    """The recordings to be added to others, none of those that are scored; None where none are added."""
+    augmentation = config.augmentation
+    if not (augmentation.data_augmentation and augmentation.background_p):
+        return None
+    held_out = metadata.loc[metadata["split"] != "train", "path"].tolist()
+    minutes = augmentation.background_minutes
+    return load_background(augmentation.background_dir, config.data_process, minutes, held_out)
