@@ -114,6 +114,6 @@ def must_be_writable(path: Path) -> None:
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir():
-        raise DataError(f"{path}: {folder} is a file, not a folder; choose another place")
+        raise DataError(f"{folder} is a file, not a folder; choose another place")
     if not os.access(folder, os.W_OK):
         raise DataError(f"{folder}: permission denied; choose a folder you may write to")
