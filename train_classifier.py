@@ -6,6 +6,7 @@ from pathlib import Path
 
 from utils.command import run_command
 from utils.files import must_be_writable
+from utils.run_folder import CONFIG
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"run: {options.resume.resolve()}")
         return 0
     if not options.prepare_only:
-        must_be_writable((options.resume or config.paths.runs_dir / "a run") / run.CONFIG)
+        must_be_writable((options.resume or config.paths.runs_dir / "a run") / CONFIG)
     with run.processes_of(config) as (processes, device):
         table = run.load_table(config, processes)
         model = run.rehearse(config, table, options.resume)

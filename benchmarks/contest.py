@@ -38,7 +38,7 @@ import pandas as pd
 from dataloader.metadata import load_table
 from dataloader.splits import deal_into_folds
 from factory.choices import check_choices
-from factory.run import CONFIG, LABELS, SEPARATOR, SPLIT, SUMMARY, TEST_SCORES, refused
+from factory.run import refused
 from inference.backends import BACKENDS, checkpoint_of, network_of
 from inference.predictor import Predictor
 from utils.command import run_command
@@ -47,6 +47,7 @@ from utils.errors import ConfigError, DataError, Problem, UserError, first_line
 from utils.files import write_text
 from utils.interrupt import Interrupt, Stopped
 from utils.metrics import scores
+from utils.run_folder import CONFIG, LABELS, SEPARATOR, SPLIT, SUMMARY, TEST_SCORES
 from utils.utils import cores
 from utils.visualise import draw_contest, save_png
 

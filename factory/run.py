@@ -35,6 +35,7 @@ from utils.config import PARTNERED, Config, differences, load_config, to_ini
 from utils.distributed import Processes, join_processes
 from utils.errors import ConfigError, DataError, Problem
 from utils.files import write_text
+from utils.run_folder import CONFIG, EPOCHS, LABELS, LAST, LOG, PREV, SEPARATOR, SPLIT, SUMMARY, TEST_SCORES
 from utils.tracking import build_trackers
 from utils.trainer import Trainer
 from utils.utils import choose_device, keep_freed_memory, make_run_folder, seed_everything, seed_for
@@ -44,10 +45,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger(__name__)
-
-CONFIG, LABELS, SPLIT, SUMMARY = "config.ini", "labels.csv", "split.csv", "summary.json"
-SEPARATOR = ";"  # of the labels of a recording in SPLIT; a label may hold blanks
-TEST_SCORES = "test_scores.csv"
 
 # What a resumed run may change: it decides where and how fast the run goes, not what it computes.
 _MAY_CHANGE = {
@@ -165,7 +162,7 @@ def open_folder(config: Config, resume: Path | None, processes: Processes) -> Pa
     if processes.is_main:
         folder = (resume or make_run_folder(config.paths.runs_dir, config.model.type)).resolve()
         write_text(folder / CONFIG, to_ini(config))
-        log_to_file(folder / "log.txt")
+        log_to_file(folder / LOG)
     return processes.from_main(folder)
 
 
@@ -322,7 +319,7 @@ def _image_size(config: Config) -> tuple[int, int]:
 
 
 def _has_checkpoint(folder: Path | None) -> bool:
-    return folder is not None and any((folder / name).exists() for name in ("last.pt", "prev.pt"))
+    return folder is not None and any((folder / name).exists() for name in (LAST, PREV))
 
 
 def _model(config: Config, n_classes: int, *, fetch: bool) -> nn.Module:
@@ -349,5 +346,5 @@ def _facts(config: Config, metadata: "pd.DataFrame", labels: list[str]) -> dict[
 
 def _row_of(folder: Path, epoch: int | None) -> dict[str, object]:
     """What was told of an epoch."""
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in (folder / EPOCHS).read_text(encoding="utf-8").splitlines()]
     return next((row for row in rows if row["epoch"] == epoch), {})

@@ -25,6 +25,7 @@ from utils.checkpoint import load_checkpoint
 from utils.command import explain_os_error
 from utils.config import load_config
 from utils.errors import CheckpointError, ConfigError, UserError, unknown
+from utils.run_folder import BEST, CONFIG, LAST
 from utils.utils import choose_device, cores
 
 log = logging.getLogger(__name__)
@@ -108,13 +109,13 @@ def checkpoint_of(run: Path) -> Path:
     """
     if run.is_file():
         return run
-    if (run / "best.pt").is_file():
-        return run / "best.pt"
-    if not (run / "config.ini").is_file():
+    if (run / BEST).is_file():
+        return run / BEST
+    if not (run / CONFIG).is_file():
         raise CheckpointError(f"{run}: no run is there; give the folder that train_classifier.py printed")
-    if (run / "last.pt").is_file() and not load_config(run / "config.ini").callbacks.model_checkpoint:
+    if (run / LAST).is_file() and not load_config(run / CONFIG).callbacks.model_checkpoint:
         log.warning("%s: [callbacks] model_checkpoint = false, so this predicts with its last epoch", run)
-        return run / "last.pt"
+        return run / LAST
     raise CheckpointError(
         f"{run}: it has no best.pt yet; finish its first epoch with: python train_classifier.py --resume {run}"
     )

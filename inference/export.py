@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from dataloader.audio import BadRecording, read_audio
+from dataloader.metadata import AUDIO
 from inference.backends import ExportError, Forward, checkpoint_of, file_digest, load, network_of, require_package
 from inference.facts import FACTS, Facts, facts_of
 from inference.inputs import find_recordings
@@ -22,6 +23,7 @@ from utils.checkpoint import load_checkpoint
 from utils.config import load_config
 from utils.errors import DataError, UserError, first_line
 from utils.files import whole
+from utils.run_folder import CONFIG, SPLIT
 
 log = logging.getLogger(__name__)
 
@@ -157,11 +159,11 @@ def _own_recordings(run: Path) -> list[Path]:
     """Recordings of the run's test part (of all its parts where that is empty), if they are still there."""
     import pandas as pd
 
-    if not (run / "config.ini").is_file() or not (run / "split.csv").is_file():
+    if not (run / CONFIG).is_file() or not (run / SPLIT).is_file():
         return []
-    config = load_config(run / "config.ini")
-    table = pd.read_csv(run / "split.csv", dtype=str, keep_default_na=False)
+    config = load_config(run / CONFIG)
+    table = pd.read_csv(run / SPLIT, dtype=str, keep_default_na=False)
     chosen = table[table["split"] == "test"] if (table["split"] == "test").any() else table
-    folders = [config.paths.data_dir / "train_audio", config.paths.demo_dir / "train_audio"]
+    folders = [config.paths.data_dir / AUDIO, config.paths.demo_dir / AUDIO]
     paths = [folder / name for folder in folders for name in chosen["filename"]]
     return [path for path in paths if path.is_file()]

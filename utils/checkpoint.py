@@ -14,6 +14,7 @@ import torch
 
 from utils.errors import CheckpointError, first_line
 from utils.files import second_name, whole
+from utils.run_folder import BEST, LAST, PREV
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class Checkpoints:
     """
 
     def __init__(self, run_dir: Path, *, keep_best: bool):
-        self.last, self.prev, self.best = (run_dir / f"{name}.pt" for name in ("last", "prev", "best"))
+        self.last, self.prev, self.best = (run_dir / name for name in (LAST, PREV, BEST))
         self._keep_best = keep_best
         self.scored = self.best if keep_best else self.last  # what is scored and predicted with
 

@@ -18,6 +18,7 @@ from typing import Protocol
 from utils.config import KEYS, SECRETS, Callbacks, Config
 from utils.errors import DataError
 from utils.files import write_text
+from utils.run_folder import EPOCHS, METRICS, SUMMARY
 
 logger = logging.getLogger(__name__)
 
@@ -54,9 +55,7 @@ class LocalFiles:
     """
 
     def __init__(self, run_dir: Path | str, *, keep_epochs: int = 0):
-        self._csv, self._jsonl, self._summary = (
-            Path(run_dir) / name for name in ("metrics.csv", "metrics.jsonl", "summary.json")
-        )
+        self._csv, self._jsonl, self._summary = (Path(run_dir) / name for name in (METRICS, EPOCHS, SUMMARY))
         header = ",".join(COLUMNS)
         self._csv_lines = [header, *_kept(self._csv, keep_epochs, _epoch_of_csv, skip=header)]
         self._json_lines = _kept(self._jsonl, keep_epochs, _epoch_of_json)

@@ -25,6 +25,7 @@ from utils.command import explain_os_error, run_command
 from utils.config import Paths, load_config
 from utils.errors import DataError
 from utils.files import whole
+from utils.run_folder import EPOCHS
 
 if TYPE_CHECKING:  # imported by the functions that need it: matplotlib takes half a second
     from matplotlib.axes import Axes
@@ -282,7 +283,7 @@ def _epochs_of(run: Path) -> list[dict[str, float | None]]:
     Raises:
         DataError: it is no run, or has no epoch yet.
     """
-    path = run / "metrics.jsonl"
+    path = run / EPOCHS
     if not path.is_file():
         raise DataError(f"{run}: no {path.name} is there; name a sound file, or the folder of a run")
     try:

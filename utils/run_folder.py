@@ -1,0 +1,12 @@
+"""The names of the files in a run folder: a promise to whoever reads one, other programs among them."""
+
+CONFIG = "config.ini"  # the settings, resolved, without a token
+LABELS = "labels.csv"  # a row a class: label, scientific_name, common_name
+SPLIT = "split.csv"  # a row a recording: filename, label, group, split
+SEPARATOR = ";"  # of the labels of a recording in SPLIT; a label may hold blanks
+BEST, LAST, PREV = "best.pt", "last.pt", "prev.pt"  # checkpoints; PREV is the LAST before
+METRICS = "metrics.csv"  # a row an epoch
+EPOCHS = "metrics.jsonl"  # the same, with clock and speed
+SUMMARY = "summary.json"  # a finished run has it
+TEST_SCORES = "test_scores.csv"  # a row a recording of the test part, a column a class
+LOG = "log.txt"
