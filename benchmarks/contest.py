@@ -19,6 +19,7 @@ DIR has then contest.csv (a row a cell), contest.md (the table) and contest.png 
 
 import argparse
 import fcntl
+import io
 import json
 import logging
 import os
@@ -68,6 +69,7 @@ DECIDE_FOLDS = (  # which recordings there are, and what is kept together
     ("data", "min_recording_s"),
     ("labels", "nocall"),
 )
+READ_OF_SUMMARY = (*(f"test_{name}" for name in METRICS), "seconds", "n_classes", "n_train", "n_test")
 TIMED = 10  # recordings that prediction is timed on
 
 
@@ -289,11 +291,19 @@ def _reason(cell: Cell, code: int) -> str:
 def is_whole(cell: Cell) -> bool:
     """Whether all that the contest reads of a finished cell is there; says so if it is not."""
     try:
-        _summary(cell)["seconds"]
-        _table(cell.run / LABELS)["label"]
-        scored = pd.read_csv(cell.run / TEST_SCORES, index_col="filename")
-        if missing := set(_tested(cell.run)["filename"]) ^ set(scored.index):
+        summary, tested = _summary(cell), _tested(cell.run)
+        if missing := [name for name in READ_OF_SUMMARY if name not in summary]:
+            raise ValueError(f"{SUMMARY} has no {', '.join(missing)}")
+        labels = _labels(cell.run)
+        if len(labels) != summary["n_classes"]:
+            raise ValueError(f"{LABELS} has {len(labels)} classes, {SUMMARY} {summary['n_classes']}")
+        scored = _scores(cell.run)
+        if set(scored.columns) != set(labels):
+            raise ValueError(f"{TEST_SCORES} has other classes than {LABELS}")
+        if missing := set(tested["filename"]) ^ set(scored.index):
             raise ValueError(f"{TEST_SCORES} and {SPLIT} differ by {len(missing)} recordings")
+        if not np.isfinite(scored.to_numpy(dtype=float)).all():
+            raise ValueError(f"{TEST_SCORES} has a score that is no number")
     except (OSError, ValueError, KeyError, TypeError) as error:  # those of json and pandas are ValueErrors
         log.error("%s", _damaged(cell, error))
         return False
@@ -325,11 +335,11 @@ def pooled(runs: Iterable[Path]) -> dict[str, float | None]:
         DataError: the runs have other classes, or test on a recording twice.
     """
     runs = list(runs)
-    labels = [_table(run / LABELS)["label"].tolist() for run in runs]
+    labels = [_labels(run) for run in runs]
     for run, its in zip(runs, labels, strict=True):
         if its != labels[0]:
             raise DataError(f"{run}: has other classes than {runs[0]}; they cannot be pooled")
-    found = pd.concat([pd.read_csv(run / TEST_SCORES, index_col="filename") for run in runs])
+    found = pd.concat([_scores(run)[labels[0]] for run in runs])
     if found.index.has_duplicates:
         twice = found.index[found.index.duplicated()][0]
         raise DataError(f"{runs[0]}: tests on {twice}, and so does another run; they are not folds of one contest")
@@ -341,16 +351,18 @@ def pooled(runs: Iterable[Path]) -> dict[str, float | None]:
 def costs_of(recipe: str, finished: Iterable[Cell], config: Config, backend: str) -> dict[str, float | str | None]:
     """Parameters of a recipe's network, and how fast it predicts in x real time; None where that cannot be known."""
     costs = {"parameters": None, "speed": None, "backend": None}
-    run = next((cell.run for cell in finished if cell.recipe == recipe), None)
-    if run is None:
-        return costs
-    try:
-        checkpoint = checkpoint_of(run)
-        network, _ = network_of(checkpoint)
-        costs["parameters"] = sum(parameter.numel() for parameter in network.parameters())
-        costs["speed"], costs["backend"] = time_prediction(checkpoint, config, backend)
-    except UserError as error:  # no reason to keep back the scores
-        log.warning("%s: its costs cannot be measured: %s", recipe, error)
+    why = None
+    for run in (cell.run for cell in finished if cell.recipe == recipe):
+        try:
+            checkpoint = checkpoint_of(run)
+            network, _ = network_of(checkpoint)
+            costs["parameters"] = sum(parameter.numel() for parameter in network.parameters())
+            costs["speed"], costs["backend"] = time_prediction(checkpoint, config, backend)
+            return costs
+        except UserError as error:  # another run may do; if none does, that is no reason to keep back the scores
+            why = why or error
+    if why:
+        log.warning("%s: its costs cannot be measured: %s", recipe, why)
     return costs
 
 
@@ -428,16 +440,20 @@ def as_text(results: Sequence[dict], folds: int, seeds: int, jobs: int, rows: Se
             _number(result["speed"], ".0f"),
         ]
         lines.append(f"| {' | '.join([result['name'], *cells, str(result['cells'])])} |")
-    tested = sum(row["n_test"] for row in rows if (row["recipe"], row["seed"]) == (rows[0]["recipe"], rows[0]["seed"]))
+    tested: dict[tuple, int] = {}
+    for row in rows:
+        whose = row["recipe"], row["seed"]
+        tested[whose] = tested.get(whose, 0) + row["n_test"]
     backends = ", ".join(sorted({str(result["backend"]) for result in results if result["backend"]}))
     return "\n".join(
         [
             *lines,
             "",
-            f"{folds} folds, {seeds} seeds; {rows[0]['n_classes']} classes, {tested} recordings. The first scores are "
-            "of all folds of a seed put together (mean ± standard deviation over seeds), those by fold of each run "
-            f"(over folds and seeds). Training: seconds of one run, {jobs} at a time. Prediction: {backends}. On "
-            f"{cores()} CPU cores.",
+            f"{folds} folds, {seeds} seeds; {rows[0]['n_classes']} classes, {max(tested.values())} recordings. "
+            "The first scores are of all folds of a seed put together (mean ± standard deviation over seeds), those "
+            "by fold of each run (over folds and seeds). "
+            f"Training: seconds of one run, {jobs} at a time. Prediction: {backends}. "
+            f"On {cores()} CPU cores.",
             "",
         ]
     )
@@ -495,14 +511,30 @@ def _summary(cell: Cell) -> dict[str, float | None]:
     return json.loads((cell.run / SUMMARY).read_text(encoding="utf-8"))
 
 
-def _table(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, dtype=str, keep_default_na=False)
+def _table(path: Path, **how: object) -> pd.DataFrame:
+    """
+    Raises:
+        ValueError: the file does not end with a line.
+    """
+    text = path.read_text(encoding="utf-8")
+    if not text.endswith("\n"):  # a number may have lost its last digits, and still be one
+        raise ValueError(f"{path.name} is cut short")
+    return pd.read_csv(io.StringIO(text), **how)
+
+
+def _labels(run: Path) -> list[str]:
+    return _table(run / LABELS, dtype=str, keep_default_na=False)["label"].tolist()
 
 
 def _tested(run: Path) -> pd.DataFrame:
     """The rows of ``split.csv`` that are on the test side."""
-    split = _table(run / SPLIT)
+    split = _table(run / SPLIT, dtype=str, keep_default_na=False)
     return split[split["split"] == "test"]
+
+
+def _scores(run: Path) -> pd.DataFrame:
+    """``(recordings, classes)``, by filename and label."""
+    return _table(run / TEST_SCORES, index_col="filename")
 
 
 def _plus_minus(mean: float | None, spread: float | None) -> str:

@@ -143,11 +143,25 @@ def cut(path):
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:3]))
 
 
+def replaced(pattern, new):
+    return lambda path: path.write_text(re.sub(pattern, new, path.read_text(), count=1))
+
+
 DAMAGE = {
-    "test_scores.csv": (cut, r"test_scores.csv and split.csv differ by \d+ recordings"),
-    "summary.json": (cut, "Expecting"),
-    "labels.csv": (lambda path: path.write_text(""), "No columns to parse from file"),
-    "split.csv": (lambda path: path.unlink(), "No such file or directory"),
+    "a row less": ("test_scores.csv", cut, r"test_scores.csv and split.csv differ by \d+ recordings"),
+    "a digit less": (
+        "test_scores.csv",
+        lambda path: path.write_text(path.read_text()[:-2]),
+        "test_scores.csv is cut sho",
+    ),
+    "no score": ("test_scores.csv", replaced(r",0\.\d+\n", ",\n"), "a score that is no number"),
+    "a word": ("test_scores.csv", replaced(r",0\.\d+\n", ",good\n"), "could not convert string"),
+    "another class": ("test_scores.csv", replaced("^filename,", "filename,x"), "other classes than labels.csv"),
+    "half a summary": ("summary.json", cut, "Expecting"),
+    "no such key": ("summary.json", replaced("test_macro_auc", "other"), "summary.json has no test_macro_auc"),
+    "no labels": ("labels.csv", lambda path: path.write_text("\n"), "No columns to parse from file"),
+    "a label less": ("labels.csv", cut, "labels.csv has 2 classes, summary.json 3"),
+    "no split": ("split.csv", lambda path: path.unlink(), "No such file or directory"),
 }
 
 
@@ -157,8 +171,8 @@ def test_a_damaged_cell_is_told_and_counts_for_nothing(place, tmp_path, caplog, 
     run = Path(shutil.copytree(place / "out" / "a" / "seed1-fold2", tmp_path / "cell"))
     cell = replace(some_cells(place)[0], place=run)
     assert contest.is_whole(cell)
-    damage, why = DAMAGE[name]
-    damage(cell.run / name)
+    file, damage, why = DAMAGE[name]
+    damage(cell.run / file)
     assert not contest.is_whole(cell)
     (line,) = [record.getMessage() for record in caplog.records]
     assert re.fullmatch(
@@ -198,8 +212,8 @@ def test_recipes_whose_folds_would_differ_are_refused(place, tmp_path):
 def write_run(folder, names, truth, scores):
     folder.mkdir()
     (folder / "labels.csv").write_text("label,scientific_name,common_name\nGreat Tit,x,x\ny,y,y\nz,z,z\n")
-    lines = [f"{name},{label},g,test" for name, label in zip(names, truth, strict=True)]
-    (folder / "split.csv").write_text("\n".join(["filename,label,group,split", "other.ogg,y,g,train", *lines]))
+    lines = [f"{name},{label},g,test\n" for name, label in zip(names, truth, strict=True)]
+    (folder / "split.csv").write_text("".join(["filename,label,group,split\n", "other.ogg,y,g,train\n", *lines]))
     table = pd.DataFrame(scores, columns=["Great Tit", "y", "z"], index=pd.Index(names, name="filename"))
     table.to_csv(folder / "test_scores.csv")
     return folder
@@ -218,6 +232,9 @@ def test_the_pooled_score_is_that_of_all_folds_recordings_put_together(tmp_path)
     targets = (truth[:, None] == ["Great Tit", "y", "z"]).astype(float)
     found = pooled(parts)
     assert found["macro_auc"] == pytest.approx(roc_auc_score(targets, scores, average="macro"))
+    columns = parts[1] / "test_scores.csv"  # in another order they are the same scores
+    pd.read_csv(columns, index_col="filename")[["z", "Great Tit", "y"]].to_csv(columns)
+    assert pooled(parts) == found
     assert found["top1"] == top1(targets, scores)
     assert found["cmap"] == padded_cmap(targets, scores)
     with pytest.raises(DataError, match=r"tests on 0\.ogg, and so does another run"):
