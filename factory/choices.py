@@ -16,15 +16,19 @@ from utils.config import Config
 from utils.errors import ConfigError, Problem
 
 
-def check_choices(config: Config) -> list[Problem]:
-    """All choices that no factory knows, as ``utils.config.load_config`` wants to be told of them."""
+def check_choices(config: Config, *, fetch: bool = True) -> list[Problem]:
+    """All choices that no factory knows, as ``utils.config.load_config`` wants to be told of them.
+
+    Args:
+        fetch: see ``factory.model.check_model``.
+    """
     agent, callbacks = config.agent, config.callbacks
     checks: list[Callable[[], object]] = [
         lambda: lookup("callbacks", "model_checkpoint_type", callbacks.model_checkpoint_type, METRICS),
         lambda: lookup("agent", "loss", agent.loss, LOSSES),
         lambda: lookup("agent", "optimizer", agent.optimizer, OPTIMIZERS),
         lambda: lookup("agent", "lr_decay_type", agent.lr_decay_type, SCHEDULES),
-        lambda: check_model(config.model),
+        lambda: check_model(config.model, fetch=fetch),
     ]
     problems = []
     for check in checks:
@@ -37,14 +41,14 @@ def check_choices(config: Config) -> list[Problem]:
     if needed and not background_files(needed):
         what = f"holds no sound files ({', '.join(ENDINGS)})" if needed.is_dir() else "no such folder"
         problems.append(Problem(f"{what}; or set background_p to 0", "augmentation", "background_dir", needed))
-    problems += _masks_of_everything(config)
+    problems += _hides_everything(config)
     if frontend_of(config.model.type) is WAVEFORMS:
         problems += _for_images_only(config)
     return problems
 
 
-def _masks_of_everything(config: Config) -> list[Problem]:
-    """Masks that can be as large as what the model sees: they would hide the bird and keep its label."""
+def _hides_everything(config: Config) -> list[Problem]:
+    """Masks and shifts that can be as large as what the model sees: they would hide the bird and keep its label."""
     a, process, waveform = config.augmentation, config.data_process, frontend_of(config.model.type) is WAVEFORMS
     if not a.data_augmentation:
         return []
@@ -59,12 +63,19 @@ def _masks_of_everything(config: Config) -> list[Problem]:
             bands,
             "frequency_masks",
         ),
+        (
+            a.frequency_shift_p and not waveform,
+            a.frequency_shift_max_bands >= process.n_mels,
+            "frequency_shift_max_bands",
+            bands,
+            "frequency_shift_p",
+        ),
         (xy and a.xy_time_masks, a.xy_mask_max >= window_frames(process), "xy_mask_max", window, "xy_time_masks"),
         (xy and a.xy_frequency_masks, a.xy_mask_max >= process.n_mels, "xy_mask_max", bands, "xy_frequency_masks"),
     )
     return [
-        Problem(f"hides {what}; lower it, or set {count} to 0", "augmentation", key, getattr(a, key))
-        for on, too_large, key, what, count in checks
+        Problem(f"hides {what}; lower it, or set {switch} to 0", "augmentation", key, getattr(a, key))
+        for on, too_large, key, what, switch in checks
         if on and too_large
     ]
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from dataloader.augment import Augmenter
-from dataloader.background import background_files, load_background
+from dataloader.background import load_background
 from dataloader.dataset import Batch
 from dataloader.images import ImageMaker
 from dataloader.power import COLOURS
@@ -92,9 +92,13 @@ def _two_windows(log_mel: np.ndarray, process: DataProcess) -> Batch:
 
 
 def _background(config: Config) -> torch.Tensor:
-    """A minute of that of the config; without one ten seconds of a gusty wind."""
+    """A minute of that of the config; where it names none, ten seconds of a gusty wind.
+
+    Raises:
+        DataError: the folder it names has no recording that can be used.
+    """
     process, folder = config.data_process, config.augmentation.background_dir
-    if folder and background_files(folder):
+    if folder:
         return load_background(folder, process, minutes=1.0)
     rng, samples = np.random.default_rng(config.trainer.seed), 10 * process.sample_rate
     gusts = np.interp(np.arange(samples), np.linspace(0, samples, 40), rng.uniform(0.02, 1.0, 40))

@@ -54,8 +54,11 @@ def model_of(facts: Mapping[str, Any]) -> Model:
     return Model(**settings, transfer_learning=False)
 
 
-def check_model(model: Model) -> None:
+def check_model(model: Model, *, fetch: bool = True) -> None:
     """Check what can be known of [model] without building it.
+
+    Args:
+        fetch: false: a checkpoint brings the weights, so ``weights_path`` need not be there any more.
 
     Raises:
         ConfigError: with all that is wrong.
@@ -66,7 +69,7 @@ def check_model(model: Model) -> None:
             check()
         except ConfigError as error:
             problems += error.problems
-    problems += files.check_weights(model)
+    problems += files.check_weights(model, fetch=fetch)
     if model.type in WAVEFORM_MODELS:
         problems += check_waveform_model(model)
     elif not any(problem.key == "type" for problem in problems):  # what it sees is known
@@ -125,7 +128,7 @@ def build_model(
         ConfigError: unknown name, no way to its weights, a file that does not fit, a network that
             cannot be made for this image size, or one whose features the head cannot take.
     """
-    check_model(model)
+    check_model(model, fetch=fetch)
     if model.type in WAVEFORM_MODELS:
         return build_waveform_model(model, n_classes, testing=testing, fetch=fetch)
     if not (model.transfer_learning and fetch):

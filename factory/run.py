@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,6 @@ _MAY_CHANGE = {
     "paths": "data_dir demo_dir runs_dir",
     "augmentation": "background_dir",
     "agent": "lr_verbose",
-    "model": "weights_path",
 }
 
 
@@ -70,7 +70,8 @@ def load(options: argparse.Namespace) -> Config:
         return load_config(options.config or Path(CONFIG), options.overrides, check_choices)
     if not (options.resume / CONFIG).is_file():
         raise DataError(f"{options.resume}: no run is there; --resume takes a folder with a {CONFIG}")
-    config = load_config(options.resume / CONFIG, options.overrides, check_choices)
+    check = partial(check_choices, fetch=not _has_checkpoint(options.resume))
+    config = load_config(options.resume / CONFIG, options.overrides, check)
     changes = differences(load_config(options.resume / CONFIG), config)
     problems = [
         Problem(
@@ -233,6 +234,8 @@ def build_trainer(
     """The trainer with all its objects, at the beginning of the run or where it was stopped."""
     labels = tables.class_labels(metadata)
     parts = build_parts(config, metadata, labels, device, processes)
+    if parts["val"] is None:
+        _check_that_nothing_follows_validation(config)
     if model.n_classes != len(labels):  # some classes of the rehearsal had too few good recordings
         model = _model(config, len(labels), fetch=not _has_checkpoint(folder))
     model = model.to(device, memory_format=torch.channels_last)
@@ -263,6 +266,17 @@ def build_trainer(
     if processes.is_main:
         trainer.trackers = build_trackers(config.callbacks, folder, config, keep_epochs=trainer.progress.epoch - 1)
     return trainer
+
+
+def _check_that_nothing_follows_validation(config: Config) -> None:
+    """What a share of 0 in the config rules out is known there; that of groups too few or too large is known here."""
+    agent, text = config.agent, "no group of recordings is left for it; lower [data] train_ratio, or {}"
+    if config.trainer.early_stop:
+        why = f"watches a validation score, and {text.format('set it to 0')}"
+        raise ConfigError(Problem(why, "trainer", "early_stop", config.trainer.early_stop))
+    if agent.lr_decay and agent.lr_decay_type == "plateau":
+        why = f"follows the validation loss, and {text.format('choose another')}"
+        raise ConfigError(Problem(why, "agent", "lr_decay_type", "plateau"))
 
 
 def summarise(trainer: Trainer, metadata: "pd.DataFrame", folder: Path) -> None:

@@ -23,14 +23,14 @@ ANSWER_WITHIN_S = 5.0  # of the host of pretrained weights; its own client would
 WEIGHTS_MEND = "give a file of weights as weights_path, or set transfer_learning = false"
 
 
-def check_weights(model: Model) -> list[Problem]:
-    """What is wrong with ``weights_path`` before it is opened."""
+def check_weights(model: Model, *, fetch: bool = True) -> list[Problem]:
+    """What is wrong with ``weights_path`` before it is opened; without ``fetch`` it will not be."""
     if model.weights_path is None:
         return []
     if not model.transfer_learning:
         text = "not used with transfer_learning = false; set that to true, or leave this empty"
         return [weights_problem(model, text)]
-    if not model.weights_path.is_file():
+    if fetch and not model.weights_path.is_file():
         return [weights_problem(model, "no such file; leave it empty to download weights")]
     return []
 

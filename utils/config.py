@@ -41,6 +41,7 @@ CountOrNone = Annotated[int, Bounds(low=0)]  # 0 switches it off
 Share = Annotated[float, Bounds(low=0.0, high=1.0)]
 Positive = Annotated[float, Bounds(above=0.0)]
 NotNegative = Annotated[float, Bounds(low=0.0)]
+Alpha = Annotated[float, Bounds(above=0.0, high=1e6)]  # of a Beta; far above, its draws overflow
 Gain = Annotated[float, Bounds(above=0.0, high=100.0)]  # dB; far above, float32 ends
 Ratio = Annotated[float, Bounds(low=-100.0, high=100.0)]  # dB
 
@@ -227,11 +228,11 @@ class Augmentation:
     hiss_min_snr_db: Ratio = 3.0
     hiss_max_snr_db: Ratio = 30.0
     time_shift_p: Share = 0.0  # circular
-    time_shift_max_s: Positive = 2.5  # seconds, to and fro
+    time_shift_max_s: Annotated[float, Bounds(above=0.0, high=3600.0)] = 2.5  # seconds, to and fro
     frequency_shift_p: Share = 0.0
-    frequency_shift_max_bands: Count = 4  # up and down
+    frequency_shift_max_bands: Annotated[int, Bounds(low=1, high=4096)] = 4  # up and down
     augment_add_noise: bool = True
-    noise_max_deviation: NotNegative = 0.5  # white noise on the image, of up to this deviation
+    noise_max_deviation: Annotated[float, Bounds(low=0.0, high=1000.0)] = 0.5  # of white noise on the image
     augment_spec_augment: bool = True
     time_masks: CountOrNone = 3
     time_mask_max_s: Positive = 1.0  # seconds
@@ -253,12 +254,12 @@ class Mixing:
     """
 
     power_mix_p: Share = 0.0  # sounds added, before standardising; labels max
-    power_mix_alpha: Positive = 4.0
+    power_mix_alpha: Alpha = 4.0
     mixup_p: Share = 0.0  # standardised images added
-    mixup_alpha: Positive = 4.0
+    mixup_alpha: Alpha = 4.0
     mixup_labels: Literal["max", "linear"] = "max"
     cutmix_p: Share = 0.0  # a stretch of time replaced
-    cutmix_alpha: Positive = 1.0
+    cutmix_alpha: Alpha = 1.0
     cutmix_labels: Literal["max", "linear"] = "linear"
 
 

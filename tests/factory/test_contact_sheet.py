@@ -7,6 +7,7 @@ import pytest
 
 from factory.contact_sheet import changes_of, contact_sheet
 from utils.config import Augmentation, Config, DataProcess, Mixing
+from utils.errors import DataError
 
 CONFIG = Config(data_process=DataProcess(n_mels=32, max_length_s=1.0))
 
@@ -54,3 +55,9 @@ def test_a_setting_shows_in_its_own_panel_and_in_no_other(setting, value, title)
     changed = [name for (_, one), (name, other) in zip(before, after, strict=True) if not np.array_equal(one, other)]
     assert changed
     assert all(title.split()[-1] in name for name in changed)
+
+
+def test_a_background_folder_without_sounds_is_told_and_not_made_up_for(tmp_path):
+    settings = replace(CONFIG.augmentation, background_dir=tmp_path)
+    with pytest.raises(DataError, match="no recording in it can be used"):
+        contact_sheet(recording(), replace(CONFIG, augmentation=settings))

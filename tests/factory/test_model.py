@@ -315,6 +315,7 @@ def test_a_missing_file_and_one_that_would_not_be_used_are_told_without_building
     path = tmp_path / "weights.pt"
     with pytest.raises(ConfigError, match=r"\[model\] weights_path = '.*': no such file"):
         check_model(Model(type="test_resnet", weights_path=path))
+    check_model(Model(type="test_resnet", weights_path=path), fetch=False)  # a checkpoint brings them
     with pytest.raises(ConfigError, match=r"weights_path = '.*': not used with transfer_learning = false"):
         check_model(Model(type="test_resnet", weights_path=path, transfer_learning=False))
 

@@ -1,6 +1,7 @@
 """Does each step of a run leave what the next one needs, and say in a line what is wrong?"""
 
 import json
+from argparse import Namespace
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -86,3 +87,24 @@ def test_the_summary_pairs_the_test_with_the_validation_of_the_same_weights(meta
     )
     run.summarise(trainer, metadata.assign(split="train", seconds=2.0), tmp_path)
     assert [told[0][name] for name in ("best_epoch", "val_macro_auc", "test_macro_auc")] == [2, 0.8, 0.7]
+
+
+def test_a_run_with_a_checkpoint_goes_on_without_the_file_its_weights_came_from(tmp_path):
+    (tmp_path / "config.ini").write_text("[model]\ntype = wav2vec2_tiny\nweights_path = gone.pt\n")
+    options = Namespace(resume=tmp_path, overrides=[])
+    with pytest.raises(ConfigError, match="no such file"):
+        run.load(options)
+    (tmp_path / "last.pt").write_text("")
+    assert run.load(options).model.weights_path == tmp_path / "gone.pt"
+    with pytest.raises(ConfigError, match=r"\[model\] weights_path.*: cannot change in a run that has begun"):
+        run.load(Namespace(resume=tmp_path, overrides=["model.weights_path="]))  # it would learn what is frozen
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [({"trainer": Trainer(early_stop=1)}, "early_stop"), ({"agent": Agent(lr_decay_type="plateau")}, "lr_decay_type")],
+)
+def test_what_follows_the_validation_part_is_told_that_groups_left_none(metadata, tmp_path, settings, key):
+    table = metadata.assign(split="train")
+    with pytest.raises(ConfigError, match=rf"{key} = .*: .* no group of recordings .* for it; .*"):
+        run.build_trainer(replace(PLAIN, **settings), None, table, tmp_path, torch.device("cpu"), Processes())

@@ -103,6 +103,9 @@ WRONG = [
     ("augmentation", "hiss_min_snr_db", "-400", "must be at least -100"),
     ("mixing", "power_mix_alpha", "-1", "must be above 0"),
     ("mixing", "mixup_alpha", "0", "must be above 0"),
+    ("mixing", "cutmix_alpha", "1e308", "must be at most 1e+06"),
+    ("augmentation", "time_shift_max_s", "1e18", "must be at most 3600"),
+    ("augmentation", "noise_max_deviation", "1e39", "must be at most 1000"),
     ("mixing", "cutmix_labels", "soft", "unknown; Known: max, linear"),
     ("trainer", "average_last", "99", "above n_epochs, 24"),
 ]
