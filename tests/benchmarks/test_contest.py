@@ -232,7 +232,7 @@ def test_the_pooled_score_is_that_of_all_folds_recordings_put_together(tmp_path)
     targets = (truth[:, None] == ["Great Tit", "y", "z"]).astype(float)
     found = pooled(parts)
     assert found["macro_auc"] == pytest.approx(roc_auc_score(targets, scores, average="macro"))
-    columns = parts[1] / "test_scores.csv"  # in another order they are the same scores
+    columns = parts[0] / "test_scores.csv"  # in another order they are the same scores
     pd.read_csv(columns, index_col="filename")[["z", "Great Tit", "y"]].to_csv(columns)
     assert pooled(parts) == found
     assert found["top1"] == top1(targets, scores)
