@@ -27,7 +27,7 @@ import numpy as np
 import soundfile as sf
 import torch
 
-from benchmarks.preprocess import recordings
+from benchmarks.birds import recordings
 from dataloader.spectrogram import MelSpectrogram, standardise
 from factory.model import build_model
 from inference.backends import BACKENDS, Loaded, installed

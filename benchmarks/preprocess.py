@@ -24,6 +24,7 @@ import numpy as np
 import soundfile as sf
 import torch
 
+from benchmarks.birds import recordings
 from dataloader.cache import Record
 from dataloader.entry import Job, prepare
 from dataloader.spectrogram import MelSpectrogram
@@ -31,18 +32,6 @@ from dataloader.workers import run_jobs
 from utils.config import DataProcess
 
 PROCESS = DataProcess()
-ROOT = Path(__file__).parents[1]
-
-
-def recordings(n: int) -> list[str]:
-    """``n`` recordings, spread over the species."""
-    folder = Path(os.environ.get("BIRDS_DIR") or ROOT.parent / "shared" / "birds")
-    if not folder.is_dir():
-        from dataloader.demo import make_demo
-
-        folder = make_demo(Path(tempfile.gettempdir()) / "benchmark-demo")
-    found = sorted(str(path) for path in (folder / "train_audio").rglob("*.ogg"))
-    return found[:: max(1, len(found) // n)][:n]
 
 
 def decode(paths: Sequence[str]) -> None:

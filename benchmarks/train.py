@@ -12,7 +12,6 @@ same is compared with batches that stay on it; without one, that it was not run 
 
 import argparse
 import logging
-import os
 import statistics
 import tempfile
 import time
@@ -25,6 +24,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.birds import FOLDER
 from dataloader.dataset import WindowDataset
 from factory import run
 from utils.config import Config, load_config
@@ -89,10 +89,9 @@ class BareLoop:
 
 
 def config_for(model_type: str, folder: Path, options: argparse.Namespace) -> Config:
-    birds = Path(os.environ.get("BIRDS_DIR") or ROOT.parent / "shared" / "birds")
     settings = {
         "testing.testing": True, "testing.data_samples_for_testing": options.recordings,
-        "paths.data_dir": birds, "paths.demo_dir": folder / "demo", "paths.runs_dir": folder / "runs",
+        "paths.data_dir": FOLDER, "paths.demo_dir": folder / "demo", "paths.runs_dir": folder / "runs",
         "data.output_dir": folder / "cache", "data.hash_path": folder / "key", "data.train_ratio": 1.0,
         "model.type": model_type, "model.transfer_learning": False, "augmentation.data_augmentation": False,
         "trainer.n_epochs": options.rounds + 1, "callbacks.model_checkpoint_verbose": False,
