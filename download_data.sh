@@ -62,14 +62,15 @@ check_space() {
 }
 
 download() {
-    local before after
+    local before after refused=0
     before=$(size "$zip")
     echo "downloading about $zip_gb GB to $zip" >&2
-    # Its exit code says too little, its words and what has arrived say more.
-    kaggle competitions download "$competition" -p "$work" 2>&1 | tee "$log" >&2 || true
+    # An exit code of 0 says nothing; its words and what has arrived say more.
+    kaggle competitions download "$competition" -p "$work" 2>&1 | tee "$log" >&2 || refused=1
     is_whole "$zip" && return
     after=$(size "$zip")
-    ((after == 0)) && explain_refusal
+    # A part that did not grow is damaged only if Kaggle had no more to send: without a network it is as good as before.
+    ((after == 0 || (refused && after == before))) && explain_refusal
     ((after == before)) && rm -f "$zip" "$zip".* && fail "$zip was damaged and has been removed; start again"
     fail "the download stopped after $((after / 1000000)) MB; start it again and it goes on from there"
 }

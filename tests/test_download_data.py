@@ -263,6 +263,19 @@ def test_something_that_is_no_zip_and_does_not_grow_is_removed(machine):
     assert not machine.zip.exists()
 
 
+@pytest.mark.parametrize("what", ["offline", "401", "403"])
+def test_a_part_that_has_arrived_is_kept_while_kaggle_cannot_be_asked(machine, what):
+    machine.work.mkdir(parents=True)
+    part = machine.remote.read_bytes()[:1000]
+    machine.zip.write_bytes(part)
+    code, _, message = machine.run(FAKE_KAGGLE=what)
+    assert code == 1
+    assert "removed" not in message
+    assert machine.zip.read_bytes() == part
+    assert machine.run()[0] == 0  # back on the network
+    assert machine.resumed_at() == [1000, 1000]
+
+
 def test_a_zip_of_something_else_is_told(machine):
     with zipfile.ZipFile(machine.remote, "w") as archive:
         archive.writestr("readme.txt", "moved")
