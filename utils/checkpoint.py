@@ -66,13 +66,22 @@ class Checkpoints:
         not reached is made again, equal, when the run goes on.
         """
         with whole(self.last) as temporary:
-            torch.save(state, temporary)
+            self._write(state, temporary)
             if not self._keep_best:
                 return
             if best:
                 second_name(temporary, self.best)
             if self.last.exists():
                 second_name(self.last, self.prev)
+
+    def _write(self, state: dict[str, Any], path: Path) -> None:
+        # Into a file that Python opened: of a full disk torch's own writer says nothing that a person understands.
+        try:
+            with open(path, "wb") as file:
+                torch.save(state, file)
+        except OSError as error:
+            error.filename = str(self.last)
+            raise
 
     def load_last(self, device: torch.device) -> dict[str, Any]:
         """The newest checkpoint that is whole: ``last.pt``, or with a warning the one before it.

@@ -46,6 +46,14 @@ class _Plain(logging.Formatter):
         return f"{record.levelname.lower()}: {text}" if record.levelno >= logging.WARNING else text
 
 
+class _LogFile(logging.FileHandler):
+    """A log that a full disk leaves incomplete; that the disk is full is told by what is saved next."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
+
+
 def log_to_stderr() -> None:
     """Send the log to stderr; stdout stays free for results."""
     handler = _AboveTheBar()
@@ -59,7 +67,7 @@ def log_to_stderr() -> None:
 
 def log_to_file(path: Path) -> None:
     """Send the log to ``path`` as well, with the time of each line."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.getLogger().addHandler(handler)
 
@@ -78,9 +86,8 @@ def run_command(main: Callable[[Sequence[str] | None], int | None]) -> None:
     on stderr for each problem; anything else is a bug of ours and keeps its traceback.
     """
     log_to_stderr()
-    os.environ.setdefault(
-        "GOMP_SPINCOUNT", _SPINS
-    )  # read once, when torch is imported: by main, or by the processes it starts
+    # Read once, when torch is imported: by main, or by the processes it starts.
+    os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(SIGTERM_EXIT))  # what is open is closed, and workers are stopped
     try:
         code = main(None) or 0

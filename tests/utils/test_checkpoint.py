@@ -1,9 +1,9 @@
 """Is a checkpoint whole, and is a damaged one found out?"""
 
-import errno
 import logging
 import os
 import random
+import resource
 import signal
 
 import pytest
@@ -115,16 +115,16 @@ def test_killed_during_a_save_fifty_times_there_is_always_a_whole_last(tmp_path)
             assert torch.equal(loaded["model"]["weight"], torch.full((200_000,), float(loaded["epoch"])))
 
 
-def test_a_full_disk_leaves_the_last_as_it_was(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_last_as_it_was_and_is_told_with_its_name(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep_best=True)
     checkpoints.save(state(1), best=True)
-
-    def full(saved, path):
-        path.write_bytes(b"half")
-        raise OSError(errno.ENOSPC, "No space left on device", str(path))
-
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OSError, match="No space left"):
-        checkpoints.save(state(2), best=True)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))  # bytes of a file: what is above them does not fit
+    try:
+        with pytest.raises(OSError, match="File too large") as told:
+            checkpoints.save(state(2), best=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert told.value.filename == str(checkpoints.last)
     assert load_checkpoint(checkpoints.last)["epoch"] == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "last.pt"]

@@ -1,13 +1,15 @@
 """Does a command end with the right code and one line?"""
 
 import errno
+import logging
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
-from utils.command import run_command
+from utils.command import log_to_file, run_command
 from utils.errors import ConfigError, DataError, Problem
 from utils.interrupt import Stopped
 
@@ -73,3 +75,13 @@ def test_threads_do_not_spin_for_long_unless_the_environment_says_so(monkeypatch
     with pytest.raises(SystemExit):
         run_command(lambda _: seen.append(os.environ["GOMP_SPINCOUNT"]))
     assert seen == [own or "10000"]
+
+
+def test_a_log_on_a_full_disk_is_quiet(capsys):
+    handlers = logging.getLogger().handlers[:]
+    log_to_file(Path("/dev/full"))
+    try:
+        logging.getLogger("a").warning("x" * 10_000)
+    finally:
+        logging.getLogger().handlers = handlers
+    assert "Logging error" not in capsys.readouterr().err
