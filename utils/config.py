@@ -643,6 +643,8 @@ def _of_the_run(config: Config) -> Iterator[_Clash]:
             yield "trainer", "early_stop", f"watches a validation score, {why}; set it to 0"
     if trainer.ema and trainer.average_last:
         yield "trainer", "average_last", "ema averages already; set one of them to 0"
+    if trainer.average_last and trainer.early_stop:
+        yield "trainer", "average_last", "the last of n_epochs are averaged, and early_stop may end before; use one"
     if trainer.average_last > trainer.n_epochs:
         yield "trainer", "average_last", f"above n_epochs, {trainer.n_epochs}"
     if callbacks.neptune_logger and callbacks.neptune_mode == "online" and not callbacks.neptune_project:

@@ -277,16 +277,19 @@ class Trainer:
             progress.stale_epochs += 1
         self._report(row, best, n_windows / trained)
         progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
-        stale = settings.early_stop and progress.stale_epochs >= settings.early_stop
-        if stale:
+        if self._is_stale:
             log.info("no better %s for %d epochs: stopping early", self.metric.name, progress.stale_epochs)
-        progress.finished = progress.epoch > settings.n_epochs or bool(stale)
+        progress.finished = progress.epoch > settings.n_epochs or self._is_stale
         if self.processes.is_main:
             # The row goes first: a run that dies between the two makes the epoch, and its row, again.
             clock = {"seconds": round(trained, 3), "windows_per_second": round(n_windows / trained, 1)}
             for tracker in self.trackers:
                 tracker.log_epoch(row | clock)
         self.save(best=best)
+
+    @property
+    def _is_stale(self) -> bool:
+        return 0 < self.settings.early_stop <= self.progress.stale_epochs
 
     def _report(self, row: dict[str, Any], best: bool, speed: float) -> None:
         told = ", ".join(
@@ -340,7 +343,7 @@ class Trainer:
         self.schedule.load_state_dict(state["scheduler"])
         self._scaler.load_state_dict(state["scaler"])
         self.progress = Progress(**state["progress"])
-        self.progress.finished = self.progress.finished and self.progress.epoch > self.settings.n_epochs
+        self.progress.finished = self.progress.epoch > self.settings.n_epochs or self._is_stale
         log.info("going on at epoch %d, step %d", self.progress.epoch, self.progress.step)
 
     @property

@@ -305,6 +305,13 @@ def test_what_follows_the_validation_set_wants_one(tmp_path, data, follows, key)
     load_config(path, ["agent.lr_decay_type=plateau", "agent.lr_decay=false", data])
 
 
+def test_the_last_epochs_are_not_averaged_where_early_stop_may_leave_them_out(tmp_path):
+    path = write(tmp_path, "[trainer]\naverage_last = 3\n")
+    load_config(path)
+    (told,) = problems(path, "trainer.early_stop=2")
+    assert told.startswith("config.ini [trainer] average_last = '3': the last of n_epochs are averaged, and early_stop")
+
+
 def test_a_fold_above_the_number_of_folds_is_a_contradiction(tmp_path):
     path = write(tmp_path, "[data]\nfolds = 5\nfold = 5\n")
     assert load_config(path).data.fold == 5

@@ -268,6 +268,10 @@ def test_early_stop_ends_after_that_many_epochs_without_a_better_one(tmp_path):
     }
     trainer.fit()
     assert load_checkpoint(tmp_path / "last.pt")["epoch"] == 4
+    # Killed before its summary was written it has nothing left to train; with more patience, or more epochs, it has.
+    assert make(tmp_path, n_epochs=9, early_stop=2).progress.finished
+    assert make(tmp_path, n_epochs=3).progress.finished
+    assert not make(tmp_path, n_epochs=9, early_stop=3).progress.finished
 
 
 def test_without_validation_the_last_epoch_is_the_best(tmp_path):
