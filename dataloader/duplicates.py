@@ -20,17 +20,19 @@ def find_duplicates(metadata: "pd.DataFrame") -> list[tuple[str, str, str]]:
         metadata: with ``filename``, ``labels``, ``digest``, ``samples`` and, for the second rule, ``author``.
     """
     first: dict[tuple, str] = {}
+    content_of: dict[str, str] = {}
     duplicates = []
     authors = metadata["author"] if "author" in metadata else [""] * len(metadata)
     columns = (metadata["filename"], metadata["labels"], metadata["digest"], metadata["samples"], authors)
     for filename, labels, digest, samples, author in zip(*columns, strict=True):
+        content_of[filename] = digest
         content, recordist = (CONTENT, digest), (RECORDIST, labels, author, samples)
         rules = [content, recordist] if author else [content]
-        found = next(((first[rule], rule[0]) for rule in rules if rule in first), None)
-        if found:
-            duplicates.append((filename, *found))
+        original = next((first[rule] for rule in rules if rule in first), None)
+        if original:
+            duplicates.append((filename, original, CONTENT if content_of[original] == digest else RECORDIST))
         for rule in rules:  # what repeats this one repeats what this one does
-            first.setdefault(rule, found[0] if found else filename)
+            first.setdefault(rule, original or filename)
     return duplicates
 
 
@@ -40,7 +42,7 @@ def merge_duplicates(metadata: "pd.DataFrame", duplicates: list[tuple[str, str, 
     With ``drop`` one of them is left, with the labels of all, in the foreground and in the background. Without,
     exact copies keep to one group, so that no split has the one on this side and the other on that.
     """
-    of = {filename: original for filename, original, rule in duplicates if drop or rule == CONTENT}
+    of = {filename: original for filename, original, _ in duplicates} if drop else _exact_copies(metadata)
     rows = metadata.set_index("filename", drop=False)
     labels, behind, groups = dict(rows["labels"]), dict(rows["secondary_labels"]), dict(rows["group"])
     joined: dict[str, str] = {}
@@ -56,6 +58,13 @@ def merge_duplicates(metadata: "pd.DataFrame", duplicates: list[tuple[str, str, 
     for column, its in (("labels", labels), ("secondary_labels", behind)):
         merged[column] = [its[name] for name in merged["filename"]]
     return merged[~merged["filename"].isin(of)].reset_index(drop=True)
+
+
+def _exact_copies(metadata: "pd.DataFrame") -> dict[str, str]:
+    """Recordings whose bytes are those of an earlier one -> that one."""
+    first: dict[str, str] = {}
+    pairs = zip(metadata["filename"], metadata["digest"], strict=True)
+    return {name: first[digest] for name, digest in pairs if first.setdefault(digest, name) != name}
 
 
 def _last(joined: dict[str, str], group: str) -> str:

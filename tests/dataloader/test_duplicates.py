@@ -40,5 +40,13 @@ def test_kept_exact_copies_keep_to_one_group():
     assert kept["group"].tolist() == ["g1", "g2", "g3", "g1", "g5"]
 
 
+def test_a_copy_of_what_repeats_another_by_its_length_keeps_to_the_group_of_what_it_is_a_copy_of():
+    metadata = METADATA.assign(digest=["x", "y", "z", "y", "w"])  # b/1 is a copy of a/2, which is as long as a/1
+    found = find_duplicates(metadata)
+    assert found == [("a/2", "a/1", "label_author_length"), ("b/1", "a/1", "label_author_length")]
+    assert merge_duplicates(metadata, found, drop=False)["group"].tolist() == ["g1", "g2", "g3", "g2", "g5"]
+    assert merge_duplicates(metadata, found, drop=True)["filename"].tolist() == ["a/1", "a/3", "b/9"]
+
+
 def test_without_an_author_only_content_tells():
     assert find_duplicates(METADATA.drop(columns="author")) == FOUND[1:]
