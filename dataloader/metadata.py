@@ -2,6 +2,8 @@
 
 import ast
 import logging
+import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,6 +80,7 @@ def read_metadata(data_dir: Path) -> "pd.DataFrame":
     if table.empty:
         raise DataError(f"{path}: the table is empty; it needs a row for each recording")
     _check_cells(table, path)
+    table["filename"] = table["filename"].map(os.path.normpath)  # ./a/1.ogg is a/1.ogg
     table = _without_repeats(table, path)
     table["secondary_labels"] = [
         _label_list(text, path, line) for line, text in zip(table["line"], table["secondary_labels"], strict=True)
@@ -156,8 +159,10 @@ def check_classes(table: "pd.DataFrame") -> None:
     """Refuse to train where there is nothing to tell apart: a network would say the same of every sound.
 
     Raises:
-        DataError: every recording is of the one class that there is.
+        DataError: there is no recording, or every one is of the one class that there is.
     """
+    if table.empty:
+        raise DataError("no good recording is left; bad_recordings.csv in the cache says what is wrong with each")
     if table["labels"].nunique() == 1:
         (labels,) = table["labels"].unique()
         raise DataError(
@@ -215,12 +220,23 @@ def _check_cells(table: "pd.DataFrame", path: Path) -> None:
         for line, text in zip(table["line"], table[column], strict=True):
             if not text.strip():
                 raise DataError(f"{path}: line {line}: {column} is empty")
-            if not Path(text).name or "\0" in text:
+            if not Path(text).name or _control(text):
                 raise DataError(f"{path}: line {line}: {column} {text!r} is no name of a file; correct it")
             # A label names a folder of the cache; a filename stays below train_audio.
             no_name = column == "primary_label" and Path(text).name != text  # such as "." or "a/b"
             if text.startswith("/") or ".." in Path(text).parts or no_name:
                 raise DataError(f"{path}: line {line}: {column} {text!r} leads out of the data folder")
+            if column == "primary_label" and text != text.strip():  # it would be a class of its own
+                raise DataError(f"{path}: line {line}: {column} {text!r} begins or ends with a blank; remove it")
+    for line, text in zip(table["line"], table.get("author", []), strict=False):
+        if _control(text):
+            why = "a quotation mark that is not closed takes in the rows behind it"
+            raise DataError(f"{path}: line {line}: author {text!r} goes over lines; {why}")
+
+
+def _control(text: str) -> bool:
+    """Whether there is a character such as a line break or a tab in it."""
+    return any(character < " " for character in text)
 
 
 def _without_repeats(table: "pd.DataFrame", path: Path) -> "pd.DataFrame":
@@ -257,16 +273,18 @@ def _groups(table: "pd.DataFrame") -> list[str]:
         return [text or name for text, name in zip(table["group_id"], table["filename"], strict=True)]
     groups = []
     for name, author, *place in zip(table["filename"], *(table[column] for column in PLACE), strict=True):
-        rounded = [_degrees(text) for text in place]
+        author, rounded = author.strip(), [_degrees(text) for text in place]
         groups.append(f"{author}|{'|'.join(rounded)}" if author or all(rounded) else name)
     return groups
 
 
 def _degrees(text: str) -> str:
+    """Rounded; nothing where it is not known."""
     try:
-        return f"{float(text):.2f}"
+        degrees = round(float(text), 2) + 0.0  # never -0.0, which is written otherwise than 0.0
     except ValueError:
         return ""
+    return f"{degrees:.2f}" if math.isfinite(degrees) else ""
 
 
 def _text(value: object) -> str:

@@ -48,6 +48,25 @@ def test_group_id_is_the_group_where_there_is_one(tmp_path):
     assert table["group"].tolist() == ["g7", "a/2.ogg"]
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("bob,-0.001,9", "bob,0.001,9"), ("bob,1,2", "bob ,1,2"), ("bob,1.001,2", "bob,1.0,2.0"), ("bob,nan,2", "bob,,2")],
+)
+def test_one_recordist_at_one_place_is_one_group_however_it_is_written(tmp_path, first, second):
+    table = read_metadata(write(tmp_path, f"a,[],{first},x,a/1.ogg\na,[],{second},x,a/2.ogg\n"))
+    assert table["group"].nunique() == 1
+
+
+def test_places_that_are_no_numbers_are_not_one_place(tmp_path):
+    assert read_metadata(write(tmp_path, "a,[],,nan,nan,x,a/1.ogg\na,[],,nan,inf,x,a/2.ogg\n"))["group"].nunique() == 2
+
+
+def test_a_filename_is_the_same_however_its_path_is_written(tmp_path, caplog):
+    table = read_metadata(write(tmp_path, "a,[],x,1,2,s,./a//1.ogg\na,[],x,1,2,s,a/1.ogg\n"))
+    assert table["filename"].tolist() == ["a/1.ogg"]
+    assert "name a recording again" in caplog.text
+
+
 def test_what_nothing_is_known_of_is_a_group_of_its_own(tmp_path):
     table = read_metadata(write(tmp_path, "a,[],,,,x,a/1.ogg\na,[],,,,x,a/2.ogg\n"))
     assert table["group"].nunique() == 2
@@ -66,6 +85,13 @@ WRONG = [
     (".,[],x,1,2,s,a/1.ogg\n", HEADER, r"line 2: primary_label '\.' is no name of a file"),
     ("a,[],x,1,2,s,.\n", HEADER, r"line 2: filename '\.' is no name of a file; correct it"),
     ("a,[],x,1,2,s,a/1\0.ogg\n", HEADER, r"line 2: filename 'a/1\\x00\.ogg' is no name of a file; correct it"),
+    ('a,[],x,1,2,s,"a/\n1.ogg"\n', HEADER, r"line 2: filename 'a/\\n1\.ogg' is no name of a file; correct it"),
+    ("a ,[],x,1,2,s,a/1.ogg\n", HEADER, "line 2: primary_label 'a ' begins or ends with a blank; remove it"),
+    (
+        'a,[],"x,1,2,s,a/1.ogg\na,[],y,1,2,s,a/2.ogg\na,[],z",1,2,s,a/3.ogg\n',
+        HEADER,
+        "line 2: author .* goes over lines; a quotation mark that is not closed",
+    ),
     ("..,[],x,1,2,s,a/1.ogg\n", HEADER, r"line 2: primary_label '\.\.' leads out of the data folder"),
     ("a/b,[],x,1,2,s,a/1.ogg\n", HEADER, "line 2: primary_label 'a/b' leads out of the data folder"),
     ("a,[],x,1,2,s,../1.ogg\n", HEADER, r"line 2: filename '\.\./1\.ogg' leads out of the data folder"),
@@ -123,6 +149,8 @@ def test_recordings_of_one_class_alone_are_nothing_to_train_on():
     with pytest.raises(DataError, match=r"all 9 recordings are of one class, b: there is nothing to tell apart; add"):
         check_classes(alone)
     check_classes(counted(a=1, b=9))
+    with pytest.raises(DataError, match="no good recording is left"):
+        check_classes(counted())
     with pytest.raises(DataError, match="of one class, nocall: "):
         check_classes(pd.DataFrame({"labels": [()]}))
     silent = pd.DataFrame({"labels": [()], "primary_label": ["nocall"]})
