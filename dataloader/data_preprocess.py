@@ -98,7 +98,8 @@ class AudioPreprocessor:
             others = [job for job in jobs if job.filename not in suspects]
             with journal(self.folder) as in_hand:
                 watch = lambda job: in_hand(job.filename)  # noqa: E731
-                check_space(others, self.process, self.data.output_dir, watch)
+                if new := [job for job in others if cache.entry_name(job.filename) not in entries]:
+                    check_space(new, self.process, self.data.output_dir, watch)
                 self._run(others, risky, records, watch, allowed_bad=self.data.max_bad_share * len(table))
         return {filename: self._judged(record) for filename, record in records.items()}
 

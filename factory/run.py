@@ -178,7 +178,7 @@ def split(
     A resumed run keeps the split it has; so do all processes but the main one.
 
     Raises:
-        DataError: a recording of the resumed run is no longer there.
+        DataError: a recording of the resumed run is no longer there, or has another label now.
     """
     return _main_first(processes, lambda: _split(config, metadata, folder))
 
@@ -187,14 +187,23 @@ def _split(config: Config, metadata: "pd.DataFrame", folder: Path) -> "pd.DataFr
     import pandas as pd
 
     if (folder / SPLIT).is_file():
-        known = pd.read_csv(folder / SPLIT, dtype=str, keep_default_na=False).set_index("filename")["split"]
+        known = pd.read_csv(folder / SPLIT, dtype=str, keep_default_na=False).set_index("filename")
         if missing := sorted(set(known.index) - set(metadata["filename"])):
             raise DataError(
                 f"{folder / SPLIT}: {len(missing)} recordings of this run are gone or bad now, the first is "
                 f"{missing[0]}; bring them back or start a new run"
             )
+        if strange := sorted(set(known["split"]) - set(SIDES)):
+            raise DataError(f"{folder / SPLIT}: damaged: a split {strange[0]!r}; mend it or start a new run")
         kept = metadata[metadata["filename"].isin(known.index)].reset_index(drop=True)
-        return kept.assign(split=kept["filename"].map(known))
+        labels, before = kept["labels"].map(SEPARATOR.join), kept["filename"].map(known["label"])
+        if (changed := labels != before).any():
+            name, was, now = (column[changed].iloc[0] for column in (kept["filename"], before, labels))
+            raise DataError(
+                f"{folder / SPLIT}: {changed.sum()} recordings have another label in the table now, the first is "
+                f"{name}, {was!r} in this run and {now!r} there; bring the table back or start a new run"
+            )
+        return kept.assign(split=kept["filename"].map(known["split"]))
     metadata = keep_quietest(metadata.assign(split=_sides(config, metadata)), config.data.keep_quietest)
     labels = tables.class_labels(metadata)
     table = pd.DataFrame(

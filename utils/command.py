@@ -94,6 +94,9 @@ def run_command(main: Callable[[Sequence[str] | None], int | None]) -> None:
     except UserError as error:
         print(error, file=sys.stderr)
         code = error.exit_code
+    except BrokenPipeError:  # whoever read our output, such as head, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains of what is not written yet
+        code = 1
     except OSError as error:
         if error.filename is None and error.errno not in MENDS:
             raise  # of no file: no mistake of a person's

@@ -41,6 +41,7 @@ CountOrNone = Annotated[int, Bounds(low=0)]  # 0 switches it off
 Share = Annotated[float, Bounds(low=0.0, high=1.0)]
 Positive = Annotated[float, Bounds(above=0.0)]
 NotNegative = Annotated[float, Bounds(low=0.0)]
+Seconds = Annotated[float, Bounds(above=0.0, high=1e6)]  # of sound: above 11 days, samples are more than can be counted
 Alpha = Annotated[float, Bounds(above=0.0, high=1e6)]  # of a Beta; far above, its draws overflow
 Gain = Annotated[float, Bounds(above=0.0, high=100.0)]  # dB; far above, float32 ends
 Ratio = Annotated[float, Bounds(low=-100.0, high=100.0)]  # dB
@@ -160,7 +161,7 @@ class Data:
     balance_power: Share = 0.0  # training windows are drawn with weights (windows of the class)^-power; 0: no drawing
     rare_to: CountOrNone = 0  # training recordings of smaller classes are repeated up to this many; 0: no
     class_cap: CountOrNone = 0  # training recordings of a class whose windows an epoch has, drawn anew; 0: all
-    sample_max_s: Positive = 60.0  # augment_random_crop: longer recordings are cut in samples of at most this length
+    sample_max_s: Seconds = 60.0  # augment_random_crop: longer recordings are cut in samples of at most this length
     crops_per_sample: Count = 1  # augment_random_crop: windows a sample gives an epoch
     shuffle: bool = True  # the training order, anew each epoch
     standardize_over: Literal["window", "recording"] = "window"
@@ -193,12 +194,12 @@ class DataProcess:
     hop_length: Count = 500  # samples between frames: 64 frames a second at 32 kHz
     f_min: NotNegative = 40.0  # Hz
     f_max: Positive = 15_000.0  # Hz; at most half of sample_rate
-    max_length_s: Positive = 5.0  # seconds a window
+    max_length_s: Seconds = 5.0  # seconds a window
     mode: Literal["slice", "single"] = "slice"  # windows one after another, or the first only
     standardize: Literal["per_frequency", "per_clip", "none"] = "per_frequency"
     floor_db: Annotated[float, Bounds(low=-200.0, high=0.0)] = -100.0  # dB re full scale; all below is this
     min_deviation_db: Positive = 3.0  # dB; a steadier band is divided by this instead
-    max_recording_s: NotNegative = 0.0  # seconds read of a recording; 0: all
+    max_recording_s: Annotated[float, Bounds(low=0.0, high=1e6)] = 0.0  # seconds read of a recording; 0: all
 
 
 CHOOSES_WINDOWS = frozenset({"max_length_s", "mode"})  # fields of DataProcess outside the cache key
@@ -507,7 +508,10 @@ def _parse(setting: _Setting, hint: Any) -> Any:
             raise ValueError("neither true nor false")
         return text.lower() in TRUE
     if hint is Path:
-        return _absolute(Path(text).expanduser(), setting.folder)
+        try:
+            return _absolute(Path(text).expanduser(), setting.folder)
+        except RuntimeError:
+            raise ValueError("no such user's home; write the folder out") from None
     return _number(text, hint)
 
 

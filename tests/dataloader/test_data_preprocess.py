@@ -461,6 +461,15 @@ def test_a_cache_that_would_not_fit_is_refused_with_what_would(tmp_path, recordi
     assert not list((tmp_path / "cache").rglob("*.npy"))
 
 
+def test_a_cache_that_is_there_needs_no_room_though_its_index_is_lost(tmp_path, recordings, monkeypatch):
+    table = table_of(recordings)
+    made = preprocessor(tmp_path)
+    entries = made.prepare(table)["entry"].tolist()
+    (made.folder / cache.INDEX).unlink()
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, 0))
+    assert preprocessor(tmp_path).prepare(table)["entry"].tolist() == entries
+
+
 def test_a_disk_without_room_is_told_and_a_liar_does_not_refuse_the_others(tmp_path, recordings, monkeypatch):
     jobs = [entry.Job(row.filename, row.path) for row in table_of(recordings).itertuples()]
     needed = space.estimate_bytes(jobs, PROCESS)

@@ -11,7 +11,7 @@ import torch
 from factory import run
 from utils.config import Agent, Config, Data, DataProcess, Mixing, Trainer
 from utils.distributed import Processes
-from utils.errors import ConfigError
+from utils.errors import ConfigError, DataError
 
 PLAIN = Config(data_process=DataProcess(n_mels=8, max_length_s=1.0))
 
@@ -28,6 +28,23 @@ def test_the_loudest_leave_the_training_part_and_the_split_for_good(metadata, tm
     assert len(first[first["split"] == "train"]) == pytest.approx(left.sum() / 2, abs=1)
     again = run.split(config, metadata.drop(columns="split"), folder)  # of a resumed run: the table decides
     assert again["filename"].tolist() == first["filename"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "why"),
+    [
+        ("a/0.ogg,a,", "a/0.ogg,OLD,", "1 recordings have another label .* a/0.ogg, 'OLD' in this run and 'a' there"),
+        (",train\n", ",Train\n", "damaged: a split 'Train'"),
+        ("a/0.ogg", "a/gone.ogg", "1 recordings of this run are gone or bad now, the first is a/gone.ogg"),
+    ],
+)
+def test_a_resumed_run_is_told_what_of_its_split_is_not_so_any_more(metadata, tmp_path, before, after, why):
+    table = metadata.drop(columns="split")
+    run.split(PLAIN, table, tmp_path)
+    path = tmp_path / "split.csv"
+    path.write_text(path.read_text().replace(before, after, 1))
+    with pytest.raises(DataError, match=why):
+        run.split(PLAIN, table, tmp_path)
 
 
 @pytest.mark.parametrize(("loss", "told"), [("cross_entropy", True), ("bce", False)])

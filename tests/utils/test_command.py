@@ -4,6 +4,8 @@ import errno
 import logging
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from utils.command import log_to_file, run_command
 from utils.errors import ConfigError, DataError, Problem
 from utils.interrupt import Stopped
 
+ROOT = Path(__file__).parents[2]
 NO_ROOM = "no room on the disk; free some and start again, what is done is kept"
 CASES = [
     (DataError("a.csv: empty"), 1, "a.csv: empty"),
@@ -85,3 +88,10 @@ def test_a_log_on_a_full_disk_is_quiet(capsys):
     finally:
         logging.getLogger().handlers = handlers
     assert "Logging error" not in capsys.readouterr().err
+
+
+def test_a_reader_that_has_enough_ends_a_command_without_a_traceback():
+    code = "import itertools, utils.command; utils.command.run_command(lambda _: [*map(print, itertools.count())])"
+    line = f"{sys.executable} -c '{code}' | head -1"
+    done = subprocess.run(line, cwd=ROOT, shell=True, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("0\n", "")

@@ -104,6 +104,8 @@ WRONG = [
     ("mixing", "power_mix_alpha", "-1", "must be above 0"),
     ("mixing", "mixup_alpha", "0", "must be above 0"),
     ("mixing", "cutmix_alpha", "1e308", "must be at most 1e+06"),
+    ("paths", "data_dir", "~nobody-has-this-name/data", "no such user's home; write the folder out"),
+    ("data_process", "max_length_s", "1e308", "must be at most 1e+06"),
     ("augmentation", "time_shift_max_s", "1e18", "must be at most 3600"),
     ("augmentation", "noise_max_deviation", "1e39", "must be at most 1000"),
     ("mixing", "cutmix_labels", "soft", "unknown; Known: max, linear"),
