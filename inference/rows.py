@@ -75,9 +75,9 @@ class View:
         """First frame, and the one after the last, that the row needs where the recording goes on."""
         firsts = [first for first, _ in self.looks(start_s)]
         around = max(0, self.span - self.length)
-        # At the recording's beginning the span lies behind the look, all of it.
+        # At the recording's beginning no look begins before it, and the span lies behind the look, all of it.
         low, high = min(firsts) - around, max(firsts) + self.length + around - around // 2
-        return max(0, low), max(high, self.span)
+        return max(0, low), max(high, self.length, self.span)
 
     @property
     def keeps(self) -> int:

@@ -23,15 +23,14 @@ def recording(frames, seed=0):
     return np.random.default_rng(seed).normal(-50, 10, (frames, BANDS)).astype(np.float32)
 
 
-def cut(frames, *views, rng=None, sources=None, rates=None):
-    """All rows and looks of a recording that arrives in pieces of random lengths."""
+def cut(frames, *views, rng=None, size=None):
+    """All rows and looks of a recording that arrives in pieces of ``size`` frames, or of random lengths."""
     rng = rng or np.random.default_rng(0)
-    sources = sources or [0] * len(views)
-    cutter, rows, looks, place = Cutter(views, sources), [], [[] for _ in views], 0
+    cutter, rows, looks, place = Cutter(views, [0] * len(views)), [], [[] for _ in views], 0
     while place < len(frames):
-        size = int(rng.integers(1, 400))
-        done = cutter.push([frames[place : place + size]] * (max(sources) + 1))
-        place += size
+        piece = size or int(rng.integers(1, 400))
+        done = cutter.push([frames[place : place + piece]])
+        place += piece
         rows += done.rows
         for all_of, new in zip(looks, done.looks, strict=True):
             all_of += new
@@ -141,6 +140,19 @@ def test_twelve_hours_are_cut_in_the_memory_of_some_minutes():
     assert rows == 12 * 720
     assert held / RATE < 180  # seconds
     assert sum(map(len, cutter._known)) < 10
+
+
+@pytest.mark.parametrize("shift_tta", [False, True])
+@pytest.mark.parametrize("span", [0, 600])
+@pytest.mark.parametrize(("window", "length"), [(160, 320), (160, 768), (320, 640), (320, 320), (333, 57)])
+def test_what_is_looked_at_does_not_depend_on_how_the_sound_arrives(window, length, span, shift_tta):
+    whole = recording(1500)
+    views = [view(window, length, step=100, span=span, shift_tta=shift_tta)]
+    rows, (looks,) = cut(whole, *views, size=len(whole))
+    for size in (1, 64, 320, 639, 640, 767):
+        its_rows, (its_looks,) = cut(whole, *views, size=size)
+        assert its_rows == rows
+        assert all(map(np.array_equal, its_looks, looks)), size
 
 
 def test_models_of_other_frame_rates_look_at_the_same_seconds():
