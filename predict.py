@@ -46,9 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     recordings = steps.find(options)
     predictor = steps.load(options)
     sample = steps.check_sample(options, predictor, recordings)
-    job = steps.open_job(options, predictor)
-    bad = steps.score(predictor, recordings, job)
-    steps.write(options, predictor, recordings, job, sample)
+    with steps.open_job(options, predictor) as job:
+        bad = steps.score(predictor, recordings, job)
+        steps.write(options, predictor, recordings, job, sample)
     print(f"written: {options.output}")
     return 1 if bad and options.strict else 0
 

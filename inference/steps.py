@@ -1,8 +1,10 @@
 """The steps of a prediction, in the order of predict.py: each takes what it needs from the options."""
 
 import argparse
+import contextlib
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from tqdm import tqdm
@@ -11,7 +13,7 @@ from dataloader.audio import BadRecording, audio_info
 from inference import tables
 from inference.backends import file_digest
 from inference.inputs import find_recordings
-from inference.job import Job
+from inference.job import Job, alone
 from inference.predictor import Predictor
 from utils.errors import DataError
 from utils.files import must_be_writable
@@ -64,8 +66,9 @@ def check_sample(options: argparse.Namespace, predictor: Predictor, recordings: 
     return sample
 
 
-def open_job(options: argparse.Namespace, predictor: Predictor) -> Job:
-    """Where scores are kept until all are there."""
+@contextlib.contextmanager
+def open_job(options: argparse.Namespace, predictor: Predictor) -> Iterator[Job]:
+    """Where scores are kept until all are there; no other job may write the same output meanwhile."""
     settings = {
         "--run": [file_digest(model.source) for model in predictor.models],
         "--window-s": predictor.grid.window_s,
@@ -73,7 +76,8 @@ def open_job(options: argparse.Namespace, predictor: Predictor) -> Job:
         "--shift-tta": predictor.grid.shift_tta,
         "--backend": [model.backend for model in predictor.models],
     }
-    return Job(options.output, settings, resume=options.resume)
+    with alone(options.output):
+        yield Job(options.output, settings, resume=options.resume)
 
 
 def score(predictor: Predictor, recordings: list[Path], job: Job) -> int:

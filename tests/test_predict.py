@@ -188,6 +188,26 @@ def test_a_job_killed_with_9_goes_on_and_the_output_is_the_same_to_the_byte(
     assert not (tmp_path / ".out.csv.parts").exists()
 
 
+def test_a_second_job_with_the_same_output_is_refused_and_takes_nothing_from_the_first(
+    command, tiny_run, recordings, tmp_path, monkeypatch
+):
+    line = ["--run", tiny_run, "--input", recordings, "--format", "csv", "--output", tmp_path / "out.csv"]
+    second, keep = [], Job.keep
+
+    def kept(job, scores):
+        keep(job, scores)
+        if not second:
+            other = [sys.executable, "predict.py", *map(str, line), "--step-s", "1"]
+            second.append(subprocess.run(other, cwd=ROOT, capture_output=True, text=True))
+
+    monkeypatch.setattr(Job, "keep", kept)
+    command(*line)
+    assert second[0].returncode == 1
+    assert "out.csv: another predict.py is at work on it; wait for it" in second[0].stderr.splitlines()[-1]
+    assert len({row["file"] for row in rows_of(tmp_path / "out.csv")}) == 4
+    assert os.listdir(tmp_path) == ["out.csv"]
+
+
 def test_a_job_stopped_by_sigterm_says_how_to_go_on(command, tiny_run, recordings, tmp_path, monkeypatch):
     keep = Job.keep
     monkeypatch.setattr(Job, "keep", lambda *args: (keep(*args), os.kill(os.getpid(), signal.SIGTERM)))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from inference.combine import smooth
-from inference.job import Job
+from inference.job import Job, alone
 from inference.predictor import Scores
 from utils.errors import DataError
 
@@ -150,3 +150,13 @@ def test_nothing_is_left_in_the_end(tmp_path, recordings):
     kept.keep(scores(recordings[0]))
     kept.remove()
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in recordings}
+
+
+def test_one_job_at_a_time_writes_an_output(tmp_path):
+    output = tmp_path / "new/out.csv"
+    for _ in range(2):  # the second time, the first has ended
+        with alone(output), alone(tmp_path / "new/other.csv"):
+            with pytest.raises(DataError, match=r"out\.csv: another predict\.py is at work on it"), alone(output):
+                pass
+            assert (tmp_path / "new/.out.csv.lock").exists()  # the one refused took nothing away
+    assert not list((tmp_path / "new").iterdir())
