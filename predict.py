@@ -47,10 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     predictor = steps.load(options)
     sample = steps.check_sample(options, predictor, recordings)
     with steps.open_job(options, predictor) as job:
-        bad = steps.score(predictor, recordings, job)
-        steps.write(options, predictor, recordings, job, sample)
+        scored = steps.score(predictor, recordings, job)
+        steps.write(options, predictor, recordings, scored, job, sample)
     print(f"written: {options.output}")
-    return 1 if bad and options.strict else 0
+    return 1 if options.strict and len(scored) < len(recordings) else 0
 
 
 def _number(text: str, kind: type, name: str) -> float:

@@ -74,6 +74,7 @@ class Job:
 
     def __init__(self, output: Path, settings: Mapping[str, object], *, resume: bool):
         output = Path(os.path.abspath(output))  # of ".", the name
+        self._parts: dict[Path, Path] = {}
         self.folder = output.with_name(f".{output.name}.parts")
         known = self._settings() if resume else None
         if known is not None and known != settings:
@@ -108,13 +109,15 @@ class Job:
                 yield recording, problem
 
     def results(self, recordings: Sequence[Path], how: str, smoothing: bool) -> Iterator[Result]:
-        """What is known of those recordings that could be scored, in order: models combined, rows smoothed."""
+        """What is known of recordings that are scored, in order: models combined, rows smoothed.
+
+        Raises:
+            DataError: what was kept of one is there no more.
+        """
         if how == "rank":  # ranks are among all rows: all of them at once
-            scored = [recording for recording in recordings if recording in self]
-            combined = dict(zip(scored, combine([self._load(one)["each"] for one in scored], how), strict=True))
+            combined = dict(zip(recordings, combine([self._kept(one)["each"] for one in recordings], how), strict=True))
         for recording in recordings:
-            if (part := self._load(recording)) is None:
-                continue
+            part = self._kept(recording)
             scores = combined[recording] if how == "rank" else combine([part["each"]], how)[0]
             yield Result(
                 recording, part["start_s"], part["end_s"], smooth(scores) if smoothing else scores,
@@ -133,10 +136,22 @@ class Job:
         return known if isinstance(known, dict) else None
 
     def _part(self, recording: Path) -> Path:
-        """Where a recording's scores are: another file where the recording has changed."""
-        stat = os.stat(recording)
-        identity = f"{os.path.abspath(recording)}\0{stat.st_size}\0{stat.st_mtime_ns}"
-        return self.folder / f"{hashlib.sha256(os.fsencode(identity)).hexdigest()[:32]}.npz"
+        """Where a recording's scores are: another file where the recording has changed.
+
+        As it was when this job first asked, before scoring it: one that changes or goes afterwards is written all
+        the same, and the next job scores it again.
+        """
+        if recording not in self._parts:
+            stat = os.stat(recording)
+            identity = f"{os.path.abspath(recording)}\0{stat.st_size}\0{stat.st_mtime_ns}"
+            name = hashlib.sha256(os.fsencode(identity)).hexdigest()[:32]
+            self._parts[recording] = self.folder / f"{name}.npz"
+        return self._parts[recording]
+
+    def _kept(self, recording: Path) -> dict[str, np.ndarray]:
+        if (part := self._load(recording)) is None:
+            raise DataError(f"{recording}: what was kept of it is gone, or damaged; go on with --resume")
+        return part
 
     def _load(self, recording: Path) -> dict[str, np.ndarray] | None:
         try:

@@ -80,8 +80,8 @@ def open_job(options: argparse.Namespace, predictor: Predictor) -> Iterator[Job]
         yield Job(options.output, settings, resume=options.resume)
 
 
-def score(predictor: Predictor, recordings: list[Path], job: Job) -> int:
-    """Score what is not scored yet, and say what is wrong with any; return how many recordings could not be scored.
+def score(predictor: Predictor, recordings: list[Path], job: Job) -> list[Path]:
+    """Score what is not scored yet, and say what is wrong with any; return the recordings that are scored.
 
     Raises:
         DataError: not one recording could be scored.
@@ -91,12 +91,12 @@ def score(predictor: Predictor, recordings: list[Path], job: Job) -> int:
         log.info("going on: %d of %d recordings are scored already", len(recordings) - len(todo), len(recordings))
         for path, problem in job.problems(recordings):
             log.warning(_PARTLY, path, problem)
-    bad = 0
+    bad = set()
     try:
         with _bar(todo) as bar:
             for path, result in predictor.predict_files(todo):
                 if isinstance(result, BadRecording):
-                    bad += 1
+                    bad.add(path)
                     log.warning("%s: left out: %s", path, result)
                 else:
                     job.keep(result)
@@ -106,16 +106,17 @@ def score(predictor: Predictor, recordings: list[Path], job: Job) -> int:
     except (KeyboardInterrupt, SystemExit):
         log.warning("stopped; what is scored is kept: go on with the same command and --resume")
         raise
-    if bad == len(recordings):
+    if len(bad) == len(recordings):
         job.remove()
-        raise DataError(f"no recording could be scored ({bad} tried); nothing is written")
-    log.info("%d recordings scored, %d left out", len(recordings) - bad, bad)
-    return bad
+        raise DataError(f"no recording could be scored ({len(bad)} tried); nothing is written")
+    log.info("%d recordings scored, %d left out", len(recordings) - len(bad), len(bad))
+    return [recording for recording in recordings if recording not in bad]
 
 
 def write(
-    options: argparse.Namespace, predictor: Predictor, recordings: list[Path], job: Job, sample: tables.Sample | None
-) -> None:
+    options: argparse.Namespace, predictor: Predictor, recordings: list[Path], scored: list[Path], job: Job,
+    sample: tables.Sample | None,
+) -> None:  # fmt: skip
     """Write the output, and the report if one is wanted; then nothing needs to be kept."""
     for path in filter(None, (options.output, options.report)):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,7 +124,7 @@ def write(
     thin = tables.Thin(options.threshold, options.top_k, options.merge)
     if options.merge:
         thin = thin.or_default()
-    results = job.results(recordings, options.combine, options.smooth)
+    results = job.results(scored, options.combine, options.smooth)
     if options.format == "submission":
         tables.write_submission(options.output, results, facts, predictor.grid, sample)
     elif options.format == "csv":
@@ -133,7 +134,7 @@ def write(
     if options.report is not None:
         from inference.report import write_report
 
-        results = job.results(recordings, options.combine, options.smooth)
+        results = job.results(scored, options.combine, options.smooth)
         write_report(options.report, results, facts, thin.or_default())
         log.info("report: %s", options.report)
     job.remove()

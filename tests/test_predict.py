@@ -208,6 +208,16 @@ def test_a_second_job_with_the_same_output_is_refused_and_takes_nothing_from_the
     assert os.listdir(tmp_path) == ["out.csv"]
 
 
+def test_a_recording_removed_once_it_is_scored_is_written(command, tiny_run, recordings, tmp_path, monkeypatch):
+    shutil.copytree(recordings, tmp_path / "in")
+    keep = Job.keep
+    monkeypatch.setattr(Job, "keep", lambda job, scores: (keep(job, scores), scores.path.unlink()))
+    line = ["--run", tiny_run, "--input", tmp_path / "in", "--format", "csv", "--output", tmp_path / "out.csv"]
+    command(*line, "--report", tmp_path / "out.html", "--strict")
+    assert len({row["file"] for row in rows_of(tmp_path / "out.csv")}) == 4
+    assert "4 recordings" in (tmp_path / "out.html").read_text()
+
+
 def test_a_job_stopped_by_sigterm_says_how_to_go_on(command, tiny_run, recordings, tmp_path, monkeypatch):
     keep = Job.keep
     monkeypatch.setattr(Job, "keep", lambda *args: (keep(*args), os.kill(os.getpid(), signal.SIGTERM)))
