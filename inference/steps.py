@@ -17,6 +17,7 @@ from inference.job import Job, alone
 from inference.predictor import Predictor
 from utils.errors import DataError
 from utils.files import must_be_writable
+from utils.run_folder import BEST, CONFIG, LAST
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +29,9 @@ def find(options: argparse.Namespace) -> list[Path]:
     """The recordings to score.
 
     Raises:
-        DataError: none is there, two have one name in a submission, or the output is no place to write to.
+        DataError: none is there, two have one name in a submission, or output or report is no place to write to.
     """
-    output = options.output
+    output, report = options.output, options.report
     recordings = find_recordings(options.input)
     if options.format == "submission":
         tables.must_differ_in_name(recordings)
@@ -39,9 +40,27 @@ def find(options: argparse.Namespace) -> list[Path]:
         raise DataError(f"{output}: a folder; --output is a file for {options.format} of {len(recordings)} recordings")
     if in_folder and output.is_file():
         raise DataError(f"{output}: a file; --output is a folder for {options.format} of several recordings")
-    for path in filter(None, (output, options.report)):
+    if report is not None and report.is_dir():
+        raise DataError(f"{report}: a folder; --report is a file")
+    for path in filter(None, (output, report)):
         must_be_writable(path)
+    _must_overwrite_nothing(options, recordings)
     return recordings
+
+
+def _must_overwrite_nothing(options: argparse.Namespace, recordings: list[Path]) -> None:
+    """
+    Raises:
+        DataError: output or report would take the place of what is read, or of each other.
+    """
+    runs = [
+        path for run in options.run for path in (run, run / BEST, run / LAST, run / CONFIG, run.with_suffix(".bin"))
+    ]
+    read = {"--input": recordings, "--run": runs, "--sample-submission": [options.sample_submission]}
+    taken = {os.path.realpath(path): name for name, paths in read.items() for path in paths if path is not None}
+    for name, path in (("--output", options.output), ("--report", options.report)):
+        if path is not None and (other := taken.setdefault(os.path.realpath(path), name)) != name:
+            raise DataError(f"{path}: {name} would overwrite {other}; choose another name")
 
 
 def load(options: argparse.Namespace) -> Predictor:

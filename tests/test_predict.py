@@ -335,6 +335,35 @@ def output_is_a_folder(place, run):
     return {"--output": place / "out"}, "--output is a file for csv"
 
 
+def output_is_a_recording(place, run):
+    shutil.copy(place / "in/a/r1.wav", place / "night.wav")
+    (place / "link.wav").symlink_to(place / "night.wav")
+    return {"--input": place / "link.wav", "--output": place / "night.wav"}, "--output would overwrite --input"
+
+
+def output_is_the_checkpoint(place, run):
+    return {"--output": run / "best.pt"}, "--output would overwrite --run"
+
+
+def output_is_the_sample(place, run):
+    (place / "s.csv").write_text("row_id,asbfly,bkskit1,comgre\nr1_5,0,0,0\n")
+    values = {"--output": place / "s.csv", "--sample-submission": place / "s.csv", "--format": "submission"}
+    return values | {"--input": "RECORDINGS/a"}, "--output would overwrite --sample-submission"
+
+
+def report_is_a_recording(place, run):
+    return {"--input": place / "in", "--report": place / "in/b/r1.wav"}, "--report would overwrite --input"
+
+
+def report_is_the_output(place, run):
+    (place / "new").mkdir()
+    return {"--report": place / "new/../new/out.csv"}, "--report would overwrite --output"
+
+
+def report_is_a_folder(place, run):
+    return {"--report": place / "in"}, "a folder; --report is a file"
+
+
 def output_behind_a_file(place, run):
     (place / "file").write_text("")
     return {"--output": place / "file/deep/out.csv"}, "is a file, not a folder"
@@ -374,7 +403,8 @@ def sample_with_other_windows(place, run):
 MISTAKES = [
     no_such_run, no_best_checkpoint, damaged_checkpoint, truncated_checkpoint, network_of_another_version,
     export_without_labels, damaged_export, other_labels, no_such_input, folder_without_recordings, output_is_a_folder,
-    output_behind_a_file, output_where_nobody_may_write, tables_where_a_file_is, two_of_one_name,
+    output_is_a_recording, output_is_the_checkpoint, output_is_the_sample, report_is_a_recording, report_is_the_output,
+    report_is_a_folder, output_behind_a_file, output_where_nobody_may_write, tables_where_a_file_is, two_of_one_name,
     sample_with_other_columns, sample_with_other_recordings, sample_with_other_windows,
 ]  # fmt: skip
 
@@ -382,15 +412,16 @@ MISTAKES = [
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda function: function.__name__)
 def test_a_mistake_is_one_line_and_nothing_is_written(command, tiny_run, recordings, tmp_path, mistake):
     run = shutil.copytree(tiny_run, tmp_path / "run", ignore=shutil.ignore_patterns("*.onnx"))
+    shutil.copytree(recordings, tmp_path / "in")
     changes, message = mistake(tmp_path, run)
     line = {"--run": run, "--input": recordings, "--output": tmp_path / "new/out.csv", "--format": "csv"} | changes
     arguments = []
     for name, values in line.items():
         values = values if isinstance(values, list) else [values]
         arguments += [name, *(str(value).replace("RECORDINGS", str(recordings)) for value in values)]
-    before = everything(tmp_path)
+    before = [(path, path.is_file() and path.read_bytes()) for path in everything(tmp_path)]
     assert message in one_line(command(*arguments, code=1))
-    assert everything(tmp_path) == before
+    assert [(path, path.is_file() and path.read_bytes()) for path in everything(tmp_path)] == before
 
 
 def test_only_bad_recordings_are_an_error_and_nothing_is_left(command, tiny_run, sound, tmp_path):
