@@ -35,6 +35,7 @@ Forward = Callable[[np.ndarray], np.ndarray]  # (batch, 1, n_mels, frames) or (b
 INSTALL = {"onnx": "onnxruntime", "openvino": "openvino"}  # backend -> the package that it needs
 _CPU_BATCH, _GPU_BATCH = 4, 64  # on a CPU 8 and 16 were slower, and need more memory
 FASTEST = ("onnx", "openvino")  # on a CPU, before torch; benchmarks/predict.py
+UNSEALED = "0" * 64  # where the digest of an exported file will be
 
 
 class ExportError(UserError):
@@ -203,9 +204,10 @@ def onnx_backend(path: Path, device: torch.device) -> Loaded:
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(str(exported), options, providers=["CPUExecutionProvider"])
+        text = session.get_modelmeta().custom_metadata_map.get(FACTS)
     except Exception as error:  # protobuf and the runtime have a dozen errors for a damaged file
         raise CheckpointError(f"{exported}: damaged, or not an ONNX file ({_reason(error)})") from None
-    facts = _facts_in(session.get_modelmeta().custom_metadata_map.get(FACTS), exported)
+    facts = _facts_in(text, exported)
     name = session.get_inputs()[0].name
     return Loaded(path, facts, lambda images: session.run(None, {name: images})[0], "onnx", cores(), _CPU_BATCH)
 
@@ -285,9 +287,9 @@ def _onnx_metadata(path: Path) -> str | None:
 
     try:
         model = onnx.load(str(path), load_external_data=False)
+        return next((entry.value for entry in model.metadata_props if entry.key == FACTS), None)
     except Exception as error:  # see onnx_backend
         raise CheckpointError(f"{path}: damaged, or not an ONNX file ({_reason(error)})") from None
-    return next((entry.value for entry in model.metadata_props if entry.key == FACTS), None)
 
 
 def _head(path: Path) -> bytes:
@@ -300,18 +302,31 @@ def _facts_in(text: str | None, path: Path) -> Facts:
         raise CheckpointError(f"{path}: it holds no labels; export it with export.py")
     try:
         known = json.loads(text)
-    except json.JSONDecodeError:
+        digest = str(known["sha256"])
+    except (ValueError, KeyError, TypeError):
         raise CheckpointError(f"{path}: its labels cannot be read; export it again with export.py") from None
-    facts = facts_of(known, path)
-    weights = path if path.suffix == ".onnx" else path.with_suffix(".bin")
-    if file_digest(weights, known.get("bytes", -1)) != known.get("sha256"):
-        raise CheckpointError(f"{weights}: damaged: it is not what was written; export it again with export.py")
-    return facts
+    if len(digest) != len(UNSEALED) or _digest_of_exported(path, digest) != digest:
+        raise CheckpointError(f"{path}: damaged, or of an earlier version; export it again with export.py")
+    return facts_of(known, path)
 
 
-def file_digest(path: Path, size: int = -1) -> str:
-    """SHA-256 of a file, or of its first ``size`` bytes, hexadecimal."""
-    return hashlib.sha256(path.read_bytes()[: size if size >= 0 else None]).hexdigest()
+def seal(path: Path) -> None:
+    """Put the digest of an exported file into it, where its facts say ``UNSEALED``: no byte is left out."""
+    before, _, after = path.read_bytes().rpartition(UNSEALED.encode())
+    path.write_bytes(before + _digest_of_exported(path, UNSEALED).encode() + after)
+
+
+def _digest_of_exported(path: Path, sealed: str) -> str:
+    """SHA-256 of an exported file as it was before ``sealed`` came into it; for OpenVINO with the weights beside it."""
+    digest = hashlib.sha256(path.read_bytes().replace(sealed.encode(), UNSEALED.encode()))
+    if path.suffix == ".xml":
+        digest.update(path.with_suffix(".bin").read_bytes())
+    return digest.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _reason(error: Exception) -> str:

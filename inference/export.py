@@ -13,7 +13,17 @@ from torch import nn
 
 from dataloader.audio import BadRecording, read_audio
 from dataloader.metadata import AUDIO
-from inference.backends import ExportError, Forward, checkpoint_of, file_digest, load, network_of, require_package
+from inference.backends import (
+    UNSEALED,
+    ExportError,
+    Forward,
+    checkpoint_of,
+    file_digest,
+    load,
+    network_of,
+    require_package,
+    seal,
+)
 from inference.facts import FACTS, Facts, facts_of
 from inference.inputs import find_recordings
 from inference.predictor import inputs_of, view_of
@@ -107,7 +117,7 @@ def export_onnx(network: nn.Module, facts: Facts, path: Path, checkpoint_digest:
 
     Args:
         facts: kept in the file's metadata under ``FACTS``, as JSON.
-        checkpoint_digest: of the checkpoint it came from, kept with them, as is that of the file's other bytes.
+        checkpoint_digest: of the checkpoint it came from, kept with them, as is the file's own.
 
     Raises:
         ExportError: an operation of the network is not known to the format.
@@ -125,10 +135,10 @@ def export_onnx(network: nn.Module, facts: Facts, path: Path, checkpoint_digest:
         except RuntimeError as error:  # those of the exporter, and of tracing
             why = first_line(error)
             raise ExportError(f"{facts.model_type} cannot be exported ({why}); use --backend torch") from None
-        known = {"checkpoint": checkpoint_digest, "bytes": temporary.stat().st_size, "sha256": file_digest(temporary)}
-        entry = onnx.StringStringEntryProto(key=FACTS, value=json.dumps(facts.plain() | known))
+        entry = onnx.StringStringEntryProto(key=FACTS, value=_unsealed(facts, checkpoint_digest))
         with open(temporary, "ab") as file:  # parts of a protobuf message may stand one behind another
             file.write(onnx.ModelProto(metadata_props=[entry]).SerializeToString())
+        seal(temporary)
 
 
 def export_openvino(network: nn.Module, facts: Facts, path: Path, checkpoint_digest: str) -> None:
@@ -143,10 +153,13 @@ def export_openvino(network: nn.Module, facts: Facts, path: Path, checkpoint_dig
         between = Path(folder) / "model.onnx"
         export_onnx(network, facts, between, checkpoint_digest)
         model = openvino.Core().read_model(str(between))
+        model.set_rt_info(_unsealed(facts, checkpoint_digest), FACTS)
         openvino.serialize(model, str(path))
-        known = {"checkpoint": checkpoint_digest, "sha256": file_digest(path.with_suffix(".bin"))}
-        model.set_rt_info(json.dumps(facts.plain() | known), FACTS)
-        openvino.serialize(model, str(path))
+        seal(path)
+
+
+def _unsealed(facts: Facts, checkpoint_digest: str) -> str:
+    return json.dumps(facts.plain() | {"checkpoint": checkpoint_digest, "sha256": UNSEALED})
 
 
 def largest_difference(network: nn.Module, forward: Forward, images: Sequence[np.ndarray]) -> float:

@@ -77,10 +77,35 @@ def test_a_flipped_byte_of_a_weight_is_found(run, tmp_path):
         data = bytearray((tmp_path / weights).read_bytes())
         data[len(data) // 2] ^= 64
         (tmp_path / weights).write_bytes(data)
-        with pytest.raises(CheckpointError, match=f"{weights}: damaged: it is not what was written"):
+        with pytest.raises(CheckpointError, match=f"{name}: damaged, or of an earlier version; export it again"):
             load(tmp_path / name)
     shutil.copy(tmp_path / "model.onnx", run / "best.onnx")  # where it can be made again, it is
     np.testing.assert_allclose(load(run, "onnx").forward(np.ones((1, 1, 32, 192), np.float32)), right, atol=1e-4)
+
+
+@needs_all
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [
+        ("model.onnx", b"comgre", b"comgrf"),
+        ("model.onnx", b'"f_max": 7', b'"f_max": 5'),
+        ("model.onnx", b"comgre", b"comgr\xe5"),
+        ("model.xml", b"comgre", b"comgrf"),
+        ("model.xml", b"&quot;f_max&quot;: 7", b"&quot;f_max&quot;: 5"),
+        ("model.xml", b'auto_pad="explicit"', b'auto_pad="same_upper"'),  # the graph
+    ],
+)
+def test_changed_labels_settings_or_graph_are_found(run, tmp_path, name, before, after):
+    path = tmp_path / name
+    write = export.export_onnx if path.suffix == ".onnx" else export.export_openvino
+    write(*export.network_of(run / "best.pt"), path, "")
+    load(path)
+    content = path.read_bytes()
+    assert before in content
+    path.write_bytes(content.replace(before, after, 1))
+    for backend in ("auto", "openvino"):
+        with pytest.raises(CheckpointError, match=f"{name}: (damaged, or|its labels cannot be read)"):
+            load(path, backend)
 
 
 @needs_all
@@ -212,13 +237,17 @@ def test_exported_files_that_cannot_be_used_are_told(run, backend):
     for text, message in (
         (None, "it holds no labels; export it with export.py"),
         ("{", "its labels cannot be read"),
-        (json.dumps(facts | {"labels": []}), "it holds no labels"),
-        ("[1]", "lacks what prediction needs"),
+        (json.dumps(facts | {"labels": [], "sha256": backends.UNSEALED}), "it holds no labels"),
+        (json.dumps({"sha256": backends.UNSEALED}), "lacks what prediction needs"),
+        (json.dumps(facts | {"sha256": ""}), "damaged, or of an earlier version"),
+        ("[1]", "its labels cannot be read"),
     ):
         del model.metadata_props[:]
         if text is not None:
             model.metadata_props.append(onnx.StringStringEntryProto(key=backends.FACTS, value=text))
         onnx.save(model, str(run / "strange.onnx"))
+        if text and backends.UNSEALED in text:
+            backends.seal(run / "strange.onnx")
         with pytest.raises(CheckpointError, match=message):
             load(run / "strange.onnx", backend)
     path.write_bytes(path.read_bytes()[:5000])
