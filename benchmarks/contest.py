@@ -355,7 +355,7 @@ def costs_of(recipe: str, finished: Iterable[Cell], config: Config, backend: str
     for run in (cell.run for cell in finished if cell.recipe == recipe):
         try:
             checkpoint = checkpoint_of(run)
-            network, _ = network_of(checkpoint)
+            network, *_ = network_of(checkpoint)
             costs["parameters"] = sum(parameter.numel() for parameter in network.parameters())
             costs["speed"], costs["backend"] = time_prediction(checkpoint, config, backend)
             return costs

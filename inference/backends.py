@@ -48,11 +48,13 @@ class Loaded:
 
     Attributes:
         source: the file its weights came from.
+        digest: of the checkpoint they came from; that file may hold others by now.
         workers: threads that should call ``forward`` at once.
         batch: looks that each should call it with.
     """
 
     source: Path
+    digest: str
     facts: Facts
     forward: Forward
     backend: str
@@ -126,9 +128,12 @@ def installed(backend: str) -> bool:
     return backend == "torch" or importlib.util.find_spec(INSTALL[backend]) is not None
 
 
-def network_of(checkpoint: Path, device: torch.device | str = "cpu") -> tuple[torch.nn.Module, Facts]:
-    """The trained network of a checkpoint, ready to compute, and the facts that came with it."""
-    state = load_checkpoint(checkpoint, device="cpu")
+def network_of(checkpoint: Path, device: torch.device | str = "cpu") -> tuple[torch.nn.Module, Facts, str]:
+    """The trained network of a checkpoint, ready to compute, its facts, and the digest of what was read."""
+    digest = None
+    while digest is None or digest != file_digest(checkpoint):  # training may put another in its place meanwhile
+        digest = file_digest(checkpoint)
+        state = load_checkpoint(checkpoint, device="cpu")
     facts = facts_of(state, checkpoint)
     try:
         network = build_model(facts.model, len(facts.labels), image_size=facts.image_size)
@@ -138,7 +143,7 @@ def network_of(checkpoint: Path, device: torch.device | str = "cpu") -> tuple[to
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise CheckpointError(f"{checkpoint}: its weights do not fit {facts.model_type} ({reason})") from None
-    return network.eval().to(device, memory_format=torch.channels_last), facts
+    return network.eval().to(device, memory_format=torch.channels_last), facts, digest
 
 
 def _of_run(backend: str, device: torch.device) -> str:
@@ -180,7 +185,7 @@ def require_package(package: str, otherwise: str) -> None:
 
 
 def torch_backend(path: Path, device: torch.device) -> Loaded:
-    network, facts = network_of(path, device)
+    network, facts, digest = network_of(path, device)
 
     def forward(images: np.ndarray) -> np.ndarray:
         if device.type == "cpu" and torch.get_num_threads() > 1:
@@ -192,7 +197,7 @@ def torch_backend(path: Path, device: torch.device) -> Loaded:
             return network(batch).float().cpu().numpy()
 
     workers, batch = (cores(), _CPU_BATCH) if device.type == "cpu" else (1, _GPU_BATCH)
-    return Loaded(path, facts, forward, "torch", workers, batch)
+    return Loaded(path, digest, facts, forward, "torch", workers, batch)
 
 
 def onnx_backend(path: Path, device: torch.device) -> Loaded:
@@ -207,9 +212,13 @@ def onnx_backend(path: Path, device: torch.device) -> Loaded:
         text = session.get_modelmeta().custom_metadata_map.get(FACTS)
     except Exception as error:  # protobuf and the runtime have a dozen errors for a damaged file
         raise CheckpointError(f"{exported}: damaged, or not an ONNX file ({_reason(error)})") from None
-    facts = _facts_in(text, exported)
+    facts, digest = _facts_in(text, exported)
     name = session.get_inputs()[0].name
-    return Loaded(path, facts, lambda images: session.run(None, {name: images})[0], "onnx", cores(), _CPU_BATCH)
+
+    def forward(images: np.ndarray) -> np.ndarray:
+        return session.run(None, {name: images})[0]
+
+    return Loaded(path, digest, facts, forward, "onnx", cores(), _CPU_BATCH)
 
 
 def openvino_backend(path: Path, device: torch.device) -> Loaded:
@@ -227,7 +236,7 @@ def openvino_backend(path: Path, device: torch.device) -> Loaded:
         raise CheckpointError(f"{exported}: damaged, or not a file of OpenVINO ({_reason(error)})") from None
     if exported.suffix == ".xml":
         text = model.get_rt_info(FACTS).value if model.has_rt_info(FACTS) else None
-    facts = _facts_in(text, exported)
+    facts, digest = _facts_in(text, exported)
     settings = {"NUM_STREAMS": cores(), "INFERENCE_NUM_THREADS": cores(), "INFERENCE_PRECISION_HINT": "f32"}
     compiled = core.compile_model(model, "CPU", settings)
 
@@ -235,7 +244,7 @@ def openvino_backend(path: Path, device: torch.device) -> Loaded:
         request = compiled.create_infer_request()  # one belongs to one thread; making it costs microseconds
         return np.array(request.infer({0: images}, share_inputs=True)[0])
 
-    return Loaded(path, facts, forward, "openvino", cores(), _CPU_BATCH)
+    return Loaded(path, digest, facts, forward, "openvino", cores(), _CPU_BATCH)
 
 
 BACKENDS = {"torch": torch_backend, "onnx": onnx_backend, "openvino": openvino_backend}
@@ -250,26 +259,23 @@ def _exported(checkpoint: Path) -> Path:
     from inference.export import export_onnx
 
     path = checkpoint.with_suffix(".onnx")
-    digest = file_digest(checkpoint)
-    if path.is_file() and _is_export_of(digest, path):
+    if path.is_file() and _is_export_of(file_digest(checkpoint), path):
         return path
     log.info("%s: exporting it to %s, once", checkpoint, path)
-    network, facts = network_of(checkpoint)
+    network, facts, digest = network_of(checkpoint)
     try:
-        export_onnx(network, facts, path, digest)
+        export_onnx(network, facts, digest, path)
     except OSError as error:  # a run on a disk that is full or read-only, as Kaggle's inputs are
         path = _place_for_this_process() / f"{digest[:16]}.onnx"
         log.warning("%s; exporting to %s, for this time only", explain_os_error(error), path)
-        export_onnx(network, facts, path, digest)
+        export_onnx(network, facts, digest, path)
     return path
 
 
 def _is_export_of(checkpoint_digest: str, path: Path) -> bool:
     try:
-        text = _onnx_metadata(path)
-        _facts_in(text, path)
-        return json.loads(text)["checkpoint"] == checkpoint_digest
-    except (CheckpointError, KeyError):  # damaged, or not of this program: it is made again
+        return _facts_in(_onnx_metadata(path), path)[1] == checkpoint_digest
+    except CheckpointError:  # damaged, or not of this program: it is made again
         return False
 
 
@@ -297,17 +303,18 @@ def _head(path: Path) -> bytes:
         return file.read(1000)
 
 
-def _facts_in(text: str | None, path: Path) -> Facts:
+def _facts_in(text: str | None, path: Path) -> tuple[Facts, str]:
+    """The facts in an exported file's metadata, and the digest of the checkpoint that it came from."""
     if not text:
         raise CheckpointError(f"{path}: it holds no labels; export it with export.py")
     try:
         known = json.loads(text)
-        digest = str(known["sha256"])
+        checkpoint, digest = str(known["checkpoint"]), str(known["sha256"])
     except (ValueError, KeyError, TypeError):
         raise CheckpointError(f"{path}: its labels cannot be read; export it again with export.py") from None
     if len(digest) != len(UNSEALED) or _digest_of_exported(path, digest) != digest:
         raise CheckpointError(f"{path}: damaged, or of an earlier version; export it again with export.py")
-    return facts_of(known, path)
+    return facts_of(known, path), checkpoint
 
 
 def seal(path: Path) -> None:

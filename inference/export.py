@@ -13,17 +13,7 @@ from torch import nn
 
 from dataloader.audio import BadRecording, read_audio
 from dataloader.metadata import AUDIO
-from inference.backends import (
-    UNSEALED,
-    ExportError,
-    Forward,
-    checkpoint_of,
-    file_digest,
-    load,
-    network_of,
-    require_package,
-    seal,
-)
+from inference.backends import UNSEALED, ExportError, Forward, checkpoint_of, load, network_of, require_package, seal
 from inference.facts import FACTS, Facts, facts_of
 from inference.inputs import find_recordings
 from inference.predictor import inputs_of, view_of
@@ -95,11 +85,11 @@ def export(checkpoint: Path, kind: str, output: Path, images: Sequence[np.ndarra
     Raises:
         UserError: it differs by more than ``LARGEST_DIFFERENCE``; what was there before stays.
     """
-    network, facts = network_of(checkpoint)
+    network, facts, digest = network_of(checkpoint)
     write = {"onnx": export_onnx, "openvino": export_openvino}[kind]
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
         draft = Path(folder) / output.name
-        write(network, facts, draft, file_digest(checkpoint))
+        write(network, facts, digest, draft)
         difference = largest_difference(network, load(draft, kind).forward, images)
         if not difference <= LARGEST_DIFFERENCE:  # nor if it is NaN
             raise UserError(
@@ -112,7 +102,7 @@ def export(checkpoint: Path, kind: str, output: Path, images: Sequence[np.ndarra
     return difference
 
 
-def export_onnx(network: nn.Module, facts: Facts, path: Path, checkpoint_digest: str) -> None:
+def export_onnx(network: nn.Module, facts: Facts, checkpoint_digest: str, path: Path) -> None:
     """Write ``network`` as an ONNX file: what it takes (``Frontend.input_shape``) -> logits (batch, classes).
 
     Args:
@@ -141,7 +131,7 @@ def export_onnx(network: nn.Module, facts: Facts, path: Path, checkpoint_digest:
         seal(temporary)
 
 
-def export_openvino(network: nn.Module, facts: Facts, path: Path, checkpoint_digest: str) -> None:
+def export_openvino(network: nn.Module, facts: Facts, checkpoint_digest: str, path: Path) -> None:
     """Write ``network`` as an OpenVINO file, ``path`` (.xml) and its weights beside it (.bin).
 
     Raises:
@@ -151,7 +141,7 @@ def export_openvino(network: nn.Module, facts: Facts, path: Path, checkpoint_dig
 
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         between = Path(folder) / "model.onnx"
-        export_onnx(network, facts, between, checkpoint_digest)
+        export_onnx(network, facts, checkpoint_digest, between)
         model = openvino.Core().read_model(str(between))
         model.set_rt_info(_unsealed(facts, checkpoint_digest), FACTS)
         openvino.serialize(model, str(path))

@@ -11,7 +11,6 @@ from tqdm import tqdm
 
 from dataloader.audio import BadRecording, audio_info
 from inference import tables
-from inference.backends import file_digest
 from inference.inputs import find_recordings
 from inference.job import Job, alone
 from inference.predictor import Predictor
@@ -89,7 +88,7 @@ def check_sample(options: argparse.Namespace, predictor: Predictor, recordings: 
 def open_job(options: argparse.Namespace, predictor: Predictor) -> Iterator[Job]:
     """Where scores are kept until all are there; no other job may write the same output meanwhile."""
     settings = {
-        "--run": [file_digest(model.source) for model in predictor.models],
+        "--run": [model.digest for model in predictor.models],
         "--window-s": predictor.grid.window_s,
         "--step-s": predictor.grid.step_s,
         "--shift-tta": predictor.grid.shift_tta,

@@ -67,9 +67,28 @@ def test_a_run_is_exported_once_and_again_when_its_checkpoint_changed(run, make_
 
 
 @needs_all
+@pytest.mark.parametrize("backend", ["torch", "onnx", "openvino"])
+def test_a_checkpoint_replaced_while_it_is_read_is_not_taken_for_the_one_before(run, make_run, monkeypatch, backend):
+    read, images = backends.load_checkpoint, np.ones((1, 1, 32, 192), np.float32)
+    newer = make_run(seed=7) / "best.pt"
+
+    def replaced(path, **options):  # by training, as soon as it is read
+        state = read(path, **options)
+        shutil.copy(newer, path)
+        return state
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backends, "load_checkpoint", replaced)
+        first = load(run, backend)
+    for loaded in (first, load(run, backend)):  # now and the next time
+        assert loaded.digest == file_digest(newer)
+        np.testing.assert_allclose(loaded.forward(images), load(newer, "torch").forward(images), atol=1e-4)
+
+
+@needs_all
 def test_a_flipped_byte_of_a_weight_is_found(run, tmp_path):
     checkpoint, output = export.places(run, "openvino", tmp_path / "model.xml")
-    export.export_openvino(*export.network_of(checkpoint), output, "")
+    export.export_openvino(*export.network_of(checkpoint), output)
     load(run, "onnx")
     shutil.copy(run / "best.onnx", tmp_path / "model.onnx")
     right = load(output).forward(np.ones((1, 1, 32, 192), np.float32))
@@ -98,7 +117,7 @@ def test_a_flipped_byte_of_a_weight_is_found(run, tmp_path):
 def test_changed_labels_settings_or_graph_are_found(run, tmp_path, name, before, after):
     path = tmp_path / name
     write = export.export_onnx if path.suffix == ".onnx" else export.export_openvino
-    write(*export.network_of(run / "best.pt"), path, "")
+    write(*export.network_of(run / "best.pt"), path)
     load(path)
     content = path.read_bytes()
     assert before in content
@@ -129,10 +148,10 @@ def test_a_damaged_or_strange_file_where_the_export_goes_is_replaced(run, conten
 def test_a_run_on_a_read_only_disk_is_exported_elsewhere_with_a_warning(run, monkeypatch, caplog):
     write = export.export_onnx
 
-    def refuse(network, facts, path, digest):
+    def refuse(network, facts, digest, path):
         if path.parent == run:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
-        write(network, facts, path, digest)
+        write(network, facts, digest, path)
 
     monkeypatch.setattr(export, "export_onnx", refuse)
     images = np.ones((1, 1, 32, 192), np.float32)
@@ -238,7 +257,7 @@ def test_exported_files_that_cannot_be_used_are_told(run, backend):
         (None, "it holds no labels; export it with export.py"),
         ("{", "its labels cannot be read"),
         (json.dumps(facts | {"labels": [], "sha256": backends.UNSEALED}), "it holds no labels"),
-        (json.dumps({"sha256": backends.UNSEALED}), "lacks what prediction needs"),
+        (json.dumps({"checkpoint": "", "sha256": backends.UNSEALED}), "lacks what prediction needs"),
         (json.dumps(facts | {"sha256": ""}), "damaged, or of an earlier version"),
         ("[1]", "its labels cannot be read"),
     ):

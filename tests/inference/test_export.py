@@ -74,7 +74,7 @@ def test_a_file_that_computes_something_else_is_not_written(tiny_run, tmp_path, 
 
 
 def test_the_largest_difference_is_that_of_any_logit(tiny_run):
-    network, _ = export.network_of(tiny_run / "best.pt")
+    network, *_ = export.network_of(tiny_run / "best.pt")
     forward = load(tiny_run, "torch").forward
     images = [np.random.default_rng(seed).standard_normal((2, 1, 32, 192)).astype(np.float32) for seed in range(3)]
 

@@ -47,7 +47,7 @@ def wav(tmp_path, sound):
 
 def validation_scores(run: Path, recording: Path, folder: Path) -> np.ndarray:
     """``(windows, classes)``: what validation computes, through the cache."""
-    network, facts = network_of(run / "best.pt")
+    network, facts, _ = network_of(run / "best.pt")
     place = folder / cache_key(facts.process)
     record = prepare(Job(f"x/{recording.name}", str(recording)), place, MelSpectrogram(facts.process))
     assert not record.reason
