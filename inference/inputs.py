@@ -13,9 +13,10 @@ def find_recordings(inputs: Iterable[Path | str]) -> list[Path]:
     """The recordings that ``inputs`` name, each once, in order; those of a folder or a pattern sorted.
 
     A file is taken whatever its ending; of folders and patterns, what ends in one of ``ENDINGS`` and is not hidden.
+    Links are followed.
 
     Raises:
-        DataError: nothing is there, or no recording is in it.
+        DataError: nothing is there, or no recording is in it, or a folder cannot be read.
     """
     found: dict[str, Path] = {}
     for given in map(str, inputs):
@@ -36,13 +37,23 @@ def find_recordings(inputs: Iterable[Path | str]) -> list[Path]:
 
 
 def _in_folder(folder: Path) -> list[Path]:
-    names = []
-    for place, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    names, seen = [], set()
+    for place, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         names += [os.path.join(place, name) for name in files]
     return [Path(name) for name in sorted(names) if _is_recording(name)]
 
 
+def _refuse(error: OSError) -> None:
+    raise DataError(f"{error.filename}: {error.strerror}; make it readable, or name what to score without it")
+
+
 def _is_recording(name: str) -> bool:
+    """A link that leads nowhere counts: reading it says so."""
     base = os.path.basename(name)
-    return base.lower().endswith(ENDINGS) and not base.startswith(".") and os.path.isfile(name)
+    named = base.lower().endswith(ENDINGS) and not base.startswith(".")
+    return named and (os.path.isfile(name) or (os.path.islink(name) and not os.path.exists(name)))

@@ -1,5 +1,6 @@
 """Which recordings do files, folders and patterns name?"""
 
+import errno
 import os
 
 import pytest
@@ -33,6 +34,37 @@ def test_a_file_is_taken_whatever_its_ending_and_each_once(folder):
     os.symlink(folder / "b.ogg", folder / "again.ogg")
     found = find_recordings([folder / "notes.txt", folder / "b.ogg", folder, folder / "a.wav"])
     assert names(found, folder) == ["notes.txt", "b.ogg", "a.wav", "deep/d.mp3", "deep/er/c.FLAC"]
+
+
+def test_linked_folders_are_read_once_and_links_that_lead_back_end(folder, tmp_path_factory):
+    disk = tmp_path_factory.mktemp("disk")
+    (disk / "f.wav").write_bytes(b"")
+    (disk / "home").symlink_to(folder)
+    for name in ("card", "same_card", "deep/card"):
+        (folder / name).symlink_to(disk)
+    expected = ["a.wav", "b.ogg", "card/f.wav", "deep/d.mp3", "deep/er/c.FLAC"]
+    assert names(find_recordings([folder]), folder) == expected
+
+
+def test_a_link_that_leads_nowhere_is_a_recording_to_be_told_of(folder):
+    (folder / "gone.wav").symlink_to(folder / "unmounted/gone.wav")
+    (folder / "gone.txt").symlink_to(folder / "unmounted/gone.txt")
+    assert "gone.wav" in names(find_recordings([folder]), folder)
+    assert "gone.txt" not in names(find_recordings([folder]), folder)
+    assert names(find_recordings([f"{folder}/g*.wav"]), folder) == ["gone.wav"]
+
+
+def test_a_folder_that_cannot_be_read_is_told_not_passed_over(folder, monkeypatch):
+    scandir = os.scandir
+
+    def refuse(path):
+        if os.path.basename(path) == "deep":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match="deep: Permission denied; make it readable"):
+        find_recordings([folder])
 
 
 def test_brackets_in_a_name_are_no_pattern(folder):
