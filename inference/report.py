@@ -112,7 +112,7 @@ def gather(results: Iterable[Result], thin: Thin) -> Heard:
     """Keep of the results what the page tells of them, and forget the rest."""
     heard = Heard()
     for number, result in enumerate(results):
-        found = detections(result, thin)
+        found = list(detections(result, thin))
         told = sorted(heapq.nlargest(BOXES, found, key=lambda one: one.score))
         heard.recordings.append(Recording(result.path, result.seconds, told, len(found)))
         heard.highest = max(heard.highest, float(result.scores.max(initial=0.0)))

@@ -72,19 +72,21 @@ class Detection(NamedTuple):
     score: float
 
 
-def detections(result: Result, thin: Thin) -> list[Detection]:
+def detections(result: Result, thin: Thin) -> Iterator[Detection]:
     """What is told of a recording, by time and then by label."""
-    kept = np.ones(result.scores.shape, dtype=bool)
+    found = (one for row in range(len(result.scores)) for one in _of_row(result, row, thin))
+    return iter(_merged(found)) if thin.merge else found
+
+
+def _of_row(result: Result, row: int, thin: Thin) -> Iterator[Detection]:
+    scores = result.scores[row]
+    kept = np.ones(scores.shape, dtype=bool)
     if thin.threshold is not None:
-        kept &= result.scores >= thin.threshold
+        kept &= scores >= thin.threshold
     if thin.top_k is not None:
-        order = np.argsort(-result.scores, axis=1, kind="stable").argsort(axis=1)
-        kept &= order < thin.top_k
-    found = [
-        Detection(float(result.start_s[row]), float(result.end_s[row]), int(label), float(result.scores[row, label]))
-        for row, label in zip(*np.nonzero(kept), strict=True)
-    ]
-    return _merged(found) if thin.merge else found
+        kept &= np.argsort(-scores, kind="stable").argsort() < thin.top_k
+    start_s, end_s = float(result.start_s[row]), float(result.end_s[row])
+    return (Detection(start_s, end_s, int(label), float(scores[label])) for label in np.flatnonzero(kept))
 
 
 def _merged(found: Iterable[Detection]) -> list[Detection]:
