@@ -221,9 +221,10 @@ def whole_or_reason(path: Path | str) -> BadRecording | None:
     """Look from outside whether a recording's end is there; nothing is decoded, at most 65 KiB are read.
 
     Ogg: the last page must be complete and carry the end-of-stream flag (RFC 3533, 6). WAV: the data chunk must fit
-    in the file, unless its size is one that programs write which cannot know it. FLAC and MP3 have no mark
-    at their end: only decoding tells (``AudioStream``). Of an MP3 without a Xing header nothing can; libsndfile then
-    takes its length from the first frame's bit rate and stops there, which is too early where the rate varies.
+    in the file, unless its size is one that programs write which cannot know it, and no 4 GiB may follow it. FLAC
+    and MP3 have no mark at their end: only decoding tells (``AudioStream``). Of an MP3 without a Xing header nothing
+    can; libsndfile then takes its length from the first frame's bit rate and stops there, which is too early where
+    the rate varies.
 
     Returns:
         What is wrong (``missing``, ``unreadable``, ``empty``, ``truncated``); None if nothing is seen.
@@ -295,7 +296,13 @@ def _wav_cut(file: BinaryIO, size: int, order: str) -> str | None:
                 return None
             length = length if large is None else large
             missing = position + 8 + length - size
-            return f"{missing:,} of {length:,} bytes of samples are missing" if missing > 0 else None
+            if missing > 0:
+                return f"{missing:,} of {length:,} bytes of samples are missing"
+            if missing <= -(2**32):  # a size of 32 bits begins anew at 4 GiB; less behind the samples may be tags
+                return (
+                    f"{-missing:,} bytes of samples are not counted in its header; convert it: ffmpeg -ignore_length 1"
+                )
+            return None
         position += 8 + length + length % 2
     return None
 

@@ -345,6 +345,21 @@ def test_a_truncated_wav_is_told(tmp_path):
             assert whole_or_reason(damaged(path, tmp_path, content[:length])).reason == "truncated", length
 
 
+@pytest.mark.parametrize("endian", ["LITTLE", "BIG"])
+def test_a_wav_whose_size_began_anew_at_4_gib_is_told(tmp_path, endian):
+    path = tmp_path / "night.wav"
+    sf.write(path, song(2), RATE, subtype="PCM_16", endian=endian)
+    size = path.stat().st_size
+    os.truncate(path, size + 2**32 - 1)  # sparse: it takes no room
+    assert whole_or_reason(path) is None
+    os.truncate(path, size + 2**32)
+    lenient = AudioStream(path, RATE, 1.0, strict=False)
+    assert sum(map(len, lenient)) == 2 * RATE
+    assert lenient.problem.reason == "truncated"
+    with pytest.raises(BadRecording, match="truncated: 4,294,967,296 bytes of samples are not counted in its header"):
+        read_audio(path, RATE)
+
+
 @pytest.mark.parametrize("kind", ["flac", "mp3"])
 def test_truncation_without_a_mark_at_the_end_is_told_by_decoding(tmp_path, kind):
     path = write(tmp_path / f"song.{kind}", song(5))
