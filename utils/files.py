@@ -1,6 +1,7 @@
 """Files that are written whole or not at all."""
 
 import contextlib
+import hashlib
 import os
 import re
 import shutil
@@ -13,6 +14,8 @@ from utils.errors import DataError
 # .<name>.<host>.<pid>.tmp: whose it is can be told, so that only what a dead process left is removed.
 TEMPORARY = re.compile(r"^\..+\.(?P<host>[^.]+)\.(?P<pid>\d+)\.tmp$")
 
+_LONGEST_NAME = 255  # bytes, on every common file system
+
 
 def host() -> str:
     """This machine's name, without the dots that separate the parts of a temporary file's name."""
@@ -21,7 +24,11 @@ def host() -> str:
 
 def temporary_for(path: Path) -> Path:
     """A name beside ``path`` that no other live process uses."""
-    return path.with_name(f".{path.name}.{host()}.{os.getpid()}.tmp")
+    ending = f".{host()}.{os.getpid()}.tmp"
+    temporary = path.with_name(f".{path.name}{ending}")
+    if len(os.fsencode(temporary.name)) > _LONGEST_NAME:
+        temporary = path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()}{ending}")
+    return temporary
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Is a file written whole or not at all?"""
 
+import contextlib
 import errno
 import os
 import subprocess
@@ -9,7 +10,7 @@ import pytest
 
 import train_classifier
 from utils.errors import DataError
-from utils.files import host, must_be_writable, remove_leftovers, second_name, whole, write_text
+from utils.files import TEMPORARY, host, must_be_writable, remove_leftovers, second_name, whole, write_text
 
 
 def test_what_is_written_appears_whole(tmp_path):
@@ -25,6 +26,17 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert (tmp_path / "a.txt").read_text() == "old"
     assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_name_as_long_as_names_may_be_can_be_written(tmp_path):
+    names = ["a" * 255, "a" * 254 + "b", "ü" * 127]
+    with contextlib.ExitStack() as stack:  # all at once
+        for name in names:
+            temporary = stack.enter_context(whole(tmp_path / name))
+            assert TEMPORARY.match(temporary.name)["pid"] == str(os.getpid())
+            temporary.write_text(name)
+    assert sorted(os.listdir(tmp_path)) == sorted(names)
+    assert all((tmp_path / name).read_text() == name for name in names)
 
 
 @pytest.mark.parametrize("links", [True, False])
