@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 import numpy as np
 
@@ -105,10 +105,20 @@ def _merged(found: Iterable[Detection]) -> list[Detection]:
     return done
 
 
+class _Rows:
+    """A file whose rows end in a line feed, for a csv.writer that is told of both: it quotes only what ends rows."""
+
+    def __init__(self, file: TextIO):
+        self._file = file
+
+    def write(self, row: str) -> None:
+        self._file.write(row.removesuffix("\r\n") + "\n")
+
+
 def write_csv(path: Path, results: Iterable[Result], facts: Facts, thin: Thin) -> None:
     """``file,start_s,end_s,label,score``; a row for every label of every window unless thinned."""
     with whole(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv.writer(_Rows(file), lineterminator="\r\n")
         writer.writerow(("file", "start_s", "end_s", "label", "score"))
         for result in results:
             name = _text(result.path)
@@ -232,7 +242,7 @@ def write_submission(path: Path, results: Iterable[Result], facts: Facts, grid: 
         for row_id, scores in _rows_of(result, grid)
     )
     with whole(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv.writer(_Rows(file), lineterminator="\r\n")
         writer.writerow(("row_id", *labels))
         for row_id, scores in _as_in(sample, rows, prior) if sample else rows:
             writer.writerow((row_id, *(f"{score:.6g}" for score in scores)))
@@ -278,16 +288,21 @@ def raven_table(result: Result, facts: Facts, thin: Thin) -> str:
             facts.common_names[one.label] or facts.labels[one.label], facts.labels[one.label], f"{one.score:.4f}",
             _text(os.path.abspath(result.path)), f"{one.start_s:.3f}",
         )  # fmt: skip
-        lines.append("\t".join(" ".join(str(value).splitlines()).replace("\t", " ") for value in values))
+        lines.append("\t".join(_cell(value) for value in values))
     return "\n".join(lines) + "\n"
 
 
 def audacity_table(result: Result, facts: Facts, thin: Thin) -> str:
     """A label track of Audacity: start, end and label, tab-separated, without a header."""
     return "".join(
-        f"{one.start_s:.6f}\t{one.end_s:.6f}\t{facts.labels[one.label]}\n"
+        f"{one.start_s:.6f}\t{one.end_s:.6f}\t{_cell(facts.labels[one.label])}\n"
         for one in detections(result, thin.or_default())
     )
+
+
+def _cell(value: object) -> str:
+    """What fits between two tabs: a name may hold tabs and line breaks."""
+    return " ".join(str(value).splitlines()).replace("\t", " ")
 
 
 TABLES: dict[str, tuple[str, Callable[[Result, Facts, Thin], str]]] = {

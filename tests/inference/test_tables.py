@@ -233,6 +233,25 @@ def test_a_tab_in_a_name_does_not_shift_the_columns():
     assert {line.count("\t") for line in lines} == {11}
 
 
+def test_a_label_with_tabs_and_line_breaks_is_one_line_of_a_label_track():
+    facts = replace(FACTS, labels=("b\tb", "a\na", "c\r\nc"))
+    lines = tables.audacity_table(result(), facts, Thin(0.4)).split("\n")
+    assert [line.split("\t")[2:] for line in lines] == [["a a"], ["a a"], ["b b"], ["c c"], []]
+
+
+@pytest.mark.parametrize("name", ["a\rb.wav", "a\nb.wav", "a,b.wav", 'a"b.wav', "a\r"])
+def test_whatever_is_in_a_name_is_one_field_of_a_csv(tmp_path, name):
+    tables.write_csv(tmp_path / "out.csv", [result(name)], FACTS, Thin(0.85))
+    tables.write_submission(tmp_path / "s.csv", [result(name)], FACTS, GRID, None)
+    for written in (tmp_path / "out.csv", tmp_path / "s.csv"):
+        assert written.read_bytes().endswith(b"\n")
+        assert b"\r\n" not in written.read_bytes()
+    with open(tmp_path / "out.csv", newline="") as file:
+        assert [row[0] for row in csv.reader(file)] == ["file", name]
+    with open(tmp_path / "s.csv", newline="") as file:
+        assert [row[0] for row in csv.reader(file)] == ["row_id", *(f"{Path(name).stem}_{end}" for end in (5, 10, 15))]
+
+
 def test_a_raven_table_without_detections_is_its_header():
     assert len(tables.raven_table(result(), FACTS, Thin(0.99)).splitlines()) == 1
 
