@@ -34,7 +34,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.sample_submission and options.format != "submission":
         parser.error("--sample-submission goes with --format submission")
-    if options.format == "submission" and (options.threshold or options.top_k or options.merge):
+    if options.format == "submission" and (options.threshold is not None or options.top_k or options.merge):
         parser.error("a submission holds every score; --threshold, --top-k and --merge go with the other formats")
     return options
 

@@ -78,6 +78,8 @@ def load(path: Path, backend: str = "auto", device: str = "auto") -> Loaded:
     if path.suffix in (".onnx", ".xml"):
         if not path.is_file():
             raise CheckpointError(f"{path}: no such exported file")
+        if device == "cuda":
+            raise UserError(f"--device cuda: {path} is computed on the CPU; give the run, or --device cpu")
         name = _of_exported(path, backend)
     else:
         path = checkpoint_of(path)

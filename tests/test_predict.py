@@ -447,6 +447,7 @@ def test_only_bad_recordings_are_an_error_and_nothing_is_left(command, tiny_run,
         (["--top-k", "1.5"], "--top-k: 1.5 is not a whole number"),
         (["--sample-submission", "x.csv"], "--sample-submission goes with --format submission"),
         (["--format", "submission", "--merge"], "a submission holds every score"),
+        (["--format", "submission", "--threshold", "0"], "a submission holds every score"),
     ],
 )
 def test_options_that_will_not_do_are_told_before_anything_is_loaded(command, arguments, message):

@@ -207,6 +207,16 @@ def test_backends_and_devices_that_do_not_fit_are_told(run, monkeypatch):
             load(*arguments)
 
 
+@pytest.mark.parametrize("name", ["x.onnx", "x.xml"])
+def test_an_exported_file_is_not_computed_on_the_cpu_where_cuda_is_asked(run, monkeypatch, name):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    (run / name).write_bytes(b"")
+    with pytest.raises(
+        UserError, match=f"--device cuda: .*{name} is computed on the CPU; give the run, or --device cpu"
+    ):
+        load(run / name, "auto", "cuda")
+
+
 def test_a_run_is_predicted_with_its_best_epoch(run, caplog):
     assert checkpoint_of(run) == run / "best.pt"
     assert checkpoint_of(run / "last.pt") == run / "last.pt"
