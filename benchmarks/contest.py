@@ -440,16 +440,13 @@ def as_text(results: Sequence[dict], folds: int, seeds: int, jobs: int, rows: Se
             _number(result["speed"], ".0f"),
         ]
         lines.append(f"| {' | '.join([result['name'], *cells, str(result['cells'])])} |")
-    tested: dict[tuple, int] = {}
-    for row in rows:
-        whose = row["recipe"], row["seed"]
-        tested[whose] = tested.get(whose, 0) + row["n_test"]
+    tested = pd.DataFrame(rows).groupby(["recipe", "seed"])["n_test"].sum().max()  # a damaged cell leaves some out
     backends = ", ".join(sorted({str(result["backend"]) for result in results if result["backend"]}))
     return "\n".join(
         [
             *lines,
             "",
-            f"{folds} folds, {seeds} seeds; {rows[0]['n_classes']} classes, {max(tested.values())} recordings. "
+            f"{folds} folds, {seeds} seeds; {rows[0]['n_classes']} classes, {tested} recordings. "
             "The first scores are of all folds of a seed put together (mean ± standard deviation over seeds), those "
             "by fold of each run (over folds and seeds). "
             f"Training: seconds of one run, {jobs} at a time. Prediction: {backends}. "

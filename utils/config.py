@@ -96,7 +96,7 @@ class Trainer:
     amp: bool = True  # mixed precision on a GPU: bf16, or fp16 where that is missing
     amp_on_cpu: bool = False  # bf16 on a CPU that has units for it; only networks of full convolutions gain
     compile: bool = False  # torch.compile: a minute or more at the start, then perhaps faster steps on a GPU
-    deterministic: bool = False  # equal runs on a GPU as well, which are slower; on a CPU they always are
+    deterministic: bool = False  # equal runs on a GPU as well, at a cost in speed; on a CPU runs are always equal
     cache_on_device: Literal["auto", "yes", "no"] = "auto"  # keep the spectrograms in GPU memory; auto: if they fit
     save_every_minutes: NotNegative = 10.0  # save in the middle of an epoch too; 0: at its end only
     max_minutes: NotNegative = 0.0  # stop and save after this long; 0: no limit

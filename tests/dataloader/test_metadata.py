@@ -57,6 +57,10 @@ def test_one_recordist_at_one_place_is_one_group_however_it_is_written(tmp_path,
     assert table["group"].nunique() == 1
 
 
+def test_a_tab_in_an_author_is_no_line_break(tmp_path):
+    assert read_metadata(write(tmp_path, "a,[],Ann\tBee,1,2,x,a/1.ogg\n"))["author"].tolist() == ["Ann\tBee"]
+
+
 def test_places_that_are_no_numbers_are_not_one_place(tmp_path):
     assert read_metadata(write(tmp_path, "a,[],,nan,nan,x,a/1.ogg\na,[],,nan,inf,x,a/2.ogg\n"))["group"].nunique() == 2
 
