@@ -19,43 +19,38 @@ DIR has then contest.csv (a row a cell), contest.md (the table) and contest.png 
 
 import argparse
 import fcntl
-import io
-import json
 import logging
 import os
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
+from benchmarks.contest_cells import METRICS, Cell, damaged, is_whole, make_cells, summary_of
+from benchmarks.contest_table import as_number, as_text, costs_of, result_of, row_of, warn_of_other_recordings
 from dataloader.metadata import load_table
 from dataloader.splits import deal_into_folds
 from factory.choices import check_choices
 from factory.run import refused
-from inference.backends import BACKENDS, checkpoint_of, network_of
-from inference.predictor import Predictor
+from inference.backends import BACKENDS
 from utils.command import run_command
 from utils.config import Config, differences, load_config
-from utils.errors import ConfigError, DataError, Problem, UserError, first_line
+from utils.errors import ConfigError, DataError, Problem, UserError
 from utils.files import write_text
 from utils.interrupt import Interrupt, Stopped
-from utils.metrics import scores
-from utils.run_folder import CONFIG, LABELS, SEPARATOR, SPLIT, SUMMARY, TEST_SCORES
+from utils.run_folder import CONFIG
 from utils.utils import cores
 from utils.visualise import draw_contest, save_png
 
 log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parents[1]
-METRICS = {"macro_auc": "macro AUC", "cmap": "cmAP", "top1": "top-1"}
 OWN = {"trainer.seed": "--seeds", "data.folds": "--folds", "data.fold": "--folds", "paths.runs_dir": "--output"}
 # A run that was stopped may go on with others of these; a contest compares runs that have them in common.
 SETTLED = {("trainer", "n_epochs"), ("trainer", "early_stop"), ("paths", "data_dir")}
@@ -69,31 +64,6 @@ DECIDE_FOLDS = (  # which recordings there are, and what is kept together
     ("data", "min_recording_s"),
     ("labels", "nocall"),
 )
-READ_OF_SUMMARY = (*(f"test_{name}" for name in METRICS), "seconds", "n_classes", "n_train", "n_test")
-TIMED = 10  # recordings that prediction is timed on
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One run of the contest; its folder is the newest in ``place``."""
-
-    recipe: str
-    path: Path  # of the recipe
-    seed: int
-    fold: int
-    place: Path
-    overrides: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return f"{self.recipe}, seed {self.seed}, fold {self.fold}"
-
-    @property
-    def run(self) -> Path | None:
-        return max((path.parent for path in self.place.glob(f"*/{CONFIG}")), default=None)
-
-    @property
-    def is_finished(self) -> bool:
-        return self.run is not None and (self.run / SUMMARY).is_file()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -170,18 +140,6 @@ def must_have_the_same_folds(recipes: dict[str, Config]) -> None:
         raise ConfigError(problems)
 
 
-def make_cells(paths: Sequence[Path], folds: int, seeds: int, output: Path, overrides: Sequence[str]) -> Iterator[Cell]:
-    """All cells; the recipes take turns, so that a contest that was stopped has as much of each."""
-    shared = [] if _sets("data.output_dir", overrides) else [f"data.output_dir={output / 'cache'}"]
-    shared += [] if _sets("data.hash_path", overrides) else [f"data.hash_path={output / 'last_key'}"]
-    for seed in range(1, seeds + 1):
-        for fold in range(1, folds + 1):
-            for path in paths:
-                place = output / path.stem / f"seed{seed}-fold{fold}"
-                own = (f"trainer.seed={seed}", f"data.folds={folds}", f"data.fold={fold}", f"paths.runs_dir={place}")
-                yield Cell(path.stem, path, seed, fold, place, (*shared, *overrides, *own))
-
-
 def must_be_made_so(cells: Iterable[Cell], recipes: dict[str, Config]) -> None:
     """Refuse to go on with runs of other settings: one table would compare what cannot be compared.
 
@@ -195,7 +153,7 @@ def must_be_made_so(cells: Iterable[Cell], recipes: dict[str, Config]) -> None:
         try:
             theirs = load_config(cell.run / CONFIG)
         except ConfigError as error:
-            raise _damaged(cell, error.problems[0]) from None
+            raise damaged(cell, error.problems[0]) from None
         wanted = replace(
             config,
             trainer=replace(config.trainer, seed=cell.seed),
@@ -242,8 +200,8 @@ def _run_cell(cell: Cell, where: str, lock: int, jobs: int, interrupt: Interrupt
     started = time.monotonic()
     code = _train(cell, lock, jobs, interrupt)
     if cell.is_finished:
-        summary = _summary(cell)
-        told = ", ".join(f"{name} {_number(summary[f'test_{key}'])}" for key, name in METRICS.items())
+        summary = summary_of(cell)
+        told = ", ".join(f"{name} {as_number(summary[f'test_{key}'])}" for key, name in METRICS.items())
         log.info("%s: %s, %.0f s", where, told, time.monotonic() - started)
     elif interrupt.exit_code is None:
         log.error("%s: %s", where, _reason(cell, code))
@@ -288,174 +246,6 @@ def _reason(cell: Cell, code: int) -> str:
     return f"failed with exit code {code}: {why} (all of it: {file}{again})"
 
 
-def is_whole(cell: Cell) -> bool:
-    """Whether all that the contest reads of a finished cell is there; says so if it is not."""
-    try:
-        summary, tested = _summary(cell), _tested(cell.run)
-        if missing := [name for name in READ_OF_SUMMARY if name not in summary]:
-            raise ValueError(f"{SUMMARY} has no {', '.join(missing)}")
-        labels = _labels(cell.run)
-        if len(labels) != summary["n_classes"]:
-            raise ValueError(f"{LABELS} has {len(labels)} classes, {SUMMARY} {summary['n_classes']}")
-        scored = _scores(cell.run)
-        if set(scored.columns) != set(labels):
-            raise ValueError(f"{TEST_SCORES} has other classes than {LABELS}")
-        if missing := set(tested["filename"]) ^ set(scored.index):
-            raise ValueError(f"{TEST_SCORES} and {SPLIT} differ by {len(missing)} recordings")
-        if not np.isfinite(scored.to_numpy(dtype=float)).all():
-            raise ValueError(f"{TEST_SCORES} has a score that is no number")
-    except (OSError, ValueError, KeyError, TypeError) as error:  # those of json and pandas are ValueErrors
-        log.error("%s", _damaged(cell, error))
-        return False
-    return True
-
-
-def _damaged(cell: Cell, why: object) -> DataError:
-    return DataError(f"{cell.run}: damaged ({first_line(why)}); remove this folder and the cell is trained again")
-
-
-def row_of(cell: Cell) -> dict[str, object]:
-    """What ``contest.csv`` says of a finished cell."""
-    summary = _summary(cell)
-    return {
-        "recipe": cell.recipe,
-        "seed": cell.seed,
-        "fold": cell.fold,
-        **{name: summary[f"test_{name}"] for name in METRICS},
-        "training_seconds": summary["seconds"],
-        **{name: summary[name] for name in ("n_classes", "n_train", "n_test")},
-        "run": str(cell.run),
-    }
-
-
-def pooled(runs: Iterable[Path]) -> dict[str, float | None]:
-    """The metrics over the test recordings of all ``runs`` together, by the names of METRICS.
-
-    Raises:
-        DataError: the runs have other classes, or test on a recording twice.
-    """
-    runs = list(runs)
-    labels = [_labels(run) for run in runs]
-    for run, its in zip(runs, labels, strict=True):
-        if its != labels[0]:
-            raise DataError(f"{run}: has other classes than {runs[0]}; they cannot be pooled")
-    found = pd.concat([_scores(run)[labels[0]] for run in runs])
-    if found.index.has_duplicates:
-        twice = found.index[found.index.duplicated()][0]
-        raise DataError(f"{runs[0]}: tests on {twice}, and so does another run; they are not folds of one contest")
-    truth = pd.concat([_tested(run).set_index("filename")["label"] for run in runs])
-    targets = [[label in truth[name].split(SEPARATOR) for label in labels[0]] for name in found.index]
-    return scores(np.array(targets), found.to_numpy(), prefix="")
-
-
-def costs_of(recipe: str, finished: Iterable[Cell], config: Config, backend: str) -> dict[str, float | str | None]:
-    """Parameters of a recipe's network, and how fast it predicts in x real time; None where that cannot be known."""
-    costs = {"parameters": None, "speed": None, "backend": None}
-    why = None
-    for run in (cell.run for cell in finished if cell.recipe == recipe):
-        try:
-            checkpoint = checkpoint_of(run)
-            network, *_ = network_of(checkpoint)
-            costs["parameters"] = sum(parameter.numel() for parameter in network.parameters())
-            costs["speed"], costs["backend"] = time_prediction(checkpoint, config, backend)
-            return costs
-        except UserError as error:  # another run may do; if none does, that is no reason to keep back the scores
-            why = why or error
-    if why:
-        log.warning("%s: its costs cannot be measured: %s", recipe, why)
-    return costs
-
-
-def time_prediction(checkpoint: Path, config: Config, backend: str) -> tuple[float, str]:
-    """Seconds of sound a second, from files to scores, the best of three after a first go; and the backend."""
-    paths = load_table(config)["path"].tolist()
-    paths = paths[:: max(1, len(paths) // TIMED)][:TIMED]
-    predictor = Predictor(checkpoint, backend=backend)
-    rounds = []
-    for _ in range(4):
-        started = time.perf_counter()
-        seconds = sum(getattr(result, "seconds", 0.0) for _, result in predictor.predict_files(paths))
-        rounds.append(seconds / (time.perf_counter() - started))
-    return max(rounds[1:]), predictor.models[0].backend
-
-
-def result_of(recipe: str, finished: Iterable[Cell], folds: int, costs: dict) -> dict[str, object]:
-    """What the contest says of a recipe: each metric pooled and by fold, as (mean, spread), and what it costs."""
-    cells = [cell for cell in finished if cell.recipe == recipe]
-    runs_of_seed: dict[int, list[Path]] = {}
-    for cell in cells:
-        runs_of_seed.setdefault(cell.seed, []).append(cell.run)
-    whole = [pooled(runs) for runs in runs_of_seed.values() if len(runs) == folds]
-    summaries = [_summary(cell) for cell in cells]
-    return {
-        "name": recipe,
-        "cells": len(cells),
-        **{name: mean_and_spread(one[name] for one in whole) for name in METRICS},
-        **{f"fold_{name}": mean_and_spread(one[f"test_{name}"] for one in summaries) for name in METRICS},
-        "seconds": mean_and_spread(one["seconds"] for one in summaries)[0],
-        **costs,
-    }
-
-
-def mean_and_spread(values: Iterable[float | None]) -> tuple[float | None, float | None]:
-    """The mean, and the standard deviation of the sample; None where there are too few values."""
-    known = [value for value in values if value is not None]
-    mean = statistics.mean(known) if known else None
-    return mean, statistics.stdev(known) if len(known) > 1 else None
-
-
-def warn_of_other_recordings(finished: Iterable[Cell]) -> None:
-    """Say which recipes are not tested on the recordings of the first: their scores are not of the same task."""
-    tested: dict[int, tuple[str, set[str]]] = {}
-    told = set()
-    for cell in finished:
-        theirs = set(_tested(cell.run)["filename"])
-        first, its = tested.setdefault(cell.fold, (cell.recipe, theirs))
-        if theirs != its and cell.recipe not in told:
-            told.add(cell.recipe)
-            log.warning(
-                "%s: fold %d is not that of %s, %d recordings against %d; compare them with care",
-                cell.recipe, cell.fold, first, len(theirs), len(its),
-            )  # fmt: skip
-
-
-def as_text(results: Sequence[dict], folds: int, seeds: int, jobs: int, rows: Sequence[dict]) -> str:
-    """The table, best recipe first, and what its figures mean; as Markdown."""
-    names = [*METRICS.values()]
-    head = [
-        "recipe",
-        *names,
-        *(f"{name}, by fold" for name in names),
-        "parameters",
-        "training s",
-        "x real time",
-        "runs",
-    ]
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    for result in sorted(results, key=lambda one: -(one["macro_auc"][0] or 0.0)):
-        cells = [_plus_minus(*result[name]) for name in (*METRICS, *(f"fold_{name}" for name in METRICS))]
-        cells += [
-            _number(result["parameters"], ","),
-            _number(result["seconds"], ".1f"),
-            _number(result["speed"], ".0f"),
-        ]
-        lines.append(f"| {' | '.join([result['name'], *cells, str(result['cells'])])} |")
-    tested = pd.DataFrame(rows).groupby(["recipe", "seed"])["n_test"].sum().max()  # a damaged cell leaves some out
-    backends = ", ".join(sorted({str(result["backend"]) for result in results if result["backend"]}))
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"{folds} folds, {seeds} seeds; {rows[0]['n_classes']} classes, {tested} recordings. "
-            "The first scores are of all folds of a seed put together (mean ± standard deviation over seeds), those "
-            "by fold of each run (over folds and seeds). "
-            f"Training: seconds of one run, {jobs} at a time. Prediction: {backends}. "
-            f"On {cores()} CPU cores.",
-            "",
-        ]
-    )
-
-
 @contextmanager
 def _alone_in(output: Path) -> Iterator[int]:
     """Keep other contests out of ``output``; gives the open lock.
@@ -498,48 +288,6 @@ def _at_least(least: int) -> Callable[[str], int]:
         return int(text)
 
     return number
-
-
-def _sets(name: str, overrides: Iterable[str]) -> bool:
-    return any(override.partition("=")[0].strip() == name for override in overrides)
-
-
-def _summary(cell: Cell) -> dict[str, float | None]:
-    return json.loads((cell.run / SUMMARY).read_text(encoding="utf-8"))
-
-
-def _table(path: Path, **how: object) -> pd.DataFrame:
-    """
-    Raises:
-        ValueError: the file does not end with a line.
-    """
-    text = path.read_text(encoding="utf-8")
-    if not text.endswith("\n"):  # a number may have lost its last digits, and still be one
-        raise ValueError(f"{path.name} is cut short")
-    return pd.read_csv(io.StringIO(text), **how)
-
-
-def _labels(run: Path) -> list[str]:
-    return _table(run / LABELS, dtype=str, keep_default_na=False)["label"].tolist()
-
-
-def _tested(run: Path) -> pd.DataFrame:
-    """The rows of ``split.csv`` that are on the test side."""
-    split = _table(run / SPLIT, dtype=str, keep_default_na=False)
-    return split[split["split"] == "test"]
-
-
-def _scores(run: Path) -> pd.DataFrame:
-    """``(recordings, classes)``, by filename and label."""
-    return _table(run / TEST_SCORES, index_col="filename")
-
-
-def _plus_minus(mean: float | None, spread: float | None) -> str:
-    return _number(mean) if spread is None else f"{_number(mean)} ± {_number(spread)}"
-
-
-def _number(value: float | None, form: str = ".3f") -> str:
-    return "-" if value is None else format(value, form)
 
 
 if __name__ == "__main__":

@@ -11,17 +11,16 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import roc_auc_score
 
-from benchmarks import contest
-from benchmarks.contest import main, make_cells, mean_and_spread, pooled, run_cells
+from benchmarks import contest, contest_table
+from benchmarks.contest import main, run_cells
+from benchmarks.contest_cells import is_whole, make_cells
+from benchmarks.contest_table import mean_and_spread, pooled
 from dataloader.demo import make_demo
 from utils.errors import ConfigError, DataError, UserError
 from utils.interrupt import Interrupt, Stopped
-from utils.metrics import padded_cmap, top1
 
 ROOT = Path(__file__).parents[2]
 RECIPE = """
@@ -124,7 +123,7 @@ def test_what_cannot_be_measured_keeps_no_scores_back(place, monkeypatch, caplog
     def refuse(*_, **__):
         raise UserError("no such backend")
 
-    monkeypatch.setattr(contest, "Predictor", refuse)
+    monkeypatch.setattr(contest_table, "Predictor", refuse)
     assert main(command(place)) == 0
     assert "a: its costs cannot be measured: no such backend" in caplog.text
     (line,) = [line for line in (place / "out/contest.md").read_text().splitlines() if line.startswith("| a |")]
@@ -170,10 +169,10 @@ DAMAGE = {
 def test_a_damaged_cell_is_told_and_counts_for_nothing(place, tmp_path, caplog, name):
     run = Path(shutil.copytree(place / "out" / "a" / "seed1-fold2", tmp_path / "cell"))
     cell = replace(some_cells(place)[0], place=run)
-    assert contest.is_whole(cell)
+    assert is_whole(cell)
     file, damage, why = DAMAGE[name]
     damage(cell.run / file)
-    assert not contest.is_whole(cell)
+    assert not is_whole(cell)
     (line,) = [record.getMessage() for record in caplog.records]
     assert re.fullmatch(
         f"{re.escape(str(cell.run))}: damaged \\(.*{why}.*\\); remove this folder and the cell .*", line
@@ -207,44 +206,6 @@ def test_recipes_whose_folds_would_differ_are_refused(place, tmp_path):
     with pytest.raises(ConfigError, match=r"\[data\] folds = '99': only \d+ groups of recordings are there"):
         main([*line, "--set=data.duplicates=keep", "--folds", "99"])
     assert not (tmp_path / "out").exists()
-
-
-def write_run(folder, names, truth, scores):
-    folder.mkdir()
-    (folder / "labels.csv").write_text("label,scientific_name,common_name\nGreat Tit,x,x\ny,y,y\nz,z,z\n")
-    lines = [f"{name},{label},g,test\n" for name, label in zip(names, truth, strict=True)]
-    (folder / "split.csv").write_text("".join(["filename,label,group,split\n", "other.ogg,y,g,train\n", *lines]))
-    table = pd.DataFrame(scores, columns=["Great Tit", "y", "z"], index=pd.Index(names, name="filename"))
-    table.to_csv(folder / "test_scores.csv")
-    return folder
-
-
-def test_the_pooled_score_is_that_of_all_folds_recordings_put_together(tmp_path):
-    rng = np.random.default_rng(1)
-    truth, scores = rng.choice(["Great Tit", "y", "z"], 40), rng.random((40, 3))
-    names = [f"{number}.ogg" for number in range(40)]
-    parts = [
-        write_run(
-            tmp_path / str(first), names[first : first + 20], truth[first : first + 20], scores[first : first + 20]
-        )
-        for first in (0, 20)
-    ]
-    targets = (truth[:, None] == ["Great Tit", "y", "z"]).astype(float)
-    found = pooled(parts)
-    assert found["macro_auc"] == pytest.approx(roc_auc_score(targets, scores, average="macro"))
-    columns = parts[0] / "test_scores.csv"  # in another order they are the same scores
-    pd.read_csv(columns, index_col="filename")[["z", "Great Tit", "y"]].to_csv(columns)
-    assert pooled(parts) == found
-    assert found["top1"] == top1(targets, scores)
-    assert found["cmap"] == padded_cmap(targets, scores)
-    with pytest.raises(DataError, match=r"tests on 0\.ogg, and so does another run"):
-        pooled([parts[0], parts[0]])
-
-
-def test_spread_is_the_deviation_of_the_sample_and_one_value_has_none():
-    assert mean_and_spread([0.5, 0.7, None]) == (pytest.approx(0.6), pytest.approx(np.std([0.5, 0.7], ddof=1)))
-    assert mean_and_spread([0.5]) == (0.5, None)
-    assert mean_and_spread([]) == (None, None)
 
 
 def some_cells(place, seeds=1):

@@ -1,0 +1,117 @@
+"""What is a cell of the contest, where is its run, and is all there that is read of it?"""
+
+import io
+import json
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from utils.errors import DataError, first_line
+from utils.run_folder import CONFIG, LABELS, SPLIT, SUMMARY, TEST_SCORES
+
+log = logging.getLogger(__name__)
+
+METRICS = {"macro_auc": "macro AUC", "cmap": "cmAP", "top1": "top-1"}
+READ_OF_SUMMARY = (*(f"test_{name}" for name in METRICS), "seconds", "n_classes", "n_train", "n_test")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the contest; its folder is the newest in ``place``."""
+
+    recipe: str
+    path: Path  # of the recipe
+    seed: int
+    fold: int
+    place: Path
+    overrides: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.recipe}, seed {self.seed}, fold {self.fold}"
+
+    @property
+    def run(self) -> Path | None:
+        return max((path.parent for path in self.place.glob(f"*/{CONFIG}")), default=None)
+
+    @property
+    def is_finished(self) -> bool:
+        return self.run is not None and (self.run / SUMMARY).is_file()
+
+
+def make_cells(paths: Sequence[Path], folds: int, seeds: int, output: Path, overrides: Sequence[str]) -> Iterator[Cell]:
+    """All cells; the recipes take turns, so that a contest that was stopped has as much of each."""
+    shared = [] if _sets("data.output_dir", overrides) else [f"data.output_dir={output / 'cache'}"]
+    shared += [] if _sets("data.hash_path", overrides) else [f"data.hash_path={output / 'last_key'}"]
+    for seed in range(1, seeds + 1):
+        for fold in range(1, folds + 1):
+            for path in paths:
+                place = output / path.stem / f"seed{seed}-fold{fold}"
+                own = (f"trainer.seed={seed}", f"data.folds={folds}", f"data.fold={fold}", f"paths.runs_dir={place}")
+                yield Cell(path.stem, path, seed, fold, place, (*shared, *overrides, *own))
+
+
+def _sets(name: str, overrides: Iterable[str]) -> bool:
+    return any(override.partition("=")[0].strip() == name for override in overrides)
+
+
+def is_whole(cell: Cell) -> bool:
+    """Whether all that the contest reads of a finished cell is there; says so if it is not."""
+    try:
+        summary, tested = summary_of(cell), tested_of(cell.run)
+        if missing := [name for name in READ_OF_SUMMARY if name not in summary]:
+            raise ValueError(f"{SUMMARY} has no {', '.join(missing)}")
+        labels = labels_of(cell.run)
+        if len(labels) != summary["n_classes"]:
+            raise ValueError(f"{LABELS} has {len(labels)} classes, {SUMMARY} {summary['n_classes']}")
+        scored = scores_of(cell.run)
+        if set(scored.columns) != set(labels):
+            raise ValueError(f"{TEST_SCORES} has other classes than {LABELS}")
+        if missing := set(tested["filename"]) ^ set(scored.index):
+            raise ValueError(f"{TEST_SCORES} and {SPLIT} differ by {len(missing)} recordings")
+        if not np.isfinite(scored.to_numpy(dtype=float)).all():
+            raise ValueError(f"{TEST_SCORES} has a score that is no number")
+    except (OSError, ValueError, KeyError, TypeError) as error:  # those of json and pandas are ValueErrors
+        log.error("%s", damaged(cell, error))
+        return False
+    return True
+
+
+def damaged(cell: Cell, why: object) -> DataError:
+    """The error of a cell whose run cannot be read, and the mend."""
+    return DataError(f"{cell.run}: damaged ({first_line(why)}); remove this folder and the cell is trained again")
+
+
+def summary_of(cell: Cell) -> dict[str, float | None]:
+    """The scores, counts and seconds of a finished cell."""
+    return json.loads((cell.run / SUMMARY).read_text(encoding="utf-8"))
+
+
+def labels_of(run: Path) -> list[str]:
+    """The classes of a run."""
+    return _table(run / LABELS, dtype=str, keep_default_na=False)["label"].tolist()
+
+
+def tested_of(run: Path) -> pd.DataFrame:
+    """The rows of ``split.csv`` that are on the test side."""
+    split = _table(run / SPLIT, dtype=str, keep_default_na=False)
+    return split[split["split"] == "test"]
+
+
+def scores_of(run: Path) -> pd.DataFrame:
+    """``(recordings, classes)``, by filename and label."""
+    return _table(run / TEST_SCORES, index_col="filename")
+
+
+def _table(path: Path, **how: object) -> pd.DataFrame:
+    """
+    Raises:
+        ValueError: the file does not end with a line.
+    """
+    text = path.read_text(encoding="utf-8")
+    if not text.endswith("\n"):  # a number may have lost its last digits, and still be one
+        raise ValueError(f"{path.name} is cut short")
+    return pd.read_csv(io.StringIO(text), **how)

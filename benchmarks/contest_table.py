@@ -1,0 +1,175 @@
+"""What came of the contest: the runs of its cells -> scores with their spread, costs, one table."""
+
+import logging
+import statistics
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.contest_cells import METRICS, Cell, labels_of, scores_of, summary_of, tested_of
+from dataloader.metadata import load_table
+from inference.backends import checkpoint_of, network_of
+from inference.predictor import Predictor
+from utils.config import Config
+from utils.errors import DataError, UserError
+from utils.metrics import scores
+from utils.run_folder import SEPARATOR
+from utils.utils import cores
+
+log = logging.getLogger(__name__)
+
+TIMED = 10  # recordings that prediction is timed on
+
+
+def row_of(cell: Cell) -> dict[str, object]:
+    """What ``contest.csv`` says of a finished cell."""
+    summary = summary_of(cell)
+    return {
+        "recipe": cell.recipe,
+        "seed": cell.seed,
+        "fold": cell.fold,
+        **{name: summary[f"test_{name}"] for name in METRICS},
+        "training_seconds": summary["seconds"],
+        **{name: summary[name] for name in ("n_classes", "n_train", "n_test")},
+        "run": str(cell.run),
+    }
+
+
+def pooled(runs: Iterable[Path]) -> dict[str, float | None]:
+    """The metrics over the test recordings of all ``runs`` together, by the names of METRICS.
+
+    Raises:
+        DataError: the runs have other classes, or test on a recording twice.
+    """
+    runs = list(runs)
+    labels = [labels_of(run) for run in runs]
+    for run, its in zip(runs, labels, strict=True):
+        if its != labels[0]:
+            raise DataError(f"{run}: has other classes than {runs[0]}; they cannot be pooled")
+    found = pd.concat([scores_of(run)[labels[0]] for run in runs])
+    if found.index.has_duplicates:
+        twice = found.index[found.index.duplicated()][0]
+        raise DataError(f"{runs[0]}: tests on {twice}, and so does another run; they are not folds of one contest")
+    truth = pd.concat([tested_of(run).set_index("filename")["label"] for run in runs])
+    targets = [[label in truth[name].split(SEPARATOR) for label in labels[0]] for name in found.index]
+    return scores(np.array(targets), found.to_numpy(), prefix="")
+
+
+def costs_of(recipe: str, finished: Iterable[Cell], config: Config, backend: str) -> dict[str, float | str | None]:
+    """Parameters of a recipe's network, and how fast it predicts in x real time; None where that cannot be known."""
+    costs = {"parameters": None, "speed": None, "backend": None}
+    why = None
+    for run in (cell.run for cell in finished if cell.recipe == recipe):
+        try:
+            checkpoint = checkpoint_of(run)
+            network, *_ = network_of(checkpoint)
+            costs["parameters"] = sum(parameter.numel() for parameter in network.parameters())
+            costs["speed"], costs["backend"] = time_prediction(checkpoint, config, backend)
+            return costs
+        except UserError as error:  # another run may do; if none does, that is no reason to keep back the scores
+            why = why or error
+    if why:
+        log.warning("%s: its costs cannot be measured: %s", recipe, why)
+    return costs
+
+
+def time_prediction(checkpoint: Path, config: Config, backend: str) -> tuple[float, str]:
+    """Seconds of sound a second, from files to scores, the best of three after a first go; and the backend."""
+    paths = load_table(config)["path"].tolist()
+    paths = paths[:: max(1, len(paths) // TIMED)][:TIMED]
+    predictor = Predictor(checkpoint, backend=backend)
+    rounds = []
+    for _ in range(4):
+        started = time.perf_counter()
+        seconds = sum(getattr(result, "seconds", 0.0) for _, result in predictor.predict_files(paths))
+        rounds.append(seconds / (time.perf_counter() - started))
+    return max(rounds[1:]), predictor.models[0].backend
+
+
+def result_of(recipe: str, finished: Iterable[Cell], folds: int, costs: dict) -> dict[str, object]:
+    """What the contest says of a recipe: each metric pooled and by fold, as (mean, spread), and what it costs."""
+    cells = [cell for cell in finished if cell.recipe == recipe]
+    runs_of_seed: dict[int, list[Path]] = {}
+    for cell in cells:
+        runs_of_seed.setdefault(cell.seed, []).append(cell.run)
+    whole = [pooled(runs) for runs in runs_of_seed.values() if len(runs) == folds]
+    summaries = [summary_of(cell) for cell in cells]
+    return {
+        "name": recipe,
+        "cells": len(cells),
+        **{name: mean_and_spread(one[name] for one in whole) for name in METRICS},
+        **{f"fold_{name}": mean_and_spread(one[f"test_{name}"] for one in summaries) for name in METRICS},
+        "seconds": mean_and_spread(one["seconds"] for one in summaries)[0],
+        **costs,
+    }
+
+
+def mean_and_spread(values: Iterable[float | None]) -> tuple[float | None, float | None]:
+    """The mean, and the standard deviation of the sample; None where there are too few values."""
+    known = [value for value in values if value is not None]
+    mean = statistics.mean(known) if known else None
+    return mean, statistics.stdev(known) if len(known) > 1 else None
+
+
+def warn_of_other_recordings(finished: Iterable[Cell]) -> None:
+    """Say which recipes are not tested on the recordings of the first: their scores are not of the same task."""
+    tested: dict[int, tuple[str, set[str]]] = {}
+    told = set()
+    for cell in finished:
+        theirs = set(tested_of(cell.run)["filename"])
+        first, its = tested.setdefault(cell.fold, (cell.recipe, theirs))
+        if theirs != its and cell.recipe not in told:
+            told.add(cell.recipe)
+            log.warning(
+                "%s: fold %d is not that of %s, %d recordings against %d; compare them with care",
+                cell.recipe, cell.fold, first, len(theirs), len(its),
+            )  # fmt: skip
+
+
+def as_text(results: Sequence[dict], folds: int, seeds: int, jobs: int, rows: Sequence[dict]) -> str:
+    """The table, best recipe first, and what its figures mean; as Markdown."""
+    names = [*METRICS.values()]
+    head = [
+        "recipe",
+        *names,
+        *(f"{name}, by fold" for name in names),
+        "parameters",
+        "training s",
+        "x real time",
+        "runs",
+    ]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for result in sorted(results, key=lambda one: -(one["macro_auc"][0] or 0.0)):
+        cells = [_plus_minus(*result[name]) for name in (*METRICS, *(f"fold_{name}" for name in METRICS))]
+        cells += [
+            as_number(result["parameters"], ","),
+            as_number(result["seconds"], ".1f"),
+            as_number(result["speed"], ".0f"),
+        ]
+        lines.append(f"| {' | '.join([result['name'], *cells, str(result['cells'])])} |")
+    tested = pd.DataFrame(rows).groupby(["recipe", "seed"])["n_test"].sum().max()  # a damaged cell leaves some out
+    backends = ", ".join(sorted({str(result["backend"]) for result in results if result["backend"]}))
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{folds} folds, {seeds} seeds; {rows[0]['n_classes']} classes, {tested} recordings. "
+            "The first scores are of all folds of a seed put together (mean ± standard deviation over seeds), those "
+            "by fold of each run (over folds and seeds). "
+            f"Training: seconds of one run, {jobs} at a time. Prediction: {backends}. "
+            f"On {cores()} CPU cores.",
+            "",
+        ]
+    )
+
+
+def _plus_minus(mean: float | None, spread: float | None) -> str:
+    return as_number(mean) if spread is None else f"{as_number(mean)} ± {as_number(spread)}"
+
+
+def as_number(value: float | None, form: str = ".3f") -> str:
+    """A value as the table shows it; a dash for one that is not known."""
+    return "-" if value is None else format(value, form)
