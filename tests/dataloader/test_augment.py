@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dataloader.augment import Augmenter, add_noise, shift_frequency, shift_time, spec_augment, xy_masks
+from dataloader.augment import Augmenter, _image_changes, add_noise, shift_frequency, shift_time, spec_augment, xy_masks
 from dataloader.dataset import Batch
 from dataloader.images import ImageMaker
 from utils.config import Augmentation, DataProcess
@@ -111,6 +111,34 @@ def test_each_change_draws_what_it_draws_alone():
         one_by_one = Augmenter(replace(off, **{name: value}), PROCESS, 1)(one_by_one, (1, 2, 0))
         assert not torch.equal(one_by_one, images)
     assert torch.equal(Augmenter(replace(off, **changes), PROCESS, 1)(images, (1, 2, 0)), one_by_one)
+
+
+def test_two_changes_of_a_batch_draw_each_for_itself():
+    image = torch.arange(16.0)[:, None] * 100 + torch.arange(60.0)
+    images, off = image.expand(300, -1, -1), replace(SETTINGS, augment_add_noise=False, augment_spec_augment=False)
+    moved = [
+        (Augmenter(replace(off, **{f"{name}_shift_p": 0.5}), PROCESS, 1)(images, (1, 2, 0)) != images).flatten(1).any(1)
+        for name in ("time", "frequency")
+    ]
+    assert 60 < (moved[0] != moved[1]).sum() < 240  # half, if they know nothing of each other
+
+
+def test_each_setting_reaches_the_change_it_is_named_after():
+    a = Augmentation(
+        time_shift_p=0.11, time_shift_max_s=1.25, frequency_shift_p=0.12, frequency_shift_max_bands=3,
+        noise_max_deviation=0.4, time_masks=5, time_mask_max_s=0.75, frequency_masks=2, frequency_mask_max_bands=7,
+        xy_masks_p=0.13, xy_time_masks=9, xy_frequency_masks=4, xy_mask_min=6, xy_mask_max=11,
+    )  # fmt: skip
+    changes = {name: change.keywords for name, change in _image_changes(a, PROCESS).items()}
+    assert changes == {
+        "time_shift": {"p": 0.11, "max_frames": 80},  # 64 frames a second
+        "frequency_shift": {"p": 0.12, "max_bands": 3},
+        "noise": {"max_deviation": 0.4},
+        "spec_augment": {
+            "time_masks": 5, "time_width": 48, "frequency_masks": 2, "frequency_width": 7, "fill": 0.0
+        },
+        "xy_masks": {"p": 0.13, "time_masks": 9, "frequency_masks": 4, "widths": (6, 11), "fill": 0.0},
+    }  # fmt: skip
 
 
 def test_noise_has_a_deviation_up_to_the_one_given():
