@@ -1,6 +1,7 @@
 """Does each setting of balance change what it says, for training only?"""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -132,10 +133,22 @@ def table(tmp_path):
     )
 
 
-@pytest.mark.parametrize(("share", "levels"), [(1.0, [-20, -60, -40, -30, -50]), (0.8, [-60, -40, -30, -50])])
+@pytest.mark.parametrize(
+    ("share", "levels"), [(1.0, [-20, -60, -40, -30, -50]), (0.8, [-60, -40, -30, -50]), (0.35, [-60, -50])]
+)
 def test_the_quietest_of_each_class_stay_in_training_and_all_elsewhere(table, share, levels):
     assert keep_quietest(table, share)["level"].tolist() == [*levels, -10, 0]
 
 
 def test_one_of_each_class_stays(table):
     assert keep_quietest(table, 0.01)["level"].tolist() == [-60, -10, 0]
+
+
+def test_a_recording_of_two_species_stays_if_either_keeps_it_and_those_of_none_are_a_class(table):
+    labels = [("a",), ("a", "b"), ("b",), ("b",), (), (), ("a",)]
+    levels = [-60, -20, -10, -5, -70, -1, 0]  # the second is the louder of a, the quietest of b
+    rows = table.assign(labels=labels, level=levels)
+    rows["entry"] = [
+        entry(Path(path).with_name(f"{level}.npy"), level) for path, level in zip(rows["entry"], levels, strict=True)
+    ]
+    assert keep_quietest(rows, 0.34)["level"].tolist() == [-60, -20, -70, 0]

@@ -253,6 +253,9 @@ def test_secondary_labels_change_their_cell_and_nothing_else():
 
 def test_the_primary_weight_is_the_target_of_the_foreground():
     assert asked(primary_weight=0.5) == [[0.5, 0, 0], [0, 0.5, 0.5], [0, 0, 0]]
+    soft = {"secondary": "soft", "secondary_weight": 0.25}  # a target of its own
+    for rules, cell in (({"secondary": "hard"}, 0.5), (soft, 0.25)):
+        assert asked(primary_weight=0.5, **rules)[0] == [0.5, cell, 0]
 
 
 def test_scoring_asks_for_the_foreground_whatever_the_rules(dataset, metadata):

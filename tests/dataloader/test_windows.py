@@ -1,8 +1,9 @@
 """Which windows of a recording are looked at?"""
 
+import pandas as pd
 import pytest
 
-from dataloader.windows import window_frames, window_starts
+from dataloader.windows import make_windows, window_frames, window_starts
 from utils.config import DataProcess
 
 
@@ -32,3 +33,11 @@ def test_single_takes_the_first_and_a_step_overlaps():
 def test_a_window_of_five_seconds_has_320_frames():
     assert window_frames(DataProcess()) == 320
     assert window_frames(DataProcess(sample_rate=22_050, hop_length=512, max_length_s=5, f_max=11_000.0)) == 215
+
+
+@pytest.mark.parametrize(("mode", "firsts"), [("slice", [0, 0, 320]), ("single", [0, 0])])
+def test_the_windows_of_a_table_are_those_of_its_mode_and_no_longer_than_their_recording(mode, firsts):
+    windows = make_windows(pd.DataFrame({"frames": [100, 640]}), DataProcess(mode=mode))
+    assert windows["recording"].tolist() == [0, 1, 1][: len(firsts)]
+    assert windows["first_frame"].tolist() == firsts
+    assert windows["n_frames"].tolist() == [100, 320, 320][: len(firsts)]

@@ -87,3 +87,21 @@ def test_a_run_on_waveforms_is_scored_stopped_and_resumed_like_any_other(place, 
     assert states[0]["model_settings"]["type"] == "wav2vec2_tiny"
     assert all(torch.equal(value, states[1]["model"][key]) for key, value in states[0]["model"].items())
     assert (whole / "metrics.csv").read_bytes() == (stopped / "metrics.csv").read_bytes()
+
+
+IMAGES_ONLY = {
+    "augmentation": "eq_p gain_p background_p hiss_p time_shift_p frequency_shift_p xy_masks_p",
+    "mixing": "power_mix_p",
+}
+
+
+@pytest.mark.parametrize(
+    ("section", "key"), [(name, key) for name, keys in IMAGES_ONLY.items() for key in keys.split()]
+)
+def test_no_change_of_power_or_bands_is_taken_for_waveforms(section, key, tmp_path):
+    make_demo(tmp_path / "noise", species=2, recordings=3)  # for background_p
+    augmentation = Augmentation(frequency_masks=0, background_dir=tmp_path / "noise")
+    config = Config(model=Model(type="wav2vec2_tiny", transfer_learning=False), augmentation=augmentation)
+    assert check_choices(config) == []
+    changed = replace(config, **{section: replace(getattr(config, section), **{key: 0.5})})
+    assert [(problem.section, problem.key) for problem in check_choices(changed)] == [(section, key)]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from factory.model import build_model, check_model, dry_run, model_of, model_settings
-from factory.wav2vec import WAVEFORM_MODELS, Size
+from factory.wav2vec import WAVEFORM_MODELS, Size, check_waveform_model
 from utils.config import Model
 from utils.errors import ConfigError
 
@@ -231,3 +231,26 @@ def test_weights_downloaded_once_need_no_network(no_network, monkeypatch, tmp_pa
     ours = network.wav2vec.state_dict()
     assert len(ours) < len(source.wav2vec.state_dict())
     assert all(torch.equal(value, theirs["wav2vec." + key]) for key, value in ours.items())
+
+
+def test_the_head_sees_the_mean_over_frames_after_dropout():
+    network = build_model(replace(TINY, drop_rate=0.4), 3).eval()
+    waveforms = torch.randn(2, SECOND)
+    frames, _ = network.wav2vec(waveforms)
+    assert frames.shape[1] == 49  # one each 20 ms
+    torch.testing.assert_close(network(waveforms), network.head(frames.mean(dim=1)))
+    seen = []
+    network.head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0] == 0))
+    for _ in range(20):
+        network.dropout.train()
+        network(waveforms)
+    assert 0.35 < torch.stack(seen).float().mean() < 0.45
+
+
+def test_all_of_its_layers_may_be_asked_for_and_none_is_skipped_at_random():
+    layers = WAVEFORM_MODELS["wav2vec2_tiny"].layers
+    assert check_waveform_model(replace(TINY, wav2vec_layers=layers)) == []
+    assert [problem.key for problem in check_waveform_model(replace(TINY, wav2vec_layers=layers + 1))] == [
+        "wav2vec_layers"
+    ]
+    assert build_model(TINY, 3).wav2vec.encoder.transformer.layer_drop == 0  # processes need a gradient of each

@@ -35,3 +35,13 @@ def test_values_and_slopes_are_finite_whatever_comes(scale, kind):
     pooled = pool(images)
     pooled.sum().backward()
     assert all(values.isfinite().all() for values in (pooled, images.grad, pool.p.grad))
+
+
+def test_what_is_below_0_counts_as_0():
+    signed = features() - 0.6
+    assert (signed < 0).any()
+    torch.testing.assert_close(GeneralizedMean(3.0)(signed), GeneralizedMean(3.0)(signed.clamp(min=0)))
+
+
+def test_it_begins_between_the_mean_and_the_largest():
+    assert GeneralizedMean().p.tolist() == [3.0]  # of the paper

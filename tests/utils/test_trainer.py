@@ -1,5 +1,6 @@
 """Does the loop lose nothing: is a run that was stopped the same as one that was not?"""
 
+import json
 import logging
 import os
 import signal
@@ -259,7 +260,7 @@ def test_best_holds_the_best_epoch_whatever_else_is_saved(tmp_path):
 
 def test_early_stop_ends_after_that_many_epochs_without_a_better_one(tmp_path):
     trainer = make(tmp_path, n_epochs=9, early_stop=2)
-    aucs = iter([0.6, 0.9, 0.7, 0.8, 0.95])
+    aucs = iter([0.6, 0.5, 0.9, 0.7, 0.8, 0.95])
     trainer.evaluate = lambda part, prefix: {
         "val_loss": 1.0,
         "val_macro_auc": next(aucs),
@@ -267,7 +268,7 @@ def test_early_stop_ends_after_that_many_epochs_without_a_better_one(tmp_path):
         "val_cmap": 0.0,
     }
     trainer.fit()
-    assert load_checkpoint(tmp_path / "last.pt")["epoch"] == 4
+    assert load_checkpoint(tmp_path / "last.pt")["epoch"] == 5  # a better one makes the count begin anew
     # Killed before its summary was written it has nothing left to train; with more patience, or more epochs, it has.
     assert make(tmp_path, n_epochs=9, early_stop=2).progress.finished
     assert make(tmp_path, n_epochs=3).progress.finished
@@ -309,8 +310,9 @@ def test_without_model_checkpoint_only_last_is_kept_and_scored(tmp_path):
     assert scores["test_macro_auc"] == macro_auc(trainer.test_part.targets, of_recordings)
 
 
-def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path):
-    trainer = make(tmp_path)
+@pytest.mark.parametrize("accumulate", [1, 6])
+def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path, accumulate):
+    trainer = make(tmp_path, accumulate=accumulate)
     trainer.train_part.batches.windows[7] = np.nan
     with pytest.raises(UserError, match=r"the loss is not finite; .*bird/XC7\.ogg"):
         trainer.fit()
@@ -491,3 +493,117 @@ def test_a_cpu_without_units_for_bf16_says_so_and_computes_in_float32(tmp_path, 
     assert "amp_on_cpu: this CPU has no units for bf16" in caplog.text
     make(tmp_path / "without").fit()
     assert_same(weights(tmp_path / "with"), weights(tmp_path / "without"))
+
+
+def remembering(trainer):
+    """What the maker of images is asked for: (place, torch's seed) of each batch. Training targets are zeros then."""
+    asked = []
+
+    def images(batch, place=None):
+        asked.append((place, torch.initial_seed()))
+        return batch.windows, batch.targets if place is None else torch.zeros_like(batch.targets)
+
+    trainer.images = images
+    return asked
+
+
+def test_the_maker_hears_where_in_the_run_a_batch_stands_and_in_scoring_nothing(tmp_path):
+    trainer = make(tmp_path, n_epochs=2)
+    asked = remembering(trainer)
+    losses, loss = [], trainer.loss
+    trainer.loss = lambda logits, targets: losses.append(targets.sum().item()) or loss(logits, targets)
+    trainer.fit()
+    one_epoch = [*range(6), None, None, None]  # 24 windows to train on by 4, 9 to score by 3
+    assert [place for place, _ in asked] == [
+        None if step is None else (epoch, step, 0) for epoch in (1, 2) for step in one_epoch
+    ]
+    assert all(seed == seed_for(5, "step", *place) for place, seed in asked if place)
+    assert losses == 2 * [0, 0, 0, 0, 0, 0, 9]  # the maker's targets, then those of validation
+
+
+@pytest.mark.parametrize(("accumulate", "updates"), [(1, 6), (2, 3), (4, 2), (9, 1)])
+def test_every_batch_is_part_of_an_update_and_the_rate_moves_with_each(tmp_path, accumulate, updates):
+    trainer = make(tmp_path, accumulate=accumulate, n_epochs=2, agent=Agent(lr_decay_type="cosine"))
+    rates = []
+    trainer.optimizer.register_step_pre_hook(lambda *_: rates.append(trainer.optimizer.param_groups[0]["lr"]))
+    trainer.fit()
+    assert len(rates) == 2 * updates
+    assert rates == sorted(set(rates), reverse=True)  # each lower than the one before
+
+
+@pytest.mark.parametrize("limit", [0.0, 1e-3])
+def test_a_gradient_is_cut_to_its_limit_and_left_alone_without(tmp_path, limit):
+    trainer = make(tmp_path, n_epochs=1, grad_clip=limit)
+    norms = []
+
+    def note(optimizer, *_):
+        gradients = [one.grad.norm() for group in optimizer.param_groups for one in group["params"]]
+        norms.append(torch.stack(gradients).norm().item())
+
+    trainer.optimizer.register_step_pre_hook(note)
+    trainer.fit()
+    assert max(norms) == pytest.approx(1e-3, rel=0.01) if limit else max(norms) > 0.1
+
+
+def test_a_moving_average_has_the_decay_that_is_set_and_is_scored(tmp_path):
+    trainer = make(tmp_path, ema=0.7)
+    average = []
+
+    def note(*_):
+        now = {key: value.double().clone() for key, value in trainer.model.state_dict().items()}
+        average[:] = [{key: 0.7 * average[0][key] + 0.3 * now[key] for key in now} if average else now]
+
+    trainer.optimizer.register_step_post_hook(note)
+    trainer.fit()
+    kept, trained = (load_checkpoint(tmp_path / "last.pt")[name] for name in ("model", "training_model"))
+    for key in ("1.weight", "2.running_mean"):
+        torch.testing.assert_close(kept[key].double(), average[0][key], rtol=1e-4, atol=1e-6)
+        assert not torch.equal(kept[key], trained[key])
+
+
+@pytest.mark.parametrize("settings", [{}, {"ema": 0.7}], ids=["plain", "ema"])
+def test_the_test_part_is_scored_with_the_best_weights_not_the_last(tmp_path, settings):
+    trainer = make(tmp_path, n_epochs=4, **settings)
+    aucs = iter([0.6, 0.9, 0.7, 0.8])
+    trainer.evaluate = lambda part, prefix: {"val_loss": 1.0, "val_macro_auc": next(aucs)}
+    trainer.fit()
+    scored, of_recordings = trainer.test()
+    part, by_file = trainer.test_part, {}
+    for name in ("best", "last"):
+        model = network()
+        model.load_state_dict(load_checkpoint(tmp_path / f"{name}.pt")["model"])
+        by_file[name] = model.eval()(torch.from_numpy(part.batches.windows)).sigmoid().detach().numpy()
+    np.testing.assert_allclose(of_recordings, by_file["best"], atol=1e-6)
+    assert np.abs(by_file["best"] - by_file["last"]).max() > 1e-3
+    assert scored["test_macro_auc"] == macro_auc(part.targets, of_recordings)
+
+
+def test_the_schedule_follows_the_loss_of_validation_and_that_of_training_is_the_epochs_mean(tmp_path):
+    trainer = make(tmp_path)
+    followed, losses, step = [], [], trainer._step
+    trainer.schedule.after_epoch = followed.append
+    trainer._step = lambda *batch: losses.append(step(*batch)) or losses[-1]
+    trainer.fit()
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert followed == [row["val_loss"] for row in rows]
+    means = np.reshape(losses, (3, 6)).mean(axis=1)
+    assert [row["train_loss"] for row in rows] == pytest.approx(means.tolist())
+
+
+def test_it_saves_as_often_as_it_is_told(tmp_path, monkeypatch):
+    clock = [1000.0]
+    monkeypatch.setattr("utils.trainer.time.monotonic", lambda: clock[0])
+    trainer = make(tmp_path, save_every_minutes=2.0, n_epochs=1)
+    saved = []
+    trainer.save = lambda *, best: saved.append(trainer.progress.step) or Trainer.save(trainer, best=best)
+    trainer.train_part.batches.before_batch = lambda *_: clock.__setitem__(0, clock[0] + 61)
+    trainer.fit()
+    assert saved == [2, 4, 0]  # each two minutes, and at the end of the epoch
+    assert load_checkpoint(tmp_path / "last.pt")["progress"]["seconds"] == 6 * 61
+
+
+def test_an_answer_that_is_not_finite_names_its_recording(tmp_path):
+    trainer = make(tmp_path)
+    trainer.val_part.batches.windows[4] = np.nan
+    with pytest.raises(UserError, match=r"the model's answer to bird/XC4\.ogg is not finite"):
+        trainer.fit()
