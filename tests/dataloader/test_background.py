@@ -44,13 +44,18 @@ def test_no_more_is_kept_than_the_minutes_asked_for(folder, caplog):
     caplog.set_level(logging.INFO)
     assert len(load_background(folder, PROCESS, 1.5 / 60)) == 96
     assert "background_minutes = 0.025 are full" in caplog.text
+    assert len(load_background(folder, PROCESS, 3.0 / 60)) == 192  # the second file gives what the first leaves
 
 
 def test_what_is_scored_is_not_heard_in_training(folder, caplog):
     (folder / "link.wav").symlink_to(folder / "wind.wav")
-    whole = load_background(folder, PROCESS, 60.0, held_out=[str(folder / "wind.wav"), "elsewhere/a.flac"])
+    (folder / "rain/WIND.WAV").write_bytes((folder / "rain/a.flac").read_bytes())  # whatever its case
+    way = folder / "rain/../wind.wav"
+    whole = load_background(
+        folder, PROCESS, 60.0, held_out=[str(way), "elsewhere/a.flac", str(folder / "rain/WIND.WAV")]
+    )
     assert len(whole) == 2 * 64
-    assert "2 recordings of it are for val or test, and no background" in caplog.text
+    assert "3 recordings of it are for val or test, and no background" in caplog.text
 
 
 def test_where_none_can_be_used_it_is_an_error_of_one_line(tmp_path):

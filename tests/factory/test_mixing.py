@@ -174,3 +174,28 @@ def test_smoothing_comes_last_so_that_what_nobody_knows_stays_so_in_a_mixture(ki
     assert (targets < 0).any()
     assert torch.equal(smoothed < 0, targets < 0)
     assert (smoothed[targets >= 0] > 0).all()
+
+
+def the_partners_stretch(**mixing):
+    """Where the partner is, ``(batch, frames)``, of 600 images that are all of their own number."""
+    images = torch.arange(600.0)[:, None, None].expand(-1, 8, 100)
+    mixed, _ = Mixer(Mixing(**mixing), 1).images(images, torch.eye(600), PLACE)
+    return (mixed != images)[:, 0]
+
+
+def test_cutmix_is_one_stretch_anywhere_and_as_long_as_its_own_alpha_says():
+    inside = the_partners_stretch(cutmix_p=1.0, cutmix_alpha=200.0, mixup_alpha=0.1)
+    assert (inside.sum(dim=1) - 50).abs().max() < 15  # a large alpha: about half
+    assert ((inside[:, 1:] & ~inside[:, :-1]).sum(dim=1) + inside[:, 0] == 1).all()
+    firsts = inside.int().argmax(dim=1)
+    assert firsts.min() < 3
+    assert firsts.max() > 45
+    assert the_partners_stretch(cutmix_p=1.0).sum(dim=1).float().std() > 25  # 1: any length alike
+
+
+def test_each_kind_chooses_for_itself_whom_it_mixes():
+    """With one draw for all, those who are mixed on power would be those of mixup and of CutMix."""
+    b = batch(400)
+    changed = [(make(Mixing(**{kind: 0.5}), b)[0] != plain(b)[0]).flatten(1).any(dim=1) for kind in KINDS]
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert 120 < (changed[one] != changed[other]).sum() < 280  # half, if they know nothing of each other
