@@ -34,7 +34,7 @@ class Average:
     def after_epoch(self, epoch: int) -> None:
         """Take the model's weights into the mean of the last epochs."""
         if self._first_epoch is not None and epoch >= self._first_epoch:
-            if epoch == self._first_epoch:  # a run that goes on for longer than planned has begun a mean before
+            if self._average.n_averaged != epoch - self._first_epoch:  # begun for another end than the run has now
                 self._average.n_averaged.zero_()
             self._average.update_parameters(self._model)
 

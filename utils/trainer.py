@@ -341,7 +341,8 @@ class Trainer:
         self.average.load_state_dict(state)
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["scheduler"])
-        self._scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty where the run was on a device that needs none
+            self._scaler.load_state_dict(state["scaler"])
         self.progress = Progress(**state["progress"])
         self.progress.finished = self.progress.epoch > self.settings.n_epochs or self._is_stale
         log.info("going on at epoch %d, step %d", self.progress.epoch, self.progress.step)

@@ -401,19 +401,20 @@ def test_a_save_in_the_first_epoch_of_a_mean_holds_trained_weights(tmp_path):
     assert_same(saved["model"], saved["training_model"])
 
 
-def test_a_run_made_longer_takes_the_mean_of_its_new_last_epochs(tmp_path):
+@pytest.mark.parametrize(("longer", "averaged"), [(4, [4]), (5, [4, 5])])
+def test_a_run_made_longer_takes_the_mean_of_its_new_last_epochs(tmp_path, longer, averaged):
     make(tmp_path, average_last=2).fit()
-    longer = make(tmp_path, average_last=2, n_epochs=5)
-    seen, original = {}, longer.average.after_epoch
+    trainer = make(tmp_path, average_last=2, n_epochs=longer)
+    seen, original = {}, trainer.average.after_epoch
 
     def note(epoch):
-        seen[epoch] = longer.model[1].weight.detach().clone()
+        seen[epoch] = trainer.model[1].weight.detach().clone()
         original(epoch)
 
-    longer.average.after_epoch = note
-    longer.fit()
+    trainer.average.after_epoch = note
+    trainer.fit()
     kept = load_checkpoint(tmp_path / "last.pt")["model"]["1.weight"]
-    torch.testing.assert_close(kept, (seen[4] + seen[5]) / 2)
+    torch.testing.assert_close(kept, sum(seen[epoch] for epoch in averaged) / len(averaged))
 
 
 def test_each_epoch_has_a_line_and_each_new_best_another(tmp_path, caplog):
@@ -607,3 +608,16 @@ def test_an_answer_that_is_not_finite_names_its_recording(tmp_path):
     trainer.val_part.batches.windows[4] = np.nan
     with pytest.raises(UserError, match=r"the model's answer to bird/XC4\.ogg is not finite"):
         trainer.fit()
+
+
+def test_a_run_goes_on_on_a_device_that_scales_its_losses_and_back(tmp_path, monkeypatch):
+    """As where a GPU has no bf16 and the machine before had: only fp16 needs a scaler."""
+    with pytest.raises(Stopped):
+        make(tmp_path, max_minutes=1e-6).fit()
+    monkeypatch.setattr("utils.trainer.amp_type", lambda device, settings: torch.float16)
+    with pytest.raises(Stopped):
+        make(tmp_path, max_minutes=1e-6).fit()
+    assert load_checkpoint(tmp_path / "last.pt")["scaler"]["scale"] > 1
+    monkeypatch.undo()
+    make(tmp_path).fit()
+    assert load_checkpoint(tmp_path / "last.pt")["epoch"] == 3
