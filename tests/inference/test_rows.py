@@ -155,6 +155,20 @@ def test_what_is_looked_at_does_not_depend_on_how_the_sound_arrives(window, leng
         assert all(map(np.array_equal, its_looks, looks)), size
 
 
+def test_models_of_other_windows_share_a_recording_however_it_arrives():
+    """The one with the widest look says what must be kept and when a row is complete."""
+    whole = recording(1500)
+    views = [view(160, 160), view(160, 700, shift_tta=True), view(160, 100, span=600)]
+    for order in (views, views[::-1]):
+        rows, looks = cut(whole, *order, size=len(whole))
+        for size in (1, 64, 333):
+            its_rows, its_looks = cut(whole, *order, size=size)
+            assert its_rows == rows
+            for one, other in zip(its_looks, looks, strict=True):
+                assert len(one) == len(other)
+                assert all(map(np.array_equal, one, other)), size
+
+
 def test_models_of_other_frame_rates_look_at_the_same_seconds():
     """The second spectrogram has half the frames a second; its values are the seconds they stand for."""
     seconds = 62.0

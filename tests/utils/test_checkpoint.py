@@ -70,6 +70,14 @@ def test_a_damaged_last_falls_back_to_the_one_before_with_a_warning_that_says_wh
     assert "prev.pt" in caplog.text
 
 
+def test_a_damaged_last_without_one_before_is_told_by_its_own_name(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep_best=True)
+    checkpoints.save(state(1), best=False)
+    checkpoints.last.write_bytes(checkpoints.last.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match=r"last\.pt: damaged"):
+        checkpoints.load_last(torch.device("cpu"))
+
+
 def test_a_path_given_by_the_user_never_falls_back(tmp_path):
     Checkpoints(tmp_path, keep_best=True).save(state(1), best=True)
     (tmp_path / "last.pt").write_bytes(b"not a checkpoint")
