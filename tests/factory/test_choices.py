@@ -94,3 +94,9 @@ def test_a_mask_that_can_hide_the_whole_image_is_a_contradiction(tmp_path, setti
 def test_a_waveform_has_no_bands_to_hide():
     config = Config(model=Model(type="wav2vec2_tiny", transfer_learning=False), data_process=DataProcess(n_mels=16))
     assert check_choices(config) == []
+
+
+def test_weights_that_a_checkpoint_will_bring_need_no_file():
+    config = Config(model=Model(weights_path=Path("gone.pt")))
+    assert [problem.key for problem in check_choices(config)] == ["weights_path"]
+    assert check_choices(config, fetch=False) == []

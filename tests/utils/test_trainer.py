@@ -617,7 +617,9 @@ def test_a_run_goes_on_on_a_device_that_scales_its_losses_and_back(tmp_path, mon
     monkeypatch.setattr("utils.trainer.amp_type", lambda device, settings: torch.float16)
     with pytest.raises(Stopped):
         make(tmp_path, max_minutes=1e-6).fit()
-    assert load_checkpoint(tmp_path / "last.pt")["scaler"]["scale"] > 1
+    scaler = load_checkpoint(tmp_path / "last.pt")["scaler"]
+    assert scaler["scale"] > 1
+    assert make(tmp_path)._scaler.state_dict() == scaler
     monkeypatch.undo()
     make(tmp_path).fit()
     assert load_checkpoint(tmp_path / "last.pt")["epoch"] == 3
