@@ -19,7 +19,7 @@ from dataloader.waveforms import (
 )
 from dataloader.windows import make_windows
 from factory.mixing import Mixer
-from utils.config import Augmentation, DataProcess, Mixing
+from utils.config import Augmentation, DataProcess, Labels, Mixing
 from utils.errors import DataError
 
 PROCESS = DataProcess(sample_rate=32_000, hop_length=500, max_length_s=0.5)
@@ -160,3 +160,23 @@ def test_mixup_of_waveforms_mixes_their_labels():
     mixed, targets = maker(batch, (1, 0, 0))
     assert torch.equal(targets, torch.ones(2, 2))
     torch.testing.assert_close(mixed[0], plain.mean(dim=0), atol=0.02, rtol=0)
+
+
+def test_labels_mean_in_training_what_the_rules_say(tmp_path):
+    row = {"path": str(tmp_path / "x.wav"), "filename": "x.wav", "entry": "", "frames": 64, "seconds": 1.0}
+    metadata = pd.DataFrame([row | {"labels": ("a",), "secondary_labels": ("b",)}])
+    windows = make_windows(metadata, DataProcess())
+    scored, trained = (
+        WaveformDataset(metadata, windows, LABELS, DataProcess(), rules).targets.tolist()
+        for rules in (None, Labels(secondary="mask"))
+    )
+    assert (scored, trained) == ([[1, 0]], [[1, -1]])
+
+
+def test_waveforms_are_changed_before_they_are_mixed():
+    batch, place = batch_of(torch.randn(8, 8000))._replace(targets=torch.eye(8)), (1, 0, 0)
+    augmenter = waveform_augmenter(Augmentation(augment_add_noise=False), PROCESS, 1)
+    mixer = Mixer(Mixing(mixup_p=1.0), 1)
+    changed = augmenter(WaveformMaker()(batch)[0][:, None], place)
+    expected, _ = mixer.images(changed, batch.targets, place)
+    assert torch.equal(WaveformMaker(augmenter, mixer)(batch, place)[0], expected[:, 0])

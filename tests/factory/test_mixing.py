@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from dataloader.augment import Augmenter
 from dataloader.dataset import Batch
 from dataloader.images import ImageMaker
+from dataloader.power import to_db, to_power
 from factory.mixing import Mixer
-from utils.config import DataProcess, Mixing
+from utils.config import Augmentation, DataProcess, Mixing
 
 PROCESS = DataProcess(n_mels=8)
 PLACE = (1, 2, 0)
@@ -199,3 +201,23 @@ def test_each_kind_chooses_for_itself_whom_it_mixes():
     changed = [(make(Mixing(**{kind: 0.5}), b)[0] != plain(b)[0]).flatten(1).any(dim=1) for kind in KINDS]
     for one, other in ((0, 1), (0, 2), (1, 2)):
         assert 120 < (changed[one] != changed[other]).sum() < 280  # half, if they know nothing of each other
+
+
+def test_images_are_changed_before_they_are_mixed_and_sounds_after():
+    """Masks of one example lie in its part of a mixture; hiss is of the microphone that hears both sounds."""
+    b, off = batch(16), Augmentation(augment_add_noise=False, augment_spec_augment=False)
+    masks, mixup = (
+        Augmenter(replace(off, xy_masks_p=1.0, xy_mask_min=2, xy_mask_max=3), PROCESS, 1),
+        Mixer(Mixing(mixup_p=1.0), 1),
+    )
+    expected, _ = mixup.images(masks(plain(b)[0][:, 0], PLACE), b.targets, PLACE)
+    assert torch.equal(ImageMaker(PROCESS, "window", masks, mixup)(b, PLACE)[0][:, 0], expected)
+    hiss, power_mix = Augmenter(replace(off, hiss_p=1.0), PROCESS, 1), Mixer(Mixing(power_mix_p=1.0), 1)
+    process, floor = replace(PROCESS, standardize="none"), PROCESS.floor_db
+    db = b.windows.transpose(1, 2).float() * b.scale[:, :, None] + b.mean[:, :, None]
+    sounds, _ = power_mix.power(to_power(db, floor), b.targets, PLACE)
+    expected = (to_db(hiss.power(sounds, PLACE), floor) - b.mean[:, :, None]) / b.scale[:, :, None]
+    seen = ImageMaker(process, "recording", hiss, power_mix)(b, PLACE)[0][:, 0]
+    assert seen.shape == expected.shape
+    differs = (seen - expected).abs().flatten(1).amax(dim=1)
+    torch.testing.assert_close(differs, torch.zeros(16), atol=0.05, rtol=0)

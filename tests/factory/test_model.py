@@ -311,6 +311,17 @@ def test_a_file_of_something_else_names_weights_path(tmp_path, content):
         build_model(Model(type="test_resnet", weights_path=tmp_path / "weights.pt"), 3)
 
 
+def test_weights_from_a_stranger_cannot_run_code(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (tmp_path / "owned").mkdir, ()
+
+    torch.save({"weight": torch.zeros(1), "evil": Evil()}, tmp_path / "weights.pt")
+    with pytest.raises(ConfigError, match=r"\[model\] weights_path = '.*': damaged, or not a file of weights"):
+        build_model(Model(type="test_resnet", weights_path=tmp_path / "weights.pt"), 3)
+    assert not (tmp_path / "owned").exists()
+
+
 def test_a_missing_file_and_one_that_would_not_be_used_are_told_without_building(tmp_path):
     path = tmp_path / "weights.pt"
     with pytest.raises(ConfigError, match=r"\[model\] weights_path = '.*': no such file"):

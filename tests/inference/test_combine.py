@@ -25,6 +25,13 @@ def test_ranks_are_among_the_rows_of_all_recordings():
     assert second.ravel().tolist() == [0.625, 0.625]  # equal scores share the mean of ranks 2 and 3, of 4
 
 
+def test_the_rank_of_several_models_is_the_mean_of_theirs():
+    (one,) = [scores(1, 6, 3)]
+    twice = np.concatenate([one, one])
+    np.testing.assert_allclose(rank_mean([twice])[0], rank_mean([one])[0])
+    assert rank_mean([scores(3, 6, 3)])[0].max() <= 1
+
+
 def test_ranks_ignore_the_size_of_a_models_scores():
     each = [scores(2, 6, 3), scores(2, 4, 3, seed=1)]
     squeezed = [np.stack([one[0], one[1] ** 3 / 100]) for one in each]

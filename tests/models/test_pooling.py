@@ -45,3 +45,9 @@ def test_what_is_below_0_counts_as_0():
 
 def test_it_begins_between_the_mean_and_the_largest():
     assert GeneralizedMean().p.tolist() == [3.0]  # of the paper
+
+
+def test_a_quiet_channel_beside_a_loud_one_keeps_its_value():
+    images = torch.cat([features() * 1e5, features() * 1e-5], dim=1)
+    pooled = GeneralizedMean(10.0)(images)
+    torch.testing.assert_close(pooled[:, 3:] * 1e10, pooled[:, :3], rtol=1e-3, atol=0)

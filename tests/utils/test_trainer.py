@@ -194,6 +194,17 @@ def test_a_run_stopped_in_the_middle_of_an_epoch_ends_equal_to_the_bit(tmp_path,
     )
 
 
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_run_stopped_between_two_batches_of_one_update_ends_equal_to_the_bit(tmp_path, step):
+    make(tmp_path / "whole", accumulate=3).fit()
+    stopped = make(tmp_path / "stopped", accumulate=3)
+    stop_at(stopped, epoch=2, step=step)
+    with pytest.raises(Stopped):
+        stopped.fit()
+    make(tmp_path / "stopped", accumulate=3).fit()
+    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "stopped"))
+
+
 def test_a_run_killed_at_random_moments_ends_equal_to_the_bit(tmp_path):
     make(tmp_path / "whole").fit()
     rng = np.random.default_rng(7)
