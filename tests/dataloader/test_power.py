@@ -9,7 +9,7 @@ import torch
 from dataloader.augment import Augmenter, _power_changes
 from dataloader.dataset import Batch
 from dataloader.images import ImageMaker
-from dataloader.power import COLOURS, add_hiss, change_gain, equalise, to_db, to_power
+from dataloader.power import COLOURS, change_gain, equalise, to_db, to_power
 from dataloader.spectrogram import MelSpectrogram, band_widths, mel_frequencies
 from utils.config import Augmentation, DataProcess
 
@@ -95,12 +95,8 @@ def test_hiss_falls_with_frequency_as_its_colour_says(colour):
 def test_hiss_flickers_like_noise_in_a_real_spectrogram():
     waveform = np.random.default_rng(1).normal(size=20 * PROCESS.sample_rate).astype(np.float32)
     real = MelSpectrogram(PROCESS).db(0.01 * waveform)
-    widths = torch.from_numpy(band_widths(PROCESS)).float()
-    hz = torch.from_numpy(mel_frequencies(PROCESS)).float()
-    made = add_hiss(
-        torch.full((1, 128, 1280), 1e-12), generator(), p=1.0, colour="white", min_snr_db=-60.0, max_snr_db=-60.0,
-        frequencies=hz, widths=widths, bin_hz=PROCESS.sample_rate / PROCESS.n_fft,
-    )  # fmt: skip
+    settings = {"hiss_p": 1.0, "hiss_colour": "white", "hiss_min_snr_db": -60.0, "hiss_max_snr_db": -60.0}
+    made = augmenter(**settings).power(torch.full((1, 128, 1280), 1e-12), PLACE)
     ratio = (10 * made[0].log10()).std(dim=1).numpy() / real.std(axis=1)
     assert 0.8 < np.median(ratio[:20]) < 1.25
     assert 0.8 < np.median(ratio[-20:]) < 1.25

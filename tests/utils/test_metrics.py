@@ -68,6 +68,11 @@ def test_padded_cmap_is_average_precision_after_rows_of_ones(padding):
     assert padded_cmap(targets, predicted, padding) == pytest.approx(np.mean(columns))
 
 
+def test_padded_cmap_appends_five_rows_as_birdclef_did():
+    targets, predicted = np.array([[1, 0], [0, 1], [0, 0]]), np.array([[0.2, 0.9], [0.6, 0.3], [0.9, 0.1]])
+    assert padded_cmap(targets, predicted) == padded_cmap(targets, predicted, 5) != padded_cmap(targets, predicted, 1)
+
+
 def test_padded_cmap_of_one_class_and_of_no_row():
     assert padded_cmap(np.array([[1], [0]]), np.array([[0.9], [0.1]])) == 1.0
     assert padded_cmap(np.zeros((0, 3)), np.zeros((0, 3))) is None

@@ -428,6 +428,12 @@ def test_a_run_made_longer_takes_the_mean_of_its_new_last_epochs(tmp_path, longe
     torch.testing.assert_close(kept, sum(seen[epoch] for epoch in averaged) / len(averaged))
 
 
+def test_a_run_made_longer_scores_its_own_weights_until_its_new_last_epochs(tmp_path):
+    make(tmp_path, average_last=2).fit()
+    trainer = make(tmp_path, average_last=2, n_epochs=6)
+    assert [trainer.average.scored(epoch) is trainer.model for epoch in (4, 5)] == [True, False]
+
+
 def test_each_epoch_has_a_line_and_each_new_best_another(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         make(tmp_path, n_epochs=2).fit()
