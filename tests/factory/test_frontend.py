@@ -98,9 +98,8 @@ IMAGES_ONLY = {
 @pytest.mark.parametrize(
     ("section", "key"), [(name, key) for name, keys in IMAGES_ONLY.items() for key in keys.split()]
 )
-def test_no_change_of_power_or_bands_is_taken_for_waveforms(section, key, tmp_path):
-    make_demo(tmp_path / "noise", species=2, recordings=3)  # for background_p
-    augmentation = Augmentation(frequency_masks=0, background_dir=tmp_path / "noise")
+def test_no_change_of_power_or_bands_is_taken_for_waveforms(section, key, place):
+    augmentation = Augmentation(frequency_masks=0, background_dir=place / "data")  # for background_p
     config = Config(model=Model(type="wav2vec2_tiny", transfer_learning=False), augmentation=augmentation)
     assert check_choices(config) == []
     changed = replace(config, **{section: replace(getattr(config, section), **{key: 0.5})})
