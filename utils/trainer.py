@@ -145,10 +145,9 @@ class Trainer:
         """
         with Interrupt(self.settings.max_minutes) as interrupt:
             while not self.progress.finished:
-                clock, begun_at = time.monotonic(), self.progress.step
-                train_loss = self._train_epoch(interrupt)
+                clock = time.monotonic()
+                train_loss, n_windows = self._train_epoch(interrupt)
                 trained = time.monotonic() - clock
-                n_windows = (self.progress.step - begun_at) * self.settings.batch_size_train  # since this start
                 self.average.after_epoch(self.progress.epoch)
                 train_loss = float(np.mean(self.processes.gather(train_loss)))
                 row = {"epoch": self.progress.epoch, "lr": self.schedule.rate, "train_loss": train_loss}
@@ -158,9 +157,9 @@ class Trainer:
                 if code is not None and not self.progress.finished:
                     self._stop(code)
 
-    def _train_epoch(self, interrupt: Interrupt) -> float:
-        """Do what is left of the epoch in hand; return its mean loss over batches."""
-        progress, settings = self.progress, self.settings
+    def _train_epoch(self, interrupt: Interrupt) -> tuple[float, int]:
+        """Do what is left of the epoch in hand; return its mean loss over batches, and how many windows were left."""
+        progress, settings, n_windows = self.progress, self.settings, 0
         self.model.train()
         self.train_part.order.go_to(progress.epoch, progress.step)
         n_batches = len(self.train_part.order)
@@ -170,11 +169,12 @@ class Trainer:
                 loss = self._step(batch.to(self.device), updates)
                 progress.step += 1
                 progress.loss_sum += loss
+                n_windows += len(batch.windows)
                 bar.set_postfix_str(f"loss {progress.loss_sum / progress.step:.4f}", refresh=False)
                 bar.update()
                 if updates and progress.step < n_batches:
                     self._save_or_stop(interrupt)
-        return progress.loss_sum / progress.step
+        return progress.loss_sum / progress.step, n_windows
 
     def _step(self, batch: Any, updates: bool) -> float:
         """Forward, backward and, if ``updates``, a step of the optimizer; return the loss."""

@@ -113,6 +113,12 @@ def test_a_class_is_on_as_many_folds_as_it_has_groups_and_one_that_nobody_can_le
     assert caplog.messages == ["1 classes are of one fold only, where nobody has learned them: one"]
 
 
+def test_a_fold_gets_its_only_chance_of_a_class_though_it_grows_larger_than_the_others():
+    labels = [("a", "b", "c"), ("b",), ("d",), ("d",)]
+    folds = deal_into_folds(pd.DataFrame({"labels": labels, "group": ["place", "place", "d1", "d2"]}), 2)
+    assert sorted(folds[2:]) == [1, 2]  # by size alone both of d would be in the fold where the place is not
+
+
 def test_more_folds_than_groups_are_refused():
     with pytest.raises(ConfigError, match=r"\[data\] folds = '4': only 3 groups"):
         deal_into_folds(table(groups=3), 4)

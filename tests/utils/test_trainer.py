@@ -1,5 +1,6 @@
 """Does the loop lose nothing: is a run that was stopped the same as one that was not?"""
 
+import itertools
 import json
 import logging
 import os
@@ -192,6 +193,14 @@ def test_a_run_stopped_in_the_middle_of_an_epoch_ends_equal_to_the_bit(tmp_path,
     assert_same(
         load_checkpoint(tmp_path / "whole/best.pt")["model"], load_checkpoint(tmp_path / "stopped/best.pt")["model"]
     )
+
+
+def test_the_speed_counts_the_windows_that_there_were(tmp_path, monkeypatch):
+    clock = itertools.count()
+    monkeypatch.setattr("utils.trainer.time.monotonic", lambda: float(next(clock)))
+    make(tmp_path, batch_size_train=100).fit()  # the 6 batches that it has are of 4
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["seconds"] * row["windows_per_second"] for row in rows] == pytest.approx([24, 24, 24])
 
 
 @pytest.mark.parametrize("step", [1, 2])
