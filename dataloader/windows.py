@@ -18,8 +18,9 @@ def window_starts(frames: int, window: int, *, mode: str = "slice", step: int | 
     """First frame of each window of a recording.
 
     Windows stand one after another. A tail of at least half a window (of half a step, where they
-    overlap) becomes a last window that ends at the recording's end; a shorter tail is left out. A
-    recording shorter than a window has one window, which is filled by repeating it.
+    overlap), where the next window would begin or the last one ends, becomes a last window that ends at the
+    recording's end; a shorter tail is left out. A recording shorter than a window has one window, which is
+    filled by repeating it.
 
     Args:
         frames: of the recording, at least one.
@@ -31,8 +32,8 @@ def window_starts(frames: int, window: int, *, mode: str = "slice", step: int | 
     if mode == "single" or frames <= window:
         return [0]
     starts = list(range(0, frames - window + 1, step))
-    tail = frames - (starts[-1] + window)
-    if tail > 0 and 2 * tail >= step:
+    tail = frames - (starts[-1] + max(window, step))
+    if tail > 0 and 2 * tail >= min(window, step):
         starts.append(frames - window)
     return starts
 

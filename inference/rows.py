@@ -1,7 +1,8 @@
 """Which stretches of a recording make the rows of the result, and what does each model look at for them?
 
 A row is a stretch of ``window_s`` seconds, one every ``step_s``; the end of a recording is treated as in
-training: a tail of at least half a step makes a last row that ends with the recording, a shorter one none.
+training: a tail of at least half a step (half a row, where rows do not touch each other) makes a last row that ends
+with the recording, a shorter one none.
 For each row a model takes one or more looks, windows of the length it was trained on: in the middle of the
 row where its windows are longer (so it sees what is around the row), spread over the whole row where they are shorter.
 A look never reaches beyond the recording; only of a recording shorter than a look is it filled by repeating.
@@ -54,9 +55,13 @@ class View:
     span: int = 0
     maker: Callable[[Batch], tuple] | None = None
 
-    def looks(self, start_s: float) -> list[tuple[int, float]]:
-        """``(first frame, weight)`` of each look at the row that starts there; not yet kept inside the recording."""
-        start, row = round(start_s * self.rate), self.row_frames
+    def looks(self, start_s: float, row: int | None = None) -> list[tuple[int, float]]:
+        """``(first frame, weight)`` of each look at the row that starts there; not yet kept inside the recording.
+
+        Args:
+            row: its frames, where the recording ends before it does.
+        """
+        start, row = round(start_s * self.rate), self.row_frames if row is None else row
         if row <= self.length:
             firsts = [start - (self.length - row) // 2]
         else:
@@ -174,8 +179,9 @@ class Cutter:
         if self._rows == 0 and total > 0:
             self._add_row(cut, 0.0, duration_s, ended=True)
         elif self._rows:
-            tail = total - round((self._next - grid.step_s) * first.rate) - row
-            if tail > 0 and 2 * tail >= round(grid.step_s * first.rate):
+            step, begun = round(grid.step_s * first.rate), round((self._next - grid.step_s) * first.rate)
+            tail = total - max(begun + row, round(self._next * first.rate))
+            if tail > 0 and 2 * tail >= min(step, row):
                 end_s = total / first.rate
                 self._add_row(cut, end_s - grid.window_s, end_s, ended=True)
         return cut
@@ -199,7 +205,8 @@ class Cutter:
         row = Row(start_s, end_s, [])
         for number, (view, held) in enumerate(self._pairs()):
             total, known = held.end if ended else None, {}
-            for first, _ in (looks := view.looks(start_s)):
+            row_frames = min(view.row_frames, total) if ended else view.row_frames
+            for first, _ in (looks := view.looks(start_s, row_frames)):
                 first = view.kept_inside(first, total)
                 if first in self._known[number]:  # a row's later look is often the next row's earlier one
                     known[first] = self._known[number][first]

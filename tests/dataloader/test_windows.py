@@ -30,6 +30,12 @@ def test_single_takes_the_first_and_a_step_overlaps():
     assert window_starts(230, 100, step=50) == [0, 50, 100, 130]
 
 
+def test_what_lies_between_windows_that_do_not_touch_is_no_tail():
+    assert window_starts(400, 100, step=200) == [0, 200]
+    assert window_starts(449, 100, step=200) == [0, 200]
+    assert window_starts(450, 100, step=200) == [0, 200, 350]
+
+
 def test_a_window_of_five_seconds_has_320_frames():
     assert window_frames(DataProcess()) == 320
     assert window_frames(DataProcess(sample_rate=22_050, hop_length=512, max_length_s=5, f_max=11_000.0)) == 215

@@ -93,6 +93,18 @@ def test_a_recording_shorter_than_a_window_is_repeated(total):
     assert (rows[0].start_s, rows[0].end_s) == (0.0, total / RATE)
 
 
+@pytest.mark.parametrize("total", [101, 150, 768, 1000, 3839])
+def test_the_looks_at_a_recording_shorter_than_a_row_are_spread_over_it(total):
+    """Spread over the whole row, those beyond the recording's end would all fall on its last window."""
+    whole = recording(total)
+    (row,), (looks,) = cut(whole, view(3840, 100))
+    firsts = [int(np.flatnonzero((whole == look[0]).all(axis=1))[0]) for look in looks]
+    assert firsts == [round(number * (total - 100) / (len(firsts) - 1)) for number in range(len(firsts))]
+    assert len(firsts) == -(-total // 100)
+    assert [weight for _, weight in row.looks[0]] == pytest.approx([1 / len(firsts)] * len(firsts))
+    assert (row.start_s, row.end_s) == (0.0, total / RATE)
+
+
 def test_shift_tta_looks_half_a_window_earlier_and_later_with_half_the_weight():
     looks = view(320, shift_tta=True).looks(20.0)
     assert sorted(looks) == [(1120, 0.25), (1280, 0.5), (1440, 0.25)]
