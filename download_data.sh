@@ -85,7 +85,6 @@ explain_refusal() {
 }
 
 unpack() {
-    rm -rf "$work/unpacking"
     echo "unpacking $zip" >&2
     # Unpacking checks each file's checksum. Not `unzip`, which not every machine has.
     if ! python3 -m zipfile -e "$zip" "$work/unpacking" 2>"$log"; then
@@ -127,6 +126,7 @@ mkdir -p "$work" 2>/dev/null || fail "$data: cannot be written to; name another 
 if [[ ! -d $work/unpacked ]]; then
     refuse_to_overwrite train_audio train_metadata.csv    # now, rather than after the download
     check_needs
+    rm -rf "$work/unpacking"    # half of it, of a try that was stopped
     check_space
     is_whole "$zip" || download
     unpack

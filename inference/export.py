@@ -155,7 +155,8 @@ def _unsealed(facts: Facts, checkpoint_digest: str) -> str:
 def largest_difference(network: nn.Module, forward: Forward, images: Sequence[np.ndarray]) -> float:
     """Of a logit between PyTorch and ``forward``, over batches of images."""
     with torch.inference_mode():
-        return max(float(np.abs(network(torch.from_numpy(one)).numpy() - forward(one)).max()) for one in images)
+        differences = [np.abs(network(torch.from_numpy(one)).numpy() - forward(one)).max() for one in images]
+    return float(np.max(differences))  # the built-in max would lose a NaN
 
 
 def _own_recordings(run: Path) -> list[Path]:

@@ -1,12 +1,15 @@
 """Which recordings are meant? Files, folders (all that is in them) and patterns -> a list of paths."""
 
 import glob
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from dataloader.audio import ENDINGS
 from utils.errors import DataError
+
+log = logging.getLogger(__name__)
 
 
 def find_recordings(inputs: Iterable[Path | str]) -> list[Path]:
@@ -19,6 +22,7 @@ def find_recordings(inputs: Iterable[Path | str]) -> list[Path]:
         DataError: nothing is there, or no recording is in it, or a folder cannot be read.
     """
     found: dict[str, Path] = {}
+    names: set[str] = set()
     for given in map(str, inputs):
         path = Path(given)
         if path.is_dir():
@@ -33,6 +37,9 @@ def find_recordings(inputs: Iterable[Path | str]) -> list[Path]:
             raise DataError(f"{given}: no recording is there ({', '.join(ENDINGS)})")
         for recording in recordings:
             found.setdefault(os.path.realpath(recording), recording)
+            names.add(recording.name)
+    if other := names - {recording.name for recording in found.values()}:
+        log.warning("%d names are links to recordings of other names, and left out: %s ...", len(other), min(other))
     return list(found.values())
 
 

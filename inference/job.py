@@ -1,6 +1,7 @@
 """A long job: what is scored is kept, recording by recording, beside the output until that is written."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -25,6 +26,7 @@ except ImportError:  # Windows
 
 log = logging.getLogger(__name__)
 
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of some network file systems
 _SETTINGS = "job.json"
 _PARTS = ("start_s", "end_s", "each", "seconds", "sample_rate", "problem")
 
@@ -56,6 +58,10 @@ def _lock(file: BinaryIO) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return True
     return os.fstat(file.fileno()).st_nlink > 0
 
 
@@ -92,6 +98,11 @@ class Job:
 
     def __contains__(self, recording: Path) -> bool:
         return self._load(recording) is not None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is kept."""
+        return not any(self.folder.glob("*.npz"))
 
     def keep(self, scores: Scores) -> None:
         """Keep the scores of a recording, whole or not at all."""

@@ -78,13 +78,15 @@ class Batches:
 
     Args:
         compute: ``(parts) -> results``, one for each part; called in threads.
-        n_threads: that compute at once.
+        pool: the threads; several of these objects may share them.
+        size: parts in a batch.
+        under_way: batches, at most; one more than there are threads, so that none has to wait.
     """
 
-    def __init__(self, compute: Callable[[list[Any]], Sequence[Any]], *, size: int, n_threads: int):
-        self._compute, self._size = compute, size
-        self._pool = ThreadPoolExecutor(n_threads)
-        self._most = n_threads + 1  # under way: one waits for the next thread that is free
+    def __init__(
+        self, compute: Callable[[list[Any]], Sequence[Any]], pool: ThreadPoolExecutor, *, size: int, under_way: int
+    ):  # fmt: skip
+        self._compute, self._pool, self._size, self._most = compute, pool, size, under_way
         self._waiting: list[tuple[Any, Callable[[Any], None]]] = []
         self._under_way: collections.deque[tuple[list[Callable[[Any], None]], Future]] = collections.deque()
 
@@ -102,9 +104,6 @@ class Batches:
             self._submit()
         while self._under_way:
             self._hand_out()
-
-    def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
 
     def _submit(self) -> None:
         while len(self._under_way) >= self._most:

@@ -3,6 +3,7 @@
 import functools
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,8 +106,9 @@ class Predictor:
             DataError: a model's answer is not finite.
         """
         workers = max(model.workers for model in self.models)
+        pool = ThreadPoolExecutor(workers)  # of all models: each with threads of its own would be more than cores
         batches = [
-            Batches(functools.partial(_score, model, view), size=model.batch, n_threads=workers)
+            Batches(functools.partial(_score, model, view), pool, size=model.batch, under_way=workers + 1)
             for model, view in zip(self.models, self._views, strict=True)
         ]
         readers = ReadAhead((self._pieces(Path(path)) for path in paths), max(1, cores() // 2), _AHEAD)
@@ -125,8 +127,7 @@ class Predictor:
                 one.finish()
             yield from _scored(unscored)
         finally:
-            for one in batches:
-                one.close()
+            pool.shutdown(cancel_futures=True)
 
     def stream(self, chunks: Iterable[np.ndarray], sample_rate: int) -> Iterator[tuple[float, float, np.ndarray]]:
         """Score live audio: each row as soon as all is there that it needs, in constant memory.

@@ -15,7 +15,7 @@ from inference.inputs import find_recordings
 from inference.job import Job, alone
 from inference.predictor import Predictor
 from utils.errors import DataError
-from utils.files import must_be_writable
+from utils.files import must_be_writable, remove_leftovers
 from utils.run_folder import BEST, CONFIG, LAST
 
 log = logging.getLogger(__name__)
@@ -52,14 +52,17 @@ def _must_overwrite_nothing(options: argparse.Namespace, recordings: list[Path])
     Raises:
         DataError: output or report would take the place of what is read, or of each other.
     """
-    runs = [
-        path for run in options.run for path in (run, run / BEST, run / LAST, run / CONFIG, run.with_suffix(".bin"))
-    ]
+    runs = [path for run in options.run for path in (run, run / BEST, run / LAST, run / CONFIG, _weights_of(run))]
     read = {"--input": recordings, "--run": runs, "--sample-submission": [options.sample_submission]}
     taken = {os.path.realpath(path): name for name, paths in read.items() for path in paths if path is not None}
     for name, path in (("--output", options.output), ("--report", options.report)):
         if path is not None and (other := taken.setdefault(os.path.realpath(path), name)) != name:
             raise DataError(f"{path}: {name} would overwrite {other}; choose another name")
+
+
+def _weights_of(run: Path) -> str:
+    """Where they are, if this is an exported file of OpenVINO."""
+    return f"{os.path.splitext(run)[0]}.bin"
 
 
 def load(options: argparse.Namespace) -> Predictor:
@@ -86,7 +89,10 @@ def check_sample(options: argparse.Namespace, predictor: Predictor, recordings: 
 
 @contextlib.contextmanager
 def open_job(options: argparse.Namespace, predictor: Predictor) -> Iterator[Job]:
-    """Where scores are kept until all are there; no other job may write the same output meanwhile."""
+    """Where scores are kept until all are there; no other job may write the same output meanwhile.
+
+    Says, whatever stops the job, how to go on with what is kept.
+    """
     settings = {
         "--run": [model.digest for model in predictor.models],
         "--window-s": predictor.grid.window_s,
@@ -95,7 +101,16 @@ def open_job(options: argparse.Namespace, predictor: Predictor) -> Iterator[Job]
         "--backend": [model.backend for model in predictor.models],
     }
     with alone(options.output):
-        yield Job(options.output, settings, resume=options.resume)
+        job = Job(options.output, settings, resume=options.resume)
+        for place in filter(None, (options.output, options.report)):  # what a killed job was about to write
+            if (folder := place if place.is_dir() else Path(os.path.abspath(place)).parent).is_dir():
+                remove_leftovers(folder)
+        try:
+            yield job
+        except BaseException:
+            if not job.is_empty:
+                log.warning("what is scored is kept: go on with the same command and --resume")
+            raise
 
 
 def score(predictor: Predictor, recordings: list[Path], job: Job) -> list[Path]:
@@ -110,20 +125,16 @@ def score(predictor: Predictor, recordings: list[Path], job: Job) -> list[Path]:
         for path, problem in job.problems(recordings):
             log.warning(_PARTLY, path, problem)
     bad = set()
-    try:
-        with _bar(todo) as bar:
-            for path, result in predictor.predict_files(todo):
-                if isinstance(result, BadRecording):
-                    bad.add(path)
-                    log.warning("%s: left out: %s", path, result)
-                else:
-                    job.keep(result)
-                    if result.problem is not None:
-                        log.warning(_PARTLY, path, result.problem)
-                    bar.update(result.seconds / 3600)
-    except (KeyboardInterrupt, SystemExit):
-        log.warning("stopped; what is scored is kept: go on with the same command and --resume")
-        raise
+    with _bar(todo) as bar:
+        for path, result in predictor.predict_files(todo):
+            if isinstance(result, BadRecording):
+                bad.add(path)
+                log.warning("%s: left out: %s", path, result)
+            else:
+                job.keep(result)
+                if result.problem is not None:
+                    log.warning(_PARTLY, path, result.problem)
+                _advance(bar, result.seconds / 3600)
     if len(bad) == len(recordings):
         job.remove()
         raise DataError(f"no recording could be scored ({len(bad)} tried); nothing is written")
@@ -163,6 +174,13 @@ def _bar(recordings: list[Path]) -> tqdm:
     hours = sum(map(_hours, recordings)) if os.isatty(2) else None
     form = "{desc}: {percentage:3.0f}%|{bar}| {n:.2f}/{total:.2f} h of audio [{elapsed}<{remaining}]"
     return tqdm(total=hours, desc="scoring", bar_format=form, disable=None, dynamic_ncols=True)
+
+
+def _advance(bar: tqdm, hours: float) -> None:
+    """Move on; the total follows where a header has promised less than there was, as tqdm would forget it."""
+    if bar.total is not None:
+        bar.total = max(bar.total, bar.n + hours)
+    bar.update(hours)
 
 
 def _hours(recording: Path) -> float:

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,12 +23,15 @@ import torch
 
 import export
 import predict
+from inference import steps
 from inference.job import Job
 from utils.command import run_command
+from utils.files import host
 
 ROOT = Path(__file__).parents[1]
 EXPORTS = all(map(importlib.util.find_spec, ("onnx", "onnxruntime")))
 LABELS = ["asbfly", "bkskit1", "comgre"]
+KEPT = "warning: what is scored is kept: go on with the same command and --resume"
 
 
 @pytest.fixture
@@ -223,9 +227,35 @@ def test_a_job_stopped_by_sigterm_says_how_to_go_on(command, tiny_run, recording
     monkeypatch.setattr(Job, "keep", lambda *args: (keep(*args), os.kill(os.getpid(), signal.SIGTERM)))
     line = ["--run", tiny_run, "--input", recordings, "--format", "csv", "--output", tmp_path / "out.csv"]
     told = command(*line, code=143)
-    assert "what is scored is kept: go on with the same command and --resume" in told.err
+    assert told.err.count(KEPT) == 1
     assert everything(tmp_path)[0].name == ".out.csv.parts"
     assert not (tmp_path / "out.csv").exists()
+    leftover = tmp_path / f".out.csv.{host()}.999999999.tmp"  # as of a kill -9 while the table was written
+    leftover.touch()
+    monkeypatch.setattr(Job, "keep", keep)
+    assert KEPT not in command(*line, "--resume").err
+    assert os.listdir(tmp_path) == ["out.csv"]
+
+
+def test_a_bar_goes_on_where_a_header_has_promised_less_than_there_is(monkeypatch):
+    monkeypatch.setattr(
+        "inference.steps.audio_info", lambda _: SimpleNamespace(frames=3600 * 32_000, sample_rate=32_000)
+    )
+    monkeypatch.setattr(os, "isatty", lambda _: True)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    bar = steps._bar([Path("one hour.flac")])
+    steps._advance(bar, 1.0)
+    steps._advance(bar, 2.0)  # a FLAC from a pipe says no length
+    assert str(bar).startswith("scoring: 100%")
+    assert "3.00/3.00 h of audio" in str(bar)
+    bar.close()
+
+
+def test_a_run_is_found_where_one_stands_in_it(command, tiny_run, recordings, tmp_path, monkeypatch):
+    monkeypatch.chdir(tiny_run)
+    command("--run", ".", "--input", recordings, "--format", "csv", "--output", tmp_path / "out.csv")
+    assert len({row["file"] for row in rows_of(tmp_path / "out.csv")}) == 4
 
 
 def test_a_truncated_recording_is_scored_with_a_warning_and_a_changed_one_again(
@@ -239,6 +269,7 @@ def test_a_truncated_recording_is_scored_with_a_warning_and_a_changed_one_again(
         patch.setattr(csv, "writer", no_room)
         told = command(*line, code=1)
     assert "no room on the disk" in told.err
+    assert told.err.count(KEPT) == 1
     assert told.err.splitlines()[-1].startswith("no room")
     assert not (tmp_path / "out.csv").exists()
     warning = "r2.ogg: truncated: "

@@ -1,6 +1,7 @@
 """Files that are written whole or not at all."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -107,6 +108,9 @@ def _flush(path: Path) -> None:
         return
     try:
         os.fsync(handle)
+    except OSError as error:
+        if not path.is_dir() or error.errno not in (errno.EINVAL, errno.EBADF):  # some network file systems
+            raise
     finally:
         os.close(handle)
 
@@ -122,5 +126,8 @@ def must_be_writable(path: Path) -> None:
         folder = folder.parent
     if not folder.is_dir():
         raise DataError(f"{folder} is a file, not a folder; choose another place")
-    if not os.access(folder, os.W_OK):
-        raise DataError(f"{folder}: permission denied; choose a folder you may write to")
+    if not (path.is_file() or path.is_dir()) and path.exists():
+        raise DataError(f"{path}: a device or a pipe; choose the name of a file, which is written whole or not at all")
+    for place in (folder, path):
+        if place.is_dir() and not os.access(place, os.W_OK):
+            raise DataError(f"{place}: permission denied; choose a folder you may write to")

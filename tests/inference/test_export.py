@@ -84,6 +84,10 @@ def test_the_largest_difference_is_that_of_any_logit(tiny_run):
         return logits
 
     assert export.largest_difference(network, off_by_a_little, images) == pytest.approx(0.5, abs=1e-4)
+    lost = export.largest_difference(
+        network, lambda batch: forward(batch) * (np.nan if batch is images[1] else 1), images
+    )
+    assert np.isnan(lost)
 
 
 def test_places_and_recordings_that_will_not_do_are_told(tiny_run, tmp_path):

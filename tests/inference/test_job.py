@@ -130,6 +130,21 @@ def test_a_damaged_part_is_not_taken_wherever_the_damage_is(tmp_path, recordings
         assert recordings[0] not in kept
 
 
+def test_a_file_system_without_locks_is_no_error_and_another_refusal_is(tmp_path, monkeypatch):
+    def refuse(number):
+        def flock(*_):
+            raise OSError(number, os.strerror(number))
+
+        return flock
+
+    monkeypatch.setattr("fcntl.flock", refuse(errno.ENOLCK))
+    with alone(tmp_path / "out.csv"):
+        pass
+    monkeypatch.setattr("fcntl.flock", refuse(errno.EIO))
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)), alone(tmp_path / "out.csv"):
+        pass
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff"])
 def test_a_damaged_job_begins_anew(tmp_path, recordings, content):
     kept = job(tmp_path)

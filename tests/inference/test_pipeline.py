@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -71,16 +72,16 @@ def test_results_are_handed_out_in_order_to_whom_they_belong():
         time.sleep(0.02 if parts[0] == 0 else 0)  # the first batch is overtaken
         return [part * 10 for part in parts]
 
-    batches, got = Batches(compute, size=4, n_threads=3), []
-    for part in range(18):
-        batches.add(part, got.append)
-    batches.finish()
-    batches.close()
+    with ThreadPoolExecutor(3) as pool:
+        batches, got = Batches(compute, pool, size=4, under_way=4), []
+        for part in range(18):
+            batches.add(part, got.append)
+        batches.finish()
     assert got == [part * 10 for part in range(18)]
     assert sorted(sizes) == [2, 4, 4, 4, 4]
 
 
-def test_no_more_batches_are_under_way_than_threads_and_one():
+def test_no_more_batches_are_under_way_than_may_be():
     go, started = threading.Event(), []
 
     def compute(parts):
@@ -88,18 +89,18 @@ def test_no_more_batches_are_under_way_than_threads_and_one():
         go.wait()
         return parts
 
-    batches, got = Batches(compute, size=1, n_threads=2), []
-    for part in range(3):
-        batches.add(part, got.append)
-    adder = threading.Thread(target=batches.add, args=(3, got.append))
-    adder.start()
-    adder.join(0.2)
-    waits = adder.is_alive()
-    go.set()
-    adder.join()
+    with ThreadPoolExecutor(2) as pool:
+        batches, got = Batches(compute, pool, size=1, under_way=3), []
+        for part in range(3):
+            batches.add(part, got.append)
+        adder = threading.Thread(target=batches.add, args=(3, got.append))
+        adder.start()
+        adder.join(0.2)
+        waits = adder.is_alive()
+        go.set()
+        adder.join()
+        batches.finish()
     assert waits
-    batches.finish()
-    batches.close()
     assert got == [0, 1, 2, 3]
 
 
@@ -107,8 +108,8 @@ def test_what_computing_raises_reaches_who_adds():
     def compute(parts):
         raise ValueError("no such shape")
 
-    batches = Batches(compute, size=1, n_threads=1)
-    with pytest.raises(ValueError, match="no such shape"):  # noqa: PT012 - at once, or with what comes next
-        batches.add(0, print)
-        batches.finish()
-    batches.close()
+    with ThreadPoolExecutor(1) as pool:
+        batches = Batches(compute, pool, size=1, under_way=2)
+        with pytest.raises(ValueError, match="no such shape"):  # noqa: PT012 - at once, or with what comes next
+            batches.add(0, print)
+            batches.finish()

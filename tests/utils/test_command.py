@@ -24,7 +24,11 @@ CASES = [
     (KeyboardInterrupt(), 130, "interrupted"),
     (OSError(errno.ENOSPC, "x", "cache/a.npy"), 1, f"cache/a.npy: {NO_ROOM}"),
     (OSError(errno.ENOSPC, "x"), 1, NO_ROOM),
-    (PermissionError(errno.EACCES, "x", "runs"), 1, "runs: permission denied; choose a folder you may write to"),
+    (
+        PermissionError(errno.EACCES, "x", "runs"),
+        1,
+        "runs: permission denied; change who may read and write it, or choose another",
+    ),
     (OSError(errno.EROFS, "x", "runs"), 1, "runs: the file system is read-only; choose a folder you may write to"),
     (FileNotFoundError(errno.ENOENT, "x", "gone"), 1, "gone: No such file or directory"),
 ]

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import stat
 import subprocess
 import sys
 
@@ -69,9 +70,29 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path, monkey
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="is a file, not a folder; choose another place"):
         must_be_writable(tmp_path / "file" / "run")
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="pipe: a device or a pipe; choose the name of a file"):  # root could replace it
+        must_be_writable(tmp_path / "pipe")
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
     with pytest.raises(DataError, match="permission denied; choose a folder you may write to"):
         must_be_writable(tmp_path / "run")
+    (tmp_path / "tables").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: path == tmp_path)
+    with pytest.raises(DataError, match="tables: permission denied; choose a folder you may write to"):
+        must_be_writable(tmp_path / "tables")
+
+
+def test_a_file_system_that_flushes_no_folder_is_no_error(tmp_path, monkeypatch):
+    flush = os.fsync
+
+    def fsync(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        flush(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_text(tmp_path / "a.txt", "whole")
+    assert (tmp_path / "a.txt").read_text() == "whole"
 
 
 def test_a_run_that_cannot_be_kept_is_told_before_recordings_are_prepared(tmp_path):
