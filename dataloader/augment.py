@@ -29,20 +29,31 @@ class Augmenter:
         self, augmentation: Augmentation, process: DataProcess, seed: int, background: torch.Tensor | None = None
     ):
         self._seed = seed
-        self._on_power: dict[str, Change] = {}
+        self._on_sounds: dict[str, Change] = {}
+        self._on_scenes: dict[str, Change] = {}
         self._on_images: dict[str, Change] = {}
         if augmentation.data_augmentation:
-            self._on_power = _power_changes(augmentation, process, background)
+            self._on_sounds = _sound_changes(augmentation)
+            self._on_scenes = _scene_changes(augmentation, process, background)
             self._on_images = _image_changes(augmentation, process)
 
     @property
     def on_power(self) -> bool:
-        """Whether ``power`` ever changes anything."""
-        return bool(self._on_power)
+        """Whether ``sounds`` or ``scenes`` ever changes anything."""
+        return bool(self._on_sounds or self._on_scenes)
 
-    def power(self, power: torch.Tensor, place: tuple[int, ...]) -> torch.Tensor:
-        """Change ``power`` ``(batch, n_mels, frames)``, not in dB; ``place`` is where in the run it stands."""
-        return self._change(self._on_power, power, place)
+    def sounds(self, power: torch.Tensor, place: tuple[int, ...]) -> torch.Tensor:
+        """Change single sounds, before they are mixed: what is between a bird and the microphone.
+
+        Args:
+            power: ``(batch, n_mels, frames)``, not in dB.
+            place: where in the run the batch stands.
+        """
+        return self._change(self._on_sounds, power, place)
+
+    def scenes(self, power: torch.Tensor, place: tuple[int, ...]) -> torch.Tensor:
+        """Change what a microphone hears of mixed sounds, by what it hears besides; arguments as of ``sounds``."""
+        return self._change(self._on_scenes, power, place)
 
     def __call__(self, images: torch.Tensor, place: tuple[int, ...]) -> torch.Tensor:
         """Change ``images`` ``(batch, n_mels, frames)``, standardised."""
@@ -55,13 +66,17 @@ class Augmenter:
         return windows
 
 
-def _power_changes(a: Augmentation, process: DataProcess, background: torch.Tensor | None) -> dict[str, Change]:
-    """What comes between bird and microphone first, then what the microphone hears besides."""
+def _sound_changes(a: Augmentation) -> dict[str, Change]:
     changes: dict[str, Change] = {}
     if a.eq_p:
         changes["eq"] = partial(equalise, p=a.eq_p, max_db=a.eq_max_db)
     if a.gain_p:
         changes["gain"] = partial(change_gain, p=a.gain_p, max_db=a.gain_max_db)
+    return changes
+
+
+def _scene_changes(a: Augmentation, process: DataProcess, background: torch.Tensor | None) -> dict[str, Change]:
+    changes: dict[str, Change] = {}
     widths = torch.from_numpy(band_widths(process)).float() if a.background_p or a.hiss_p else None
     if a.background_p:
         changes["background"] = _on_device(

@@ -66,10 +66,12 @@ class ImageMaker:
         mean, scale, floor_db = batch.mean[:, :, None], batch.scale[:, :, None], self._process.floor_db
         db = images * scale + mean
         before = power = to_power(db, floor_db)
+        if self._augmenter:
+            power = self._augmenter.sounds(power, place)
         if self._mixer:
             power, targets = self._mixer.power(power, targets, place)
         if self._augmenter:
-            power = self._augmenter.power(power, place)
+            power = self._augmenter.scenes(power, place)
         # There and back does not end at the same bit: a window that nothing changed stays as it is.
         changed = (power != before).flatten(1).any(dim=1)[:, None, None]
         after = to_db(power, floor_db)

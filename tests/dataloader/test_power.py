@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dataloader.augment import Augmenter, _power_changes
+from dataloader.augment import Augmenter, _sound_changes
 from dataloader.dataset import Batch
 from dataloader.images import ImageMaker
 from dataloader.power import COLOURS, change_gain, equalise, to_db, to_power
@@ -37,6 +37,11 @@ def augmenter(**changes):
     return Augmenter(replace(OFF, **changes), PROCESS, 1, background())
 
 
+def change(its, before, place=PLACE):
+    """All that an augmenter does where nothing is mixed."""
+    return its.scenes(its.sounds(before, place), place)
+
+
 def total(spectrogram):
     """Power of waveforms that have these spectrograms, but for a factor, ``(batch,)``."""
     widths = torch.from_numpy(band_widths(PROCESS)).float()
@@ -53,7 +58,7 @@ def test_there_and_back_is_the_same():
 def test_the_snr_asked_for_is_the_one_there_is(kind, snr):
     before = power()
     settings = {f"{kind}_p": 1.0, f"{kind}_min_snr_db": snr, f"{kind}_max_snr_db": snr}
-    after = augmenter(**settings).power(before, PLACE)
+    after = change(augmenter(**settings), before)
     assert (after >= before).all()
     there = 10 * torch.log10(total(before) / total(after - before))
     torch.testing.assert_close(there, torch.full_like(there, snr), atol=0.2, rtol=0)
@@ -63,7 +68,7 @@ def test_the_snr_asked_for_is_the_one_there_is(kind, snr):
 def test_snrs_fill_the_range_they_are_drawn_from(kind):
     before = power(batch=200, frames=20)
     settings = {f"{kind}_p": 1.0, f"{kind}_min_snr_db": 3.0, f"{kind}_max_snr_db": 13.0}
-    after = augmenter(**settings).power(before, PLACE)
+    after = change(augmenter(**settings), before)
     there = 10 * torch.log10(total(before) / total(after - before))
     assert 2.5 < there.min() < 4
     assert 12 < there.max() < 13.5
@@ -86,7 +91,7 @@ def test_the_snr_is_that_of_the_waveforms():
 def test_hiss_falls_with_frequency_as_its_colour_says(colour):
     before = torch.full((4, 128, 2000), 1e-5)
     settings = {"hiss_p": 1.0, "hiss_min_snr_db": 0.0, "hiss_max_snr_db": 0.0, "hiss_colour": colour}
-    noise = (augmenter(**settings).power(before, PLACE) - before).mean(dim=(0, 2)).log10()
+    noise = (change(augmenter(**settings), before) - before).mean(dim=(0, 2)).log10()
     hz = np.log10(mel_frequencies(PROCESS))
     slope = np.polyfit(hz, noise.numpy(), 1)[0]
     assert slope == pytest.approx(-COLOURS[colour], abs=0.05)
@@ -96,7 +101,7 @@ def test_hiss_flickers_like_noise_in_a_real_spectrogram():
     waveform = np.random.default_rng(1).normal(size=20 * PROCESS.sample_rate).astype(np.float32)
     real = MelSpectrogram(PROCESS).db(0.01 * waveform)
     settings = {"hiss_p": 1.0, "hiss_colour": "white", "hiss_min_snr_db": -60.0, "hiss_max_snr_db": -60.0}
-    made = augmenter(**settings).power(torch.full((1, 128, 1280), 1e-12), PLACE)
+    made = change(augmenter(**settings), torch.full((1, 128, 1280), 1e-12))
     ratio = (10 * made[0].log10()).std(dim=1).numpy() / real.std(axis=1)
     assert 0.8 < np.median(ratio[:20]) < 1.25
     assert 0.8 < np.median(ratio[-20:]) < 1.25
@@ -128,48 +133,48 @@ def test_the_equaliser_runs_in_straight_lines_within_its_limits_and_is_constant_
 
 def test_the_limits_of_equaliser_and_gain_are_their_own():
     a = Augmentation(eq_p=0.3, eq_max_db=2.0, gain_p=0.6, gain_max_db=9.0)
-    changes = {name: change.keywords for name, change in _power_changes(a, PROCESS, None).items()}
+    changes = {name: change.keywords for name, change in _sound_changes(a).items()}
     assert changes == {"eq": {"p": 0.3, "max_db": 2.0}, "gain": {"p": 0.6, "max_db": 9.0}}
 
 
 def test_silence_stays_silence():
-    assert (augmenter(**dict.fromkeys(ALL, 1.0)).power(torch.zeros(3, 128, 40), PLACE) == 0).all()
+    assert (change(augmenter(**dict.fromkeys(ALL, 1.0)), torch.zeros(3, 128, 40)) == 0).all()
 
 
 def test_a_silent_background_adds_nothing():
     quiet = Augmenter(replace(OFF, background_p=1.0), PROCESS, 1, torch.full((300, 128), FLOOR).half())
-    assert torch.equal(quiet.power(power(), PLACE), power())
+    assert torch.equal(change(quiet, power()), power())
 
 
 def test_each_window_hears_another_piece_of_the_background():
     tones = torch.full((900, 128), FLOOR)
     tones[torch.arange(900), torch.arange(900) // 10] = -20.0  # which band sounds tells the place
     before = torch.full((300, 128, 1), 1e-9)
-    added = Augmenter(replace(OFF, background_p=1.0), PROCESS, 1, tones.half()).power(before, PLACE) - before
+    added = change(Augmenter(replace(OFF, background_p=1.0), PROCESS, 1, tones.half()), before) - before
     assert len(added[:, :, 0].argmax(dim=1).unique()) > 75  # of 90
 
 
 def test_a_background_shorter_than_the_window_is_repeated():
     short = Augmenter(replace(OFF, background_p=1.0), PROCESS, 1, background()[:70])
-    added = short.power(power(), PLACE) - power()
+    added = change(short, power()) - power()
     torch.testing.assert_close(added[:, :, :70], added[:, :, 70:140], atol=1e-6, rtol=1e-2)
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_the_share_asked_for_is_changed_and_the_rest_left_to_the_bit(name):
     before = power(400, 10)
-    same = (augmenter(**{name: 0.3}).power(before, PLACE) == before).flatten(1).all(dim=1)
+    same = (change(augmenter(**{name: 0.3}), before) == before).flatten(1).all(dim=1)
     assert 0.62 < same.float().mean() < 0.78
 
 
 def test_each_change_draws_what_it_draws_alone():
     one_by_one = power()
     for name, p in ALL.items():
-        one_by_one = augmenter(**{name: p}).power(one_by_one, PLACE)
-    together = augmenter(**ALL).power(power(), PLACE)
+        one_by_one = change(augmenter(**{name: p}), one_by_one)
+    together = change(augmenter(**ALL), power())
     assert torch.equal(together, one_by_one)
-    assert torch.equal(augmenter(**ALL).power(power(), PLACE), together)
-    assert not torch.equal(augmenter(**ALL).power(power(), (1, 3, 0)), together)
+    assert torch.equal(change(augmenter(**ALL), power()), together)
+    assert not torch.equal(change(augmenter(**ALL), power(), (1, 3, 0)), together)
 
 
 @pytest.mark.parametrize("over", ["window", "recording"])

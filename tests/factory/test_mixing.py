@@ -203,8 +203,8 @@ def test_each_kind_chooses_for_itself_whom_it_mixes():
         assert 120 < (changed[one] != changed[other]).sum() < 280  # half, if they know nothing of each other
 
 
-def test_images_are_changed_before_they_are_mixed_and_sounds_after():
-    """Masks of one example lie in its part of a mixture; hiss is of the microphone that hears both sounds."""
+def test_images_and_sounds_are_changed_before_they_are_mixed_and_scenes_after():
+    """Masks and colour of one example lie in its part of a mixture; hiss is of the microphone that hears both."""
     b, off = batch(16), Augmentation(augment_add_noise=False, augment_spec_augment=False)
     masks, mixup = (
         Augmenter(replace(off, xy_masks_p=1.0, xy_mask_min=2, xy_mask_max=3), PROCESS, 1),
@@ -212,10 +212,11 @@ def test_images_are_changed_before_they_are_mixed_and_sounds_after():
     )
     expected, _ = mixup.images(masks(plain(b)[0][:, 0], PLACE), b.targets, PLACE)
     assert torch.equal(ImageMaker(PROCESS, "window", masks, mixup)(b, PLACE)[0][:, 0], expected)
-    hiss, power_mix = Augmenter(replace(off, hiss_p=1.0), PROCESS, 1), Mixer(Mixing(power_mix_p=1.0), 1)
+    heard = Augmenter(replace(off, eq_p=1.0, gain_p=1.0, hiss_p=1.0), PROCESS, 1)
+    power_mix = Mixer(Mixing(power_mix_p=1.0), 1)
     process, floor = replace(PROCESS, standardize="none"), PROCESS.floor_db
     db = b.windows.transpose(1, 2).float() * b.scale[:, :, None] + b.mean[:, :, None]
-    sounds, _ = power_mix.power(to_power(db, floor), b.targets, PLACE)
-    expected = (to_db(hiss.power(sounds, PLACE), floor) - b.mean[:, :, None]) / b.scale[:, :, None]
-    seen = ImageMaker(process, "recording", hiss, power_mix)(b, PLACE)[0][:, 0]
+    scenes, _ = power_mix.power(heard.sounds(to_power(db, floor), PLACE), b.targets, PLACE)
+    expected = (to_db(heard.scenes(scenes, PLACE), floor) - b.mean[:, :, None]) / b.scale[:, :, None]
+    seen = ImageMaker(process, "recording", heard, power_mix)(b, PLACE)[0][:, 0]
     torch.testing.assert_close(seen, expected, atol=0.05, rtol=0)
