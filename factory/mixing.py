@@ -1,12 +1,10 @@
 """Which examples of a batch are mixed, with whom and how much? [mixing] -> models.mixing, drawn by place."""
 
-from functools import partial
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from models.mixing import add_partner, cutmix, mix_targets, mixup, smooth_targets
+from models.mixing import add_partner, as_shares, cutmix, mix_targets, mixup, smooth_targets
 from utils.config import Mixing
 from utils.utils import seed_for
 
@@ -23,11 +21,14 @@ class Mixer:
     Args:
         smoothing: of [labels], done last: what is not known of a mixture is told by targets of exactly 0.
         silent: the number of the class that says that no bird calls; None: there is none.
+        shares: the loss divides each example's targets by their sum, as cross-entropy does; so it is done before
+            they are mixed too, or a recording of three species would count three times in a mixture with one of one.
     """
 
-    def __init__(self, mixing: Mixing, seed: int, smoothing: float = 0.0, silent: int | None = None):
-        self._mixing, self._seed, self._smoothing = mixing, seed, smoothing
-        self._mix_targets = partial(mix_targets, silent=silent)
+    def __init__(
+        self, mixing: Mixing, seed: int, smoothing: float = 0.0, silent: int | None = None, *, shares: bool = False
+    ):  # fmt: skip
+        self._mixing, self._seed, self._smoothing, self._silent, self._shares = mixing, seed, smoothing, silent, shares
 
     @property
     def on_power(self) -> bool:
@@ -69,6 +70,9 @@ class Mixer:
             images = cutmix(images, partner, first, width)
             targets = self._mix_targets(targets, partner, share, settings.cutmix_labels)
         return images, smooth_targets(targets, self._smoothing) if self._smoothing else targets
+
+    def _mix_targets(self, targets: Tensor, partner: Tensor, share: Tensor, labels: str) -> Tensor:
+        return mix_targets(as_shares(targets) if self._shares else targets, partner, share, labels, self._silent)
 
     def _draw(
         self, name: str, p: float, batch: int, place: Place

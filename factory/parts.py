@@ -54,7 +54,8 @@ def build_maker(config: Config, metadata: "pd.DataFrame", labels: list[str]) -> 
     frontend, seed = frontend_of(config.model.type), config.trainer.seed
     augmenter = frontend.augmenter(config.augmentation, config.data_process, seed, _background(config, metadata))
     silent = labels.index(NOCALL) if NOCALL in labels else None
-    mixer = Mixer(config.mixing, seed, config.labels.smoothing, silent)
+    shares = config.agent.loss == "cross_entropy"
+    mixer = Mixer(config.mixing, seed, config.labels.smoothing, silent, shares=shares)
     return frontend.maker(config.data_process, config.data.standardize_over, augmenter, mixer)
 
 

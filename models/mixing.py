@@ -66,6 +66,16 @@ def mix_targets(targets: Tensor, partner: Tensor, share: Tensor, labels: str, si
     return mixed.masked_fill(unknown & (mixed <= 0), -1.0)
 
 
+def as_shares(targets: Tensor) -> Tensor:
+    """Each example's targets divided by their sum, so that one of many labels weighs as much as one of few.
+
+    Args:
+        targets: ``(batch, classes)``, from 0 to 1; below 0: not known, and stays so.
+    """
+    total = targets.clamp(min=0).sum(dim=1, keepdim=True)
+    return torch.where(targets > 0, targets / total, targets)
+
+
 def smooth_targets(targets: Tensor, share: float) -> Tensor:
     """Take a share of each example's targets and spread as much over all classes (Szegedy et al. 2016).
 

@@ -41,7 +41,7 @@ def test_every_panel_differs_from_the_window_as_it_is():
     ("setting", "value", "title"),
     [
         ("background_min_snr_db", -20.0, "background"),
-        ("hiss_min_snr_db", -20.0, "pink hiss"),
+        ("hiss_min_snr_db", -20.0, "hiss"),
         ("time_shift_max_s", 0.05, "time shift"),
         ("frequency_shift_max_bands", 1, "frequency shift"),
         ("noise_max_deviation", 3.0, "noise"),
@@ -54,7 +54,7 @@ def test_a_setting_shows_in_its_own_panel_and_in_no_other(setting, value, title)
     after = contact_sheet(recording(), replace(CONFIG, augmentation=replace(CONFIG.augmentation, **{setting: value})))
     changed = [name for (_, one), (name, other) in zip(before, after, strict=True) if not np.array_equal(one, other)]
     assert changed
-    assert all(title.split()[-1] in name for name in changed)
+    assert all(title in name for name in changed)
 
 
 def test_a_background_folder_without_sounds_is_told_and_not_made_up_for(tmp_path):

@@ -57,7 +57,7 @@ def test_the_share_asked_for_is_mixed_and_the_rest_is_the_same_to_the_bit(kind, 
     assert 0.62 < same.float().mean() < 0.78
     assert torch.equal(targets[same], b.targets[same])
     assert ((targets[~same] > 0).sum(dim=1) == 2).float().mean() > 0.95  # the own label and the partner's
-    assert (targets[~same].diagonal() >= 0).all()
+    assert (targets.diagonal() > 0).float().mean() > 0.99  # a stretch of CutMix may be all of a window
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -113,6 +113,16 @@ def test_a_mixture_of_a_bird_and_a_recording_of_none_is_labelled_by_the_bird(kin
     _, targets = ImageMaker(PROCESS, "window", mixer=Mixer(Mixing(**{kind: 1.0}), 1, silent=2))(b, PLACE)
     assert ((targets > 0).sum(dim=1) == 1).all()
     assert (targets[:, 0] > 0).float().mean() > 0.6  # three of four pairs hold a bird
+
+
+@pytest.mark.parametrize("mixing", [{"cutmix_p": 1.0, "cutmix_alpha": 1e6}, {"power_mix_p": 1.0}])
+def test_cross_entropy_is_asked_for_both_recordings_of_a_mixture_alike_however_many_species_they_have(mixing):
+    b = batch(2)
+    b = b._replace(targets=torch.tensor([[1.0, 0, 0, 0, -1], [0, 1, 1, 1, 0]]))
+    _, targets = ImageMaker(PROCESS, "window", mixer=Mixer(Mixing(**mixing), 1, shares=True))(b, PLACE)
+    shares = targets.clamp(min=0) / targets.clamp(min=0).sum(dim=1, keepdim=True)
+    torch.testing.assert_close(shares, torch.tensor([[1 / 2, 1 / 6, 1 / 6, 1 / 6, 0]]).expand(2, 5))
+    assert (targets[:, 4] < 0).all()
 
 
 def test_a_large_alpha_means_half_and_half():

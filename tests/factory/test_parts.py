@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from dataloader.metadata import NOCALL
 from factory import parts
-from utils.config import Augmentation, Config, Data, DataProcess, Labels
+from utils.config import Agent, Augmentation, Config, Data, DataProcess, Labels, Mixing
 
 PLAIN = Config(data_process=DataProcess(n_mels=8, max_length_s=1.0))
 CPU = torch.device("cpu")
@@ -31,7 +32,6 @@ SETTINGS = {
     "rare": (replace(PLAIN, data=Data(rare_to=5)), 130),
     "cap": (replace(PLAIN, data=Data(class_cap=4)), 60),
     "mask": (replace(PLAIN, labels=Labels(secondary="mask")), 100),
-    "smoothing": (replace(PLAIN, labels=Labels(smoothing=0.1)), 100),
 }
 
 
@@ -51,6 +51,72 @@ def test_a_setting_of_training_changes_training_alone(metadata, name):
 def test_labels_change_the_targets_of_training(metadata):
     masked = part(replace(PLAIN, labels=Labels(secondary="mask")), metadata, "train").targets
     assert masked.tolist() == [[1, -1]] * 8 + [[0, 1]] * 2
+
+
+def test_small_classes_come_more_often_where_classes_are_balanced(metadata):
+    for power, share in ((0.0, 0.2), (1.0, 0.5)):  # b has 2 of 10 recordings
+        train = part(replace(PLAIN, data=Data(balance_power=power)), metadata, "train")
+        rows = []
+        for number in range(1, 11):
+            train.order.go_to(number)
+            rows += [row for batch in train.batches for row in batch.targets[:, 1]]
+        assert torch.stack(rows).mean() == pytest.approx(share, abs=0.06)
+
+
+def made(config, metadata, labels=("a", "b"), place=(1, 0, 0)):
+    """The first batch of training as ``config`` makes it."""
+    train = part(config, metadata, "train")
+    train.order.go_to(1)
+    return parts.build_maker(config, metadata, list(labels))(next(iter(train.batches)), place)
+
+
+MAKERS = {  # a setting, and whether it changes the images and the targets
+    "mixup": (replace(PLAIN, mixing=Mixing(mixup_p=1.0)), True, True),
+    "power mixing": (replace(PLAIN, mixing=Mixing(power_mix_p=1.0)), True, True),
+    "masks": (replace(PLAIN, augmentation=Augmentation(xy_masks_p=1.0)), True, False),
+    "hiss": (replace(PLAIN, augmentation=Augmentation(hiss_p=1.0)), True, False),
+    "no augmentation": (replace(PLAIN, augmentation=Augmentation(data_augmentation=False)), True, False),
+    "smoothing": (replace(PLAIN, labels=Labels(smoothing=0.1)), False, True),
+    "over": (replace(PLAIN, data=Data(standardize_over="recording")), True, False),
+    "loss": (replace(PLAIN, agent=Agent(loss="cross_entropy")), False, False),
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_setting_of_a_batch_reaches_it(metadata, name):
+    config, images, targets = MAKERS[name]
+    before, after = made(PLAIN, metadata), made(config, metadata)
+    assert torch.equal(before[0], after[0]) is not images
+    assert torch.equal(before[1], after[1]) is not targets
+    if name != "over":  # the standardising is that of scoring too
+        before, after = (made(one, metadata, place=None) for one in (PLAIN, config))
+        assert torch.equal(before[0], after[0])
+        assert torch.equal(before[1], after[1])
+
+
+def test_recordings_of_several_species_weigh_no_more_in_the_mixtures_of_cross_entropy(metadata):
+    for loss, sums in (("bce", {1.0, 1.5, 2.0}), ("cross_entropy", {1.0})):
+        mixing = Mixing(mixup_p=1.0, mixup_alpha=1e6, mixup_labels="linear")
+        config = replace(PLAIN, agent=Agent(loss=loss), labels=Labels(secondary="hard"), mixing=mixing)
+        found = made(config, metadata)[1].sum(dim=1)
+        assert all(min(abs(float(one) - other) for other in sums) < 0.01 for one in found)
+        assert (found > 1.4).any() == (loss == "bce")
+
+
+def test_a_class_of_no_bird_is_in_a_mixture_only_where_both_are_without(metadata):
+    targets = made(replace(PLAIN, mixing=Mixing(mixup_p=1.0)), metadata, labels=("a", NOCALL))[1]
+    assert (targets.sum(dim=1) == 1).all()  # no mixture is both
+
+
+def test_the_background_is_of_no_recording_that_is_scored(metadata, monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(parts, "load_background", lambda *arguments: asked.append(arguments))
+    augmentation = Augmentation(background_p=0.5, background_dir=tmp_path, background_minutes=7.0)
+    table = metadata.assign(path=[f"{number}.ogg" for number in range(30)])
+    parts.build_maker(replace(PLAIN, augmentation=augmentation), table, ["a", "b"])
+    ((folder, process, minutes, held_out),) = asked
+    assert (folder, process, minutes) == (tmp_path, PLAIN.data_process, 7.0)
+    assert held_out == [f"{number}.ogg" for number in range(10, 30)]
 
 
 def test_without_augmentation_windows_are_those_of_the_grid(metadata):
