@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from factory import run  # torch and timm take seconds to import: not for --help
 
     config = run.load(options)
-    if options.resume and run.is_finished(options.resume):
+    if options.resume and run.is_finished(options.resume, config):
         print(f"run: {options.resume.resolve()}")
         return 0
     if not options.prepare_only:

@@ -35,7 +35,7 @@ from utils.command import log_to_file
 from utils.config import PARTNERED, Config, differences, load_config, to_ini
 from utils.distributed import Processes, join_processes
 from utils.errors import ConfigError, DataError, Problem
-from utils.files import write_text
+from utils.files import remove_leftovers, write_text
 from utils.run_folder import CONFIG, EPOCHS, LABELS, LAST, LOG, PREV, SEPARATOR, SPLIT, SUMMARY, TEST_SCORES
 from utils.tracking import build_trackers
 from utils.trainer import Trainer
@@ -91,9 +91,10 @@ def refused(changes: list[tuple[str, str, Any, Any]]) -> list[tuple[str, str, An
     return [change for change in changes if change[1] not in _MAY_CHANGE.get(change[0], "").split()]
 
 
-def is_finished(folder: Path) -> bool:
-    """Whether the run has its summary; says so."""
-    finished = (folder / SUMMARY).is_file()
+def is_finished(folder: Path, config: Config) -> bool:
+    """Whether the run has its summary, and is not to be made longer or shorter now; says so."""
+    changed = {key for _, key, *_ in differences(load_config(folder / CONFIG), config)}
+    finished = (folder / SUMMARY).is_file() and not changed & {"n_epochs", "early_stop"}
     if finished:
         log.info("%s: this run is finished; there is nothing to resume", folder)
     return finished
@@ -162,6 +163,8 @@ def open_folder(config: Config, resume: Path | None, processes: Processes) -> Pa
     folder = None
     if processes.is_main:
         folder = (resume or make_run_folder(config.paths.runs_dir, config.model.type)).resolve()
+        remove_leftovers(folder)
+        (folder / SUMMARY).unlink(missing_ok=True)  # of a finished run that is made longer: it has to finish again
         write_text(folder / CONFIG, to_ini(config))
         log_to_file(folder / LOG)
     return processes.from_main(folder)

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from dataloader.demo import make_demo
+from utils.files import host
 
 ROOT = Path(__file__).parents[1]
 BIRDS = Path(os.environ.get("BIRDS_DIR") or ROOT.parent / "shared" / "birds")
@@ -150,6 +152,19 @@ def test_a_finished_run_says_so(place, finished):
     done = run(command(place, "--resume", str(finished[0])))
     assert "this run is finished" in done.stderr
     assert run_folder(done) == finished[0]
+
+
+def test_a_finished_run_is_made_longer(place, finished):
+    longer = place / "longer"
+    shutil.copytree(finished[0], longer)
+    leftover = longer / f".last.pt.{host()}.999999999.tmp"  # as of a kill -9 while it was saved
+    leftover.touch()
+    done = run(command(place, "--resume", str(longer), **{"trainer.n_epochs": 3}))
+    assert "n_epochs changes from 2 to 3" in done.stderr
+    assert [row["epoch"] for row in rows_of(longer)] == ["1", "2", "3"]
+    assert not leftover.exists()
+    assert json.loads((longer / "summary.json").read_text())["seconds"] > 0
+    assert "this run is finished" in run(command(place, "--resume", str(longer))).stderr
 
 
 def test_two_processes_score_like_one(place):

@@ -236,7 +236,7 @@ class Augmentation:
     noise_max_deviation: Annotated[float, Bounds(low=0.0, high=1000.0)] = 0.5  # of white noise on the image
     augment_spec_augment: bool = True
     time_masks: CountOrNone = 3
-    time_mask_max_s: Positive = 1.0  # seconds
+    time_mask_max_s: Annotated[float, Bounds(above=0.0, high=3600.0)] = 1.0  # seconds
     frequency_masks: CountOrNone = 3
     frequency_mask_max_bands: Count = 24
     xy_masks_p: Share = 0.0  # as SpecAugment, with a number of masks drawn for each window
