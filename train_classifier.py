@@ -49,8 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = run.open_folder(config, options.resume, processes)
         metadata = run.split(config, metadata, folder, processes)
         trainer = run.build_trainer(config, model, metadata, folder, device, processes)
-        trainer.fit()
-        run.summarise(trainer, metadata, folder)
+        run.train(trainer, metadata, folder)
         return run.tell(processes, f"run: {folder}")
 
 

@@ -259,6 +259,7 @@ def read_index(folder: Path) -> dict[str, Record]:
         FileNotFoundError,
         ValueError,
         TypeError,
+        IndexError,
         csv.Error,
     ):  # it only saves time: without it entries are looked at
         return {}

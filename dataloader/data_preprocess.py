@@ -30,7 +30,7 @@ from dataloader.workers import run_alone, run_jobs
 from utils.command import run_command
 from utils.config import Data, DataProcess, load_config
 from utils.errors import DataError
-from utils.files import remove_leftovers, write_text
+from utils.files import must_be_writable, remove_leftovers, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,11 +53,12 @@ class AudioPreprocessor:
         self.key = cache.cache_key(process)
         self.folder = data.output_dir / self.key
 
-    def prepare(self, table: "pd.DataFrame") -> "pd.DataFrame":
+    def prepare(self, table: "pd.DataFrame", *, is_part: bool = False) -> "pd.DataFrame":
         """Bring the cache up to date and return the table of the good recordings.
 
         Args:
             table: of ``dataloader.metadata.read_metadata``.
+            is_part: of a table whose whole decides whether too many are bad.
 
         Returns:
             The rows of the good recordings, with ``entry`` (path of the .npy), ``frames`` (of the
@@ -68,12 +69,13 @@ class AudioPreprocessor:
         """
         if self.data.hash_path.is_dir():  # told now, not after the work
             raise DataError(f"[data] hash_path = {self.data.hash_path}: a folder; name a file")
+        must_be_writable(self.data.hash_path)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_text(self.folder / cache.SETTINGS, cache.settings_text(self.process))
         suspects = take_suspects(self.folder)
         self._remove_leftovers()
         records = self._bring_up_to_date(table, suspects)
-        self._check_bad_share(table, records)
+        self._check_bad_share(table, records, refuse=not is_part)
         metadata = self._handle_duplicates(self._good(table, records))
         self.data.hash_path.parent.mkdir(parents=True, exist_ok=True)
         write_text(self.data.hash_path, self.key + "\n")
@@ -99,7 +101,7 @@ class AudioPreprocessor:
             with journal(self.folder) as in_hand:
                 watch = lambda job: in_hand(job.filename)  # noqa: E731
                 if new := [job for job in others if cache.entry_name(job.filename) not in entries]:
-                    check_space(new, self.process, self.data.output_dir, watch)
+                    check_space(new, self.process, self.folder, watch)
                 self._run(others, risky, records, watch, allowed_bad=self.data.max_bad_share * len(table))
         return {filename: self._judged(record) for filename, record in records.items()}
 
@@ -174,13 +176,13 @@ class AudioPreprocessor:
         # Read again: another process may have added recordings since.
         cache.write_index(self.folder, cache.read_index(self.folder) | new)
 
-    def _check_bad_share(self, table: "pd.DataFrame", records: dict[str, cache.Record]) -> None:
+    def _check_bad_share(self, table: "pd.DataFrame", records: dict[str, cache.Record], *, refuse: bool) -> None:
         bad = [record for record in records.values() if record.reason]
         paths = dict(zip(table["filename"], table["path"], strict=True))
         listed = cache.write_bad(self.folder, ((paths[r.filename], r.reason, r.detail) for r in bad))
         if not bad:
             return
-        if len(bad) > self.data.max_bad_share * len(table):
+        if refuse and len(bad) > self.data.max_bad_share * len(table):
             raise DataError(
                 f"{listed}: {len(bad)} of {len(table)} recordings are bad (the first: {paths[bad[0].filename]}: "
                 f"{bad[0].reason}), more than [data] max_bad_share = {self.data.max_bad_share:g}; mend or remove them, "
@@ -231,11 +233,10 @@ class AudioPreprocessor:
             raise DataError(
                 f"{self.folder}: no cache of these settings; prepare it first, or look at [data] output_dir"
             )
-        entries = {path: path.is_file() for path in self.folder.glob("**/*.npy")}
         known = (record for record in cache.read_index(self.folder).values() if not record.reason)
-        entries |= {path: False for r in known if (path := cache.entry_path(self.folder, r.filename)) not in entries}
-        for path in tqdm(sorted(entries), unit="rec", desc="verifying", disable=None):
-            if not entries[path]:
+        names = {*_entry_sizes(self.folder), *(cache.entry_name(record.filename) for record in known)}
+        for path in tqdm([self.folder / name for name in sorted(names)], unit="rec", desc="verifying", disable=None):
+            if not path.is_file():
                 yield f"{path}: not there, or no file; the next start makes it again"
                 continue
             try:
@@ -328,7 +329,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\n".join(lines) or "no caches of other settings")
         return 0
     number, total = options.shard
-    preprocessor.prepare(load_table(config).iloc[number - 1 :: total].reset_index(drop=True))
+    preprocessor.prepare(load_table(config).iloc[number - 1 :: total].reset_index(drop=True), is_part=total > 1)
     if total > 1:
         told = "part %d of %d is done; once all are, start without --shard to check and list what is bad or twice"
         log.info(told, number, total)

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 SAMPLE_RATE = 32_000  # Hz, as BirdCLEF
 FORMAT = 1  # raise it when the same arguments give other files, so that old demos are made anew
 SIDECAR = "demo.json"  # what the demo was made with
+DESKTOP = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # what looking at a folder leaves there
 CONTENTS = frozenset({SIDECAR, "train_audio", "train_metadata.csv", "test_soundscapes", "soundscape_labels.csv"})
 COLUMNS = [
     "primary_label",
@@ -394,16 +395,24 @@ def _ogg_checksum(page: bytes) -> int:
     return int(f"{mirrored:032b}"[::-1], 2)
 
 
+def is_there(folder: Path) -> bool:
+    """Whether a demo of this program is in ``folder``, of whatever species and recordings."""
+    try:
+        return json.loads((folder / SIDECAR).read_text(encoding="utf-8"))["format"] == FORMAT
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def _holds(output: Path) -> dict[str, int] | None:
     """What the demo in ``output`` was made with; None where there is nothing yet.
 
     Raises:
         DataError: there is something that is not a demo, or a demo with something added.
     """
-    mend = "name another folder with --output, or empty this one"
+    mend = "name another folder (--output, or [paths] demo_dir), or empty this one"
     if output.exists() and not output.is_dir():
-        raise DataError(f"{output}: is a file, not a folder; name another with --output")
-    names = {entry.name for entry in output.iterdir()} if output.is_dir() else set()
+        raise DataError(f"{output}: is a file, not a folder; name another (--output, or [paths] demo_dir)")
+    names = {entry.name for entry in output.iterdir() if entry.name not in DESKTOP} if output.is_dir() else set()
     if not names:
         return None
     if SIDECAR not in names or names - CONTENTS:

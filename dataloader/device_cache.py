@@ -8,6 +8,7 @@ import torch
 
 from dataloader.cache import read_window
 from dataloader.dataset import Batch, EpochBatches, WindowDataset
+from utils.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,9 @@ class DeviceBatches:
 
     Args:
         order: says which rows make a batch.
+
+    Raises:
+        UserError: the device has no room for them.
     """
 
     def __init__(self, dataset: WindowDataset, order: EpochBatches, device: torch.device):
@@ -41,7 +45,14 @@ class DeviceBatches:
         self._frames = frames.to(device)
         self._targets = torch.from_numpy(dataset.targets).to(device)
         self._place = torch.arange(dataset.length, device=device)
-        self._spectrograms = torch.empty((int(frames.sum()), dataset.n_mels), dtype=torch.float16, device=device)
+        shape = int(frames.sum()), dataset.n_mels
+        try:
+            self._spectrograms = torch.empty(shape, dtype=torch.float16, device=device)
+        except torch.OutOfMemoryError:
+            raise UserError(
+                f"{device} has no room for spectrograms of {dataset.bytes / 1e9:.2f} GB; "
+                "set [trainer] cache_on_device to auto or no"
+            ) from None
         self._statistics = torch.empty((2, len(frames), dataset.n_mels), device=device)  # mean and scale
         log.info("keeping %d spectrograms (%.2f GB) on %s", len(frames), dataset.bytes / 1e9, device)
         for row, (entry, count) in enumerate(zip(dataset.entries, dataset.frames, strict=True)):

@@ -26,8 +26,8 @@ def find_duplicates(metadata: "pd.DataFrame") -> list[tuple[str, str, str]]:
     columns = (metadata["filename"], metadata["labels"], metadata["digest"], metadata["samples"], authors)
     for filename, labels, digest, samples, author in zip(*columns, strict=True):
         content_of[filename] = digest
-        content, recordist = (CONTENT, digest), (RECORDIST, labels, author, samples)
-        rules = [content, recordist] if author else [content]
+        content, recordist = (CONTENT, digest), (RECORDIST, labels, author.strip(), samples)
+        rules = [content, recordist] if author.strip() else [content]
         original = next((first[rule] for rule in rules if rule in first), None)
         if original:
             duplicates.append((filename, original, CONTENT if content_of[original] == digest else RECORDIST))

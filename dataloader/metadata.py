@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dataloader.cache import entry_name
 from utils.config import Config
 from utils.errors import DataError
 
@@ -38,10 +39,12 @@ def load_table(config: Config) -> "pd.DataFrame":
                 f"{data_dir / TABLE}: no such file; set [paths] data_dir, fetch the data with "
                 "'bash download_data.sh', or make a demo with 'python -m dataloader.demo --output DIR'"
             )
-        from dataloader.demo import make_demo
+        from dataloader import demo
 
         log.warning("no data at %s: using synthetic birds at %s", data_dir, config.paths.demo_dir)
-        data_dir = make_demo(config.paths.demo_dir)
+        data_dir = config.paths.demo_dir
+        if not demo.is_there(data_dir):  # one of other species, made by hand, is as good
+            data_dir = demo.make_demo(data_dir)
     table = read_metadata(data_dir)
     if not config.labels.nocall:
         table["labels"] = [tuple(label for label in labels if label != NOCALL) for labels in table["labels"]]
@@ -247,7 +250,7 @@ def _without_repeats(table: "pd.DataFrame", path: Path) -> "pd.DataFrame":
         named = ", ".join(f"{name} (line {line})" for name, line in first)
         log.warning("%s: %d rows name a recording again; the first is kept: %s", path, len(repeated), named)
         table = table.drop_duplicates("filename")
-    stems = table["filename"].map(lambda name: str(Path(name).with_suffix("")))
+    stems = table["filename"].map(entry_name)
     if stems.duplicated().any():
         both = table["filename"][stems == stems[stems.duplicated()].iloc[0]].tolist()
         raise DataError(f"{path}: {' and '.join(both)} differ in their ending only; rename one")
@@ -260,7 +263,7 @@ def _label_list(text: str, path: Path, line: int) -> tuple[str, ...]:
         labels = ast.literal_eval(text.strip() or "[]")
         if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
             raise ValueError
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         raise DataError(
             f"{path}: line {line}: secondary_labels {text!r} is not a list such as [] or ['asbfly', 'comtai1']"
         ) from None
@@ -270,7 +273,7 @@ def _label_list(text: str, path: Path, line: int) -> tuple[str, ...]:
 def _groups(table: "pd.DataFrame") -> list[str]:
     """group_id, or recordist and place (0.01 degree, about 1 km); what nothing is known of is a group of its own."""
     if "group_id" in table:
-        return [text or name for text, name in zip(table["group_id"], table["filename"], strict=True)]
+        return [text.strip() or name for text, name in zip(table["group_id"], table["filename"], strict=True)]
     groups = []
     for name, author, *place in zip(table["filename"], *(table[column] for column in PLACE), strict=True):
         author, rounded = author.strip(), [_degrees(text) for text in place]

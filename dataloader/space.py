@@ -42,18 +42,19 @@ def estimate_bytes(
 def check_space(
     jobs: Sequence[Job],
     process: DataProcess,
-    output_dir: Path,
+    folder: Path,
     in_hand: Callable[[Job], AbstractContextManager] = nullcontext,
 ) -> None:
     """Refuse work whose result would not fit.
 
     Args:
+        folder: where it goes.
         in_hand: entered around a recording whose header is read.
 
     Raises:
         DataError: says how much is needed, how much is free, and what would fit.
     """
-    needed, free = estimate_bytes(jobs, process, in_hand), shutil.disk_usage(output_dir).free
+    needed, free = estimate_bytes(jobs, process, in_hand), shutil.disk_usage(folder).free
     takes = (
         f"the spectrograms of {len(jobs)} recordings take about {needed / 1e9:.3f} GB and {free / 1e9:.3f} GB is free"
     )
@@ -69,7 +70,7 @@ def check_space(
         "another disk as [data] output_dir": True,
     }
     fit = [way for way, would_fit in ways.items() if would_fit]
-    raise DataError(f"{output_dir}: {takes}; what would fit: {', '.join(fit[:-1])}{', or ' * (len(fit) > 1)}{fit[-1]}")
+    raise DataError(f"{folder}: {takes}; what would fit: {', '.join(fit[:-1])}{', or ' * (len(fit) > 1)}{fit[-1]}")
 
 
 def _size(path: str) -> int:

@@ -291,6 +291,20 @@ def _check_that_nothing_follows_validation(config: Config) -> None:
         raise ConfigError(Problem(why, "agent", "lr_decay_type", "plateau"))
 
 
+def train(trainer: Trainer, metadata: "pd.DataFrame", folder: Path) -> None:
+    """Train until the last epoch and summarise; whatever happens, the trackers send what they have.
+
+    Raises:
+        Stopped, UserError: as of ``Trainer.fit``.
+    """
+    try:
+        trainer.fit()
+        summarise(trainer, metadata, folder)
+    finally:
+        for tracker in trainer.trackers:
+            tracker.close()
+
+
 def summarise(trainer: Trainer, metadata: "pd.DataFrame", folder: Path) -> None:
     """Score the test part with the checkpoint that is kept; write ``test_scores.csv`` and ``summary.json``."""
     test, of_recordings = trainer.test()
@@ -313,7 +327,6 @@ def summarise(trainer: Trainer, metadata: "pd.DataFrame", folder: Path) -> None:
     }
     for tracker in trainer.trackers:
         tracker.log_summary(summary)
-        tracker.close()
     told = ", ".join(f"{name} {value:.4f}" for name, value in test.items() if value is not None)
     log.info("test: %s (the weights of epoch %s)", told or "no test part", epoch)
 

@@ -9,6 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from utils.errors import UserError
+
 Value = TypeVar("Value")
 
 
@@ -62,11 +64,20 @@ class Processes:
 
 
 def join_processes(device: torch.device) -> tuple[Processes, torch.device]:
-    """Meet the other processes that torchrun started, and take this one's own device."""
+    """Meet the other processes that torchrun started, and take this one's own device.
+
+    Raises:
+        UserError: there are more processes than GPUs.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Processes(), device
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        rank, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if rank >= gpus:
+            raise UserError(
+                f"process {rank + 1} of this machine has no GPU, as there are {gpus}; start as many as these"
+            )
+        device = torch.device("cuda", rank)
         torch.cuda.set_device(device)
     # Preparing data takes hours on rank 0 while the others wait; a process that dies is noticed by
     # torchrun, not by this limit.

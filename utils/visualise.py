@@ -379,7 +379,7 @@ def _first_recording(paths: Paths) -> Path:
         DataError: there is neither.
     """
     for folder in (paths.data_dir, paths.demo_dir):
-        if found := sorted((folder / "train_audio").glob("*/*.*")):
+        if found := sorted((folder / "train_audio").glob("*/[!.]*.*")):  # not what a desktop hides there
             return found[0]
     raise DataError(
         f"no recordings in {paths.data_dir} or {paths.demo_dir}: name one, or make some with dataloader.demo"

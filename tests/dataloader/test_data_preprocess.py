@@ -149,12 +149,18 @@ def test_every_damaged_byte_is_found_by_verify(tmp_path, recordings, capsys):
     path.write_bytes(whole[:-50])
     gone = Path(path.parent.parent / "b/XC1.npy")
     gone.unlink()
-    (path.parent / "folder.npy").mkdir()
-    lines = dict(zip(["XC0.npy", "folder.npy", "XC1.npy"], job.verify(), strict=True))
+    linked = tmp_path / "another disk"  # a label's folder may be elsewhere
+    gone.parent.rename(linked)
+    gone.parent.symlink_to(linked)
+    (linked / "XC3.npy").write_bytes(b"short")
+    (linked / "XC5.npy").unlink()
+    (linked / "XC5.npy").mkdir()
+    lines = dict(zip(["XC0.npy", "XC1.npy", "XC3.npy", "XC5.npy"], job.verify(), strict=True))
+    assert not (linked / "XC3.npy").exists()
     assert all(name in line for name, line in lines.items())
     assert "removed, the next start makes it again" in lines["XC0.npy"]
     assert not path.exists()
-    (path.parent / "folder.npy").rmdir()
+    (linked / "XC5.npy").rmdir()
     job.prepare(table_of(recordings))
     assert path.read_bytes() == whole
 
@@ -304,8 +310,13 @@ def test_an_index_that_cannot_be_read_costs_a_look_and_nothing_more(tmp_path, re
     job = preprocessor(tmp_path)
     job.prepare(table_of(recordings))
     decoded.clear()
-    (job.folder / "recordings.csv").write_text("half a li")
-    assert len(job.prepare(table_of(recordings))) == 6
+    whole = (job.folder / "recordings.csv").read_text()
+    last = whole.rstrip().rpartition("\n")[2]
+    damaged = ["half a li", whole + "\n"]  # an editor's blank line
+    damaged += [whole.removesuffix(last + "\n") + last[:length] for length in (1, last.index(",") + 1, len(last) // 2)]
+    for text in damaged:
+        (job.folder / "recordings.csv").write_text(text)
+        assert len(job.prepare(table_of(recordings))) == 6
     assert decoded == []
 
 
@@ -493,7 +504,10 @@ def test_a_cache_that_is_a_link_is_pruned_without_what_it_points_to(tmp_path, re
     assert len(list((tmp_path / "elsewhere").rglob("*.npy"))) == 6
 
 
-def test_a_hash_path_that_is_a_folder_is_told_before_the_work(tmp_path, recordings, decoded):
+def test_a_hash_path_that_cannot_be_is_told_before_the_work(tmp_path, recordings, decoded):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="file is a file, not a folder; choose another place"):
+        preprocessor(tmp_path, hash_path=tmp_path / "file/key").prepare(table_of(recordings))
     with pytest.raises(DataError, match=r"\[data\] hash_path = .*: a folder; name a file"):
         preprocessor(tmp_path, hash_path=tmp_path).prepare(table_of(recordings))
     assert decoded == []
@@ -519,6 +533,24 @@ def test_two_shards_at_once_fill_one_cache(tmp_path, recordings):
         assert os.waitpid(child, 0)[1] == 0
     preprocessor(tmp_path, name="shards").prepare(table)
     assert files(tmp_path / "shards") == files(tmp_path / "whole")
+
+
+def test_a_shard_leaves_the_share_of_bad_recordings_to_the_whole(tmp_path, recordings, caplog):
+    write(recordings / "a/XC0.ogg", np.zeros(2 * RATE))
+    table = table_of(recordings)
+    part = table[:3].reset_index(drop=True)
+    with pytest.raises(DataError, match="1 of 3 recordings are bad"):
+        preprocessor(tmp_path, max_bad_share=0.2).prepare(part)
+    assert len(preprocessor(tmp_path, max_bad_share=0.2).prepare(part, is_part=True)) == 2
+    assert "1 bad recordings are left out" in caplog.text
+    assert len(preprocessor(tmp_path, max_bad_share=0.2).prepare(table)) == 5
+
+
+def test_room_is_asked_of_the_disk_that_the_cache_is_on(tmp_path, recordings, monkeypatch):
+    job, asked = preprocessor(tmp_path), []
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: asked.append(path) or shutil._ntuple_diskusage(0, 0, 10**12))
+    job.prepare(table_of(recordings))
+    assert asked == [job.folder]  # which may be a link to another than that of [data] output_dir
 
 
 def test_a_shard_without_recordings_does_nothing(tmp_path, recordings):

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from dataloader import demo
-from dataloader.demo import SAMPLE_RATE, main, make_demo, make_species, sing, with_serial
+from dataloader.demo import SAMPLE_RATE, is_there, main, make_demo, make_species, sing, with_serial
 from utils.errors import DataError
 
 SMALL = {"species": 2, "recordings": 1}
@@ -232,6 +232,14 @@ def test_a_folder_with_something_else_in_it_is_refused_and_kept(tmp_path, quick,
     with pytest.raises(DataError, match=r"demo: holds something that is not of a demo, 'thesis.txt'"):
         make_demo(folder, **SMALL, seed=5)
     assert (folder / "thesis.txt").read_text(encoding="utf-8") == "three years"
+
+
+def test_what_a_desktop_leaves_in_a_folder_is_passed_over(tmp_path, quick):
+    folder = make_demo(tmp_path / "demo", **SMALL)
+    (folder / ".DS_Store").touch()
+    assert make_demo(folder, **SMALL) == folder
+    assert is_there(folder)
+    assert not is_there(tmp_path)
 
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path):

@@ -50,3 +50,4 @@ def test_a_copy_of_what_repeats_another_by_its_length_keeps_to_the_group_of_what
 
 def test_without_an_author_only_content_tells():
     assert find_duplicates(METADATA.drop(columns="author")) == FOUND[1:]
+    assert find_duplicates(METADATA.assign(author=" ")) == FOUND[1:]

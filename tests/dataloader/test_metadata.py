@@ -1,5 +1,6 @@
 """Is a table that cannot be used told so, and one that can read as it is?"""
 
+import json
 import logging
 
 import pandas as pd
@@ -84,6 +85,7 @@ WRONG = [
     ("a,[b,x,1,2,s,a/1.ogg\n", HEADER, r"line 2: secondary_labels '\[b' is not a list such as"),
     ("a,__import__('os'),x,1,2,s,a/1.ogg\n", HEADER, "line 2: secondary_labels .* is not a list"),
     ("a,[1],x,1,2,s,a/1.ogg\n", HEADER, r"line 2: secondary_labels '\[1\]' is not a list"),
+    ("a,{[]},x,1,2,s,a/1.ogg\n", HEADER, r"line 2: secondary_labels '\{\[\]\}' is not a list"),
     ("a,'a',x,1,2,s,a/1.ogg\n", HEADER, "line 2: secondary_labels \"'a'\" is not a list"),
     (",[],x,1,2,s,a/1.ogg\n", HEADER, "line 2: primary_label is empty"),
     (".,[],x,1,2,s,a/1.ogg\n", HEADER, r"line 2: primary_label '\.' is no name of a file"),
@@ -100,6 +102,7 @@ WRONG = [
     ("a/b,[],x,1,2,s,a/1.ogg\n", HEADER, "line 2: primary_label 'a/b' leads out of the data folder"),
     ("a,[],x,1,2,s,../1.ogg\n", HEADER, r"line 2: filename '\.\./1\.ogg' leads out of the data folder"),
     ("a,[],x,1,2,s,a/1.ogg\na,[],x,1,2,s,a/1.wav\n", HEADER, "a/1.ogg and a/1.wav differ in their ending only"),
+    ("a,[],x,1,2,s,a/1.ogg\na,[],x,1,2,s,a/1.\n", HEADER, r"a/1.ogg and a/1\. differ in their ending only"),
 ]
 
 
@@ -172,6 +175,9 @@ def test_without_data_testing_uses_a_demo_in_a_place_of_its_own(tmp_path, monkey
     paths = settings.Paths(data_dir=tmp_path / "data", demo_dir=tmp_path / "demo")
     assert len(load_table(settings.Config(paths=paths))) == 1
     assert made == [tmp_path / "demo"]
+    (tmp_path / "demo/demo.json").write_text(json.dumps({"format": demo.FORMAT, "species": 30}))
+    assert len(load_table(settings.Config(paths=paths))) == 1
+    assert len(made) == 1  # one of other species, made by hand, is used
     assert not (tmp_path / "data").exists()
     with pytest.raises(DataError, match=r"download_data\.sh.*python -m dataloader\.demo"):
         load_table(settings.Config(paths=paths, testing=settings.Testing(testing=False)))

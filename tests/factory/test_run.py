@@ -12,6 +12,7 @@ from factory import run
 from utils.config import Agent, Config, Data, DataProcess, Mixing, Trainer
 from utils.distributed import Processes
 from utils.errors import ConfigError, DataError
+from utils.interrupt import Stopped
 
 PLAIN = Config(data_process=DataProcess(n_mels=8, max_length_s=1.0))
 
@@ -104,6 +105,17 @@ def test_the_summary_pairs_the_test_with_the_validation_of_the_same_weights(meta
     )
     run.summarise(trainer, metadata.assign(split="train", seconds=2.0), tmp_path)
     assert [told[0][name] for name in ("best_epoch", "val_macro_auc", "test_macro_auc")] == [2, 0.8, 0.7]
+
+
+def test_a_run_that_is_stopped_closes_its_trackers(metadata, tmp_path):
+    def fit():
+        raise Stopped("stopped", 143)
+
+    closed = []
+    trainer = SimpleNamespace(fit=fit, trackers=[SimpleNamespace(close=lambda: closed.append(True))])
+    with pytest.raises(Stopped):
+        run.train(trainer, metadata, tmp_path)
+    assert closed == [True]
 
 
 def test_a_run_with_a_checkpoint_goes_on_without_the_file_its_weights_came_from(tmp_path):

@@ -172,7 +172,7 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied", ".temporary")
 
     monkeypatch.setattr(os, "replace", refuse)  # root may write anywhere, so no folder would refuse it
-    with pytest.raises(DataError, match=r"out\.png: permission denied; choose a folder"):
+    with pytest.raises(DataError, match=r"out\.png: permission denied; change who may"):
         save_png(draw_history(rows()), tmp_path / "out.png")
 
 
@@ -260,6 +260,7 @@ def test_without_a_name_the_first_recording_of_the_data_or_the_demo_is_drawn(her
     for name in ("demo/train_audio/b/1.wav", "data/train_audio/c/2.wav"):  # data come first
         (here / name).parent.mkdir(parents=True)
         shutil.copy(here / "whistle.wav", here / name)
+        (here / name).with_name(".0.wav").touch()
         main([*folders, "--output", "out.png"])
     assert [call["title"] for call in drawn] == ["1.wav", "2.wav"]
 
