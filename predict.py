@@ -22,9 +22,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--combine", choices=("mean", "min", "rank"), default="mean", help="how several runs become one score")
     add("--smooth", action="store_true", help="weigh neighbouring rows in: .1 .2 .4 .2 .1")
     add("--shift-tta", action="store_true", help="look also half a window earlier and later; twice the work")
-    add("--threshold", type=_share, metavar="SCORE", help="tell scores of at least this; raven and audacity: 0.25")
-    add("--top-k", type=_count, metavar="K", help="tell the best K labels of each row")
-    add("--merge", action="store_true", help="tell consecutive detections of a label as one; threshold 0.25")
+    add(
+        "--threshold",
+        type=_share,
+        metavar="SCORE",
+        help="leave out lower scores; 0.25 for raven, audacity and --report",
+    )
+    add("--top-k", type=_count, metavar="K", help="keep the K best labels of each row")
+    add("--merge", action="store_true", help="make consecutive detections of a label one; threshold 0.25")
     add("--sample-submission", type=Path, metavar="CSV", help="write its columns and rows, in its order")
     add("--report", type=Path, metavar="HTML", help="also a page with pictures and sound of the detections")
     add("--backend", choices=("auto", "torch", "onnx", "openvino"), default="auto", help="auto: the fastest installed")

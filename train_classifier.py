@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = run.open_folder(config, options.resume, processes)
         metadata = run.split(config, metadata, folder, processes)
         trainer = run.build_trainer(config, model, metadata, folder, device, processes)
-        run.train(trainer, metadata, folder)
+        run.train(config, trainer, metadata, folder)
         return run.tell(processes, f"run: {folder}")
 
 

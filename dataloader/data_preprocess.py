@@ -5,9 +5,11 @@
 """
 
 import argparse
+import contextlib
 import functools
 import itertools
 import logging
+import math
 import os
 import shutil
 import time
@@ -69,19 +71,25 @@ class AudioPreprocessor:
         """
         if self.data.hash_path.is_dir():  # told now, not after the work
             raise DataError(f"[data] hash_path = {self.data.hash_path}: a folder; name a file")
-        must_be_writable(self.data.hash_path)
+        try:
+            must_be_writable(self.data.hash_path)
+        except DataError as error:
+            raise DataError(f"[data] hash_path: {error}") from None
         self.folder.mkdir(parents=True, exist_ok=True)
         write_text(self.folder / cache.SETTINGS, cache.settings_text(self.process))
         suspects = take_suspects(self.folder)
         self._remove_leftovers()
-        records = self._bring_up_to_date(table, suspects)
-        self._check_bad_share(table, records, refuse=not is_part)
+        allowed_bad = math.inf if is_part else self.data.max_bad_share * len(table)
+        records = self._bring_up_to_date(table, suspects, allowed_bad)
+        self._check_bad_share(table, records, allowed_bad)
         metadata = self._handle_duplicates(self._good(table, records))
         self.data.hash_path.parent.mkdir(parents=True, exist_ok=True)
         write_text(self.data.hash_path, self.key + "\n")
         return metadata
 
-    def _bring_up_to_date(self, table: "pd.DataFrame", suspects: set[str]) -> dict[str, cache.Record]:
+    def _bring_up_to_date(
+        self, table: "pd.DataFrame", suspects: set[str], allowed_bad: float
+    ) -> dict[str, cache.Record]:
         """The record of every recording of the table, after doing what was not done.
 
         Args:
@@ -102,7 +110,7 @@ class AudioPreprocessor:
                 watch = lambda job: in_hand(job.filename)  # noqa: E731
                 if new := [job for job in others if cache.entry_name(job.filename) not in entries]:
                     check_space(new, self.process, self.folder, watch)
-                self._run(others, risky, records, watch, allowed_bad=self.data.max_bad_share * len(table))
+                self._run(others, risky, records, watch, allowed_bad=allowed_bad)
         return {filename: self._judged(record) for filename, record in records.items()}
 
     def _judged(self, record: cache.Record) -> cache.Record:
@@ -176,13 +184,13 @@ class AudioPreprocessor:
         # Read again: another process may have added recordings since.
         cache.write_index(self.folder, cache.read_index(self.folder) | new)
 
-    def _check_bad_share(self, table: "pd.DataFrame", records: dict[str, cache.Record], *, refuse: bool) -> None:
+    def _check_bad_share(self, table: "pd.DataFrame", records: dict[str, cache.Record], allowed_bad: float) -> None:
         bad = [record for record in records.values() if record.reason]
         paths = dict(zip(table["filename"], table["path"], strict=True))
         listed = cache.write_bad(self.folder, ((paths[r.filename], r.reason, r.detail) for r in bad))
         if not bad:
             return
-        if refuse and len(bad) > self.data.max_bad_share * len(table):
+        if len(bad) > allowed_bad:
             raise DataError(
                 f"{listed}: {len(bad)} of {len(table)} recordings are bad (the first: {paths[bad[0].filename]}: "
                 f"{bad[0].reason}), more than [data] max_bad_share = {self.data.max_bad_share:g}; mend or remove them, "
@@ -263,7 +271,8 @@ def _entry_sizes(folder: Path) -> dict[str, int]:
                 if entry.is_dir():
                     deeper.append(f"{part}{entry.name}/")
                 elif entry.name.endswith(".npy"):
-                    sizes[part + entry.name] = entry.stat().st_size
+                    with contextlib.suppress(FileNotFoundError):  # a link that leads nowhere
+                        sizes[part + entry.name] = entry.stat().st_size
         below = deeper
     return sizes
 

@@ -17,10 +17,10 @@ def window_frames(process: DataProcess) -> int:
 def window_starts(frames: int, window: int, *, mode: str = "slice", step: int | None = None) -> list[int]:
     """First frame of each window of a recording.
 
-    Windows stand one after another. A tail of at least half a window (of half a step, where they
-    overlap), where the next window would begin or the last one ends, becomes a last window that ends at the
-    recording's end; a shorter tail is left out. A recording shorter than a window has one window, which is
-    filled by repeating it.
+    Windows stand one after another. The tail begins where the last one ends, or where the next would begin
+    if that is later. A tail of at least half a window (half a step, where they overlap) becomes a last
+    window that ends at the recording's end; a shorter one is left out. A recording shorter than a window
+    has one window, which is filled by repeating it.
 
     Args:
         frames: of the recording, at least one.

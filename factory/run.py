@@ -92,9 +92,10 @@ def refused(changes: list[tuple[str, str, Any, Any]]) -> list[tuple[str, str, An
 
 
 def is_finished(folder: Path, config: Config) -> bool:
-    """Whether the run has its summary, and is not to be made longer or shorter now; says so."""
-    changed = {key for _, key, *_ in differences(load_config(folder / CONFIG), config)}
-    finished = (folder / SUMMARY).is_file() and not changed & {"n_epochs", "early_stop"}
+    """Whether the run has its summary, and is not to be made longer now; says so."""
+    before, now = load_config(folder / CONFIG).trainer, config.trainer
+    stops_later = before.early_stop and not 0 < now.early_stop <= before.early_stop
+    finished = (folder / SUMMARY).is_file() and not (stops_later or now.n_epochs > before.n_epochs)
     if finished:
         log.info("%s: this run is finished; there is nothing to resume", folder)
     return finished
@@ -159,13 +160,13 @@ def cache_folder(config: Config) -> Path:
 
 
 def open_folder(config: Config, resume: Path | None, processes: Processes) -> Path:
-    """The run folder: a new one, or that of the run to resume. Its config.ini is the config, resolved."""
+    """The run folder: a new one, whose config.ini is the config, resolved; or that of the run to resume."""
     folder = None
     if processes.is_main:
         folder = (resume or make_run_folder(config.paths.runs_dir, config.model.type)).resolve()
         remove_leftovers(folder)
-        (folder / SUMMARY).unlink(missing_ok=True)  # of a finished run that is made longer: it has to finish again
-        write_text(folder / CONFIG, to_ini(config))
+        if not resume:
+            write_text(folder / CONFIG, to_ini(config))
         log_to_file(folder / LOG)
     return processes.from_main(folder)
 
@@ -291,13 +292,16 @@ def _check_that_nothing_follows_validation(config: Config) -> None:
         raise ConfigError(Problem(why, "agent", "lr_decay_type", "plateau"))
 
 
-def train(trainer: Trainer, metadata: "pd.DataFrame", folder: Path) -> None:
+def train(config: Config, trainer: Trainer, metadata: "pd.DataFrame", folder: Path) -> None:
     """Train until the last epoch and summarise; whatever happens, the trackers send what they have.
 
     Raises:
         Stopped, UserError: as of ``Trainer.fit``.
     """
     try:
+        if trainer.processes.is_main:  # now that nothing refuses to go on
+            (folder / SUMMARY).unlink(missing_ok=True)  # of a finished run that is made longer: it has to finish again
+            write_text(folder / CONFIG, to_ini(config))
         trainer.fit()
         summarise(trainer, metadata, folder)
     finally:

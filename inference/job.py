@@ -61,6 +61,7 @@ def _lock(file: BinaryIO) -> bool:
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
+        log.warning("%s: no locks on this file system; see to it that no other job has this --output", file.name)
         return True
     return os.fstat(file.fileno()).st_nlink > 0
 

@@ -106,7 +106,8 @@ class Predictor:
             DataError: a model's answer is not finite.
         """
         workers = max(model.workers for model in self.models)
-        pool = ThreadPoolExecutor(workers)  # of all models: each with threads of its own would be more than cores
+        # Of all models: each with threads of its own would be more than cores, on a CPU; on a GPU each has one.
+        pool = ThreadPoolExecutor(min(sum(model.workers for model in self.models), cores()))
         batches = [
             Batches(functools.partial(_score, model, view), pool, size=model.batch, under_way=workers + 1)
             for model, view in zip(self.models, self._views, strict=True)

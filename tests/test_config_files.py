@@ -1,6 +1,7 @@
 """Do the classes, config.ini and the README say the same?"""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from factory.choices import check_choices
@@ -10,26 +11,49 @@ ROOT = Path(__file__).parents[1]
 LINE = re.compile(r"^(?P<key>\w+) =(?P<value>.*?)\s+# (?P<text>.+)$")
 
 
+def blocks() -> Iterator[tuple[str, str, list[str]]]:
+    """``(section, comment, lines)``: what config.ini says above some of its lines, and these."""
+    section, comment, lines = "", [], []
+    for line in [*(ROOT / "config.ini").read_text(encoding="utf-8").splitlines(), ""]:
+        if (not line or line.startswith("#")) and lines:
+            yield section, " ".join(comment), lines
+            comment, lines = [], []
+        if not line:
+            comment = []
+        elif line.startswith("#"):
+            comment.append(line.removeprefix("# "))
+        elif line.startswith("["):
+            section = line.strip("[]")
+        else:
+            lines.append(line)
+
+
+def explained(line: str) -> tuple[str, str, str]:
+    """Its key, value and explanation."""
+    match = LINE.match(line)
+    assert match, f"config.ini: no explanation in {line!r}"
+    return match["key"], match["value"].strip(), match["text"]
+
+
 def settings() -> dict[str, list[tuple[str, str, str]]]:
     """``(key, value, explanation)`` of every line of config.ini, by section."""
     found: dict[str, list[tuple[str, str, str]]] = {}
-    for line in (ROOT / "config.ini").read_text(encoding="utf-8").splitlines():
-        if line.startswith("["):
-            section = found.setdefault(line.strip("[]"), [])
-        elif line and not line.startswith("#"):
-            match = LINE.match(line)
-            assert match, f"config.ini: no explanation in {line!r}"
-            section.append((match["key"], match["value"].strip(), match["text"]))
+    for section, _, lines in blocks():
+        found.setdefault(section, []).extend(map(explained, lines))
     return found
 
 
 def settings_table() -> str:
-    """The README's table of settings: the words of config.ini, which so exist once."""
-    lines = []
-    for section, keys in settings().items():
-        lines += ["", f"**[{section}]**", "", "| key | default | |", "|---|---|---|"]
-        lines += [f"| `{key}` | {f'`{value}`' if value else ''} | {text} |" for key, value, text in keys]
-    return "\n".join(lines).strip()
+    """The README's tables of settings: the words of config.ini, which so exist once."""
+    table, before = [], ""
+    for section, comment, lines in blocks():
+        table += [] if section == before else ["", f"**[{section}]**"]
+        table += ["", *([comment, ""] if comment else []), "| key | default | |", "|---|---|---|"]
+        table += [
+            f"| `{key}` | {f'`{value}`' if value else ''} | {text} |" for key, value, text in map(explained, lines)
+        ]
+        before = section
+    return "\n".join(table).strip()
 
 
 def test_config_ini_lists_exactly_the_fields_of_the_classes():

@@ -159,12 +159,15 @@ def test_a_finished_run_is_made_longer(place, finished):
     shutil.copytree(finished[0], longer)
     leftover = longer / f".last.pt.{host()}.999999999.tmp"  # as of a kill -9 while it was saved
     leftover.touch()
-    done = run(command(place, "--resume", str(longer), **{"trainer.n_epochs": 3}))
-    assert "n_epochs changes from 2 to 3" in done.stderr
-    assert [row["epoch"] for row in rows_of(longer)] == ["1", "2", "3"]
+    more = {"trainer.n_epochs": 3, "trainer.save_every_minutes": 1e-9, "trainer.max_minutes": 1e-6}  # a step
+    run(command(place, "--resume", str(longer), **more))
     assert not leftover.exists()
-    assert json.loads((longer / "summary.json").read_text())["seconds"] > 0
+    assert not (longer / "summary.json").exists()
+    done = run(command(place, "--resume", str(longer), **{"trainer.max_minutes": 0}))
+    assert "going on at epoch 3, step 1" in done.stderr
+    assert [row["epoch"] for row in rows_of(longer)] == ["1", "2", "3"]
     assert "this run is finished" in run(command(place, "--resume", str(longer))).stderr
+    assert "this run is finished" in run(command(place, "--resume", str(longer), **{"trainer.n_epochs": 2})).stderr
 
 
 def test_two_processes_score_like_one(place):

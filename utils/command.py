@@ -21,8 +21,8 @@ SIGTERM_EXIT = 143
 _SPINS = "10000"
 
 MENDS = {
-    errno.ENOSPC: "no room on the disk; free some and start again, what is done is kept",
-    errno.EDQUOT: "the disk quota is used up; free some and start again, what is done is kept",
+    errno.ENOSPC: "no room on the disk; free some and go on, what is done is kept",
+    errno.EDQUOT: "the disk quota is used up; free some and go on, what is done is kept",
     errno.EACCES: "permission denied; change who may read and write it, or choose another",
     errno.EROFS: "the file system is read-only; choose a folder you may write to",
     errno.EPERM: "not permitted; choose a folder you may write to",

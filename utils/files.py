@@ -85,8 +85,9 @@ def remove_leftovers(folder: Path) -> int:
     for entry in os.scandir(folder):
         match = TEMPORARY.match(entry.name)
         if match and match["host"] == host() and not _alive(int(match["pid"])):
-            Path(entry.path).unlink(missing_ok=True)
-            removed += 1
+            with contextlib.suppress(PermissionError):  # somebody else's, in a folder that many write to
+                Path(entry.path).unlink(missing_ok=True)
+                removed += 1
     return removed
 
 

@@ -158,7 +158,11 @@ class Trainer:
                     self._stop(code)
 
     def _train_epoch(self, interrupt: Interrupt) -> tuple[float, int]:
-        """Do what is left of the epoch in hand; return its mean loss over batches, and how many windows were left."""
+        """Do what is left of the epoch in hand.
+
+        Returns:
+            its mean loss over batches, and how many windows were left, over all processes.
+        """
         progress, settings, n_windows = self.progress, self.settings, 0
         self.model.train()
         self.train_part.order.go_to(progress.epoch, progress.step)
@@ -169,7 +173,7 @@ class Trainer:
                 loss = self._step(batch.to(self.device), updates)
                 progress.step += 1
                 progress.loss_sum += loss
-                n_windows += len(batch.windows)
+                n_windows += len(batch.windows) * self.processes.world
                 bar.set_postfix_str(f"loss {progress.loss_sum / progress.step:.4f}", refresh=False)
                 bar.update()
                 if updates and progress.step < n_batches:

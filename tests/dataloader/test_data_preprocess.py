@@ -543,6 +543,10 @@ def test_a_shard_leaves_the_share_of_bad_recordings_to_the_whole(tmp_path, recor
         preprocessor(tmp_path, max_bad_share=0.2).prepare(part)
     assert len(preprocessor(tmp_path, max_bad_share=0.2).prepare(part, is_part=True)) == 2
     assert "1 bad recordings are left out" in caplog.text
+    for number in range(12):  # in a whole table so many would end it early, as of a wrong folder
+        (tmp_path / "wrong/x").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"wrong/x/{number}.wav").touch()
+    assert preprocessor(tmp_path, max_bad_share=0.2).prepare(table_of(tmp_path / "wrong"), is_part=True).empty
     assert len(preprocessor(tmp_path, max_bad_share=0.2).prepare(table)) == 5
 
 

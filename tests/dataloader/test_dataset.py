@@ -15,7 +15,7 @@ from dataloader.dataset import EpochBatches, Loader, WindowDataset, target_matri
 from dataloader.device_cache import DeviceBatches, fits_on
 from dataloader.windows import make_samples, make_windows
 from utils.config import DataProcess, Labels
-from utils.errors import DataError
+from utils.errors import DataError, UserError
 from utils.utils import seed_for
 
 PROCESS = DataProcess(n_mels=8, max_length_s=0.5)  # 32 frames
@@ -89,6 +89,15 @@ def test_no_workers_two_workers_and_the_memory_of_the_device_give_the_same(datas
         assert len(none) == len(orders[0]) - place[1]
         assert_same(none, two)
         assert_same(none, device)
+
+
+def test_a_device_without_room_for_the_spectrograms_is_told(dataset, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch, "empty", full)
+    with pytest.raises(UserError, match=r"cpu has no room .* set \[trainer\] cache_on_device to auto or no"):
+        DeviceBatches(dataset, order(dataset), torch.device("cpu"))
 
 
 def test_crops_stay_inside_their_recording_and_reach_both_ends(samples):

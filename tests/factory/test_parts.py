@@ -78,7 +78,6 @@ MAKERS = {  # a setting, and whether it changes the images and the targets
     "no augmentation": (replace(PLAIN, augmentation=Augmentation(data_augmentation=False)), True, False),
     "smoothing": (replace(PLAIN, labels=Labels(smoothing=0.1)), False, True),
     "over": (replace(PLAIN, data=Data(standardize_over="recording")), True, False),
-    "loss": (replace(PLAIN, agent=Agent(loss="cross_entropy")), False, False),
 }
 
 

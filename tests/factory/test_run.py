@@ -112,9 +112,10 @@ def test_a_run_that_is_stopped_closes_its_trackers(metadata, tmp_path):
         raise Stopped("stopped", 143)
 
     closed = []
-    trainer = SimpleNamespace(fit=fit, trackers=[SimpleNamespace(close=lambda: closed.append(True))])
+    trackers = [SimpleNamespace(close=lambda: closed.append(True))]
+    trainer = SimpleNamespace(fit=fit, trackers=trackers, processes=Processes())
     with pytest.raises(Stopped):
-        run.train(trainer, metadata, tmp_path)
+        run.train(PLAIN, trainer, metadata, tmp_path)
     assert closed == [True]
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.mixing import add_partner, cutmix, mix_targets, mixup, smooth_targets
+from models.mixing import add_partner, as_shares, cutmix, mix_targets, mixup, smooth_targets
 
 PARTNER = torch.tensor([1, 2, 0])
 
@@ -78,6 +78,11 @@ def test_a_bird_in_a_mixture_with_a_recording_of_none_is_no_longer_none(labels, 
     partner, share = torch.tensor([1, 2, 0]), torch.tensor([0.25, 0.25, 0.0])
     mixed = mix_targets(targets, partner, share, labels, silent=1)
     assert mixed.tolist() == [[bird, 0.0], [0.0, 1.0], [0.0, 1.0]]
+
+
+def test_shares_are_of_the_known_labels_and_of_nothing_there_are_none():
+    targets = torch.tensor([[1.0, 1.0, -1.0], [0.5, 0.0, 0.0], [0.0, 0.0, 0.0], [-1.0, -1.0, -1.0]])
+    assert as_shares(targets).tolist() == [[0.5, 0.5, -1.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [-1.0, -1.0, -1.0]]
 
 
 def test_smoothing_keeps_the_sum_of_a_row_and_what_nobody_knows():

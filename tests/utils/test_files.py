@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -52,7 +53,7 @@ def test_a_second_name_keeps_what_the_first_held(tmp_path, monkeypatch, links):
     assert sorted(os.listdir(tmp_path)) == ["best", "last"]
 
 
-def test_only_what_dead_processes_of_this_machine_left_is_removed(tmp_path):
+def test_only_what_dead_processes_of_this_machine_left_is_removed(tmp_path, monkeypatch):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     leftovers = {name: f".x.npy.{where}.{pid}.tmp" for name, where, pid in (
@@ -60,6 +61,9 @@ def test_only_what_dead_processes_of_this_machine_left_is_removed(tmp_path):
     )}  # fmt: skip
     for name in [*leftovers.values(), "x.npy", ".hidden"]:
         (tmp_path / name).write_text("")
+    with monkeypatch.context() as patch:  # another user's, in a sticky folder
+        patch.setattr(Path, "unlink", lambda *_, **__: (_ for _ in ()).throw(PermissionError(errno.EPERM, "x")))
+        assert remove_leftovers(tmp_path) == 0
     assert remove_leftovers(tmp_path) == 1
     assert sorted(os.listdir(tmp_path)) == sorted([leftovers["alive"], leftovers["elsewhere"], "x.npy", ".hidden"])
 
