@@ -51,7 +51,10 @@ def load_table(config: Config) -> "pd.DataFrame":
     if config.data.group_by == "author":
         table["group"] = author_groups(table, data_dir / TABLE)
     if config.testing.testing:
-        table = choose_for_testing(table, config.testing.data_samples_for_testing)
+        whole, table = len(table), choose_for_testing(table, config.testing.data_samples_for_testing)
+        if len(table) < whole:
+            text = "[testing] testing = true: a trial with the largest classes, %d of %d recordings; false: all of them"
+            log.info(text, len(table), whole)
     if config.labels.nocall and NOCALL not in set(table["primary_label"]):
         log.warning(
             "[labels] nocall = true, and no recording of the table is labelled %s: there is no such class", NOCALL

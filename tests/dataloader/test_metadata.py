@@ -164,6 +164,18 @@ def test_recordings_of_one_class_alone_are_nothing_to_train_on():
     check_classes(pd.concat([alone, silent]))
 
 
+def test_a_trial_on_real_recordings_says_that_it_is_one(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    write(tmp_path, "".join(f"{label},[],x,1,2,s,{label}/{number}.ogg\n" for label in "abc" for number in range(3)))
+    paths = settings.Paths(data_dir=tmp_path)
+    trial = settings.Testing(data_samples_for_testing=6)
+    assert len(load_table(settings.Config(paths=paths, testing=trial))) == 6
+    assert "a trial with the largest classes, 6 of 9 recordings; false: all of them" in caplog.text
+    caplog.clear()
+    assert len(load_table(settings.Config(paths=paths))) == 9
+    assert "trial" not in caplog.text
+
+
 def test_without_data_testing_uses_a_demo_in_a_place_of_its_own(tmp_path, monkeypatch):
     made = []
 
