@@ -13,8 +13,10 @@ from dataloader.images import ImageMaker
 from dataloader.power import COLOURS
 from dataloader.spectrogram import BandStatistics, MelSpectrogram
 from dataloader.windows import window_frames
+from factory.frontend import frontend_of
 from factory.mixing import Mixer
 from utils.config import Augmentation, Config, DataProcess, Mixing
+from utils.errors import ConfigError, Problem
 
 _PLACE = (1, 0, 0)  # epoch, step, rank: one of those that a training goes through
 _HALF = 1e6  # alpha with which every share is a half
@@ -63,8 +65,14 @@ def contact_sheet(log_mel: np.ndarray, config: Config) -> list[tuple[str, np.nda
 
     Args:
         log_mel: the recording, ``(n_mels, frames)``, dB re full scale, at least two frames.
+
+    Raises:
+        ConfigError: the model hears waveforms, which these changes do not reach.
     """
     process, over = config.data_process, config.data.standardize_over
+    if not frontend_of(config.model.type).from_cache:
+        text = "hears the waveform, and these are changes of images; choose an image model to see them"
+        raise ConfigError(Problem(text, "model", "type", config.model.type))
     batch = _two_windows(log_mel, process)
     background = _background(config)
     off = replace(config.augmentation, **_OFF)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from factory import wav2vec
 from factory import weights as files
 from factory.lookup import lookup
 from factory.wav2vec import WAVEFORM_MODELS, build_waveform_model, check_no_waveform_model, check_waveform_model
@@ -156,7 +157,8 @@ def dry_run(model: nn.Module, input_shape: tuple[int, ...]) -> None:
     except Exception as error:  # each of timm's networks has checks, and accidents, of its own
         name = getattr(getattr(model, "backbone", model), "pretrained_cfg", {}).get("architecture")
         if len(input_shape) == 2:
-            text = f"a window of {input_shape[1]} samples is too short ({first_line(error)}); raise it"
+            fault, mend = ("too short", "raise") if input_shape[1] < wav2vec.SEES else ("no input", "change")
+            text = f"a window of {input_shape[1]} samples is {fault} ({first_line(error)}); {mend} it"
             raise ConfigError(Problem(text, "data_process", "max_length_s")) from None
         raise ConfigError(_misfit(name, input_shape[-2:], error)) from None
     finally:
@@ -261,7 +263,11 @@ def _widen(network: nn.Module, model: Model, n_classes: int, image_size: ImageSi
     if not model.frequency_channel:
         return network
     wide = _create(model, n_classes, image_size, channels=2)
-    wide.load_state_dict(_fit_channels(network.state_dict(), wide))
+    try:
+        wide.load_state_dict(_fit_channels(network.state_dict(), wide))
+    except RuntimeError:  # a stem that folds space into channels
+        text = "the first layer of this network takes no second channel from pretrained weights; leave it at false"
+        raise ConfigError(Problem(text, "model", "frequency_channel", model.frequency_channel)) from None
     return wide
 
 
@@ -339,6 +345,8 @@ def _load_own(weights: dict[str, Tensor], whole: nn.Module, model: Model, n_clas
     if head - fitting:
         files.tell_new_head(model, n_classes)
         fitting -= head
+    else:
+        files.tell_own_head(model, n_classes)
     whole.load_state_dict({key: weights[key] for key in fitting}, strict=False)
 
 
@@ -363,6 +371,8 @@ def _create_with(
     result.pretrained_cfg.pop("state_dict", None)  # or it would be kept in memory
     if other_head or HEADS[model.head]:
         files.tell_new_head(model, n_classes)
+    else:
+        files.tell_own_head(model, n_classes)
     return result
 
 

@@ -25,7 +25,7 @@ def sgd(groups: ParameterGroups, rate: float) -> Optimizer:
 
 
 def radam(groups: ParameterGroups, rate: float) -> Optimizer:
-    return RAdam(groups, lr=rate)  # torch has no fused one
+    return RAdam(groups, lr=rate, decoupled_weight_decay=True)  # as AdamW; torch has no fused one
 
 
 OPTIMIZERS = {"adam": adam, "adamw": adamw, "sgd": sgd, "radam": radam}

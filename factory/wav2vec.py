@@ -106,6 +106,9 @@ def build_waveform_model(
     return network
 
 
+SEES = 400  # samples, 25 ms: the shortest window from which the convolutions below make anything
+
+
 def _wav2vec(size: Size, layers: int) -> nn.Module:
     from torchaudio.models import wav2vec2_model
 
@@ -179,3 +182,5 @@ def _load(weights: dict[str, Tensor], network: WaveformClassifier, model: Model,
         raise files.another_network(model, len(own) - len(heads) - len(missing - heads), len(own) - len(heads))
     if missing:
         files.tell_new_head(model, n_classes)
+    else:
+        files.tell_own_head(model, n_classes)

@@ -1,6 +1,7 @@
 """Where do pretrained weights come from? A file on this disk, or a host that answers."""
 
 import contextlib
+import http.client
 import logging
 import ssl
 import urllib.error
@@ -73,6 +74,12 @@ def tell_new_head(model: Model, n_classes: int) -> None:
     _log.info("%s: holds no head for %d classes; all but its head is used", model.weights_path, n_classes)
 
 
+def tell_own_head(model: Model, n_classes: int) -> None:
+    """Say that the file's head is used, which is right for the species it was trained on."""
+    text = "%s: its head of %d classes is used as well; where its species were others, it is only a start"
+    _log.info(text, model.weights_path, n_classes)
+
+
 def go_on_without(model: Model, obstacle: str, *, testing: bool) -> None:
     """Say that a trial starts from random weights because of ``obstacle``.
 
@@ -107,7 +114,7 @@ def no_way_to(weights: dict[str, Any]) -> str | None:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=ANSWER_WITHIN_S).close()
     except urllib.error.HTTPError:
         return None  # it answers; what it has to say is for the download to hear
-    except OSError as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:  # the last of an address that is none
         cause = getattr(error, "reason", error)
         return None if isinstance(cause, ssl.SSLError) else f"no answer from {url.split('/')[2]}: {first_line(cause)}"
     return None

@@ -9,13 +9,15 @@ import os
 import urllib.parse
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
+import numpy as np
 from tqdm import tqdm
 
 from dataloader.audio import BadRecording
+from dataloader.metadata import NOCALL
 from dataloader.spectrogram import MelSpectrogram
 from inference import media, page
 from inference.facts import Facts
@@ -87,18 +89,20 @@ class Heard:
         return sorted(heapq.nlargest(RECORDINGS, numbers, key=lambda number: self.recordings[number].best))
 
 
-def write_report(path: Path, results: Iterable[Result], facts: Facts, thin: Thin) -> None:
+def write_report(path: Path, results: Iterable[Result], facts: Facts, thin: Thin, models: Sequence[str] = ()) -> None:
     """Write the page, whole or not at all.
 
     Args:
+        facts: of the first model.
         thin: which detections are told.
+        models: the types of all that the scores are of; none: it is the one of ``facts``.
     """
-    heard = gather(results, thin)
+    heard = gather(results, thin, silent=facts.labels.index(NOCALL) if NOCALL in facts.labels else None)
     mel = MelSpectrogram(facts.process)
     with whole(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         out = _Page(file)
         out.write(page.head(f"Heard in {_count(len(heard.recordings), 'recording')}"))
-        out.write(_introduction(heard, facts, thin))
+        out.write(_introduction(heard, facts, thin, models or [facts.model_type]))
         for text in _species(heard, facts, mel, out):
             out.write(text)
         out.write(page.heading("Recordings"))
@@ -108,19 +112,28 @@ def write_report(path: Path, results: Iterable[Result], facts: Facts, thin: Thin
         out.write(page.end())
 
 
-def gather(results: Iterable[Result], thin: Thin) -> Heard:
-    """Keep of the results what the page tells of them, and forget the rest."""
+def gather(results: Iterable[Result], thin: Thin, silent: int | None = None) -> Heard:
+    """Keep of the results what the page tells of them, and forget the rest.
+
+    Args:
+        silent: the label that says that no bird calls; it is no species, and not told.
+    """
     heard = Heard()
     for number, result in enumerate(results):
-        found = list(detections(result, thin))
+        found = [one for one in detections(result, thin) if one.label != silent]
+        single = found  # rows: of consecutive ones that are told as one, the strongest is the moment to show
+        if thin.merge:
+            single = [one for one in detections(result, replace(thin, merge=False)) if one.label != silent]
         told = sorted(heapq.nlargest(BOXES, found, key=lambda one: one.score))
         heard.recordings.append(Recording(result.path, result.seconds, told, len(found)))
-        heard.highest = max(heard.highest, float(result.scores.max(initial=0.0)))
-        by_label = defaultdict(list)
+        scores = result.scores if silent is None else np.delete(result.scores, silent, axis=1)
+        heard.highest = max(heard.highest, float(scores.max(initial=0.0)))
         for one in found:
+            heard.counts[one.label] += 1
+        by_label = defaultdict(list)
+        for one in single:
             by_label[one.label].append(one)
         for label, its in by_label.items():
-            heard.counts[label] += len(its)
             new = [Strong(one.score, number, one) for one in _apart(its)]
             heard.strongest[label] = heapq.nlargest(
                 CLIPS, heard.strongest.get(label, []) + new, key=lambda strong: strong.score
@@ -161,10 +174,10 @@ class _Page:
         return fits
 
 
-def _introduction(heard: Heard, facts: Facts, thin: Thin) -> str:
+def _introduction(heard: Heard, facts: Facts, thin: Thin, models: Sequence[str]) -> str:
     hours = sum(one.seconds for one in heard.recordings) / 3600
     pairs = [
-        ("Model", f"{facts.model_type}, {_count(len(facts.labels), 'class', 'classes')}"),
+        ("Model", f"{', '.join(models)}; {_count(len(facts.labels), 'class', 'classes')}"),
         ("Audio", f"{hours:.2f} hours in {_count(len(heard.recordings), 'recording')}"),
         ("Shown", _told(thin)),
         ("Detections", f"{sum(heard.counts.values())} of {len(heard.counts)} species"),
@@ -189,7 +202,8 @@ def _species(heard: Heard, facts: Facts, mel: MelSpectrogram, out: _Page) -> Ite
         shown = heard.strongest[label][:each] if not out.full else []
         clips = [_clip(strong, heard.recordings[strong.recording].path, mel) for strong in shown]
         told = f"{_count(heard.counts[label], 'detection')}, label {facts.labels[label]}"
-        told += f"; the strongest {len(clips)}" if len(clips) < heard.counts[label] else ""
+        if len(clips) < heard.counts[label]:
+            told += f"; the strongest {len(clips)}" if clips else "; no room for them"
         yield page.species(
             f"s{label}", _name(facts, label), facts.scientific_names[label], told, page.colour(rank), clips
         )
@@ -231,7 +245,7 @@ def _recordings(heard: Heard, facts: Facts, mel: MelSpectrogram, out: _Page, pat
         rows = ((f"r{number}", heard.recordings[number]) for number in sorted(left))
         yield page.table(
             ("recording", "length", "detections", "highest score"),
-            ((key, page.words(one.path), page.clock(one.seconds), one.count, f"{one.best:.2f}") for key, one in rows),
+            ((key, page.words(one.path), page.clock(one.seconds), one.count, _best(one)) for key, one in rows),
         )
 
 
@@ -260,6 +274,11 @@ def _sound(recording: Recording, out: _Page, path: Path) -> tuple[str, str]:
 def _found(recording: Recording) -> str:
     drawn = f", the strongest {len(recording.told)} drawn" if len(recording.told) < recording.count else ""
     return f"{_count(recording.count, 'detection')}{drawn}; {page.clock(recording.seconds)} long."
+
+
+def _best(recording: Recording) -> str:
+    """Its highest score, if any is told."""
+    return f"{recording.best:.2f}" if recording.count else ""
 
 
 def _limits() -> str:

@@ -164,7 +164,9 @@ def write(
         from inference.report import write_report
 
         results = job.results(scored, options.combine, options.smooth)
-        write_report(options.report, results, facts, thin.or_default())
+        write_report(
+            options.report, results, facts, thin.or_default(), [one.facts.model_type for one in predictor.models]
+        )
         log.info("report: %s", options.report)
     job.remove()
 

@@ -6,6 +6,7 @@ not compare them, we do.
 """
 
 import logging
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ def load_checkpoint(path: Path | str, *, device: torch.device | str = "cpu") -> 
 
     Raises:
         CheckpointError: it is missing, damaged, not a checkpoint, or holds more than plain values.
+        PermissionError: it must not be read.
     """
     path = Path(path)
     if not path.is_file():
@@ -33,6 +35,8 @@ def load_checkpoint(path: Path | str, *, device: torch.device | str = "cpu") -> 
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
+    except PermissionError:
+        raise  # the file may be whole
     except Exception as error:  # a flipped byte in a zip's directory makes zipfile raise half a dozen kinds
         raise CheckpointError(f"{path}: damaged, or not a checkpoint ({error})") from None
     if damaged:
@@ -79,6 +83,8 @@ class Checkpoints:
         try:
             with open(path, "wb") as file:
                 torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())  # before best.pt is a name of it: what cannot be kept replaces nothing
         except OSError as error:
             error.filename = str(self.last)
             raise

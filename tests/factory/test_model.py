@@ -161,7 +161,9 @@ def test_a_run_with_a_head_goes_on_from_a_run_with_the_same(tmp_path, caplog, he
     with caplog.at_level(logging.INFO):
         network = build_model(replace(model, transfer_learning=True, weights_path=path), 3, image_size=IMAGE)
     assert all(torch.equal(value, network.state_dict()[key]) for key, value in source.state_dict().items())
-    assert not caplog.records
+    assert caplog.messages == [
+        f"{path}: its head of 3 classes is used as well; where its species were others, it is only a start"
+    ]
 
 
 @pytest.mark.parametrize(("head", "frequency_channel"), [*CHOICES, ("default", False)])
@@ -268,7 +270,9 @@ def test_a_checkpoint_of_our_own_gives_its_head_as_well(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         network = build_model(Model(type="test_efficientnet", weights_path=path), 3)
     assert all(torch.equal(value, network.state_dict()[key]) for key, value in source.state_dict().items())
-    assert not caplog.records
+    assert caplog.messages == [
+        f"{path}: its head of 3 classes is used as well; where its species were others, it is only a start"
+    ]
     assert "state_dict" not in network.pretrained_cfg  # not kept in memory
 
 
@@ -342,6 +346,21 @@ def test_without_network_the_way_out_is_told_in_seconds(no_network, name, capfd)
     assert time.monotonic() - start < 10
     assert "\n" not in str(error.value)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:port", "127.0.0.1:9"])
+def test_a_proxy_that_is_no_address_is_an_obstacle_and_no_traceback(no_network, monkeypatch, proxy):
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, proxy)
+    with pytest.raises(ConfigError, match=r"no answer from .*weights_path"):
+        build_model(Model(type="test_resnet"), 3)
+
+
+def test_a_stem_that_folds_space_into_channels_takes_no_second_channel(tmp_path):
+    path = weights_of(timm.create_model("tresnet_m", num_classes=3), tmp_path / "weights.pt")
+    model = Model(type="tresnet_m", weights_path=path, frequency_channel=True)
+    with pytest.raises(ConfigError, match=r"\[model\] frequency_channel = .*: .* leave it at false"):
+        build_model(model, 3, image_size=IMAGE)
 
 
 def test_a_network_without_any_pretrained_weights_says_so(no_network):

@@ -136,6 +136,15 @@ def test_a_window_that_is_too_short_fails_the_dry_run():
         dry_run(build_model(TINY, 3), (2, 300))
 
 
+def test_a_window_that_fails_for_another_reason_is_not_called_short(monkeypatch):
+    network = build_model(TINY, 3)
+    monkeypatch.setattr(network, "forward", lambda _: (_ for _ in ()).throw(RuntimeError("can't allocate memory")))
+    with pytest.raises(
+        ConfigError, match=r"a window of 16000 samples is no input \(can't allocate memory\); change it"
+    ):
+        dry_run(network, (2, 16_000))
+
+
 def test_a_checkpoint_builds_it_again():
     model = replace(TINY, wav2vec_layers=1, freeze_encoder=False)
     assert model_of({"model_type": model.type, "model_settings": model_settings(model)}) == model
@@ -173,7 +182,9 @@ def test_a_checkpoint_of_our_own_gives_its_head_as_well(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         network = build_model(from_file(path), 3)
     assert all(torch.equal(value, source.state_dict()[key]) for key, value in network.state_dict().items())
-    assert not caplog.records
+    assert caplog.messages == [
+        f"{path}: its head of 3 classes is used as well; where its species were others, it is only a start"
+    ]
 
 
 def test_weights_of_another_network_say_how_many_tensors_fit(tmp_path):

@@ -6,6 +6,7 @@ import io
 import os
 import re
 import urllib.parse
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -308,7 +309,35 @@ def test_a_time_is_told_as_a_clock_does(seconds, told):
 
 def test_a_long_detection_is_shown_from_its_beginning_and_no_longer_than_said(written, tmp_path):
     path = whistle(tmp_path / "a.wav", 60.0)
-    found = written(result(path, [[0.9, 0, 0]] * 12), thin=Thin(0.25, merge=True))
+    found = written(result(path, [[0.9, 0, 0]], row_s=60.0))
     clip, _ = found.all("audio")
     assert clip["aria-label"] == "score 0.90, a.wav, 0:00 to 1:00"
     assert len(decoded(clip["src"])) == report.CLIP_S * RATE
+
+
+def test_of_consecutive_detections_that_are_one_the_strongest_is_shown(written, tmp_path):
+    scores = [[0.3, 0, 0]] * 8 + [[0.9, 0, 0]] + [[0.3, 0, 0]] * 3
+    found = written(result(whistle(tmp_path / "a.wav", 60.0), scores), thin=Thin(0.25, merge=True))
+    assert found.all("audio")[0]["aria-label"] == "score 0.90, a.wav, 0:40 to 0:45"
+    assert "1 detection," in found.words
+    assert len(found.all("button", "box")) == 1
+
+
+def test_the_class_of_no_bird_is_no_species(tmp_path):
+    labels = (*LABELS[:2], "nocall")
+    night = result(whistle(tmp_path / "night.wav"), [[0.5, 0, 0.9]] * 4)
+    silence = result(whistle(tmp_path / "silence.wav"), [[0, 0, 0.99]] * 4)
+    heard = gather([silence, night], SHOWN, silent=2)
+    assert heard.ranked == [0]
+    assert heard.counts == {0: 4}
+    assert heard.highest == 0.5
+    write_report(tmp_path / "page.html", iter([silence, night]), replace(FACTS, labels=labels), SHOWN, ["a", "b"])
+    words = Page(tmp_path / "page.html").words
+    assert "4 of 1 species" in words
+    assert "a, b; 3 classes" in words
+
+
+def test_a_recording_without_detections_has_no_highest_score_among_them(written, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "RECORDINGS", 1)
+    found = written(result(whistle(tmp_path / "a.wav"), SCORES), result(whistle(tmp_path / "b.wav"), [[0.2, 0, 0]]))
+    assert "0.00" not in found.words

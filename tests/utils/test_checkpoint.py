@@ -1,10 +1,12 @@
 """Is a checkpoint whole, and is a damaged one found out?"""
 
+import errno
 import logging
 import os
 import random
 import resource
 import signal
+import zipfile
 
 import pytest
 import torch
@@ -76,6 +78,32 @@ def test_a_damaged_last_without_one_before_is_told_by_its_own_name(tmp_path):
     checkpoints.last.write_bytes(checkpoints.last.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match=r"last\.pt: damaged"):
         checkpoints.load_last(torch.device("cpu"))
+
+
+def test_a_checkpoint_that_must_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path, keep_best=True)
+    checkpoints.save(state(1), best=False)
+    checkpoints.save(state(2), best=False)
+
+    def refuse(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(zipfile, "ZipFile", refuse)
+    with pytest.raises(PermissionError):
+        checkpoints.load_last(torch.device("cpu"))
+
+
+def test_a_best_that_cannot_reach_the_disk_leaves_the_old_one(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path, keep_best=True)
+    checkpoints.save(state(1), best=True)
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        checkpoints.save(state(2), best=True)
+    assert [load_checkpoint(path)["epoch"] for path in (checkpoints.last, checkpoints.best)] == [1, 1]
 
 
 def test_a_path_given_by_the_user_never_falls_back(tmp_path):
