@@ -50,7 +50,7 @@ is_whole() {
 check_needs() {
     command -v python3 >/dev/null || fail "python3 is missing; install Python 3.11"
     is_whole "$zip" && return
-    command -v kaggle >/dev/null || fail "the kaggle command is missing; get it with: pip install kaggle"
+    command -v kaggle >/dev/null || fail "the kaggle command is missing; get it with: .venv/bin/pip install kaggle"
     has_credentials || fail "no Kaggle credentials; make a token at https://www.kaggle.com/settings/api and save it as ~/.kaggle/access_token, or set KAGGLE_API_TOKEN"
 }
 

@@ -1,18 +1,36 @@
 """The recordings that benchmarks run on: BIRDS_DIR, else ../shared/birds, else a demo."""
 
+import argparse
 import os
 import tempfile
 from pathlib import Path
+
+from dataloader.audio import ENDINGS
+from utils.errors import DataError
 
 FOLDER = Path(os.environ.get("BIRDS_DIR") or Path(__file__).parents[2] / "shared" / "birds")
 
 
 def recordings(n: int) -> list[str]:
-    """``n`` recordings, spread over the species."""
+    """``n`` recordings, spread over the species.
+
+    Raises:
+        DataError: there is none.
+    """
     folder = FOLDER
     if not folder.is_dir():
         from dataloader.demo import make_demo
 
         folder = make_demo(Path(tempfile.gettempdir()) / "benchmark-demo")
-    found = sorted(str(path) for path in (folder / "train_audio").rglob("*.ogg"))
+    audio = folder / "train_audio"
+    found = sorted(str(path) for path in audio.rglob("*") if path.suffix.lower() in ENDINGS)
+    if not found:
+        raise DataError(f"{audio}: no recording is there; set BIRDS_DIR to a data set in the BirdCLEF 2024 layout")
     return found[:: max(1, len(found) // n)][:n]
+
+
+def count(text: str) -> int:
+    """An option that is a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
+    return int(text)

@@ -16,13 +16,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from benchmarks.birds import count
 from dataloader import cache
 from dataloader.data_preprocess import AudioPreprocessor
+from utils.command import run_command
 from utils.config import Data, DataProcess
 
 ROOT = Path(__file__).parents[1]
@@ -89,13 +92,13 @@ def measure(folder: Path) -> tuple[float, float]:
     return bound, taken
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--recordings", type=int, default=24_459)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--recordings", type=count, default=24_459)
+    parser.add_argument("--rounds", type=count, default=5)
     parser.add_argument("--folder", type=Path, help="where to make them (default: the system's folder for such)")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)  # one round, in a process of its own
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.measure:
         print(*measure(options.measure))
         return
@@ -114,4 +117,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         table = pd.DataFrame(rows).assign(parameters=[costs[row["recipe"]]["parameters"] for row in rows])
         write_text(output / "contest.csv", table.to_csv(index=False, lineterminator="\n"))
         results = [result_of(name, finished, options.folds, costs[name]) for name in recipes]
-        text = as_text(results, options.folds, options.seeds, options.jobs, rows)
+        text = as_text(results, options.folds, options.seeds, rows)
         write_text(output / "contest.md", text)
         save_png(draw_contest(results), output / "contest.png")
     print(text)

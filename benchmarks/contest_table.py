@@ -129,7 +129,7 @@ def warn_of_other_recordings(finished: Iterable[Cell]) -> None:
             )  # fmt: skip
 
 
-def as_text(results: Sequence[dict], folds: int, seeds: int, jobs: int, rows: Sequence[dict]) -> str:
+def as_text(results: Sequence[dict], folds: int, seeds: int, rows: Sequence[dict]) -> str:
     """The table, best recipe first, and what its figures mean; as Markdown."""
     names = [*METRICS.values()]
     head = [
@@ -159,7 +159,7 @@ def as_text(results: Sequence[dict], folds: int, seeds: int, jobs: int, rows: Se
             f"{folds} folds, {seeds} seeds; {rows[0]['n_classes']} classes, {tested} recordings. "
             "The first scores are of all folds of a seed put together (mean ± standard deviation over seeds), those "
             "by fold of each run (over folds and seeds). "
-            f"Training: seconds of one run, {jobs} at a time. Prediction: {backends}. "
+            f"Training: seconds of one run, beside as many as --jobs said then. Prediction: {backends}. "
             f"On {cores()} CPU cores.",
             "",
         ]

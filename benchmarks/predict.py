@@ -27,11 +27,13 @@ import numpy as np
 import soundfile as sf
 import torch
 
-from benchmarks.birds import recordings
+from benchmarks.birds import count, recordings
+from dataloader.audio import read_audio
 from dataloader.spectrogram import MelSpectrogram, standardise
 from factory.model import build_model
 from inference.backends import BACKENDS, Loaded, installed
 from inference.predictor import Predictor
+from utils.command import run_command
 from utils.config import DataProcess, Model
 from utils.utils import cores
 
@@ -106,8 +108,8 @@ def in_a_thread(work: Callable[..., None], *arguments: object) -> float:
 
 def compare(model_type: str, n_recordings: int, rounds: int) -> None:
     paths = recordings(n_recordings)
-    waves = [sf.read(path, dtype="float32")[0] for path in paths]
-    audio = sum(map(len, waves)) / PROCESS.sample_rate
+    waves = [read_audio(path, PROCESS.sample_rate) for path in paths]
+    audio = sum(sf.info(path).duration for path in paths)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"):
         run = make_run(Path(folder), model_type, 182)
         predictors = {name: Predictor(run, backend=name, device="cpu") for name in BACKENDS if installed(name)}
@@ -174,17 +176,17 @@ def compare_memory(model_type: str) -> None:
     print(f"10 h / 1 h: {peaks[10] / peaks[1]:.3f}   goal: at most 1.1")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--recordings", type=int, default=60)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--recordings", type=count, default=60)
+    parser.add_argument("--rounds", type=count, default=3)
     parser.add_argument("--model", default="efficientnet_b0")
-    parser.add_argument("--memory", action="store_true", help="compare 10 hours with one (2.5 GB of disk)")
-    options = parser.parse_args()
+    parser.add_argument("--memory", action="store_true", help="compare 10 hours with one (2.5 GB of disk; on Linux)")
+    options = parser.parse_args(arguments)
     compare(options.model, options.recordings, options.rounds)
     if options.memory:
         compare_memory(options.model)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -24,11 +24,12 @@ import numpy as np
 import soundfile as sf
 import torch
 
-from benchmarks.birds import recordings
+from benchmarks.birds import count, recordings
 from dataloader.cache import Record
 from dataloader.entry import Job, prepare
 from dataloader.spectrogram import MelSpectrogram
 from dataloader.workers import run_jobs
+from utils.command import run_command
 from utils.config import DataProcess
 
 PROCESS = DataProcess()
@@ -82,11 +83,11 @@ def seconds(work: Callable[..., None], paths: Sequence[str], *arguments: object)
         return time.perf_counter() - started
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--recordings", type=int, default=120)
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
+    parser.add_argument("--recordings", type=count, default=120)
+    parser.add_argument("--rounds", type=count, default=3)
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     paths = recordings(options.recordings)
     audio = sum(sf.info(path).duration for path in paths)
@@ -119,4 +120,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -12,7 +12,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+
+from benchmarks.birds import count
+from utils.command import run_command
+from utils.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 GOAL = 1.7
@@ -20,16 +25,19 @@ GOAL = 1.7
 
 def seconds(line: list[str]) -> float:
     started = time.perf_counter()
-    subprocess.run(line, cwd=ROOT, check=True, capture_output=True)
-    return time.perf_counter() - started
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+    taken = time.perf_counter() - started
+    if done.returncode:
+        raise UserError(done.stderr.strip())
+    return taken
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--config", default="config.ini")
+    parser.add_argument("--config", type=Path, default=ROOT / "config.ini")
     parser.add_argument("--set", dest="overrides", action="append", default=[])
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
+    parser.add_argument("--rounds", type=count, default=5)
+    options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as runs:
         sets = [
             *options.overrides,
@@ -37,7 +45,13 @@ def main() -> None:
             f"paths.runs_dir={runs}",
             "trainer.max_minutes=0.000001",
         ]
-        train = [sys.executable, "train_classifier.py", "--config", options.config, *(f"--set={text}" for text in sets)]
+        train = [
+            sys.executable,
+            "train_classifier.py",
+            "--config",
+            options.config.absolute(),
+            *(f"--set={text}" for text in sets),
+        ]
         imports = [sys.executable, "-c", "import torch, timm"]
         seconds(train)  # fills the cache, and the page cache
         pairs = [(seconds(imports), seconds(train)) for _ in range(options.rounds)]
@@ -49,4 +63,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -24,10 +24,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.birds import FOLDER
+from benchmarks.birds import FOLDER, count
 from dataloader.dataset import WindowDataset
 from factory import run
-from utils.config import Config, load_config
+from factory.optimizer import build_optimizer
+from utils.command import run_command
+from utils.config import Agent, Config, load_config
 from utils.trainer import Trainer
 
 ROOT = Path(__file__).parents[1]
@@ -56,9 +58,9 @@ class Waiting:
 class BareLoop:
     """A tracker that, after each epoch of the trainer, runs the bare loop over as many batches."""
 
-    def __init__(self, trainer: Trainer, model: nn.Module, waiting: Waiting):
+    def __init__(self, trainer: Trainer, agent: Agent, model: nn.Module, waiting: Waiting):
         self.trainer, self.model, self.waiting = trainer, model, waiting
-        self.optimizer = type(trainer.optimizer)(model.parameters(), lr=1e-4)
+        self.optimizer = build_optimizer(model.parameters(), agent)
         trainer.train_part.order.go_to(1)
         batches = [batch.to(trainer.device) for batch in trainer.train_part.batches]
         self.batches = [trainer.images(batch) for batch in batches]
@@ -114,7 +116,7 @@ def compare(model_type: str, folder: Path, options: argparse.Namespace) -> Windo
         dataset = getattr(trainer.train_part.batches, "dataset", None)
         waiting = Waiting(trainer.train_part.batches)
         trainer.train_part = replace(trainer.train_part, batches=waiting)
-        bare = BareLoop(trainer, twin, waiting)
+        bare = BareLoop(trainer, config.agent, twin, waiting)
         trainer.trackers = [bare]
         trainer.fit()
     ratios = [b / o for b, o in zip(bare.bare[1:], bare.ours[1:], strict=True)]  # the first is for warming up
@@ -166,13 +168,13 @@ def compare_reading(dataset: WindowDataset) -> None:
     print(f"  ours / np.load       {statistics.median(p / o for o, p in pairs):8.2f}   goal: at least 0.80")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--recordings", type=int, default=50, help="of real birds; each has five windows")
+    parser.add_argument("--rounds", type=count, default=5)
+    parser.add_argument("--recordings", type=count, default=50, help="of real birds; each has five windows")
     parser.add_argument("--models", nargs="+", default=list(GOALS))
     parser.add_argument("--set", dest="overrides", action="append", default=[])
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     logging.disable(logging.INFO)
     with tempfile.TemporaryDirectory() as folder:
         for model_type in options.models:
@@ -184,4 +186,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

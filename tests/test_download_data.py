@@ -138,7 +138,7 @@ def test_a_missing_kaggle_command_is_told_with_how_to_get_it(machine):
     (machine.bin / "kaggle").unlink()
     code, _, message = machine.run()
     assert code == 1
-    assert message == "download_data.sh: the kaggle command is missing; get it with: pip install kaggle"
+    assert message == "download_data.sh: the kaggle command is missing; get it with: .venv/bin/pip install kaggle"
 
 
 def test_a_kaggle_command_in_the_project_s_own_environment_is_found(machine):

@@ -113,13 +113,14 @@ def test_a_run_killed_with_9_goes_on_and_ends_the_same(place, finished, workers)
     for told in process.stderr:
         if told.startswith("epoch 1/2"):
             break
-    time.sleep(0.1)
+    time.sleep(0.1)  # the line comes before the save, so what goes on may be either epoch
     process.send_signal(signal.SIGKILL)
     process.wait()
     killed = max((place / "runs").iterdir())
+    assert not (killed / "summary.json").exists()
     done = run(command(place, "--resume", str(killed)))
     assert run_folder(done) == killed
-    assert "going on at epoch 2" in done.stderr
+    assert re.search("going on at epoch [12], step", done.stderr)
     assert (killed / "metrics.csv").read_bytes() == (folder / "metrics.csv").read_bytes()
     ours, theirs = (torch.load(each / "last.pt")["model"] for each in (killed, folder))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
@@ -170,18 +171,21 @@ def test_a_finished_run_is_made_longer(place, finished):
     assert "this run is finished" in run(command(place, "--resume", str(longer), **{"trainer.n_epochs": 2})).stderr
 
 
-def test_two_processes_score_like_one(place):
+def test_two_processes_score_like_one(place, monkeypatch):
     """LayerNorm and no augmentation: what a process does depends on nothing but its share of the batch."""
     settings = {"augmentation.data_augmentation": "false", "trainer.n_epochs": 2}
     one = run_folder(run(command(place, **settings)))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    monkeypatch.setenv("TMPDIR", str(place))  # torchrun leaves a folder there
     two = run_folder(run(launcher + command(place, **settings)[1:]))
     for ours, theirs in zip(rows_of(one), rows_of(two), strict=True):
         for name in ours:
             assert float(ours[name]) == pytest.approx(float(theirs[name]), abs=1e-5), name
 
 
-def test_one_process_that_dies_ends_the_others_and_one_goes_on_alone(place):
+def test_one_process_that_dies_ends_the_others_and_one_goes_on_alone(place, monkeypatch):
+    psutil = pytest.importorskip("psutil")
+    monkeypatch.setenv("TMPDIR", str(place))
     settings = {"trainer.n_epochs": 2000, "trainer.save_every_minutes": 1e-9}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     line = launcher + command(place, **settings)[1:]
@@ -190,8 +194,8 @@ def test_one_process_that_dies_ends_the_others_and_one_goes_on_alone(place):
         if told.startswith("epoch 1/2000"):
             break
     folder = max((place / "runs").iterdir())
-    ranks = subprocess.run(["pgrep", "-P", str(parent.pid)], capture_output=True, text=True, check=True).stdout.split()
-    os.kill(int(ranks[-1]), signal.SIGKILL)
+    ranks = psutil.Process(parent.pid).children()
+    ranks[-1].kill()
     _, told = parent.communicate(timeout=60)
     assert parent.returncode
     assert "SIGKILL" in told or "Signal 9" in told, told

@@ -52,7 +52,7 @@ def test_the_example_tells_what_it_hears_while_the_sound_goes_on(the_run_it_name
     listening = threading.Thread(target=exec, args=(EXAMPLE, {"print": lambda text, **_: told.put(text)}), daemon=True)
     listening.start()
     sound.put(noise[: 6 * 2 * RATE + RATE])  # six seconds and a half, and no end
-    assert told.get(timeout=20) == "0 to 5 s: Owl 0.95"
+    assert told.get(timeout=120) == "0 to 5 s: Owl 0.95"  # the model is exported first
     assert told.get(timeout=20) == "1 to 6 s: Owl 0.95"
     sound.put(noise[6 * 2 * RATE + RATE :])
     sound.put(b"")

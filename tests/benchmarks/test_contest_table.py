@@ -1,11 +1,14 @@
 """Is a recipe scored over all folds at once, and is the spread what it is called?"""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.contest_table import mean_and_spread, pooled
+from benchmarks.contest_cells import Cell
+from benchmarks.contest_table import mean_and_spread, pooled, result_of, warn_of_other_recordings
 from utils.errors import DataError
 from utils.metrics import padded_cmap, top1
 
@@ -40,6 +43,39 @@ def test_the_pooled_score_is_that_of_all_folds_recordings_put_together(tmp_path)
     assert found["cmap"] == padded_cmap(targets, scores)
     with pytest.raises(DataError, match=r"tests on 0\.ogg, and so does another run"):
         pooled([parts[0], parts[0]])
+
+
+def test_scores_are_pooled_by_seed_and_their_spread_is_over_seeds(tmp_path):
+    rng, names = np.random.default_rng(2), [f"{number}.ogg" for number in range(40)]
+    truth, cells, of_seed = rng.choice(["Great Tit", "y", "z"], 40), [], {}
+    for seed in (1, 2, 3):
+        scores = rng.random((40, 3))
+        for fold, part in ((1, slice(0, 20)), (2, slice(20, 40))):
+            place = tmp_path / f"seed{seed}-fold{fold}"
+            place.mkdir()
+            run = write_run(place / "run", names[part], truth[part], scores[part])
+            (run / "config.ini").touch()
+            summary = {"test_macro_auc": seed / 10, "test_cmap": 0.5, "test_top1": fold / 10, "seconds": 10.0 * fold}
+            (run / "summary.json").write_text(json.dumps(summary))
+            cells.append(Cell("a", tmp_path / "a.ini", seed, fold, place, ()))
+        of_seed[seed] = pooled([cell.run for cell in cells if cell.seed == seed])["macro_auc"]
+    cells.pop()  # a seed without all of its folds is not pooled
+    result = result_of("a", cells, 2, {"parameters": 7})
+    assert result["macro_auc"] == mean_and_spread([of_seed[1], of_seed[2]])
+    assert result["fold_macro_auc"] == mean_and_spread([0.1, 0.1, 0.2, 0.2, 0.3])
+    assert result["fold_top1"] == mean_and_spread([0.1, 0.2, 0.1, 0.2, 0.1])
+    assert (result["cells"], result["seconds"], result["parameters"]) == (5, pytest.approx(14.0), 7)
+
+
+def test_a_recipe_tested_on_other_recordings_is_told(tmp_path, caplog):
+    cells = []
+    for recipe, names in (("a", ["1.ogg", "2.ogg"]), ("b", ["1.ogg", "2.ogg"]), ("c", ["1.ogg"])):
+        (tmp_path / recipe).mkdir()
+        run = write_run(tmp_path / recipe / "run", names, ["y"] * len(names), np.zeros((len(names), 3)))
+        (run / "config.ini").touch()
+        cells.append(Cell(recipe, tmp_path, 1, 1, tmp_path / recipe, ()))
+    warn_of_other_recordings(cells)
+    assert caplog.messages == ["c: fold 1 is not that of a, 1 recordings against 2; compare them with care"]
 
 
 def test_spread_is_the_deviation_of_the_sample_and_one_value_has_none():

@@ -10,6 +10,7 @@ import random
 import shutil
 import signal
 import threading
+import traceback
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -349,8 +350,10 @@ def forked(work, seconds=None):
             signal.setitimer(signal.ITIMER_REAL, seconds)
         try:
             work()
-        finally:
-            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
     return child
 
 
@@ -363,9 +366,11 @@ def test_killed_at_50_random_moments_it_ends_with_the_bytes_of_an_undisturbed_ru
     rng, kills = random.Random(5), 0
     while kills < 50:
         child = forked(lambda: preprocessor(tmp_path, name="killed").prepare(table), rng.uniform(0.001, 0.03))
-        if os.waitpid(child, 0)[1]:
+        status = os.waitpid(child, 0)[1]
+        if os.WIFSIGNALED(status):
             kills += 1
         else:
+            assert status == 0
             shutil.rmtree(tmp_path / "killed")  # done: again from nothing
     preprocessor(tmp_path, name="killed").prepare(table)
     assert files(tmp_path / "killed") == files(tmp_path / "whole")

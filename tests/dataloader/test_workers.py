@@ -79,10 +79,15 @@ def test_a_scheduler_that_is_not_there_is_told(monkeypatch, address):
 
 
 @pytest.mark.parametrize(("n_workers", "threads"), [(1, False), (2, True), (2, False)])
-def test_a_worker_has_one_thread_of_the_numerical_libraries(n_workers, threads):
+def test_a_worker_has_one_thread_of_the_numerical_libraries(n_workers, threads, monkeypatch):
     before = torch.get_num_threads()
-    assert run(lambda _: torch.get_num_threads(), range(4), n_workers=n_workers, threads=threads) == ["1"] * 4
-    assert torch.get_num_threads() == before
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")  # 1 in all of our tests
+    torch.set_num_threads(2)
+    try:
+        assert run(lambda _: torch.get_num_threads(), range(4), n_workers=n_workers, threads=threads) == ["1"] * 4
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_ctrl_c_is_no_traceback():

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import threading
+import traceback
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -220,15 +221,21 @@ def test_a_run_killed_at_random_moments_ends_equal_to_the_bit(tmp_path):
     for _ in range(40):
         child = os.fork()
         if child == 0:
-            tqdm.set_lock(threading.RLock())  # its own is shared with us, who would wait for the dead
-            trainer = make(tmp_path / "killed", save_every_minutes=1e-9)  # saved after every step
-            moment = rng.uniform(0.0, 0.06)
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends it at once, also within a C library
-            signal.setitimer(signal.ITIMER_REAL, max(moment, 1e-3))
-            trainer.fit()
+            try:
+                tqdm.set_lock(threading.RLock())  # its own is shared with us, who would wait for the dead
+                trainer = make(tmp_path / "killed", save_every_minutes=1e-9)  # saved after every step
+                moment = rng.uniform(0.0, 0.06)
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends it at once, also within a C library
+                signal.setitimer(signal.ITIMER_REAL, max(moment, 1e-3))
+                trainer.fit()
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
             os._exit(0)
         rng.uniform()  # another moment next time
-        if os.waitpid(child, 0)[1] == 0:
+        status = os.waitpid(child, 0)[1]
+        if not os.WIFSIGNALED(status):
+            assert status == 0
             break
     make(tmp_path / "killed").fit()
     assert_same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
