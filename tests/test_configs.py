@@ -58,7 +58,7 @@ def test_every_recipe_takes_two_steps(path, place):
     trainer = begin(config, place / path.stem)
     before = [weight.detach().clone() for weight in trainer.model.parameters()]
     trainer.train_part = replace(trainer.train_part, batches=first_two(trainer.train_part.batches))
-    loss = trainer._train_epoch(Interrupt())
+    loss, _ = trainer._train_epoch(Interrupt())
     assert trainer.progress.step == 2
     assert math.isfinite(loss)
     changed = [not torch.equal(*pair) for pair in zip(before, trainer.model.parameters(), strict=True)]
