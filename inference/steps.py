@@ -107,7 +107,7 @@ def open_job(options: argparse.Namespace, predictor: Predictor) -> Iterator[Job]
                 remove_leftovers(folder)
         try:
             yield job
-        except BaseException:
+        except BaseException:  # a full disk, Ctrl-C, a bug: what is scored outlives them all
             if not job.is_empty:
                 log.warning("what is scored is kept: go on with the same command and --resume")
             raise
