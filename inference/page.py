@@ -1,9 +1,7 @@
 """What does the report's HTML look like? Its pieces as text: plain HTML, CSS and a few lines of script, no network."""
 
-import os
 from collections.abc import Iterable, Sequence
 from html import escape
-from pathlib import Path
 from string import Template
 
 _LANES = 6  # above a picture, one a species, for the names of its detections; of more species some share one
@@ -205,11 +203,6 @@ def clock(seconds: float) -> str:
 def colour(rank: int) -> str:
     """A colour light enough for black words on it; neighbours in rank differ by the golden angle."""
     return f"hsl({rank * 137.5 % 360:.0f} 85% 68%)"
-
-
-def words(path: Path) -> str:
-    """A path as text, also where its bytes are not UTF-8."""
-    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def _dot(colour: str) -> str:

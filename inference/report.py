@@ -21,7 +21,7 @@ from dataloader.metadata import NOCALL
 from dataloader.spectrogram import MelSpectrogram
 from inference import media, page
 from inference.facts import Facts
-from inference.tables import Detection, Result, Thin, detections
+from inference.tables import Detection, Result, Thin, detections, words
 from utils.files import whole
 
 CLIPS = 10  # of a species, its strongest detections ...
@@ -216,7 +216,7 @@ def _clip(strong: Strong, path: Path, mel: MelSpectrogram) -> str:
         picture, sound = _uri(media.png(media.excerpt(path, mel, *span)), "image/png"), media.mp3(path, *span)
     except BadRecording:  # damaged there, or gone since it was scored
         picture, sound = "", b""
-    place = f"{page.words(Path(path.name))}, {page.clock(one.start_s)} to {page.clock(one.end_s)}"
+    place = f"{words(Path(path.name))}, {page.clock(one.start_s)} to {page.clock(one.end_s)}"
     sound = _uri(sound, "audio/mpeg") if sound else ""
     return page.clip(f"score {one.score:.2f}", place, f"r{strong.recording}", one.start_s, picture, sound)
 
@@ -236,7 +236,7 @@ def _recordings(heard: Heard, facts: Facts, mel: MelSpectrogram, out: _Page, pat
             left.append(number)
             continue
         yield page.recording(
-            f"r{number}", page.words(recording.path), recording.seconds, _found(recording),
+            f"r{number}", words(recording.path), recording.seconds, _found(recording),
             _uri(media.png(db), "image/png"), mel.mel_frequencies, _boxes(recording, facts, colours),
             len({one.label for one in recording.told}), sound, note,
         )  # fmt: skip
@@ -245,7 +245,7 @@ def _recordings(heard: Heard, facts: Facts, mel: MelSpectrogram, out: _Page, pat
         rows = ((f"r{number}", heard.recordings[number]) for number in sorted(left))
         yield page.table(
             ("recording", "length", "detections", "highest score"),
-            ((key, page.words(one.path), page.clock(one.seconds), one.count, _best(one)) for key, one in rows),
+            ((key, words(one.path), page.clock(one.seconds), one.count, _best(one)) for key, one in rows),
         )
 
 

@@ -121,7 +121,7 @@ def write_csv(path: Path, results: Iterable[Result], facts: Facts, thin: Thin) -
         writer = csv.writer(_Rows(file), lineterminator="\r\n")
         writer.writerow(("file", "start_s", "end_s", "label", "score"))
         for result in results:
-            name = _text(result.path)
+            name = words(result.path)
             writer.writerows(
                 (name, _seconds(one.start_s), _seconds(one.end_s), facts.labels[one.label], f"{one.score:.6g}")
                 for one in detections(result, thin)
@@ -177,7 +177,7 @@ def must_have_all(sample: Sample, recordings: Iterable[Path]) -> None:
     Raises:
         DataError: a recording that the sample names is not among the inputs.
     """
-    given = {_text(recording.stem) for recording in recordings}
+    given = {words(recording.stem) for recording in recordings}
     wanted = dict.fromkeys(row_id.rpartition("_")[0] for row_id in sample.row_ids)
     if missing := [stem for stem in wanted if stem not in given]:
         raise DataError(
@@ -251,7 +251,7 @@ def write_submission(path: Path, results: Iterable[Result], facts: Facts, grid: 
 def _rows_of(result: Result, grid: Grid) -> Iterator[tuple[str, np.ndarray]]:
     for number, scores in enumerate(result.scores):
         # Not end_s: a last row that was pushed back by the recording's end keeps the name of the window it stands for.
-        yield f"{_text(result.path.stem)}_{_end_of(number, grid)}", scores
+        yield f"{words(result.path.stem)}_{_end_of(number, grid)}", scores
 
 
 def _as_in(
@@ -286,7 +286,7 @@ def raven_table(result: Result, facts: Facts, thin: Thin) -> str:
         values = (
             number, "Spectrogram 1", 1, f"{one.start_s:.3f}", f"{one.end_s:.3f}", f"{low:.1f}", f"{high:.1f}",
             facts.common_names[one.label] or facts.labels[one.label], facts.labels[one.label], f"{one.score:.4f}",
-            _text(os.path.abspath(result.path)), f"{one.start_s:.3f}",
+            words(os.path.abspath(result.path)), f"{one.start_s:.3f}",
         )  # fmt: skip
         lines.append("\t".join(_cell(value) for value in values))
     return "\n".join(lines) + "\n"
@@ -325,8 +325,8 @@ def write_tables(
         write_text(place, table(result, facts, thin))
 
 
-def _text(path: Path | str) -> str:
-    """A path that can be written: not every file name is UTF-8."""
+def words(path: Path | str) -> str:
+    """A path as text, also where its bytes are not UTF-8."""
     return os.fsencode(path).decode("utf-8", errors="replace")
 
 

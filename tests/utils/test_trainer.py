@@ -228,7 +228,7 @@ def test_a_run_killed_at_random_moments_ends_equal_to_the_bit(tmp_path):
                 signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends it at once, also within a C library
                 signal.setitimer(signal.ITIMER_REAL, max(moment, 1e-3))
                 trainer.fit()
-            except BaseException:
+            except BaseException:  # the child must not go on with the tests of its parent
                 traceback.print_exc()
                 os._exit(1)
             os._exit(0)
