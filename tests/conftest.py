@@ -3,7 +3,7 @@
 import os
 
 # Two test processes on two cores: one thread of the numerical libraries each.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = "1"
 
 from collections.abc import Callable
 from dataclasses import asdict
