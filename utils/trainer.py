@@ -169,8 +169,10 @@ class Trainer:
         n_batches = len(self.train_part.order)
         with self._bar(n_batches, f"epoch {progress.epoch}/{settings.n_epochs}", progress.step) as bar:
             for batch in self.train_part.batches:
-                updates = (progress.step + 1) % settings.accumulate == 0 or progress.step + 1 == n_batches
-                loss = self._step(batch.to(self.device), updates)
+                first = progress.step // settings.accumulate * settings.accumulate
+                n_together = min(settings.accumulate, n_batches - first)  # the last of an epoch may be fewer
+                updates = progress.step + 1 == first + n_together
+                loss = self._step(batch.to(self.device), n_together, updates)
                 progress.step += 1
                 progress.loss_sum += loss
                 n_windows += len(batch.windows) * self.processes.world
@@ -180,17 +182,21 @@ class Trainer:
                     self._save_or_stop(interrupt)
         return progress.loss_sum / progress.step, n_windows
 
-    def _step(self, batch: Any, updates: bool) -> float:
-        """Forward, backward and, if ``updates``, a step of the optimizer; return the loss."""
+    def _step(self, batch: Any, n_together: int, updates: bool) -> float:
+        """Forward, backward and, if it ``updates``, a step of the optimizer; return the loss.
+
+        Args:
+            n_together: batches whose gradients make that step, this one among them.
+        """
         progress = self.progress
         place = (progress.epoch, progress.step, self.processes.rank)
         seed_everything(seed_for(self.settings.seed, "step", *place))  # dropout and its like
-        together = updates or self.processes.world == 1  # gradients travel only when they are used
-        with self._sized(batch), contextlib.nullcontext() if together else self._stepped.no_sync():
+        travel = updates or self.processes.world == 1  # gradients are sent only when they are used
+        with self._sized(batch), contextlib.nullcontext() if travel else self._stepped.no_sync():
             with self._autocast():
                 images, targets = self.images(batch, place)
                 loss = self.loss(self._stepped(images), targets)
-            self._scaler.scale(loss / self.settings.accumulate).backward()
+            self._scaler.scale(loss / n_together).backward()
         value = loss.item()
         if updates:
             self._update(batch, value)

@@ -399,9 +399,21 @@ def test_two_accumulated_batches_make_the_step_of_one_twice_as_large(tmp_path):
         trainer.optimizer.zero_grad = lambda *_, **__: None
         for i in range(n):
             rows = slice(i * 8 // n, (i + 1) * 8 // n)
-            trainer._step(Batch(inputs[rows], targets[rows], torch.arange(8)[rows]), updates=i == n - 1)
+            trainer._step(Batch(inputs[rows], targets[rows], torch.arange(8)[rows]), n, updates=i == n - 1)
         gradients.append(trainer.model[1].weight.grad.clone())
     torch.testing.assert_close(*gradients)
+
+
+def test_the_last_step_of_an_epoch_has_the_mean_of_the_batches_that_are_left(tmp_path):
+    trainer, groups = make(tmp_path, accumulate=4, n_epochs=1), []  # of 6 batches
+
+    def note(batch, n_together, updates):
+        groups.append((n_together, updates))
+        return 0.0
+
+    trainer._step = note
+    trainer.fit()
+    assert groups == [(4, False)] * 3 + [(4, True), (2, False), (2, True)]
 
 
 def test_the_mean_of_the_last_epochs_is_what_is_kept(tmp_path):
