@@ -221,7 +221,7 @@ def whole_or_reason(path: Path | str) -> BadRecording | None:
     """Look from outside whether a recording's end is there; nothing is decoded, at most 65 KiB are read.
 
     Ogg: the last page must be complete and carry the end-of-stream flag (RFC 3533, 6). WAV: the data chunk must fit
-    in the file, unless its size is one that programs write which cannot know it, and no 4 GiB may follow it. FLAC
+    in the file, unless its size is one that programs write when they cannot know it, and no 4 GiB may follow it. FLAC
     and MP3 have no mark at their end: only decoding tells (``AudioStream``). Of an MP3 without a Xing header nothing
     can; libsndfile then takes its length from the first frame's bit rate and stops there, which is too early where
     the rate varies.

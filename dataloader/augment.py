@@ -1,7 +1,7 @@
 """Changes to training windows, a whole batch at a time on its device, each with its own random generator.
 
-The generator of a change is seeded by the run's seed, the change's name, the epoch and the step: what
-happens to a batch depends on its place alone, whatever ran before and wherever a run was resumed, and
+The generator of a change is seeded by the run's seed, the change's name, the epoch, the step and the rank:
+what happens to a batch depends on its place alone, whatever ran before and wherever a run was resumed, and
 switching one change on leaves what another draws as it was.
 """
 

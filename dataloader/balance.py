@@ -48,8 +48,9 @@ class Balance:
     """The rows of each epoch, so that classes come more evenly: a function of the seed and the epoch.
 
     First ``class_cap`` and ``rare_to`` decide how many recordings of each class there are; then
-    ``power`` draws from their rows, with replacement. All epochs have the same number of rows: of n
-    recordings wanted, as many as n have on average. So where those drawn are short, a few more come.
+    ``power`` draws from their rows, with replacement. All epochs have the same number of rows: for n
+    recordings wanted of a class, n times the mean number of rows of its recordings. So where those drawn are short,
+    a few more come.
 
     Args:
         recording: ``(rows,)``, of each row.

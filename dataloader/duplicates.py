@@ -31,7 +31,7 @@ def find_duplicates(metadata: "pd.DataFrame") -> list[tuple[str, str, str]]:
         original = next((first[rule] for rule in rules if rule in first), None)
         if original:
             duplicates.append((filename, original, CONTENT if content_of[original] == digest else RECORDIST))
-        for rule in rules:  # what repeats this one repeats what this one does
+        for rule in rules:  # a later copy of a copy is told as one of the original
             first.setdefault(rule, original or filename)
     return duplicates
 

@@ -1,4 +1,4 @@
-"""The tables on disk -> one checked DataFrame; and labels <-> index."""
+"""The tables on disk -> one checked DataFrame, and the classes in it."""
 
 import ast
 import logging
@@ -25,8 +25,9 @@ PLACE = ("author", "latitude", "longitude")  # who and where, unless the table h
 
 
 def load_table(config: Config) -> "pd.DataFrame":
-    """The table of the recordings that a config asks for, as ``read_metadata`` gives it.
+    """The table of the recordings that a config asks for, with the columns of ``read_metadata``.
 
+    ``labels`` hold ``nocall`` only where [labels] asks for it, and ``group`` is that of [data] ``group_by``.
     With testing on it is a part of the data, or the demo where there are none.
 
     Raises:

@@ -87,7 +87,7 @@ class WaveformDataset(Dataset):
                 before = read_audio(path, SAMPLE_RATE, duration_s=min(start_s, window_s))
                 span = np.concatenate([span, before])
         except BadRecording as error:
-            raise DataError(f"{path}: {error}; it was another when the run began: bring that back") from None
+            raise DataError(f"{path}: {error}; it has changed since the run began; restore it") from None
         return np.resize(span, self.length)
 
 

@@ -1,4 +1,7 @@
-"""Which windows of a recording are looked at, in training and in prediction alike."""
+"""Which windows of a recording are looked at, in training.
+
+Prediction cuts the same windows from a stream (``inference/rows.py``); a test holds the two equal.
+"""
 
 import itertools
 from typing import TYPE_CHECKING

@@ -261,7 +261,7 @@ def _as_in(
     if unknown := [row_id for row_id in sample.row_ids if row_id not in scored]:
         stems = dict.fromkeys(row_id.rpartition("_")[0] for row_id in unknown)
         log.warning(
-            "%d rows get the prior, as these recordings could not be read to there: %s", len(unknown), ", ".join(stems)
+            "%d rows get the prior, as these recordings could not be read that far: %s", len(unknown), ", ".join(stems)
         )
     if left := len(scored.keys() - set(sample.row_ids)):
         log.warning("%d rows that %s does not name are left out", left, sample.path)

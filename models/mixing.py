@@ -44,8 +44,8 @@ def add_partner(power: Tensor, partner: Tensor, weight: Tensor) -> Tensor:
 def mix_targets(targets: Tensor, partner: Tensor, share: Tensor, labels: str, silent: int | None = None) -> Tensor:
     """The targets of mixed examples. No class gets a target that neither of the two had.
 
-    A class that is known to be in one of them is in the mixture; else it is not known where it is not
-    known of either. The class of recordings without a bird is in the mixture as far as it is in both.
+    A class that is known to be in one of them is in the mixture; else it is unknown if it is unknown in at
+    least one of them. The class of recordings without a bird is in the mixture as far as it is in both.
 
     Args:
         targets: ``(batch, classes)``, from 0 to 1; below 0: not known.

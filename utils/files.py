@@ -40,8 +40,8 @@ def whole(path: Path | str, *, durable: bool = True) -> Iterator[Path]:
     removed and ``path`` is as it was.
 
     Args:
-        durable: wait until file and name have reached the disk, so that neither a power cut can
-            take them back. Without it only the death of the process is survived, and a power cut
+        durable: wait until file and name have reached the disk, so that a power cut can undo
+            neither. Without it only the death of the process is survived, and a power cut
             may leave an empty file: for what carries a checksum and can be made again.
     """
     path = Path(path)

@@ -99,7 +99,7 @@ def test_a_recording_that_changed_during_the_run_is_named(dataset, what):
         import os
 
         os.remove(path)
-    with pytest.raises(DataError, match=rf"{path}: .*bring that back"):
+    with pytest.raises(DataError, match=rf"{path}: .*restore it"):
         dataset[at(3)]
 
 

@@ -145,7 +145,7 @@ def test_a_sample_decides_columns_rows_and_order(tmp_path, caplog):
         ["r0_5", "0.25", "0.25", "0.25", "0.25"],  # a recording that could not be read
         ["r1_5", "0.2", "0.25", "0.9", "0.25"],
     ]
-    assert "1 rows get the prior, as these recordings could not be read to there: r0" in caplog.text
+    assert "1 rows get the prior, as these recordings could not be read that far: r0" in caplog.text
     assert "1 rows that" in caplog.text  # r1_15 is scored and not asked for
 
 
@@ -154,7 +154,7 @@ def test_rows_behind_the_end_of_a_truncated_recording_get_the_prior(tmp_path, ca
     tables.must_fit(sample, GRID)
     tables.write_submission(tmp_path / "s.csv", [result()], FACTS, GRID, sample)
     assert table(tmp_path / "s.csv")[-1] == ["r1_20", "0.333333", "0.333333", "0.333333"]
-    assert "could not be read to there: r1" in caplog.text
+    assert "could not be read that far: r1" in caplog.text
 
 
 @pytest.mark.parametrize(
