@@ -9,12 +9,12 @@ import soundfile as sf
 
 from dataloader.audio import AudioStream, read_audio
 from dataloader.spectrogram import MelSpectrogram
+from utils.visualise import COLOURS
 
 SOUND_BYTES_S = 7_000  # bytes a second of sound: 56 kbit/s, which keeps what is below 15 kHz
 _SOUND_RATE = 32_000  # Hz; the highest that is no more than a bird needs and that an MP3 may have
 _COMPRESSION = 0.9  # libsndfile's name for those 56 kbit/s at that rate; of 1.0 it makes an error
 _BLOCK_S = 10.0  # seconds decoded at once
-_COLOURS = "magma"  # as in utils/visualise.py
 _LEVELS = 32  # colours of a picture: fewer compress better, and more cannot be told apart
 _DEEPEST_DB = 70.0  # below the loudest a codec's silence flickers
 _RANGE_DB = 20.0  # from the darkest to the brightest colour, at least: quiet noise stays dark
@@ -98,4 +98,4 @@ def mp3(path: Path, start_s: float = 0.0, duration_s: float | None = None) -> by
 def _palette() -> bytes:
     from matplotlib import colormaps
 
-    return (colormaps[_COLOURS](np.linspace(0, 1, _LEVELS))[:, :3] * 255).astype(np.uint8).tobytes()
+    return (colormaps[COLOURS](np.linspace(0, 1, _LEVELS))[:, :3] * 255).astype(np.uint8).tobytes()

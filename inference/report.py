@@ -227,9 +227,10 @@ def _recordings(heard: Heard, facts: Facts, mel: MelSpectrogram, out: _Page, pat
     left = sorted(set(range(len(heard.recordings))) - set(heard.drawn))
     for number in tqdm(heard.drawn, desc="pictures", unit="recording", leave=False, disable=None):
         recording = heard.recordings[number]
+        if out.full:
+            left.append(number)
+            continue
         try:
-            if out.full:
-                raise BadRecording("missing", "no room")
             db = media.overview(recording.path, mel, recording.seconds, COLUMNS)
             sound, note = _sound(recording, out, path)
         except BadRecording:

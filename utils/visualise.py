@@ -14,12 +14,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import wave
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import soundfile
 
 from utils.command import explain_os_error, run_command
 from utils.config import Paths, load_config
@@ -49,31 +49,6 @@ PLAYERS = {  # program -> arguments before the file
     "paplay": [],
     "afplay": [],
 }
-
-
-def draw_spectrogram(
-    spectrogram: np.ndarray,
-    *,
-    frames_per_second: float,
-    mel_frequencies: np.ndarray,
-    title: str = "",
-    unit: str = "dB re full scale",
-) -> "Figure":
-    """Draw a spectrogram over seconds and Hz.
-
-    Args:
-        spectrogram: ``(n_mels, frames)``, any scale; frame i is centred on ``i / frames_per_second``.
-        mel_frequencies: ``(n_mels,)``, Hz, rising: the centre of each band.
-        unit: of the values, written beside the colour bar.
-
-    Raises:
-        ValueError: the shapes do not fit, or there is nothing to draw.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 4), layout="constrained")
-    _draw_panel(figure.add_subplot(), spectrogram, frames_per_second, mel_frequencies, title, unit)
-    return figure
 
 
 def draw_recording(
@@ -484,7 +459,7 @@ def _playing(waveform: np.ndarray, sample_rate: int, player: str) -> Iterator[No
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "recording.wav"  # the one format that all of them know
-        _write_wav(path, waveform, sample_rate)
+        soundfile.write(path, waveform, sample_rate, subtype="PCM_16")  # which clips what is louder than full scale
         process = subprocess.Popen([player, *PLAYERS[player], str(path)], stderr=subprocess.PIPE, text=True)
         try:
             yield
@@ -494,14 +469,6 @@ def _playing(waveform: np.ndarray, sample_rate: int, player: str) -> Iterator[No
     if process.returncode:
         last = complaints.strip().splitlines()[-1:] or [f"exit code {process.returncode}"]
         raise DataError(f"--play: {player}: {last[0]}")
-
-
-def _write_wav(path: Path, waveform: np.ndarray, sample_rate: int) -> None:
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(sample_rate)
-        file.writeframes((np.clip(waveform, -1.0, 1.0) * 32767).astype("<i2").tobytes())
 
 
 if __name__ == "__main__":

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from utils import visualise
 from utils.errors import ConfigError, DataError
-from utils.visualise import draw_contest, draw_history, draw_recording, draw_sheet, draw_spectrogram, main, save_png
+from utils.visualise import draw_contest, draw_history, draw_recording, draw_sheet, main, save_png
 
 ROOT = Path(__file__).parents[2]
 BIRDS = Path(os.environ.get("BIRDS_DIR", ROOT / "../shared/birds"))
@@ -33,9 +34,9 @@ def a_call(second: float, hz: float) -> np.ndarray:
     return spectrogram
 
 
-def draw(spectrogram: np.ndarray, **changes):
-    arguments = {"frames_per_second": FRAMES_PER_SECOND, "mel_frequencies": MEL_FREQUENCIES, "unit": "dB"}
-    return draw_spectrogram(spectrogram, **arguments | changes)
+def draw(spectrogram: np.ndarray, title: str = ""):
+    scales = {"frames_per_second": FRAMES_PER_SECOND, "mel_frequencies": MEL_FREQUENCIES}
+    return draw_recording(spectrogram, spectrogram, title=title, **scales)
 
 
 def rows() -> list[dict]:
@@ -60,13 +61,13 @@ def test_a_call_is_drawn_at_its_second_and_its_frequency():
 
 
 def test_axes_and_colours_carry_their_units():
-    figure = draw(a_call(1.0, 1000.0), unit="dB re full scale", title=r"a$\b$c.ogg")
-    axes, colour_bar = figure.axes
-    assert axes.get_xlabel() == "seconds"
-    assert "Hz" in axes.get_ylabel()
-    assert colour_bar.get_ylabel() == "dB re full scale"
-    assert axes.get_title() == r"a$\b$c.ogg"
-    assert axes.get_xlim() == (0.0, 4.0)
+    figure = draw(a_call(1.0, 1000.0), title=r"a$\b$c.ogg")
+    above, below, *colour_bars = figure.axes
+    assert below.get_xlabel() == "seconds"
+    assert all("Hz" in axes.get_ylabel() for axes in (above, below))
+    assert [bar.get_ylabel() for bar in colour_bars] == ["dB re full scale", "standard deviations of the band"]
+    assert figure.get_suptitle() == r"a$\b$c.ogg"
+    assert above.get_xlim() == below.get_xlim() == (0.0, 4.0)
     figure.draw_without_rendering()  # a name with dollars is no formula
 
 
@@ -191,7 +192,7 @@ def here(tmp_path, monkeypatch):
     monkeypatch.setattr(visualise, "_has_display", lambda: False)
     (tmp_path / "config.ini").write_text("[data_process]\nsample_rate = 32000\n")
     whistle = 0.1 * np.sin(2 * np.pi * 2000 * np.arange(SAMPLE_RATE) / SAMPLE_RATE)
-    visualise._write_wav(tmp_path / "whistle.wav", whistle, SAMPLE_RATE)
+    soundfile.write(tmp_path / "whistle.wav", whistle, SAMPLE_RATE)
     return tmp_path
 
 
@@ -311,7 +312,7 @@ def test_what_cannot_be_drawn_is_told_in_a_line(here, arguments, message, monkey
 
 
 def test_a_recording_of_a_moment_is_too_short_to_draw(here):
-    visualise._write_wav(here / "click.wav", np.full(600, 0.5), SAMPLE_RATE)
+    soundfile.write(here / "click.wav", np.full(600, 0.5), SAMPLE_RATE)
     with pytest.raises(DataError, match=r"^click.wav: 600 samples are too few to draw"):
         main(["click.wav"])
 
