@@ -20,7 +20,6 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +29,8 @@ import torch
 from benchmarks.birds import count, recordings
 from dataloader.audio import read_audio
 from dataloader.spectrogram import MelSpectrogram, standardise
+from dataloader.windows import image_size
+from factory.facts import Facts
 from factory.model import build_model
 from inference.backends import BACKENDS, Loaded, installed
 from inference.predictor import Predictor
@@ -46,13 +47,10 @@ def make_run(folder: Path, model_type: str, n_classes: int) -> Path:
     """A checkpoint of random weights, as a run has it: speed does not depend on what they are."""
     torch.manual_seed(0)
     process, model = DataProcess(), Model(type=model_type, transfer_learning=False)
-    network = build_model(model, n_classes, image_size=(process.n_mels, 320))
-    labels = [f"species{number:03d}" for number in range(n_classes)]
-    state = {
-        "model": network.state_dict(), "model_type": model_type, "optimizer": {}, "scheduler": {}, "epoch": 1,
-        "labels": labels, "scientific_names": labels, "common_names": labels,
-        "data_process": asdict(process), "standardize_over": "window",
-    }  # fmt: skip
+    network = build_model(model, n_classes, image_size=image_size(process))
+    labels = tuple(f"species{number:03d}" for number in range(n_classes))
+    facts = Facts(model, labels, labels, labels, process, standardize_over="window")
+    state = {"model": network.state_dict(), "optimizer": {}, "scheduler": {}, "epoch": 1, **facts.plain()}
     torch.save(state, folder / "best.pt")
     return folder / "best.pt"
 

@@ -17,6 +17,11 @@ def window_frames(process: DataProcess) -> int:
     return round(process.max_length_s * process.sample_rate / process.hop_length)
 
 
+def image_size(process: DataProcess) -> tuple[int, int]:
+    """``(n_mels, frames)`` of a window."""
+    return process.n_mels, window_frames(process)
+
+
 def window_starts(frames: int, window: int, *, mode: str = "slice", step: int | None = None) -> list[int]:
     """First frame of each window of a recording.
 

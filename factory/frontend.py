@@ -7,7 +7,7 @@ from dataloader.augment import Augmenter
 from dataloader.dataset import WindowDataset
 from dataloader.images import ImageMaker
 from dataloader.waveforms import WaveformDataset, WaveformMaker, waveform_augmenter, window_samples
-from dataloader.windows import window_frames
+from dataloader.windows import image_size, window_frames
 from factory.wav2vec import WAVEFORM_MODELS
 from utils.config import DataProcess
 
@@ -38,7 +38,7 @@ class Frontend:
 IMAGES = Frontend(
     name="images",
     window=window_frames,
-    input_shape=lambda process: (1, process.n_mels, window_frames(process)),
+    input_shape=lambda process: (1, *image_size(process)),
     dataset=WindowDataset,
     maker=ImageMaker,
     augmenter=Augmenter,

@@ -8,7 +8,6 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,12 +20,13 @@ from dataloader.balance import keep_quietest
 from dataloader.cache import cache_key
 from dataloader.data_preprocess import AudioPreprocessor
 from dataloader.splits import SIDES, deal_into_folds, split_by_group
-from dataloader.windows import window_frames
+from dataloader.windows import image_size
 from factory.choices import check_choices
+from factory.facts import Facts
 from factory.frontend import frontend_of
 from factory.loss import build_loss
 from factory.metric import build_metric
-from factory.model import build_model, dry_run, model_settings
+from factory.model import build_model, dry_run
 from factory.optimizer import build_optimizer
 from factory.parts import build_maker, build_parts
 from factory.scheduler import build_schedule
@@ -265,7 +265,7 @@ def build_trainer(
         **parts,
         metric=build_metric(config.callbacks),
         checkpoints=Checkpoints(folder, keep_best=config.callbacks.model_checkpoint),
-        facts=_facts(config, metadata, labels),
+        facts=_facts(config, metadata, labels).plain(),
         device=device,
         processes=processes,
         callbacks=config.callbacks,
@@ -357,34 +357,29 @@ def _main_first(processes: Processes, work):
     return work() if result is None else result
 
 
-def _image_size(config: Config) -> tuple[int, int]:
-    return config.data_process.n_mels, window_frames(config.data_process)
-
-
 def _has_checkpoint(folder: Path | None) -> bool:
     return folder is not None and any((folder / name).exists() for name in (LAST, PREV))
 
 
 def _model(config: Config, n_classes: int, *, fetch: bool) -> nn.Module:
     seed_everything(seed_for(config.trainer.seed, "model"))
-    testing = config.testing.testing
-    model = build_model(config.model, n_classes, image_size=_image_size(config), testing=testing, fetch=fetch)
+    size, testing = image_size(config.data_process), config.testing.testing
+    model = build_model(config.model, n_classes, image_size=size, testing=testing, fetch=fetch)
     model.n_classes = n_classes
     return model
 
 
-def _facts(config: Config, metadata: "pd.DataFrame", labels: list[str]) -> dict[str, object]:
-    """What a checkpoint says beside the weights, in plain values: all that prediction needs to know."""
+def _facts(config: Config, metadata: "pd.DataFrame", labels: list[str]) -> Facts:
+    """What a checkpoint says beside the weights."""
     names = tables.class_names(metadata, labels)
-    return {
-        "model_type": config.model.type,
-        "model_settings": model_settings(config.model),
-        "labels": labels,
-        "scientific_names": names["scientific_name"].tolist(),
-        "common_names": names["common_name"].tolist(),
-        "data_process": asdict(config.data_process),
-        "standardize_over": config.data.standardize_over,
-    }
+    return Facts(
+        model=config.model,
+        labels=tuple(labels),
+        scientific_names=tuple(names["scientific_name"]),
+        common_names=tuple(names["common_name"]),
+        process=config.data_process,
+        standardize_over=config.data.standardize_over,
+    )
 
 
 def _row_of(folder: Path, epoch: int | None) -> dict[str, object]:

@@ -52,7 +52,7 @@ class Schedule:
             self._scheduler.step(float(val_loss))
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the schedule stands, in plain values: no setting is in it, so that a run made longer follows its new n_epochs."""
+        """Where the schedule stands, in plain values, without a setting: a run made longer follows its new n_epochs."""
         known = vars(self._scheduler)
         return {
             "name": self.name,

@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from dataloader.windows import image_size
+from factory.facts import FACTS, Facts, facts_of
 from factory.model import build_model
-from inference.facts import FACTS, Facts, facts_of
 from utils.checkpoint import load_checkpoint
 from utils.command import explain_os_error
 from utils.config import load_config
@@ -138,7 +139,7 @@ def network_of(checkpoint: Path, device: torch.device | str = "cpu") -> tuple[to
         state = load_checkpoint(checkpoint, device="cpu")
     facts = facts_of(state, checkpoint)
     try:
-        network = build_model(facts.model, len(facts.labels), image_size=facts.image_size)
+        network = build_model(facts.model, len(facts.labels), image_size=image_size(facts.process))
         network.load_state_dict(state["model"])
     except ConfigError as error:
         raise CheckpointError(f"{checkpoint}: its network cannot be built: {error}") from None

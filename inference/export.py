@@ -13,8 +13,8 @@ from torch import nn
 
 from dataloader.audio import BadRecording, read_audio
 from dataloader.metadata import AUDIO
+from factory.facts import FACTS, Facts, facts_of
 from inference.backends import UNSEALED, ExportError, Forward, checkpoint_of, load, network_of, require_package, seal
-from inference.facts import FACTS, Facts, facts_of
 from inference.inputs import find_recordings
 from inference.predictor import inputs_of, view_of
 from inference.rows import Cutter, Grid

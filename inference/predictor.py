@@ -13,8 +13,8 @@ from scipy.special import expit
 
 from dataloader.audio import AudioStream, BadRecording
 from dataloader.dataset import Batch
+from factory.facts import Facts
 from inference.backends import Loaded, load
-from inference.facts import Facts
 from inference.pipeline import Batches, ReadAhead
 from inference.rows import SPAN_S, Cut, Cutter, Grid, Row, View
 from inference.sources import Live, Source, source_key, source_of

@@ -19,8 +19,8 @@ from tqdm import tqdm
 from dataloader.audio import BadRecording
 from dataloader.metadata import NOCALL
 from dataloader.spectrogram import MelSpectrogram
+from factory.facts import Facts
 from inference import media, page
-from inference.facts import Facts
 from inference.tables import Detection, Result, Thin, detections, words
 from utils.files import whole
 

@@ -7,7 +7,7 @@ import soxr
 
 from dataloader.spectrogram import MelSpectrogram, MelStream
 from dataloader.waveforms import SAMPLE_RATE
-from inference.facts import Facts
+from factory.facts import Facts
 
 
 class Stream(Protocol):

@@ -14,7 +14,7 @@ from typing import NamedTuple, TextIO
 import numpy as np
 
 from dataloader.metadata import NOCALL
-from inference.facts import Facts
+from factory.facts import Facts
 from inference.rows import Grid
 from utils.errors import DataError
 from utils.files import whole, write_text

@@ -116,7 +116,7 @@ class Trainer:
         self.model, self.loss, self.optimizer, self.schedule = model, loss, optimizer, schedule
         self.images, self.train_part, self.val_part, self.test_part = images, train, val, test
         self.metric, self.checkpoints, self.facts = metric, checkpoints, facts
-        self.trackers: Sequence[Tracker] = ()  # of the main process; given after resume(), as they begin at the epoch in hand
+        self.trackers: Sequence[Tracker] = ()  # of the main process; set after resume(): they begin with its epoch
         self.callbacks, self.lr_verbose, self.resume_command = callbacks, lr_verbose, resume_command
         self.progress = Progress()
         self.average = Average(model, ema=settings.ema, last=settings.average_last, n_epochs=settings.n_epochs)

@@ -19,7 +19,7 @@ from dataloader.entry import Job, prepare
 from dataloader.images import ImageMaker
 from dataloader.spectrogram import MelSpectrogram, MelStream
 from dataloader.waveforms import WaveformDataset, WaveformMaker
-from dataloader.windows import make_windows, window_starts
+from dataloader.windows import make_windows, window_frames, window_starts
 from factory.model import build_model, model_settings
 from inference import predictor as predictor_module
 from inference.backends import network_of
@@ -53,8 +53,8 @@ def validation_scores(run: Path, recording: Path, folder: Path) -> np.ndarray:
     assert not record.reason
     entry = str(place / "x" / recording.with_suffix(".npy").name)
     table = pd.DataFrame({"entry": [entry], "frames": [record.frames], "labels": [facts.labels[:1]], "filename": ["x"]})
-    starts = window_starts(record.frames, facts.image_size[1])
-    windows = pd.DataFrame({"recording": 0, "first_frame": starts, "n_frames": facts.image_size[1]})
+    starts = window_starts(record.frames, window_frames(facts.process))
+    windows = pd.DataFrame({"recording": 0, "first_frame": starts, "n_frames": window_frames(facts.process)})
     batch = WindowDataset(table, windows, facts.labels, facts.process)[[(row, 0.0) for row in range(len(starts))]]
     with torch.inference_mode():
         return network(ImageMaker(facts.process, facts.standardize_over)(batch)[0]).sigmoid().numpy()

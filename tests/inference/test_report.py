@@ -15,8 +15,8 @@ import pytest
 import soundfile as sf
 
 from dataloader.spectrogram import MelSpectrogram
+from factory.facts import Facts
 from inference import media, page, report
-from inference.facts import Facts
 from inference.report import gather, write_report
 from inference.tables import Result, Thin
 from utils.config import DataProcess, Model

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from factory.facts import Facts
 from inference import tables
-from inference.facts import Facts
 from inference.rows import Grid
 from inference.tables import Result, Thin, detections
 from utils.config import DataProcess, Model

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dataloader.windows import window_frames
 from factory.frontend import Frontend, frontend_of
 from factory.model import model_of, model_settings
 from utils.config import DataProcess, Model
@@ -40,11 +39,6 @@ class Facts:
     def frontend(self) -> Frontend:
         """Whether it sees images or hears waveforms."""
         return frontend_of(self.model.type)
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """``(n_mels, frames)`` of an image."""
-        return self.process.n_mels, window_frames(self.process)
 
     @property
     def spectrogram(self) -> DataProcess:
