@@ -50,6 +50,30 @@ def test_the_readme_names_every_recipe(path):
     assert f"configs/{path.name}" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+def test_the_first_places_recipe_has_its_published_settings():
+    """Those of configs/effnet_seg20_80low.json and src/ of github.com/arpoyda/BirdCLEF_2024."""
+    recipe = load_config(ROOT / "configs/birdclef2024_first_place.ini")
+    published = {
+        "trainer": {"batch_size_train": 96, "n_epochs": 7, "grad_clip": 0.0},
+        "callbacks": {"model_checkpoint": False},
+        "agent": {"loss": "cross_entropy", "optimizer": "adamw", "lr_warmup_end": 0.003, "lr_decay_type": "cosine",
+                  "lr_end": 0.0, "weight_decay": 0.01},
+        "model": {"type": "efficientnet_b0", "transfer_learning": True, "head": "default"},
+        "data": {"duplicates": "drop", "train_ratio": 1.0, "keep_quietest": 0.8, "sample_max_s": 20.0,
+                 "crops_per_sample": 1},
+        "labels": {"secondary": "hard"},
+        "data_process": {"sample_rate": 32_000, "n_fft": 1024, "hop_length": 500, "n_mels": 128, "f_min": 40.0,
+                         "f_max": 15_000.0, "max_length_s": 10.0},
+        "augmentation": {"augment_random_crop": True, "augment_add_noise": False, "augment_spec_augment": False,
+                         "xy_masks_p": 0.9, "xy_time_masks": 12, "xy_frequency_masks": 3, "xy_mask_min": 8,
+                         "xy_mask_max": 16},
+        "mixing": {"cutmix_p": 0.9, "cutmix_alpha": 1.0, "cutmix_labels": "linear", "mixup_p": 0.0,
+                   "power_mix_p": 0.0},
+    }  # fmt: skip
+    for section, values in published.items():
+        assert {key: getattr(getattr(recipe, section), key) for key in values} == values
+
+
 @every_recipe
 def test_every_recipe_takes_two_steps(path, place):
     folders = [f"paths.{name}_dir={place / name}" for name in ("data", "runs", "demo")]

@@ -1,6 +1,7 @@
 """Are recipes compared on the same recordings, and is a contest that was stopped gone on with?"""
 
 import csv
+import json
 import os
 import re
 import shutil
@@ -113,13 +114,15 @@ def test_the_table_has_the_pooled_scores_and_the_costs(place):
     mean, spread = mean_and_spread(float(row["macro_auc"]) for row in rows(place) if row["recipe"] == "a")
     assert cells[4] == f"{mean:.3f} ± {spread:.3f}"
     assert cells[7] == "206,555"
+    seconds = [json.loads((run / "summary.json").read_text())["seconds"] for run in runs]
+    assert cells[8] == f"{sum(seconds) / len(seconds):.1f}"
     assert float(cells[9]) > 1  # x real time
     assert cells[10] == "2"
     assert (place / "out/contest.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.usefixtures("finished")
-def test_what_cannot_be_measured_keeps_no_scores_back(place, monkeypatch, caplog):
+def test_what_cannot_be_measured_keeps_no_scores_back(place, monkeypatch, caplog, capsys):
     def refuse(*_, **__):
         raise UserError("no such backend")
 
@@ -128,6 +131,7 @@ def test_what_cannot_be_measured_keeps_no_scores_back(place, monkeypatch, caplog
     try:
         assert main(command(place)) == 0
         text = (place / "out/contest.md").read_text()
+        assert text in capsys.readouterr().out
     finally:
         for name, content in before.items():
             (place / "out" / name).write_bytes(content)

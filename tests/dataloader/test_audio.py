@@ -12,6 +12,7 @@ import pytest
 import soundfile as sf
 import soxr
 
+from dataloader import audio
 from dataloader.audio import (
     REASONS,
     AudioInfo,
@@ -213,6 +214,14 @@ def test_a_span_of_an_mp3_has_the_past_its_decoder_needs(tmp_path):
     for start in range(13_000, 70_000, 305):
         span = read_audio(path, rate, start_s=start / rate, duration_s=0.1)
         np.testing.assert_allclose(span, whole[start : start + rate // 10], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("sample_rate", [RATE, 16_000])
+def test_no_more_is_decoded_than_the_span_and_its_margins(tmp_path, sample_rate, monkeypatch):
+    path, decoded, fill = write(tmp_path / "song.flac", song(20)), [], audio._Decoder.fill
+    monkeypatch.setattr(audio._Decoder, "fill", lambda self, out: decoded.append(len(out)) or fill(self, out))
+    assert len(read_audio(path, sample_rate, start_s=15.0, duration_s=1.0)) == sample_rate
+    assert RATE <= sum(decoded) < 1.5 * RATE
 
 
 def test_a_span_beyond_the_end_is_empty(healthy):

@@ -9,6 +9,7 @@ import pytest
 import soundfile as sf
 import torch
 
+from dataloader import audio
 from dataloader.dataset import Batch, EpochBatches, Loader
 from dataloader.waveforms import (
     SAMPLE_RATE,
@@ -89,6 +90,13 @@ def test_no_workers_give_the_same_as_two(dataset):
     none, two = (list(Loader(dataset, order, num_workers=n, pin_memory=False)) for n in (0, 2))
     for one, other in zip(none, two, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_a_window_is_cut_by_seeking_and_not_from_the_whole(dataset, monkeypatch):
+    decoded, fill = [], audio._Decoder.fill
+    monkeypatch.setattr(audio._Decoder, "fill", lambda self, out: decoded.append(len(out)) or fill(self, out))
+    assert dataset[at(3)].windows.shape == (1, 8000)
+    assert decoded == [8000]  # of 32,000
 
 
 @pytest.mark.parametrize("what", ["gone", "shorter"])

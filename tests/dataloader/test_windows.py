@@ -36,8 +36,9 @@ def test_what_lies_between_windows_that_do_not_touch_is_no_tail():
     assert window_starts(450, 100, step=200) == [0, 200, 350]
 
 
-def test_a_window_of_five_seconds_has_320_frames():
+def test_a_window_of_five_seconds_has_320_frames_and_one_of_twenty_1280():
     assert window_frames(DataProcess()) == 320
+    assert window_frames(DataProcess(max_length_s=20.0)) == 1280
     assert window_frames(DataProcess(sample_rate=22_050, hop_length=512, max_length_s=5, f_max=11_000.0)) == 215
 
 

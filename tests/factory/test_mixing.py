@@ -106,6 +106,20 @@ def test_targets_of_mixup_and_cutmix_are_as_the_settings_say():
         torch.testing.assert_close(linear.sum(dim=1), torch.ones(len(linear)))
 
 
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_linear_labels_have_the_shares_that_the_images_have(kind):
+    """Each image is all of its own number: so its values say how much of it is the partner's."""
+    numbers = torch.arange(64.0)
+    images = numbers[:, None, None].expand(-1, 8, 100)
+    mixing = Mixing(**{f"{kind}_p": 1.0, f"{kind}_alpha": 1.0, f"{kind}_labels": "linear"})
+    mixed, targets = Mixer(mixing, 1).images(images, torch.eye(64), PLACE)
+    mean = mixed.mean(dim=(1, 2))
+    torch.testing.assert_close(targets @ numbers, mean, atol=1e-3, rtol=0)
+    shares = targets.diagonal()
+    assert (shares < 0.4).any()
+    assert (shares > 0.6).any()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_mixture_of_a_bird_and_a_recording_of_none_is_labelled_by_the_bird(kind):
     b = batch()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from factory.model import build_model, check_model, dry_run, model_of, model_settings
-from factory.wav2vec import WAVEFORM_MODELS, Size, check_waveform_model
+from factory.wav2vec import WAVEFORM_MODELS, check_waveform_model
 from utils.config import Model
 from utils.errors import ConfigError
 
@@ -212,8 +212,24 @@ def test_a_damaged_file_names_weights_path(tmp_path):
 
 def small_base(monkeypatch):
     """wav2vec2_base, as small as the tiny one, so that a test may build it."""
-    tiny = vars(WAVEFORM_MODELS["wav2vec2_tiny"])
-    monkeypatch.setitem(WAVEFORM_MODELS, "wav2vec2_base", Size(**tiny | {"pipeline": "WAV2VEC2_BASE"}))
+    tiny, base = (WAVEFORM_MODELS[name] for name in ("wav2vec2_tiny", "wav2vec2_base"))
+    monkeypatch.setitem(WAVEFORM_MODELS, "wav2vec2_base", replace(tiny, pipeline=base.pipeline))
+
+
+def test_the_base_size_is_that_of_the_pipeline_that_has_its_weights(monkeypatch):
+    import torchaudio
+
+    asked = {}
+
+    def note(**settings):
+        asked.update(settings)
+        raise InterruptedError
+
+    monkeypatch.setattr(torchaudio.models, "wav2vec2_model", note)
+    with pytest.raises(InterruptedError):
+        build_model(Model(type="wav2vec2_base", transfer_learning=False), 3)
+    assert WAVEFORM_MODELS["wav2vec2_base"].pipeline == "WAV2VEC2_BASE"
+    assert asked == torchaudio.pipelines.WAV2VEC2_BASE._params | {"encoder_layer_drop": 0.0}
 
 
 def test_without_network_the_way_out_is_told_in_seconds(no_network, monkeypatch, capfd):

@@ -45,6 +45,9 @@ def test_attention_decides_which_frame_counts():
         one.attend.weight.data.zero_()
         one.attend.weight.data[:, mark] = 50.0
         assert (sign * one(images) > 3).all()
+    frames = one.frame_scores(images)[0]
+    assert frames.argmax(dim=1).tolist() == [3, 3, 3]
+    assert frames.argmin(dim=1).tolist() == [7, 7, 7]
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e3, 1e6])

@@ -373,6 +373,8 @@ def test_a_real_recording_is_drawn_and_a_cut_one_as_far_as_it_goes(here, drawn, 
     if not recordings:
         pytest.skip(f"no recordings in {BIRDS}; set BIRDS_DIR")
     main([str(recordings[0])])
+    main(["--augmentations", str(recordings[0]), "--output", "sheet.png"])
+    assert (here / "sheet.png").read_bytes().startswith(b"\x89PNG")
     assert not caplog.records
     (here / "cut.ogg").write_bytes(recordings[0].read_bytes()[:30_000])
     main(["cut.ogg"])
