@@ -1,4 +1,4 @@
-"""Export a trained run to ONNX or OpenVINO: one file to predict with, on a machine without PyTorch's training code."""
+"""Export a trained run to ONNX (one file) or OpenVINO (.xml and .bin): predict.py takes it in the run's place."""
 
 import argparse
 from collections.abc import Sequence
