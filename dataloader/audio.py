@@ -7,16 +7,15 @@ error, and a damaged one skips without a word, so both are looked for: see ``who
 
 import math
 import os
-import re
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import soundfile as sf
 import soxr
+
+from dataloader.containers import cut_of
 
 ENDINGS = (".flac", ".mp3", ".ogg", ".opus", ".wav")  # of recordings that are looked for in a folder
 
@@ -218,93 +217,24 @@ class AudioStream(Iterator[np.ndarray]):
 
 
 def whole_or_reason(path: Path | str) -> BadRecording | None:
-    """Look from outside whether a recording's end is there; nothing is decoded, at most 65 KiB are read.
+    """Look from outside whether a recording's end is there (``containers.cut_of``); nothing is decoded.
 
-    Ogg: the last page must be complete and carry the end-of-stream flag (RFC 3533, 6). WAV: the data chunk must fit
-    in the file, unless its size is one that programs write when they cannot know it, and no 4 GiB may follow it. FLAC
-    and MP3 have no mark at their end: only decoding tells (``AudioStream``). Of an MP3 without a Xing header nothing
-    can; libsndfile then takes its length from the first frame's bit rate and stops there, which is too early where
-    the rate varies.
+    At most 65 KiB are read, but for an MP3 without a header of its length, whose every frame is looked at.
+    FLAC and most MP3 have no mark at their end: only decoding tells (``AudioStream``).
 
     Returns:
         What is wrong (``missing``, ``unreadable``, ``empty``, ``truncated``); None if nothing is seen.
     """
     try:
         with open(path, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            if size == 0:
+            if not (size := file.seek(0, os.SEEK_END)):
                 return BadRecording("empty", "the file has 0 bytes")
-            file.seek(0)
-            magic = file.read(12)
-            cut = None
-            if magic[:4] == b"OggS":
-                cut = _ogg_cut(file, size)
-            elif magic[:4] in (b"RIFF", b"RIFX", b"RF64") and magic[8:] == b"WAVE":
-                cut = _wav_cut(file, size, ">" if magic[:4] == b"RIFX" else "<")
+            cut = cut_of(file, size)
             return BadRecording("truncated", cut) if cut else None
     except FileNotFoundError:
         return BadRecording("missing", "no such file")
     except OSError as error:
         return BadRecording("unreadable", error.strerror or str(error))
-
-
-_OGG_PAGE = 27 + 255 + 255 * 255  # bytes of the largest page: header, segment table, segments
-_OGG_BEGINNING, _OGG_END = 0x02, 0x04  # flags of a stream's first page and of its last
-
-
-def _ogg_cut(file: BinaryIO, size: int) -> str | None:
-    """How an Ogg file's end is wrong; None if it is not."""
-    file.seek(0)
-    begun = _ogg_streams(file.read(4096))  # all that are heard together begin at the file's beginning
-    file.seek(max(0, size - _OGG_PAGE - 1024))  # what taggers put behind the last page is passed over
-    tail = file.read()
-    page = tail[max(0, tail.rfind(b"OggS")) :]
-    if not page.startswith(b"OggS"):
-        return "no Ogg page near its end"
-    segments = page[27 : 27 + page[26]] if len(page) > 26 else b""
-    if len(page) < 27 or len(segments) < page[26] or len(page) < 27 + len(segments) + sum(segments):
-        return "its last page is incomplete"
-    if page[14:18] not in begun:
-        return "several recordings joined into one, of which only the first can be read; convert it, as with ffmpeg"
-    return None if page[5] & _OGG_END else "its last page is not marked as the end"
-
-
-def _ogg_streams(head: bytes) -> set[bytes]:
-    """Serial numbers of the streams that begin in the first bytes of a file."""
-    pages = [head[place.start() :] for place in re.finditer(b"OggS", head)]
-    return {page[14:18] for page in pages if len(page) >= 27 and page[5] & _OGG_BEGINNING}
-
-
-# Sizes of a data chunk that mean "unknown, to the end of the file": ffmpeg and others; sox; arecord.
-_WAV_STREAMED = (0, 0xFFFFFFFF, 0x7FFFF000, 0x80000000)
-_WAV_CHUNKS = 1000  # more than this before the samples is no WAV worth walking through
-
-
-def _wav_cut(file: BinaryIO, size: int, order: str) -> str | None:
-    """How many bytes of samples a WAV file lacks; None if none."""
-    position, large = 12, None
-    for _ in range(_WAV_CHUNKS):
-        file.seek(position)
-        header = file.read(8)
-        if len(header) < 8:
-            return "it ends before its samples"
-        name, length = struct.unpack(order + "4sI", header)
-        if name == b"ds64" and len(sizes := file.read(16)) == 16:  # RF64: sizes of 64 bits
-            large = struct.unpack(order + "8xQ", sizes)[0]
-        if name == b"data":
-            if length in _WAV_STREAMED and not large:
-                return None
-            length = length if large is None else large
-            missing = position + 8 + length - size
-            if missing > 0:
-                return f"{missing:,} of {length:,} bytes of samples are missing"
-            if missing <= -(2**32):  # a size of 32 bits begins anew at 4 GiB; less behind the samples may be tags
-                return (
-                    f"{-missing:,} bytes of samples are not counted in its header; convert it: ffmpeg -ignore_length 1"
-                )
-            return None
-        position += 8 + length + length % 2
-    return None
 
 
 class _SoundFile(sf.SoundFile):

@@ -12,7 +12,7 @@ import pytest
 import soundfile as sf
 import soxr
 
-from dataloader import audio
+from dataloader import audio, containers
 from dataloader.audio import (
     REASONS,
     AudioInfo,
@@ -279,6 +279,20 @@ def test_an_mp3_of_constant_rate_without_a_header_of_its_own_is_read(tmp_path):
     assert problem_of(bare) is None
 
 
+@pytest.mark.parametrize("lead", [b"", b"ID3\x04\x00\x00\x00\x00\x01\x00" + bytes(128)])
+def test_an_mp3_of_varying_rate_without_a_header_of_its_length_is_told(tmp_path, lead):
+    path, sound = tmp_path / "song.mp3", song(20)
+    sound[: 10 * RATE] *= 1e-4
+    sf.write(path, sound, RATE, "MPEG_LAYER_III", format="MP3", bitrate_mode="VARIABLE", compression_level=0.5)
+    content = path.read_bytes()
+    assert problem_of(damaged(path, tmp_path, lead + content)) is None
+    first, size = containers._mp3_frame(content)  # the header, which holds no sound
+    assert first
+    bare = damaged(path, tmp_path, lead + content[size:])
+    assert (found := whole_or_reason(bare)).reason == "truncated"
+    assert "its bit rate varies" in str(found)
+
+
 @pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFF000, 0x80000000])
 def test_a_wav_written_to_a_pipe_promises_no_length_and_is_healthy(tmp_path, size):
     path = write(tmp_path / "song.wav", song(3))
@@ -352,6 +366,30 @@ def test_a_truncated_wav_is_told(tmp_path):
         content = path.read_bytes()
         for length in [20, 43, 60, 100, *np.random.default_rng(2).integers(100, len(content), 10), len(content) - 1]:
             assert whole_or_reason(damaged(path, tmp_path, content[:length])).reason == "truncated", length
+
+
+@pytest.mark.parametrize("endian", ["LITTLE", "BIG"])
+@pytest.mark.parametrize("counted_s", [0.0, 0.1, 2.0])
+@pytest.mark.parametrize("riff", [0, 36, None, 0xFFFFFFFF])
+def test_samples_that_the_header_does_not_count_are_told(tmp_path, endian, counted_s, riff):
+    """As of a recorder that lost its power after it had brought its header up to date, or before it ever did."""
+    path, order = tmp_path / "night.wav", {"LITTLE": "<", "BIG": ">"}[endian]
+    sf.write(path, song(4), RATE, subtype="PCM_16", endian=endian)
+    content = bytearray(path.read_bytes())
+    content[4:8] = struct.pack(order + "I", riff if riff is not None else len(content) - 8)
+    content[40:44] = struct.pack(order + "I", 2 * round(counted_s * RATE))
+    found = whole_or_reason(damaged(path, tmp_path, content))
+    assert found.reason == "truncated"
+    assert f"{2 * round((4 - counted_s) * RATE):,} bytes of samples are not counted" in str(found)
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [b"LIST" + struct.pack("<I", 100_000) + bytes(range(256)) * 391, b"TAG" + bytes(range(125)), bytes(200_000)],
+)
+def test_what_may_stand_behind_the_samples_of_a_wav_is_no_damage(tmp_path, behind):
+    path = write(tmp_path / "song.wav", song(2))
+    assert problem_of(damaged(path, tmp_path, path.read_bytes() + behind)) is None
 
 
 @pytest.mark.parametrize("endian", ["LITTLE", "BIG"])
