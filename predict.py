@@ -7,6 +7,7 @@ from pathlib import Path
 from utils.command import run_command
 
 FORMATS = ("submission", "csv", "raven", "audacity")
+_LONGEST_ROW_S = 86_400.0
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -17,9 +18,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--input", metavar="PATH", help="recordings, folders (with all in them) or patterns", **several)
     add("--output", type=Path, required=True, metavar="FILE", help="a folder for raven and audacity of several")
     add("--format", choices=FORMATS, required=True)
-    add("--window-s", type=_positive, metavar="S", help="seconds a row; default: as trained, for a submission 5")
+    add("--window-s", type=_row, metavar="S", help="seconds a row; default: as trained, for a submission 5")
     add("--step-s", type=_positive, metavar="S", help="seconds from row to row; default: the same as --window-s")
-    add("--combine", choices=("mean", "min", "rank"), default="mean", help="how several runs become one score")
+    add("--combine", choices=("mean", "min", "rank"), default="mean", help="several runs; rank: submissions only")
     add("--smooth", action="store_true", help="weigh neighbouring rows in: .1 .2 .4 .2 .1")
     add("--shift-tta", action="store_true", help="look also half a window earlier and later; twice the work")
     add(
@@ -41,6 +42,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--sample-submission goes with --format submission")
     if options.format == "submission" and (options.threshold is not None or options.top_k or options.merge):
         parser.error("a submission holds every score; --threshold, --top-k and --merge go with the other formats")
+    if options.combine == "rank" and (options.format != "submission" or options.report):
+        parser.error("a rank is no score, and no threshold fits it: --combine rank goes with --format submission alone")
     return options
 
 
@@ -69,6 +72,13 @@ def _positive(text: str) -> float:
     value = _number(text, float, "a number")
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def _row(text: str) -> float:
+    value = _positive(text)
+    if value > _LONGEST_ROW_S:
+        raise argparse.ArgumentTypeError(f"{text} s are more than a day")
     return value
 
 

@@ -232,6 +232,8 @@ def openvino_backend(path: Path, device: torch.device) -> Loaded:
         text = _onnx_metadata(exported)
     elif b"<net" not in _head(exported):  # OpenVINO would try it as all it knows, and each would complain
         raise CheckpointError(f"{exported}: damaged, or not a file of OpenVINO")
+    elif not (weights := exported.with_suffix(".bin")).is_file():
+        raise CheckpointError(f"{weights}: no such file; the weights of {exported.name} belong beside it")
     core = openvino.Core()
     try:
         model = core.read_model(str(exported))

@@ -24,13 +24,15 @@ def find_recordings(inputs: Iterable[Path | str]) -> list[Path]:
     found: dict[str, Path] = {}
     names: set[str] = set()
     for given in map(str, inputs):
+        if not given:
+            raise DataError("an empty name among the inputs, as of a variable that is not set; '.' is this folder")
         path = Path(given)
         if path.is_dir():
             recordings = _in_folder(path)
         elif path.exists():
             recordings = [path]
         elif glob.has_magic(given):  # a pattern that the shell has left alone, such as 'night/**/*.wav'
-            recordings = [Path(name) for name in sorted(glob.glob(given, recursive=True)) if _is_recording(name)]
+            recordings = [path for name in sorted(glob.glob(given, recursive=True)) for path in _matched(name)]
         else:
             raise DataError(f"{given}: no such file or folder")
         if not recordings:
@@ -41,6 +43,13 @@ def find_recordings(inputs: Iterable[Path | str]) -> list[Path]:
     if other := names - {recording.name for recording in found.values()}:
         log.warning("%d names are links to recordings of other names, and left out: %s ...", len(other), min(other))
     return list(found.values())
+
+
+def _matched(name: str) -> list[Path]:
+    """The recordings of what a pattern matches, as if the shell had put it in the pattern's place."""
+    if os.path.isdir(name):
+        return _in_folder(Path(name))
+    return [Path(name)] if _is_recording(name) else []
 
 
 def _in_folder(folder: Path) -> list[Path]:

@@ -61,16 +61,26 @@ class View:
         Args:
             row: its frames, where the recording ends before it does.
         """
-        start, row = round(start_s * self.rate), self.row_frames if row is None else row
-        if row <= self.length:
-            firsts = [start - (self.length - row) // 2]
-        else:
-            gaps = -(-row // self.length) - 1
-            firsts = [start + round(number * (row - self.length) / gaps) for number in range(gaps + 1)]
-        shifts = _SHIFTS if self.grid.shift_tta else ((0.0, 1.0),)
+        row = self.row_frames if row is None else row
+        low, high = self._outermost(start_s, row)
+        gaps = max(0, -(-row // self.length) - 1)
+        firsts = [low + round(number * (high - low) / gaps) for number in range(gaps + 1)] if gaps else [low]
         return [
-            (first + round(shift * self.length), weight / len(firsts)) for first in firsts for shift, weight in shifts
+            (first + round(shift * self.length), weight / len(firsts))
+            for first in firsts
+            for shift, weight in self._shifts
         ]
+
+    def _outermost(self, start_s: float, row: int) -> tuple[int, int]:
+        """First frame of the first and of the last look at a row, before any shift."""
+        start = round(start_s * self.rate)
+        if row <= self.length:
+            return (middle := start - (self.length - row) // 2), middle
+        return start, start + row - self.length
+
+    @property
+    def _shifts(self) -> tuple[tuple[float, float], ...]:
+        return _SHIFTS if self.grid.shift_tta else ((0.0, 1.0),)
 
     @property
     def row_frames(self) -> int:
@@ -78,10 +88,11 @@ class View:
 
     def reach(self, start_s: float) -> tuple[int, int]:
         """First frame, and the one after the last, that the row needs where the recording goes on."""
-        firsts = [first for first, _ in self.looks(start_s)]
+        low, high = self._outermost(start_s, self.row_frames)
+        shifts = [round(shift * self.length) for shift, _ in self._shifts]
         around = max(0, self.span - self.length)
         # At the recording's beginning no look begins before it, and the span lies behind the look, all of it.
-        low, high = min(firsts) - around, max(firsts) + self.length + around - around // 2
+        low, high = low + min(shifts) - around, high + max(shifts) + self.length + around - around // 2
         return max(0, low), max(high, self.length, self.span)
 
     @property
@@ -224,17 +235,26 @@ class _Held:
     """The frames of a recording that are still needed."""
 
     def __init__(self) -> None:
-        self.frames, self.offset = np.empty((0, 0), np.float32), 0
+        self._pieces: list[np.ndarray] = []
+        self.offset = self.end = 0  # the first frame that is held, and how many have arrived so far
 
     @property
-    def end(self) -> int:
-        """Frames that have arrived so far."""
-        return self.offset + len(self.frames)
+    def frames(self) -> np.ndarray:
+        """``(held, features)``; joined only when a look is cut, as a row may be hours long."""
+        if len(self._pieces) > 1:
+            self._pieces = [np.concatenate(self._pieces)]
+        return self._pieces[0] if self._pieces else np.empty((0, 0), np.float32)
 
     def add(self, piece: np.ndarray) -> None:
-        self.frames = np.concatenate([self.frames, piece]) if len(self.frames) else piece
+        if len(piece):
+            self._pieces.append(piece)
+            self.end += len(piece)
 
     def forget(self, first: int) -> None:
         """Let go of what is before ``first``."""
-        drop = min(len(self.frames), max(0, first - self.offset))
-        self.frames, self.offset = self.frames[drop:], self.offset + drop
+        while self._pieces and self.offset < first:
+            drop = min(len(self._pieces[0]), first - self.offset)
+            self._pieces[0] = self._pieces[0][drop:]
+            self.offset += drop
+            if not len(self._pieces[0]):
+                self._pieces.pop(0)

@@ -21,7 +21,8 @@ from utils.run_folder import BEST, CONFIG, LAST
 log = logging.getLogger(__name__)
 
 _SUBMISSION_S = 5.0  # seconds of a row in BirdCLEF
-_PARTLY = "%s: %s; what decodes of it is scored"
+_PARTLY = "%s: %s; what decodes of it is scored%s"
+_BEHIND_A_HOLE = ", and times behind the hole are too early by up to as much"
 
 
 def find(options: argparse.Namespace) -> list[Path]:
@@ -30,21 +31,38 @@ def find(options: argparse.Namespace) -> list[Path]:
     Raises:
         DataError: none is there, two have one name in a submission, or output or report is no place to write to.
     """
+    for name in ("output", "report"):
+        if (path := getattr(options, name)) is not None:
+            setattr(options, name, _place(path))
     output, report = options.output, options.report
     recordings = find_recordings(options.input)
     if options.format == "submission":
         tables.must_differ_in_name(recordings)
-    in_folder = options.format in tables.TABLES and len(recordings) > 1
+    in_folder = options.format in tables.TABLES and (len(recordings) > 1 or output.is_dir())
     if output.is_dir() and not in_folder:
         raise DataError(f"{output}: a folder; --output is a file for {options.format} of {len(recordings)} recordings")
     if in_folder and output.is_file():
         raise DataError(f"{output}: a file; --output is a folder for {options.format} of several recordings")
     if report is not None and report.is_dir():
         raise DataError(f"{report}: a folder; --report is a file")
+    if report is not None and (output in report.parents or report in output.parents) and not in_folder:
+        raise DataError(f"{output} and {report}: one of --output and --report lies in the other; choose other places")
     for path in filter(None, (output, report)):
         must_be_writable(path)
     _must_overwrite_nothing(options, recordings)
     return recordings
+
+
+def _place(path: Path) -> Path:
+    """The path without ``..``; where it is a link, what that leads to, as the file there is the one to be replaced.
+
+    Raises:
+        DataError: it has no name.
+    """
+    path = Path(os.path.realpath(path) if path.is_symlink() else os.path.normpath(path))
+    if not Path(os.path.abspath(path)).name:
+        raise DataError(f"{path}: no name of a file; add one")
+    return path
 
 
 def _must_overwrite_nothing(options: argparse.Namespace, recordings: list[Path]) -> None:
@@ -123,7 +141,7 @@ def score(predictor: Predictor, recordings: list[Path], job: Job) -> list[Path]:
     if len(todo) < len(recordings):
         log.info("going on: %d of %d recordings are scored already", len(recordings) - len(todo), len(recordings))
         for path, problem in job.problems(recordings):
-            log.warning(_PARTLY, path, problem)
+            log.warning(_PARTLY, path, problem, _caution(problem))
     bad = set()
     with _bar(todo) as bar:
         for path, result in predictor.predict_files(todo):
@@ -133,13 +151,18 @@ def score(predictor: Predictor, recordings: list[Path], job: Job) -> list[Path]:
             else:
                 job.keep(result)
                 if result.problem is not None:
-                    log.warning(_PARTLY, path, result.problem)
+                    log.warning(_PARTLY, path, result.problem, _caution(str(result.problem)))
                 _advance(bar, result.seconds / 3600)
     if len(bad) == len(recordings):
         job.remove()
         raise DataError(f"no recording could be scored ({len(bad)} tried); nothing is written")
     log.info("%d recordings scored, %d left out", len(recordings) - len(bad), len(bad))
     return [recording for recording in recordings if recording not in bad]
+
+
+def _caution(problem: str) -> str:
+    """What to beware of in the scores of a recording with that problem."""
+    return _BEHIND_A_HOLE if problem.startswith("hole:") else ""
 
 
 def write(

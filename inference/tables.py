@@ -282,7 +282,7 @@ def raven_table(result: Result, facts: Facts, thin: Thin) -> str:
     high = min(facts.process.f_max, result.sample_rate / 2)
     low = min(facts.process.f_min, high)
     lines = ["\t".join(RAVEN_COLUMNS)]
-    for number, one in enumerate(detections(result, thin.or_default()), 1):
+    for number, one in enumerate(_birds(result, facts, thin), 1):
         values = (
             number, "Spectrogram 1", 1, f"{one.start_s:.3f}", f"{one.end_s:.3f}", f"{low:.1f}", f"{high:.1f}",
             facts.common_names[one.label] or facts.labels[one.label], facts.labels[one.label], f"{one.score:.4f}",
@@ -295,9 +295,13 @@ def raven_table(result: Result, facts: Facts, thin: Thin) -> str:
 def audacity_table(result: Result, facts: Facts, thin: Thin) -> str:
     """A label track of Audacity: start, end and label, tab-separated, without a header."""
     return "".join(
-        f"{one.start_s:.6f}\t{one.end_s:.6f}\t{_cell(facts.labels[one.label])}\n"
-        for one in detections(result, thin.or_default())
+        f"{one.start_s:.6f}\t{one.end_s:.6f}\t{_cell(facts.labels[one.label])}\n" for one in _birds(result, facts, thin)
     )
+
+
+def _birds(result: Result, facts: Facts, thin: Thin) -> Iterator[Detection]:
+    """The detections of a table; that no bird calls is none."""
+    return (one for one in detections(result, thin.or_default()) if facts.labels[one.label] != NOCALL)
 
 
 def _cell(value: object) -> str:
@@ -314,20 +318,20 @@ TABLES: dict[str, tuple[str, Callable[[Result, Facts, Thin], str]]] = {
 def write_tables(
     path: Path, results: Iterable[Result], facts: Facts, thin: Thin, kind: str, recordings: Sequence[Path]
 ) -> None:
-    """A table at ``path`` where one recording was given; else a folder with a table for each, in their own folders."""
+    """A table at ``path`` for one recording, unless a folder is there; else a table for each, in their own folders."""
     ending, table = TABLES[kind]
     above = os.path.commonpath([os.path.abspath(recording.parent) for recording in recordings])
     for result in results:
         place = path
-        if len(recordings) > 1:
+        if len(recordings) > 1 or path.is_dir():
             place = path / (os.path.relpath(os.path.abspath(result.path), above) + ending)
             place.parent.mkdir(parents=True, exist_ok=True)
         write_text(place, table(result, facts, thin))
 
 
 def words(path: Path | str) -> str:
-    """A path as text, also where its bytes are not UTF-8."""
-    return os.fsencode(path).decode("utf-8", errors="replace")
+    """A path as text; bytes that are not UTF-8 are told by their numbers, so that two names stay two."""
+    return os.fsencode(path).decode("utf-8", errors="backslashreplace")
 
 
 def _seconds(value: float) -> str:

@@ -137,7 +137,9 @@ def test_several_runs_smoothing_thinning_and_shifts_from_the_command_line(
     first, second = scores(*one), scores(*both[2:])
     np.testing.assert_allclose(scores(*both), (first + second) / 2, atol=1e-5)
     np.testing.assert_allclose(scores(*both, "--combine", "min"), np.minimum(first, second), atol=1e-5)
-    assert set(np.round(scores(*one, "--combine", "rank") * 10)) == {2, 4, 6, 8, 10}
+    ranks = [*both[:-2], "--format", "submission", "--combine", "rank", "--output", tmp_path / "s.csv"]
+    command(*ranks)
+    assert {round(10 * float(row[label])) for row in rows_of(tmp_path / "s.csv") for label in LABELS} <= set(range(11))
     smoothed = scores(*one, "--smooth").reshape(-1, 3)
     padded = np.pad(first.reshape(-1, 3), ((2, 2), (0, 0)), "edge")
     np.testing.assert_allclose(smoothed[2], np.array([0.1, 0.2, 0.4, 0.2, 0.1]) @ padded[2:7], atol=1e-5)
@@ -145,6 +147,54 @@ def test_several_runs_smoothing_thinning_and_shifts_from_the_command_line(
     assert (scores(*one, "--threshold", 0.5) >= 0.5).all()
     assert len(scores(*one, "--merge", "--threshold", 0)) == 3
     assert len(scores(*one, "--step-s", 1, "--window-s", 2, "--shift-tta")) == 15 * 3
+
+
+def test_a_table_of_one_recording_goes_into_the_folder_that_is_there(command, tiny_run, recordings, tmp_path):
+    (tmp_path / "tables").mkdir()
+    line = ["--run", tiny_run, "--input", recordings / "a/r1.wav", "--format", "raven"]
+    command(*line, "--output", tmp_path / "tables")
+    assert os.listdir(tmp_path / "tables") == ["r1.wav.selections.txt"]
+    command(*line, "--output", tmp_path / "one.txt")
+    assert (tmp_path / "one.txt").is_file()
+
+
+def test_what_a_link_leads_to_is_replaced_and_not_the_link(command, tiny_run, recordings, tmp_path):
+    (tmp_path / "large").mkdir()
+    (tmp_path / "large/real.csv").write_text("of yesterday")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "large/real.csv")
+    line = ["--run", tiny_run, "--input", recordings / "a/r1.wav", "--format", "csv"]
+    command(*line, "--output", tmp_path / "link.csv")
+    assert (tmp_path / "link.csv").is_symlink()
+    assert rows_of(tmp_path / "large/real.csv")
+
+
+def test_a_recording_with_a_hole_comes_with_a_caution(command, tiny_run, sound, tmp_path):
+    sf.write(tmp_path / "whole.ogg", sound(60.0, 32_000), 32_000)
+    content = (tmp_path / "whole.ogg").read_bytes()
+    pages = [at for at in range(len(content)) if content.startswith(b"OggS", at)]
+    (tmp_path / "hole.ogg").write_bytes(content[: pages[5]] + content[pages[9] :])
+    line = ["--run", tiny_run, "--input", tmp_path / "hole.ogg", "--output", tmp_path / "o.csv", "--format", "csv"]
+    told = command(*line)
+    assert "what decodes of it is scored, and times behind the hole are too early by up to as much" in told.err
+
+
+def test_a_name_that_stdout_cannot_write_is_no_error(tiny_run, recordings, tmp_path):
+    line = [
+        "--run",
+        tiny_run,
+        "--input",
+        recordings / "a/r1.wav",
+        "--output",
+        tmp_path / "W\u00e4lder.csv",
+        "--format",
+        "csv",
+    ]
+    done = subprocess.run(
+        [sys.executable, "predict.py", *map(str, line)], cwd=ROOT, capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(b"W\\xe4lder.csv\n")
 
 
 # a long job
@@ -395,6 +445,14 @@ def report_is_a_folder(place, run):
     return {"--report": place / "in"}, "a folder; --report is a file"
 
 
+def report_within_the_output(place, run):
+    return {"--report": place / "new/out.csv/page.html"}, "one of --output and --report lies in the other"
+
+
+def output_without_a_name(place, run):
+    return {"--output": "/", "--format": "raven"}, "/: no name of a file; add one"
+
+
 def output_behind_a_file(place, run):
     (place / "file").write_text("")
     return {"--output": place / "file/deep/out.csv"}, "is a file, not a folder"
@@ -435,7 +493,8 @@ MISTAKES = [
     no_such_run, no_best_checkpoint, damaged_checkpoint, truncated_checkpoint, network_of_another_version,
     export_without_labels, damaged_export, other_labels, no_such_input, folder_without_recordings, output_is_a_folder,
     output_is_a_recording, output_is_the_checkpoint, output_is_the_sample, report_is_a_recording, report_is_the_output,
-    report_is_a_folder, output_behind_a_file, output_where_nobody_may_write, tables_where_a_file_is, two_of_one_name,
+    report_is_a_folder, report_within_the_output, output_without_a_name, output_behind_a_file,
+    output_where_nobody_may_write, tables_where_a_file_is, two_of_one_name,
     sample_with_other_columns, sample_with_other_recordings, sample_with_other_windows,
 ]  # fmt: skip
 
@@ -471,6 +530,9 @@ def test_only_bad_recordings_are_an_error_and_nothing_is_left(command, tiny_run,
     ("arguments", "message"),
     [
         (["--window-s", "0"], "--window-s: 0 is not above 0"),
+        (["--window-s", "86401"], "--window-s: 86401 s are more than a day"),
+        (["--combine", "rank"], "--combine rank goes with --format submission alone"),
+        (["--format", "submission", "--combine", "rank", "--report", "r"], "goes with --format submission alone"),
         (["--step-s", "nan"], "--step-s: nan is not above 0"),
         (["--step-s", "five"], "--step-s: five is not a number"),
         (["--threshold", "2"], "--threshold: 2 is not between 0 and 1"),

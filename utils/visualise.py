@@ -41,6 +41,7 @@ STANDARDISED = {  # how -> title and unit of the second panel
     "per_clip": ("standardised as one, over the recording", "standard deviations"),
     "none": ("not standardised", "dB re full scale"),
 }
+LONGEST_H = 1.0  # hours of a recording; they take some 2 GB
 LOSSES = {"train_loss": "training", "val_loss": "validation"}
 SCORES = {"val_macro_auc": "macro AUC", "val_top1": "top-1", "val_cmap": "cmAP"}
 PLAYERS = {  # program -> arguments before the file
@@ -231,6 +232,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     process = config.data_process
     try:
         stream = AudioStream(drawn, process.sample_rate, block_s=None, strict=False)
+        if (hours := stream.info.frames / stream.info.sample_rate / 3600) > LONGEST_H:
+            why = f"{hours:.1f} hours, and up to {LONGEST_H:g} are drawn from memory"
+            raise DataError(f"{drawn}: {why}; predict.py --report draws longer ones, or cut it")
         waveform = np.concatenate([np.empty(0, np.float32), *stream])
     except BadRecording as error:
         raise DataError(f"{drawn}: {error}") from None

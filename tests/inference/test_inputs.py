@@ -28,6 +28,13 @@ def test_a_folder_gives_all_recordings_below_it_sorted(folder):
 def test_a_pattern_gives_what_it_matches(folder):
     assert names(find_recordings([f"{folder}/*.ogg"]), folder) == ["b.ogg"]
     assert names(find_recordings([f"{folder}/**/*.mp3"]), folder) == ["deep/d.mp3"]
+    assert names(find_recordings([f"{folder}/d*"]), folder) == ["deep/d.mp3", "deep/er/c.FLAC"]  # as of the shell
+
+
+def test_an_empty_name_is_not_the_current_folder(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    with pytest.raises(DataError, match="an empty name among the inputs"):
+        find_recordings([""])
 
 
 def test_a_file_is_taken_whatever_its_ending_and_each_once(folder, caplog):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import inference.rows
 from dataloader.spectrogram import standardise
 from dataloader.windows import window_starts
 from inference.rows import SPAN_S, Cutter, Grid, View
@@ -26,18 +27,18 @@ def recording(frames, seed=0):
 def cut(frames, *views, rng=None, size=None):
     """All rows and looks of a recording that arrives in pieces of ``size`` frames, or of random lengths."""
     rng = rng or np.random.default_rng(0)
-    cutter, rows, looks, place = Cutter(views, [0] * len(views)), [], [[] for _ in views], 0
+    cutter, found, looks, place = Cutter(views, [0] * len(views)), [], [[] for _ in views], 0
     while place < len(frames):
         piece = size or int(rng.integers(1, 400))
         done = cutter.push([frames[place : place + piece]])
         place += piece
-        rows += done.rows
+        found += done.rows
         for all_of, new in zip(looks, done.looks, strict=True):
             all_of += new
     done = cutter.finish(len(frames) / views[0].rate)
     for all_of, new in zip(looks, done.looks, strict=True):
         all_of += new
-    return rows + done.rows, looks
+    return found + done.rows, looks
 
 
 def test_rows_stand_where_the_windows_of_training_stand_whatever_the_blocks():
@@ -138,6 +139,16 @@ def test_over_a_span_a_recording_of_at_most_that_length_is_standardised_as_a_who
         expected = standardise(whole.T, PROCESS).T
         for look, first in zip(looks, window_starts(total, 320), strict=True):
             np.testing.assert_allclose(look, expected[first : first + 320], atol=1e-4)
+
+
+def test_a_row_of_hours_is_joined_once_and_not_with_every_block(monkeypatch):
+    joined, join = [], np.concatenate
+    monkeypatch.setattr(inference.rows.np, "concatenate", lambda pieces: joined.append(len(pieces)) or join(pieces))
+    cutter, block = Cutter([view(720 * 640, 320)], [0]), recording(640)
+    cuts = [cutter.push([block]) for _ in range(720)]
+    assert [len(cut.rows) for cut in cuts] == [0] * 719 + [1]
+    assert sum(len(cut.looks[0]) for cut in cuts) == 1440
+    assert sum(joined) < 730
 
 
 def test_twelve_hours_are_cut_in_the_memory_of_some_minutes():

@@ -101,12 +101,21 @@ def test_a_long_recording_is_written_without_all_its_detections_in_memory(tmp_pa
     assert peak < 1_000_000  # bytes; 50,000 detections are 9 million
 
 
-def test_a_file_name_that_is_not_utf_8_can_be_written(tmp_path):
-    name = os.fsdecode(b"n/\xffr.ogg")
-    tables.write_csv(tmp_path / "out.csv", [result(name)], FACTS, Thin())
-    assert table(tmp_path / "out.csv")[1][0] == "n/\N{REPLACEMENT CHARACTER}r.ogg"
+def test_file_names_that_are_not_utf_8_can_be_written_and_stay_two(tmp_path):
+    name, other = os.fsdecode(b"n/\xffr.ogg"), os.fsdecode(b"n/\xfer.ogg")
+    tables.write_csv(tmp_path / "out.csv", [result(name), result(other)], FACTS, Thin())
+    assert {row[0] for row in table(tmp_path / "out.csv")[1:]} == {r"n/\xffr.ogg", r"n/\xfer.ogg"}
     tables.write_tables(tmp_path / "raven", [result(name)], FACTS, Thin(), "raven", [Path(name)])
     tables.write_submission(tmp_path / "s.csv", [result(name)], FACTS, GRID, None)
+
+
+@pytest.mark.parametrize("kind", list(tables.TABLES))
+def test_that_no_bird_calls_is_no_detection_of_a_table(tmp_path, kind):
+    facts = replace(FACTS, labels=("a", tables.NOCALL, "c"))
+    tables.write_tables(tmp_path / "t.txt", [result("r.ogg")], facts, Thin(0.0), kind, [Path("r.ogg")])
+    text = (tmp_path / "t.txt").read_text()
+    assert tables.NOCALL not in text
+    assert len(text.splitlines()) == 2 * len(result("r.ogg").scores) + (kind == "raven")  # and its header
 
 
 # submission
