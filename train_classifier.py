@@ -45,11 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metadata = run.prepare(config, table, processes)
         if options.prepare_only:
             return run.tell(processes, f"prepared: {run.cache_folder(config)}")
-        check_classes(metadata)
-        folder = run.open_folder(config, options.resume, processes)
-        metadata = run.split(config, metadata, folder, processes)
-        trainer = run.build_trainer(config, model, metadata, folder, device, processes)
-        run.train(config, trainer, metadata, folder)
+        check_classes(metadata, config.agent.loss)
+        with run.open_folder(config, options.resume, processes) as folder:
+            metadata = run.split(config, metadata, folder, processes)
+            trainer = run.build_trainer(config, model, metadata, folder, device, processes)
+            run.train(config, trainer, metadata, folder)
         return run.tell(processes, f"run: {folder}")
 
 

@@ -109,16 +109,16 @@ def compare(model_type: str, folder: Path, options: argparse.Namespace) -> Windo
         table = run.load_table(config, processes)
         model = run.rehearse(config, table)
         metadata = run.prepare(config, table, processes)
-        place = run.open_folder(config, None, processes)
-        metadata = run.split(config, metadata, place)
-        trainer = run.build_trainer(config, model, metadata, place, device, processes)
-        twin = run.rehearse(config, table).to(device, memory_format=torch.channels_last)
-        dataset = getattr(trainer.train_part.batches, "dataset", None)
-        waiting = Waiting(trainer.train_part.batches)
-        trainer.train_part = replace(trainer.train_part, batches=waiting)
-        bare = BareLoop(trainer, config.agent, twin, waiting)
-        trainer.trackers = [bare]
-        trainer.fit()
+        with run.open_folder(config, None, processes) as place:
+            metadata = run.split(config, metadata, place)
+            trainer = run.build_trainer(config, model, metadata, place, device, processes)
+            twin = run.rehearse(config, table).to(device, memory_format=torch.channels_last)
+            dataset = getattr(trainer.train_part.batches, "dataset", None)
+            waiting = Waiting(trainer.train_part.batches)
+            trainer.train_part = replace(trainer.train_part, batches=waiting)
+            bare = BareLoop(trainer, config.agent, twin, waiting)
+            trainer.trackers = [bare]
+            trainer.fit()
     ratios = [b / o for b, o in zip(bare.bare[1:], bare.ours[1:], strict=True)]  # the first is for warming up
     windows = len(bare.batches) * config.trainer.batch_size_train
     ratio, waited = statistics.median(ratios), statistics.median(bare.waited[1:])

@@ -29,7 +29,7 @@ import numpy as np
 
 from utils.config import CHOOSES_WINDOWS, DataProcess
 from utils.errors import DataError
-from utils.files import whole, write_text
+from utils.files import keep_text, whole, write_text
 
 FORMAT = 1  # of an entry; a change of what its bytes mean changes every key
 INDEX = "recordings.csv"
@@ -140,12 +140,17 @@ def read_window(path: str, n_mels: int, frames: int, first: int, out: np.ndarray
         Mean and scale ``(2, n_mels)`` float32, dB: ``dB = value * scale + mean``.
 
     Raises:
-        DamagedEntry: the entry is shorter than the index says.
+        DamagedEntry: the entry is not as large as the index says.
     """
     frame_bytes = 2 * n_mels
     to_end = min(len(out), frames - first)
     once = min(len(out), frames)  # frames read; what the window has beyond them repeats them
     with open(path, "rb", buffering=0) as file:
+        if os.fstat(file.fileno()).st_size != entry_size(n_mels, frames):
+            raise DamagedEntry(
+                f"{path}: of another size than the index says; start again, and where another program prepares other "
+                "recordings of the same names, give each its own [data] output_dir"
+            )
         file.seek(HEADER + first * frame_bytes)
         read = file.readinto(memoryview(out[:to_end]).cast("B"))
         if to_end < once:
@@ -154,7 +159,7 @@ def read_window(path: str, n_mels: int, frames: int, first: int, out: np.ndarray
         file.seek(HEADER + frames * frame_bytes)
         statistics = file.read(8 * n_mels)
     if read != once * frame_bytes or len(statistics) != 8 * n_mels:
-        raise DamagedEntry(f"{path}: shorter than the index says; remove it and start again")
+        raise DamagedEntry(f"{path}: cut off while it was read; start again")
     for start in range(once, len(out), once):
         out[start : start + once] = out[: min(once, len(out) - start)]
     return np.frombuffer(statistics, dtype="<f4").reshape(2, n_mels)
@@ -273,13 +278,13 @@ def write_index(folder: Path, records: dict[str, Record]) -> None:
 
 def write_bad(folder: Path, bad: Iterable[tuple[str, str, str]]) -> Path:
     """Write ``bad_recordings.csv`` (path, reason, detail) and return where it is."""
-    write_text(folder / BAD, _csv([("path", "reason", "detail"), *sorted(bad)]))
+    keep_text(folder / BAD, _csv([("path", "reason", "detail"), *sorted(bad)]))
     return folder / BAD
 
 
 def write_duplicates(folder: Path, duplicates: Iterable[tuple[str, str, str]]) -> Path:
     """Write ``duplicates.csv`` (filename, duplicate_of, rule) and return where it is."""
-    write_text(folder / DUPLICATES, _csv([("filename", "duplicate_of", "rule"), *sorted(duplicates)]))
+    keep_text(folder / DUPLICATES, _csv([("filename", "duplicate_of", "rule"), *sorted(duplicates)]))
     return folder / DUPLICATES
 
 

@@ -32,7 +32,7 @@ from dataloader.workers import run_alone, run_jobs
 from utils.command import run_command
 from utils.config import Data, DataProcess, load_config
 from utils.errors import DataError
-from utils.files import must_be_writable, remove_leftovers, write_text
+from utils.files import holds, keep_text, must_be_writable, remove_leftovers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,20 +71,25 @@ class AudioPreprocessor:
         """
         if self.data.hash_path.is_dir():  # told now, not after the work
             raise DataError(f"[data] hash_path = {self.data.hash_path}: a folder; name a file")
-        try:
-            must_be_writable(self.data.hash_path)
-        except DataError as error:
-            raise DataError(f"[data] hash_path: {error}") from None
+        if not holds(self.data.hash_path, self.key + "\n"):
+            try:
+                must_be_writable(self.data.hash_path)
+            except DataError as error:
+                raise DataError(f"[data] hash_path: {error}") from None
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_text(self.folder / cache.SETTINGS, cache.settings_text(self.process))
+        keep_text(self.folder / cache.SETTINGS, cache.settings_text(self.process))
         suspects = take_suspects(self.folder)
         self._remove_leftovers()
         allowed_bad = math.inf if is_part else self.data.max_bad_share * len(table)
-        records = self._bring_up_to_date(table, suspects, allowed_bad)
+        try:
+            records = self._bring_up_to_date(table, suspects, allowed_bad)
+        except OSError as error:  # a write that fails names no file
+            error.filename = error.filename or str(self.folder)
+            raise
         self._check_bad_share(table, records, allowed_bad)
         metadata = self._handle_duplicates(self._good(table, records))
         self.data.hash_path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(self.data.hash_path, self.key + "\n")
+        keep_text(self.data.hash_path, self.key + "\n")
         return metadata
 
     def _bring_up_to_date(
@@ -174,9 +179,6 @@ class AudioPreprocessor:
                         saved_at = time.monotonic()
                     if bad > allowed_bad and bad > 10:  # most likely a wrong folder: fail now, not after hours
                         break
-        except OSError as error:  # a write that fails names no file
-            error.filename = error.filename or str(self.folder)
-            raise
         finally:
             self._save(new)
 

@@ -21,6 +21,7 @@ TABLE = "train_metadata.csv"
 AUDIO = "train_audio"
 REQUIRED = ("primary_label", "secondary_labels", "filename")
 NOCALL = "nocall"  # the label of recordings in which no bird calls
+READ = (*REQUIRED, "author", "latitude", "longitude", "group_id", "scientific_name", "common_name")
 PLACE = ("author", "latitude", "longitude")  # who and where, unless the table has group_id
 
 
@@ -162,11 +163,15 @@ def drop_small_classes(table: "pd.DataFrame", min_samples: int) -> "pd.DataFrame
     return table.assign(labels=left)[kept].reset_index(drop=True)
 
 
-def check_classes(table: "pd.DataFrame") -> None:
+def check_classes(table: "pd.DataFrame", loss: str) -> None:
     """Refuse to train where there is nothing to tell apart: a network would say the same of every sound.
 
+    Args:
+        loss: of [agent].
+
     Raises:
-        DataError: there is no recording, or every one is of the one class that there is.
+        DataError: there is no recording, or every one is of the one class that there is; or species are to compete
+            where there is one.
     """
     if table.empty:
         raise DataError("no good recording is left; bad_recordings.csv in the cache says what is wrong with each")
@@ -175,6 +180,11 @@ def check_classes(table: "pd.DataFrame") -> None:
         raise DataError(
             f"all {len(table)} recordings are of one class, {', '.join(labels) or NOCALL}: there is nothing to tell "
             f"apart; add another species or recordings labelled {NOCALL}, or lower [data] min_samples_in_class"
+        )
+    if loss == "cross_entropy" and len(labels := class_labels(table)) == 1:
+        raise DataError(
+            f"[agent] loss = cross_entropy lets species compete, and {labels[0]} is the only one; choose bce, or make "
+            f"recordings without a bird a class by [labels] nocall = true"
         )
 
 
@@ -200,7 +210,7 @@ def _read_csv(path: Path) -> "pd.DataFrame":
 
     try:
         # Labels, names and ids are text: a label 'nan' or '007' stays what it is.
-        table = pd.read_csv(path, dtype=str, encoding="utf-8-sig", keep_default_na=False)
+        table = pd.read_csv(path, dtype=str, encoding="utf-8-sig", keep_default_na=False, skip_blank_lines=False)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; set [paths] data_dir to a folder that holds {TABLE}") from None
     except UnicodeDecodeError:
@@ -210,7 +220,7 @@ def _read_csv(path: Path) -> "pd.DataFrame":
     except pd.errors.ParserError as error:
         raise DataError(f"{path}: not a table: {str(error).strip()}") from None
     table["line"] = range(2, len(table) + 2)  # of the file, the header being the first
-    return table
+    return table[(table.drop(columns="line") != "").any(axis=1)]  # without blank lines
 
 
 def _bad_byte(path: Path) -> str:
@@ -235,10 +245,19 @@ def _check_cells(table: "pd.DataFrame", path: Path) -> None:
                 raise DataError(f"{path}: line {line}: {column} {text!r} leads out of the data folder")
             if column == "primary_label" and text != text.strip():  # it would be a class of its own
                 raise DataError(f"{path}: line {line}: {column} {text!r} begins or ends with a blank; remove it")
-    for line, text in zip(table["line"], table.get("author", []), strict=False):
-        if "\n" in text or "\r" in text:
-            why = "a quotation mark that is not closed takes in the rows behind it"
-            raise DataError(f"{path}: line {line}: author {text!r} goes over lines; {why}")
+    _check_quotation_marks(table, path)
+
+
+def _check_quotation_marks(table: "pd.DataFrame", path: Path) -> None:
+    """One that is not closed takes in the rows behind it, up to the next one in the same column."""
+    n_commas = len(table.columns) - 2  # of a row; "line" is none of the file
+    for column in table.columns.drop("line"):
+        for line, text in zip(table["line"], table[column], strict=True):
+            behind = text.splitlines()[1:]
+            if behind and (column in READ or any(one.count(",") >= n_commas for one in behind)):
+                shown = text if len(text) < 80 else f"{text[:80]}..."
+                why = "a quotation mark that is not closed takes in the rows behind it"
+                raise DataError(f"{path}: line {line}: {column} {shown!r} goes over lines; {why}")
 
 
 def _control(text: str) -> bool:
@@ -271,7 +290,7 @@ def _label_list(text: str, path: Path, line: int) -> tuple[str, ...]:
         raise DataError(
             f"{path}: line {line}: secondary_labels {text!r} is not a list such as [] or ['asbfly', 'comtai1']"
         ) from None
-    return tuple(dict.fromkeys(labels))
+    return tuple(dict.fromkeys(label.strip() for label in labels))
 
 
 def _groups(table: "pd.DataFrame") -> list[str]:

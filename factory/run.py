@@ -34,9 +34,10 @@ from utils.checkpoint import Checkpoints
 from utils.command import log_to_file
 from utils.config import PARTNERED, Config, differences, load_config, to_ini
 from utils.distributed import Processes, join_processes
-from utils.errors import ConfigError, DataError, Problem
+from utils.errors import ConfigError, DataError, Problem, UserError, first_line
 from utils.files import remove_leftovers, write_text
-from utils.run_folder import CONFIG, EPOCHS, LABELS, LAST, LOG, PREV, SEPARATOR, SPLIT, SUMMARY, TEST_SCORES
+from utils.lock import alone
+from utils.run_folder import CONFIG, CONTENT, EPOCHS, LABELS, LAST, LOG, PREV, SEPARATOR, SPLIT, SUMMARY, TEST_SCORES
 from utils.tracking import build_trackers
 from utils.trainer import Trainer
 from utils.utils import choose_device, keep_freed_memory, make_run_folder, seed_everything, seed_for
@@ -159,16 +160,23 @@ def cache_folder(config: Config) -> Path:
     return config.data.output_dir / cache_key(config.data_process)
 
 
-def open_folder(config: Config, resume: Path | None, processes: Processes) -> Path:
-    """The run folder: a new one, whose config.ini is the config, resolved; or that of the run to resume."""
-    folder = None
-    if processes.is_main:
-        folder = (resume or make_run_folder(config.paths.runs_dir, config.model.type)).resolve()
+@contextlib.contextmanager
+def open_folder(config: Config, resume: Path | None, processes: Processes) -> Iterator[Path]:
+    """The run folder: a new one, whose config.ini is the config, resolved; or that of the run to resume.
+
+    Raises:
+        DataError: another process trains the run to resume.
+    """
+    if not processes.is_main:
+        yield processes.from_main(None)
+        return
+    folder = (resume or make_run_folder(config.paths.runs_dir, config.model.type)).resolve()
+    with alone(folder / "run", f"{folder}: another process trains this run; wait for its end, or stop it"):
         remove_leftovers(folder)
         if not resume:
             write_text(folder / CONFIG, to_ini(config))
         log_to_file(folder / LOG)
-    return processes.from_main(folder)
+        yield processes.from_main(folder)
 
 
 def split(
@@ -188,26 +196,50 @@ def split(
 
 
 def _split(config: Config, metadata: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
+    return _known_split(metadata, folder) if (folder / SPLIT).is_file() else _new_split(config, metadata, folder)
+
+
+def _known_split(metadata: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
+    """The split of a run that has begun, if its recordings are what they were."""
+    path, known = folder / SPLIT, _read_known(folder / SPLIT, ["filename", "label", "split"])
+    if missing := sorted(set(known.index) - set(metadata["filename"])):
+        raise DataError(
+            f"{path}: {len(missing)} recordings of this run are gone or bad now, the first is "
+            f"{missing[0]}; bring them back or start a new run"
+        )
+    if strange := sorted(set(known["split"]) - set(SIDES)):
+        raise DataError(f"{path}: damaged: a split {strange[0]!r}; mend it or start a new run")
+    kept = metadata[metadata["filename"].isin(known.index)].reset_index(drop=True)
+    labels, before = kept["labels"].map(SEPARATOR.join), kept["filename"].map(known["label"])
+    if (changed := labels != before).any():
+        name, was, now = (column[changed].iloc[0] for column in (kept["filename"], before, labels))
+        raise DataError(
+            f"{path}: {changed.sum()} recordings have another label in the table now, the first is "
+            f"{name}, {was!r} in this run and {now!r} there; bring the table back or start a new run"
+        )
+    if (folder / CONTENT).is_file():  # runs of before have none
+        digests = kept["filename"].map(_read_known(folder / CONTENT, ["filename", "digest"])["digest"])
+        if (changed := kept["digest"] != digests).any():
+            raise DataError(
+                f"{folder / CONTENT}: {changed.sum()} recordings are not those that this run began with, the first is "
+                f"{kept['filename'][changed].iloc[0]}; bring them back or start a new run"
+            )
+    return kept.assign(split=kept["filename"].map(known["split"]))
+
+
+def _read_known(path: Path, columns: list[str]) -> "pd.DataFrame":
+    """A table of the run folder, by filename."""
     import pandas as pd
 
-    if (folder / SPLIT).is_file():
-        known = pd.read_csv(folder / SPLIT, dtype=str, keep_default_na=False).set_index("filename")
-        if missing := sorted(set(known.index) - set(metadata["filename"])):
-            raise DataError(
-                f"{folder / SPLIT}: {len(missing)} recordings of this run are gone or bad now, the first is "
-                f"{missing[0]}; bring them back or start a new run"
-            )
-        if strange := sorted(set(known["split"]) - set(SIDES)):
-            raise DataError(f"{folder / SPLIT}: damaged: a split {strange[0]!r}; mend it or start a new run")
-        kept = metadata[metadata["filename"].isin(known.index)].reset_index(drop=True)
-        labels, before = kept["labels"].map(SEPARATOR.join), kept["filename"].map(known["label"])
-        if (changed := labels != before).any():
-            name, was, now = (column[changed].iloc[0] for column in (kept["filename"], before, labels))
-            raise DataError(
-                f"{folder / SPLIT}: {changed.sum()} recordings have another label in the table now, the first is "
-                f"{name}, {was!r} in this run and {now!r} there; bring the table back or start a new run"
-            )
-        return kept.assign(split=kept["filename"].map(known["split"]))
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False)[columns].set_index("filename")
+    except (ValueError, KeyError):  # of pandas: empty, not a table, not UTF-8; or a column is missing
+        raise DataError(f"{path}: damaged: no table of {', '.join(columns)}; mend it or start a new run") from None
+
+
+def _new_split(config: Config, metadata: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
+    import pandas as pd
+
     metadata = keep_quietest(metadata.assign(split=_sides(config, metadata)), config.data.keep_quietest)
     labels = tables.class_labels(metadata)
     table = pd.DataFrame(
@@ -218,8 +250,10 @@ def _split(config: Config, metadata: "pd.DataFrame", folder: Path) -> "pd.DataFr
             "split": metadata["split"],
         }
     )
-    for name, frame in ((LABELS, tables.class_names(metadata, labels)), (SPLIT, table)):
+    content = metadata[["filename", "digest"]]
+    for name, frame in ((LABELS, tables.class_names(metadata, labels)), (CONTENT, content), (SPLIT, table)):
         write_text(folder / name, frame.to_csv(index=False, lineterminator="\n"))
+    _warn_of_strangers(metadata, labels, config.labels.secondary)
     counts = metadata["split"].value_counts()
     log.info("%d classes; %s", len(labels), ", ".join(f"{counts.get(side, 0)} recordings for {side}" for side in SIDES))
     empty = int(((metadata["split"] == "train") & (metadata["labels"].map(len) == 0)).sum())
@@ -229,6 +263,15 @@ def _split(config: Config, metadata: "pd.DataFrame", folder: Path) -> "pd.DataFr
             "class by [labels] nocall = true", empty,
         )  # fmt: skip
     return metadata
+
+
+def _warn_of_strangers(metadata: "pd.DataFrame", labels: list[str], secondary: str) -> None:
+    behind = {label for names in metadata["secondary_labels"] for label in names}
+    if secondary != "ignore" and behind and behind.isdisjoint(labels):
+        log.warning(
+            "[labels] secondary = %s changes nothing: no species in the background, such as %s, is a class; a class is "
+            "written as %s", secondary, min(behind), labels[0],
+        )  # fmt: skip
 
 
 def _sides(config: Config, metadata: "pd.DataFrame") -> list[str]:
@@ -296,7 +339,7 @@ def train(config: Config, trainer: Trainer, metadata: "pd.DataFrame", folder: Pa
     """Train until the last epoch and summarise; whatever happens, the trackers send what they have.
 
     Raises:
-        Stopped, UserError: as of ``Trainer.fit``.
+        Stopped, UserError: as of ``Trainer.fit``; or a process that reads batches has died.
     """
     try:
         if trainer.processes.is_main:  # now that nothing refuses to go on
@@ -304,6 +347,13 @@ def train(config: Config, trainer: Trainer, metadata: "pd.DataFrame", folder: Pa
             write_text(folder / CONFIG, to_ini(config))
         trainer.fit()
         summarise(trainer, metadata, folder)
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise UserError(
+            f"a process that reads batches has died ({first_line(error)}), most likely for want of memory or of room "
+            "in /dev/shm; lower [trainer] num_workers, or set it to 0, and --resume the run"
+        ) from None
     finally:
         for tracker in trainer.trackers:
             tracker.close()

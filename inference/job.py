@@ -1,7 +1,5 @@
 """A long job: what is scored is kept, recording by recording, beside the output until that is written."""
 
-import contextlib
-import errno
 import hashlib
 import json
 import logging
@@ -9,7 +7,6 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -19,51 +16,10 @@ from inference.tables import Result
 from utils.errors import DataError
 from utils.files import remove_leftovers, whole, write_text
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-
 log = logging.getLogger(__name__)
 
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of some network file systems
 _SETTINGS = "job.json"
 _PARTS = ("start_s", "end_s", "each", "seconds", "sample_rate", "problem")
-
-
-@contextlib.contextmanager
-def alone(output: Path) -> Iterator[None]:
-    """Keep other jobs away from ``output``; of a job that is killed, the kernel frees the lock.
-
-    Raises:
-        DataError: another job is at work on it.
-    """
-    output = Path(os.path.abspath(output))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    path = output.with_name(f".{output.name}.lock")
-    with open(path, "ab") as file:
-        if not _lock(file):
-            raise DataError(f"{output}: another predict.py is at work on it; wait for it, or choose another --output")
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def _lock(file: BinaryIO) -> bool:
-    """Whether the file is this job's now: no other holds it, nor has just removed it."""
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-        log.warning("%s: no locks on this file system; see to it that no other job has this --output", file.name)
-        return True
-    return os.fstat(file.fileno()).st_nlink > 0
 
 
 class Job:

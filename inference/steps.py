@@ -12,10 +12,11 @@ from tqdm import tqdm
 from dataloader.audio import BadRecording, audio_info
 from inference import tables
 from inference.inputs import find_recordings
-from inference.job import Job, alone
+from inference.job import Job
 from inference.predictor import Predictor
 from utils.errors import DataError
 from utils.files import must_be_writable, remove_leftovers
+from utils.lock import alone
 from utils.run_folder import BEST, CONFIG, LAST
 
 log = logging.getLogger(__name__)
@@ -118,7 +119,10 @@ def open_job(options: argparse.Namespace, predictor: Predictor) -> Iterator[Job]
         "--shift-tta": predictor.grid.shift_tta,
         "--backend": [model.backend for model in predictor.models],
     }
-    with alone(options.output):
+    output = Path(os.path.abspath(options.output))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    busy = f"{output}: another predict.py is at work on it; wait for it, or choose another --output"
+    with alone(output, busy):
         job = Job(options.output, settings, resume=options.resume)
         for place in filter(None, (options.output, options.report)):  # what a killed job was about to write
             if (folder := place if place.is_dir() else Path(os.path.abspath(place)).parent).is_dir():

@@ -126,6 +126,22 @@ def test_a_run_killed_with_9_goes_on_and_ends_the_same(place, finished, workers)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+def test_a_signal_to_the_whole_group_stops_a_run_with_workers_after_its_step(place):
+    settings = {"trainer.n_epochs": 2000, "trainer.num_workers": 1}
+    process = subprocess.Popen(
+        command(place, **settings), cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    for told in process.stderr:
+        if told.startswith("epoch 1/2000"):
+            break
+    os.killpg(process.pid, signal.SIGTERM)  # as torchrun and batch systems do
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 143, told
+    assert "Traceback" not in told
+    assert (max((place / "runs").iterdir()) / "last.pt").is_file()
+
+
 def test_a_run_of_random_crops_and_balanced_classes_goes_on_in_the_middle_with_other_workers(place):
     settings = {
         "augmentation.augment_random_crop": "true",

@@ -61,6 +61,7 @@ class Checkpoints:
     def __init__(self, run_dir: Path, *, keep_best: bool):
         self.last, self.prev, self.best = (run_dir / name for name in (LAST, PREV, BEST))
         self._keep_best = keep_best
+        self._last_is_damaged = False  # so that prev.pt is all there is
         self.scored = self.best if keep_best else self.last  # what is scored and predicted with
 
     def save(self, state: dict[str, Any], *, best: bool) -> None:
@@ -75,8 +76,9 @@ class Checkpoints:
                 return
             if best:
                 second_name(temporary, self.best)
-            if self.last.exists():
+            if self.last.exists() and not self._last_is_damaged:
                 second_name(self.last, self.prev)
+        self._last_is_damaged = False
 
     def _write(self, state: dict[str, Any], path: Path) -> None:
         # Into a file that Python opened: of a full disk torch's own writer says nothing that a person understands.
@@ -85,9 +87,13 @@ class Checkpoints:
                 torch.save(state, file)
                 file.flush()
                 os.fsync(file.fileno())  # before best.pt is a name of it: what cannot be kept replaces nothing
-        except OSError as error:
-            error.filename = str(self.last)
-            raise
+        except (OSError, RuntimeError) as error:
+            # Within torch.save a full disk becomes a RuntimeError of its archive, which was not closed.
+            reason = error if isinstance(error, OSError) else error.__context__
+            if not isinstance(reason, OSError):
+                raise
+            reason.filename = str(self.last)
+            raise reason from None
 
     def load_last(self, device: torch.device) -> dict[str, Any]:
         """The newest checkpoint that is whole: ``last.pt``, or with a warning the one before it.
@@ -101,4 +107,6 @@ class Checkpoints:
             if not self.prev.is_file():
                 raise
             log.warning("%s; going on from the one before it, %s", error, self.prev)
-            return load_checkpoint(self.prev, device=device)
+            state = load_checkpoint(self.prev, device=device)
+            self._last_is_damaged = True
+            return state

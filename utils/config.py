@@ -320,6 +320,10 @@ def load_config(path: Path | str, overrides: Sequence[str] = (), check_choices: 
     problems: list[Problem] = []
     settings = _read_file(path, problems) | _read_overrides(overrides, problems)
     folder = Path(os.path.abspath(path)).parent
+    try:
+        _check_one_line(str(folder))  # it begins every path that is relative
+    except ValueError as error:
+        raise ConfigError(Problem(f"the name of its folder is {error}", source=path.name)) from None
     sections, wrong = {}, set()
     for name, cls in SECTIONS.items():
         values = {key: _absolute(getattr(cls(), key), folder) for key in KEYS[name]}

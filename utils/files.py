@@ -64,6 +64,17 @@ def write_text(path: Path | str, text: str, *, durable: bool = True) -> None:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
+def holds(path: Path, text: str) -> bool:
+    """Whether ``text`` is what ``path`` holds."""
+    return path.is_file() and path.read_bytes() == text.encode("utf-8")
+
+
+def keep_text(path: Path, text: str) -> None:
+    """Write ``text`` unless ``path`` holds it: what is all there may be on a disk that is read-only."""
+    if not holds(path, text):
+        write_text(path, text)
+
+
 def second_name(path: Path, name: Path) -> None:
     """Make ``name`` hold what ``path`` holds now, whole or not at all; without a copy where links are possible."""
     temporary = temporary_for(name)

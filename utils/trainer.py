@@ -21,7 +21,7 @@ from utils import config
 from utils.averaging import Average
 from utils.checkpoint import Checkpoints, load_checkpoint
 from utils.distributed import Processes
-from utils.errors import CheckpointError, UserError
+from utils.errors import CheckpointError, UserError, first_line
 from utils.interrupt import Interrupt, Stopped
 from utils.metrics import mean_by_recording, scores
 from utils.tracking import Tracker
@@ -397,6 +397,9 @@ class Trainer:
         try:
             yield
         except RuntimeError as error:  # torch.OutOfMemoryError is one; on a CPU it is a plain one
+            if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                why = f"this network cannot be compiled here ({first_line(error)})"
+                raise UserError(f"[trainer] compile = true: {why}; set it to false") from None
             if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
                 raise
             windows, *shape = batch.windows.shape

@@ -92,6 +92,17 @@ def decoded(monkeypatch):
     return seen
 
 
+def test_a_ready_cache_on_a_disk_that_is_read_only_will_do(tmp_path, recordings, monkeypatch):
+    table = table_of(recordings)
+    ready = preprocessor(tmp_path).prepare(table)
+
+    def refuse(source, target):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(target))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    pd.testing.assert_frame_equal(preprocessor(tmp_path).prepare(table), ready)
+
+
 # The key
 
 

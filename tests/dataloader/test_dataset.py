@@ -176,6 +176,10 @@ def test_balanced_rows_are_shared_and_gone_on_with_like_others():
 def test_an_entry_that_is_gone_or_cut_off_is_told_in_a_line_with_workers_too(dataset, num_workers):
     loader = Loader(dataset, order(dataset), num_workers=num_workers, pin_memory=False)
     for entry in dataset.entries:
+        os.truncate(entry, os.path.getsize(entry) + 64)  # as of another recording of that name
+    with pytest.raises(DamagedEntry, match=r"of another size .* its own \[data\] output_dir"):
+        list(loader)
+    for entry in dataset.entries:
         os.truncate(entry, 200)
     with pytest.raises(DamagedEntry) as cut_off:
         list(loader)

@@ -98,6 +98,12 @@ WRONG = [
         HEADER,
         "line 2: author .* goes over lines; a quotation mark that is not closed",
     ),
+    (
+        'a,[],x,1,2,"s,a/1.ogg\na,[],y,1,2,s,a/2.ogg\na,[],z,1,2,s",a/3.ogg\n',
+        HEADER,
+        "line 2: .* goes over lines; a quot",
+    ),
+    ("a,[],x,1,2,s,a/1.ogg\n\n,[],x,1,2,s,a/2.ogg\n", HEADER, "line 4: primary_label is empty"),
     ("..,[],x,1,2,s,a/1.ogg\n", HEADER, r"line 2: primary_label '\.\.' leads out of the data folder"),
     ("a/b,[],x,1,2,s,a/1.ogg\n", HEADER, "line 2: primary_label 'a/b' leads out of the data folder"),
     ("a,[],x,1,2,s,../1.ogg\n", HEADER, r"line 2: filename '\.\./1\.ogg' leads out of the data folder"),
@@ -154,14 +160,16 @@ def test_small_classes_are_left_out_by_name(caplog):
 def test_recordings_of_one_class_alone_are_nothing_to_train_on():
     alone = counted(b=9)
     with pytest.raises(DataError, match=r"all 9 recordings are of one class, b: there is nothing to tell apart; add"):
-        check_classes(alone)
-    check_classes(counted(a=1, b=9))
+        check_classes(alone, "bce")
+    check_classes(counted(a=1, b=9), "cross_entropy")
     with pytest.raises(DataError, match="no good recording is left"):
-        check_classes(counted())
+        check_classes(counted(), "bce")
     with pytest.raises(DataError, match="of one class, nocall: "):
-        check_classes(pd.DataFrame({"labels": [()]}))
+        check_classes(pd.DataFrame({"labels": [()]}), "bce")
     silent = pd.DataFrame({"labels": [()], "primary_label": ["nocall"]})
-    check_classes(pd.concat([alone, silent]))
+    check_classes(pd.concat([alone, silent]), "bce")
+    with pytest.raises(DataError, match="loss = cross_entropy lets species compete, and b is the only one; choose bce"):
+        check_classes(pd.concat([alone, silent]), "cross_entropy")
 
 
 def test_a_trial_on_real_recordings_says_that_it_is_one(tmp_path, caplog):

@@ -19,4 +19,6 @@ def metadata(tmp_path):
         label, side = "ab"[number % 10 > 7], ("train", "val", "test")[number // 10]
         rows.append((f"{label}/{number}.ogg", str(path), 640, (label,), ("b",) if label == "a" else (), side))
     columns = ["filename", "entry", "frames", "labels", "secondary_labels", "split"]
-    return pd.DataFrame(rows, columns=columns).assign(group=[str(row) for row in range(30)], primary_label="a")
+    return pd.DataFrame(rows, columns=columns).assign(
+        group=[str(row) for row in range(30)], primary_label="a", digest=[f"{row:032x}" for row in range(30)]
+    )

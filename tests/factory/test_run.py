@@ -1,19 +1,23 @@
 """Does each step of a run leave what the next one needs, and say in a line what is wrong?"""
 
 import json
+import subprocess
+import sys
 from argparse import Namespace
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from factory import run
-from utils.config import Agent, Config, Data, DataProcess, Mixing, Trainer
+from utils.config import Agent, Config, Data, DataProcess, Labels, Mixing, Trainer
 from utils.distributed import Processes
-from utils.errors import ConfigError, DataError
+from utils.errors import ConfigError, DataError, UserError
 from utils.interrupt import Stopped
 
+ROOT = Path(__file__).parents[2]
 PLAIN = Config(data_process=DataProcess(n_mels=8, max_length_s=1.0))
 
 
@@ -46,6 +50,62 @@ def test_a_resumed_run_is_told_what_of_its_split_is_not_so_any_more(metadata, tm
     path.write_text(path.read_text().replace(before, after, 1))
     with pytest.raises(DataError, match=why):
         run.split(PLAIN, table, tmp_path)
+
+
+def test_a_resumed_run_wants_the_recordings_that_it_began_with(metadata, tmp_path):
+    table = metadata.drop(columns="split")
+    run.split(PLAIN, table, tmp_path)
+    run.split(PLAIN, table, tmp_path)
+    others = table.assign(digest=table["digest"].where(table["filename"] != "b/18.ogg", "f" * 32))
+    with pytest.raises(
+        DataError, match=r"content\.csv: 1 recordings are not those .* began with, the first is b/18.ogg"
+    ):
+        run.split(PLAIN, others, tmp_path)
+    (tmp_path / "content.csv").unlink()  # as of a run of before
+    run.split(PLAIN, others, tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "filename;label;group;split\n", "\0"])
+def test_a_split_that_is_no_table_is_told(metadata, tmp_path, content):
+    (tmp_path / "split.csv").write_text(content)
+    with pytest.raises(DataError, match=r"split\.csv: damaged: no table of filename, label, split; mend it or"):
+        run.split(PLAIN, metadata.drop(columns="split"), tmp_path)
+
+
+@pytest.mark.parametrize(("secondary", "names", "told"), [
+    ("mask", ("Parus major",), True), ("ignore", ("Parus major",), False), ("mask", ("a", "Parus major"), False),
+    ("mask", (), False),
+])  # fmt: skip
+def test_species_in_the_background_that_are_no_class_are_told(metadata, tmp_path, caplog, secondary, names, told):
+    table = metadata.drop(columns="split").assign(secondary_labels=[names] * len(metadata))
+    run.split(replace(PLAIN, labels=Labels(secondary=secondary)), table, tmp_path)
+    assert ("secondary = mask changes nothing" in caplog.text) == told
+
+
+def test_two_processes_do_not_train_one_run(tmp_path):
+    (tmp_path / "run").mkdir()
+    code = (
+        "import sys; from pathlib import Path; from utils.lock import alone\n"
+        "with alone(Path(sys.argv[1]) / 'run', ''): print('held', flush=True); sys.stdin.read()"
+    )
+    line = [sys.executable, "-c", code, str(tmp_path / "run")]
+    with subprocess.Popen(line, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        with (
+            pytest.raises(DataError, match=r"run: another process trains this run; wait for its end, or stop it"),
+            run.open_folder(PLAIN, tmp_path / "run", Processes()),
+        ):
+            pass
+        other.stdin.close()
+
+
+def test_a_dead_process_that_read_batches_is_told_in_a_line(metadata, tmp_path):
+    def die():
+        raise RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")
+
+    trainer = SimpleNamespace(processes=Processes(), trackers=(), fit=die)
+    with pytest.raises(UserError, match=r"has died \(DataLoader worker .*lower \[trainer\] num_workers, or"):
+        run.train(PLAIN, trainer, metadata, tmp_path)
 
 
 @pytest.mark.parametrize(("loss", "told"), [("cross_entropy", True), ("bce", False)])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from inference.combine import smooth
-from inference.job import Job, alone
+from inference.job import Job
 from inference.predictor import Scores
 from utils.errors import DataError
 
@@ -130,21 +130,6 @@ def test_a_damaged_part_is_not_taken_wherever_the_damage_is(tmp_path, recordings
         assert recordings[0] not in kept
 
 
-def test_a_file_system_without_locks_is_no_error_and_another_refusal_is(tmp_path, monkeypatch):
-    def refuse(number):
-        def flock(*_):
-            raise OSError(number, os.strerror(number))
-
-        return flock
-
-    monkeypatch.setattr("fcntl.flock", refuse(errno.ENOLCK))
-    with alone(tmp_path / "out.csv"):
-        pass
-    monkeypatch.setattr("fcntl.flock", refuse(errno.EIO))
-    with pytest.raises(OSError, match=os.strerror(errno.EIO)), alone(tmp_path / "out.csv"):
-        pass
-
-
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff"])
 def test_a_damaged_job_begins_anew(tmp_path, recordings, content):
     kept = job(tmp_path)
@@ -188,13 +173,3 @@ def test_nothing_is_left_in_the_end(tmp_path, recordings):
     kept.keep(scores(recordings[0]))
     kept.remove()
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in recordings}
-
-
-def test_one_job_at_a_time_writes_an_output(tmp_path):
-    output = tmp_path / "new/out.csv"
-    for _ in range(2):  # the second time, the first has ended
-        with alone(output), alone(tmp_path / "new/other.csv"):
-            with pytest.raises(DataError, match=r"out\.csv: another predict\.py is at work on it"), alone(output):
-                pass
-            assert (tmp_path / "new/.out.csv.lock").exists()  # the one refused took nothing away
-    assert not list((tmp_path / "new").iterdir())

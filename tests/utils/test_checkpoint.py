@@ -71,6 +71,10 @@ def test_a_damaged_last_falls_back_to_the_one_before_with_a_warning_that_says_wh
         assert checkpoints.load_last(torch.device("cpu"))["epoch"] == 1
     assert "damaged" in caplog.text
     assert "prev.pt" in caplog.text
+    checkpoints.save(state(3), best=False)  # the damaged one takes no whole one's place
+    assert [load_checkpoint(path)["epoch"] for path in (checkpoints.last, checkpoints.prev)] == [3, 1]
+    checkpoints.save(state(4), best=False)
+    assert load_checkpoint(checkpoints.prev)["epoch"] == 3
 
 
 def test_a_damaged_last_without_one_before_is_told_by_its_own_name(tmp_path):
@@ -154,14 +158,15 @@ def test_killed_during_a_save_fifty_times_there_is_always_a_whole_last(tmp_path)
             assert torch.equal(loaded["model"]["weight"], torch.full((200_000,), float(loaded["epoch"])))
 
 
-def test_a_full_disk_leaves_the_last_as_it_was_and_is_told_with_its_name(tmp_path):
+@pytest.mark.parametrize("room", [2000, 100_000, 400_000])
+def test_a_full_disk_leaves_the_last_as_it_was_and_is_told_with_its_name(tmp_path, room):
     checkpoints = Checkpoints(tmp_path, keep_best=True)
     checkpoints.save(state(1), best=True)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))  # bytes of a file: what is above them does not fit
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))  # bytes of a file: what is above them does not fit
     try:
         with pytest.raises(OSError, match="File too large") as told:
-            checkpoints.save(state(2), best=True)
+            checkpoints.save(state(2, size=200_000), best=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert told.value.filename == str(checkpoints.last)

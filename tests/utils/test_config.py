@@ -1,5 +1,6 @@
 """Is every wrong setting told, in words that say what would be right?"""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -342,3 +343,11 @@ def test_a_sample_shorter_than_a_window_and_a_cap_below_the_repeats_are_contradi
         "config.ini [data] sample_max_s = '10': shorter than a window, 20 s",
         "config.ini [data] class_cap = '5': below rare_to, 8; classes would be cut and repeated at once",
     ]
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_told(tmp_path):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/m\xfcller"))
+    folder.mkdir()
+    (folder / "config.ini").write_text("")
+    with pytest.raises(ConfigError, match=r"config\.ini.*the name of its folder is not UTF-8; rename it"):
+        load_config(folder / "config.ini")

@@ -387,6 +387,19 @@ def test_a_compiled_model_learns_the_same_and_is_saved_as_any(tmp_path, monkeypa
     assert_same(weights(tmp_path / "compiled"), weights(tmp_path / "plain"))
 
 
+def test_a_network_that_cannot_be_compiled_is_told_in_a_line(tmp_path, monkeypatch):
+    class InductorError(RuntimeError):
+        __module__ = "torch._inductor.exc"
+
+    def fail(*_):
+        raise InductorError("InvalidCxxCompiler: No working C++ compiler found")
+
+    monkeypatch.setattr(torch, "compile", lambda model: fail)
+    trainer = make(tmp_path, compile=True)
+    with pytest.raises(UserError, match=r"compile = true: .*cannot be compiled here \(InvalidCxx.*; set it to false"):
+        trainer.fit()
+
+
 def test_two_accumulated_batches_make_the_step_of_one_twice_as_large(tmp_path):
     torch.manual_seed(0)
     inputs, targets = torch.randn(8, FRAMES, BANDS), torch.eye(CLASSES)[torch.arange(8) % CLASSES]
