@@ -42,8 +42,9 @@ def changes_of(a: Augmentation) -> list[Change]:
     }
     half = {"power_mix_alpha": _HALF, "mixup_alpha": _HALF, "cutmix_alpha": _HALF}
     return [
-        Change(f"equaliser up to {a.eq_max_db:g} dB, as standardising leaves it", {"eq_p": 1.0}),
-        Change(f"gain up to {a.gain_max_db:g} dB, as standardising leaves it", {"gain_p": 1.0}),
+        # Alone, standardising takes them away again: they are seen in how much of each sound a mixture has.
+        Change(f"equaliser up to {a.eq_max_db:g} dB, mixed on power", {"eq_p": 1.0}, {"power_mix_p": 1.0, **half}),
+        Change(f"gain up to {a.gain_max_db:g} dB, mixed on power", {"gain_p": 1.0}, {"power_mix_p": 1.0, **half}),
         Change(f"background at {a.background_min_snr_db:g} dB", {"background_p": 1.0, **at_strongest}),
         *(
             Change(f"{colour} hiss at {a.hiss_min_snr_db:g} dB", {"hiss_p": 1.0, "hiss_colour": colour, **at_strongest})

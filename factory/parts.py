@@ -1,5 +1,6 @@
 """The recordings of a run as the loop sees them: the parts train, val and test, and what makes a batch the input."""
 
+import logging
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ from utils.trainer import Part
 
 if TYPE_CHECKING:
     import pandas as pd
+
+log = logging.getLogger(__name__)
 
 
 def build_parts(
@@ -53,10 +56,22 @@ def build_maker(config: Config, metadata: "pd.DataFrame", labels: list[str]) -> 
     """
     frontend, seed = frontend_of(config.model.type), config.trainer.seed
     augmenter = frontend.augmenter(config.augmentation, config.data_process, seed, _background(config, metadata))
+    _warn_of_what_standardising_takes_away(config)
     silent = labels.index(NOCALL) if NOCALL in labels else None
     shares = config.agent.loss == "cross_entropy"
     mixer = Mixer(config.mixing, seed, config.labels.smoothing, silent, shares=shares)
     return frontend.maker(config.data_process, config.data.standardize_over, augmenter, mixer)
+
+
+def _warn_of_what_standardising_takes_away(config: Config) -> None:
+    a = config.augmentation
+    by_band, mixed = config.data_process.standardize == "per_frequency", config.mixing.power_mix_p
+    added = mixed or a.background_p or a.hiss_p  # then they decide how much of each sound a scene has
+    if a.data_augmentation and (a.eq_p or a.gain_p) and by_band and not added:
+        log.warning(
+            "[augmentation] eq_p and gain_p change nothing by themselves: standardising takes each band's level away "
+            "again; use them with [mixing] power_mix_p, background_p or hiss_p"
+        )
 
 
 def reader_for(config: Config, metadata: "pd.DataFrame", device: torch.device) -> Callable[..., Iterable[Batch]]:

@@ -128,3 +128,19 @@ def test_a_gpu_keeps_all_recordings_or_none(metadata, monkeypatch):
     for free, reader in ((2 * all_of_them, parts.DeviceBatches), (2 * all_of_them - 2, parts.Loader)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, free))
         assert parts.reader_for(PLAIN, metadata, gpu).func is reader
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"augmentation": Augmentation(eq_p=0.5)}, True),
+        ({"augmentation": Augmentation(gain_p=0.5)}, True),
+        ({"augmentation": Augmentation(gain_p=0.5, data_augmentation=False)}, False),
+        ({"augmentation": Augmentation(gain_p=0.5, hiss_p=0.5)}, False),
+        ({"augmentation": Augmentation(gain_p=0.5), "mixing": Mixing(power_mix_p=0.5)}, False),
+        ({"augmentation": Augmentation(eq_p=0.5), "data_process": DataProcess(standardize="none")}, False),
+    ],
+)
+def test_an_equaliser_that_standardising_takes_away_is_told(metadata, caplog, changes, told):
+    parts.build_maker(replace(PLAIN, **changes), metadata, ["a", "b"])
+    assert ("eq_p and gain_p change nothing by themselves" in caplog.text) == told
