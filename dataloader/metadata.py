@@ -34,19 +34,7 @@ def load_table(config: Config) -> "pd.DataFrame":
     Raises:
         DataError: no data and testing off, or a table that cannot be used.
     """
-    data_dir = config.paths.data_dir
-    if not (data_dir / TABLE).is_file():
-        if not config.testing.testing:
-            raise DataError(
-                f"{data_dir / TABLE}: no such file; set [paths] data_dir, fetch the data with "
-                "'bash download_data.sh', or make a demo with 'python -m dataloader.demo --output DIR'"
-            )
-        from dataloader import demo
-
-        log.warning("no data at %s: using synthetic birds at %s", data_dir, config.paths.demo_dir)
-        data_dir = config.paths.demo_dir
-        if not demo.is_there(data_dir):  # one of other species, made by hand, is as good
-            data_dir = demo.make_demo(data_dir)
+    data_dir = _data_dir(config)
     table = read_metadata(data_dir)
     if not config.labels.nocall:
         table["labels"] = [tuple(label for label in labels if label != NOCALL) for labels in table["labels"]]
@@ -64,6 +52,22 @@ def load_table(config: Config) -> "pd.DataFrame":
     if not table["labels"].map(len).any():
         raise DataError(f"{data_dir / TABLE}: no recording of a species, all are {NOCALL}; add some")
     return table
+
+
+def _data_dir(config: Config) -> Path:
+    """Where the data are, or in a trial without any the demo, which is made if it is not there."""
+    data_dir, demo_dir = config.paths.data_dir, config.paths.demo_dir
+    if (data_dir / TABLE).is_file():
+        return data_dir
+    if not config.testing.testing:
+        raise DataError(
+            f"{data_dir / TABLE}: no such file; set [paths] data_dir, fetch the data with "
+            "'bash download_data.sh', or make a demo with 'python -m dataloader.demo --output DIR'"
+        )
+    from dataloader import demo
+
+    log.warning("no data at %s: using synthetic birds at %s", data_dir, demo_dir)
+    return demo_dir if demo.is_there(demo_dir) else demo.make_demo(demo_dir)  # one made by hand is as good
 
 
 def read_metadata(data_dir: Path) -> "pd.DataFrame":
@@ -96,7 +100,7 @@ def read_metadata(data_dir: Path) -> "pd.DataFrame":
     table["labels"] = [(label,) for label in table["primary_label"]]
     table["group"] = _groups(table)
     table["path"] = [str(Path(data_dir) / AUDIO / name) for name in table["filename"]]
-    _warn_of_folders_without_rows(Path(data_dir) / AUDIO, table)
+    _check_folder(Path(data_dir) / AUDIO, table)
     return table.drop(columns="line").sort_values("filename", ignore_index=True)
 
 
@@ -317,7 +321,7 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _warn_of_folders_without_rows(audio: Path, table: "pd.DataFrame") -> None:
+def _check_folder(audio: Path, table: "pd.DataFrame") -> None:
     if not audio.is_dir():
         raise DataError(f"{audio}: no such folder; the recordings belong in it, as {table['filename'].iloc[0]}")
     used = {Path(name).parts[0] for name in table["filename"]}

@@ -37,7 +37,7 @@ def check_choices(config: Config, *, fetch: bool = True) -> list[Problem]:
         except ConfigError as error:
             problems += error.problems
     augmentation = config.augmentation
-    needed = augmentation.background_dir if augmentation.data_augmentation and augmentation.background_p else None
+    needed = augmentation.background_dir if augmentation.adds_background else None
     if needed and not background_files(needed):
         what = f"holds no sound files ({', '.join(ENDINGS)})" if needed.is_dir() else "no such folder"
         problems.append(Problem(f"{what}; or set background_p to 0", "augmentation", "background_dir", needed))

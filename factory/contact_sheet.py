@@ -71,7 +71,7 @@ def contact_sheet(log_mel: np.ndarray, config: Config) -> list[tuple[str, np.nda
         ConfigError: the model hears waveforms, which these changes do not reach.
     """
     process, over = config.data_process, config.data.standardize_over
-    if not frontend_of(config.model.type).from_cache:
+    if not frontend_of(config.model.type).sees_images:
         text = "hears the waveform, and these are changes of images; choose an image model to see them"
         raise ConfigError(Problem(text, "model", "type", config.model.type))
     batch = _two_windows(log_mel, process)

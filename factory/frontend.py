@@ -23,7 +23,7 @@ class Frontend:
         dataset: ``(metadata, windows, labels, process, rules)`` -> batches by rows.
         maker: ``(process, standardize_over, augmenter, mixer)`` -> makes a batch the model's input.
         augmenter: ``(augmentation, process, seed, background)`` -> changes training inputs.
-        from_cache: its windows come from the cache of spectrograms, so they can be kept in GPU memory.
+        sees_images: its windows come from the cache of spectrograms, and can be kept in GPU memory.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Frontend:
     dataset: type[WindowDataset] | type[WaveformDataset]
     maker: Callable[..., ImageMaker | WaveformMaker]
     augmenter: Callable[..., Augmenter]
-    from_cache: bool
+    sees_images: bool
 
 
 IMAGES = Frontend(
@@ -42,7 +42,7 @@ IMAGES = Frontend(
     dataset=WindowDataset,
     maker=ImageMaker,
     augmenter=Augmenter,
-    from_cache=True,
+    sees_images=True,
 )
 WAVEFORMS = Frontend(
     name="waveforms",
@@ -51,7 +51,7 @@ WAVEFORMS = Frontend(
     dataset=WaveformDataset,
     maker=lambda process, standardize_over, augmenter=None, mixer=None: WaveformMaker(augmenter, mixer),
     augmenter=lambda augmentation, process, seed, background: waveform_augmenter(augmentation, process, seed),
-    from_cache=False,
+    sees_images=False,
 )
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from factory import wav2vec
-from factory import weights as files
+from factory import pretrained, wav2vec
 from factory.lookup import lookup
 from factory.wav2vec import WAVEFORM_MODELS, build_waveform_model, check_no_waveform_model, check_waveform_model
 from models.classifier import ImageClassifier
@@ -70,7 +69,7 @@ def check_model(model: Model, *, fetch: bool = True) -> None:
             check()
         except ConfigError as error:
             problems += error.problems
-    problems += files.check_weights(model, fetch=fetch)
+    problems += pretrained.check_weights(model, fetch=fetch)
     if model.type in WAVEFORM_MODELS:
         problems += check_waveform_model(model)
     elif not any(problem.key == "type" for problem in problems):  # what it sees is known
@@ -177,7 +176,7 @@ def _create(
     options["drop_rate"] = model.drop_rate or None if model.head == "default" else None
     options["drop_path_rate"] = model.drop_path or None
     try:
-        with files.quiet():
+        with pretrained.quiet():
             network = timm.create_model(model.type, in_chans=channels, num_classes=n_classes, **options)
     except Exception as error:  # see dry_run
         if options.get("pretrained"):
@@ -303,20 +302,20 @@ def _downloaded(model: Model, n_classes: int, image_size: ImageSize | None, test
     network = _create(model, n_classes, image_size)
     if not network.pretrained_cfg.get("hf_hub_id") and not network.pretrained_cfg.get("url"):
         obstacle = f"{model.type} has no pretrained weights"
-    elif obstacle := files.no_way_to(network.pretrained_cfg):
+    elif obstacle := pretrained.no_way_to(network.pretrained_cfg):
         obstacle = f"the pretrained weights cannot be downloaded ({obstacle})"
     else:
         try:
             return _create(model, n_classes, image_size, pretrained=True)
         except Exception as error:  # the hub, torch and safetensors each have errors of their own
             obstacle = f"the pretrained weights cannot be downloaded ({first_line(error)})"
-    files.go_on_without(model, obstacle, testing=testing)
+    pretrained.go_on_without(model, obstacle, testing=testing)
     return network
 
 
 def _from_file(model: Model, n_classes: int, image_size: ImageSize | None) -> nn.Module:
     """The network with the weights of ``weights_path``: timm's, or those of a run of ours with any head."""
-    weights = files.read_weights(model)
+    weights = pretrained.read_weights(model)
     if not any(key.startswith(_BACKBONE) for key in weights):
         network = _create(model, n_classes, image_size)
         network = _create_with(weights, network, model, n_classes, image_size)
@@ -341,12 +340,12 @@ def _load_own(weights: dict[str, Tensor], whole: nn.Module, model: Model, n_clas
     heads = [_BACKBONE * wrapped + name for name in _heads(network)]
     head = {key for key in own if (key.startswith("head.") and wrapped) or key.rpartition(".")[0] in heads}
     if own.keys() - head - fitting:
-        raise files.another_network(model, len(fitting - head), len(own.keys() - head))
+        raise pretrained.another_network(model, len(fitting - head), len(own.keys() - head))
     if head - fitting:
-        files.tell_new_head(model, n_classes)
+        pretrained.tell_new_head(model, n_classes)
         fitting -= head
     else:
-        files.tell_own_head(model, n_classes)
+        pretrained.tell_own_head(model, n_classes)
     whole.load_state_dict({key: weights[key] for key in fitting}, strict=False)
 
 
@@ -367,12 +366,12 @@ def _create_with(
         fitting = min(fitting, len(own) - len(head) - 1)
         result = None
     if result is None or not fitting:
-        raise files.another_network(model, fitting, len(own) - len(head))
+        raise pretrained.another_network(model, fitting, len(own) - len(head))
     result.pretrained_cfg.pop("state_dict", None)  # or it would be kept in memory
     if other_head or HEADS[model.head]:
-        files.tell_new_head(model, n_classes)
+        pretrained.tell_new_head(model, n_classes)
     else:
-        files.tell_own_head(model, n_classes)
+        pretrained.tell_own_head(model, n_classes)
     return result
 
 

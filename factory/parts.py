@@ -78,7 +78,7 @@ def reader_for(config: Config, metadata: "pd.DataFrame", device: torch.device) -
     """What reads the batches of a part, by its data set and order: from the device if all parts fit, or from disk."""
     settings = config.trainer
     n_bytes = 2 * config.data_process.n_mels * int(metadata["frames"].sum())
-    if frontend_of(config.model.type).from_cache and fits_on(device, n_bytes, settings.cache_on_device):
+    if frontend_of(config.model.type).sees_images and fits_on(device, n_bytes, settings.cache_on_device):
         return partial(DeviceBatches, device=device)
     return partial(Loader, num_workers=settings.num_workers, pin_memory=device.type == "cuda")
 
@@ -92,7 +92,7 @@ def _part(
     if chosen.empty:
         return None
     settings, data, training = config.trainer, config.data, side == "train"
-    crop = training and config.augmentation.data_augmentation and config.augmentation.augment_random_crop
+    crop = training and config.augmentation.crops
     if crop:
         windows = make_samples(chosen, config.data_process, data.sample_max_s, data.crops_per_sample)
     else:
@@ -132,7 +132,7 @@ def _balance(config: Config, dataset: WindowDataset, training: "pd.DataFrame") -
 def _background(config: Config, metadata: "pd.DataFrame") -> torch.Tensor | None:
     """The recordings to be added to others, none of those that are scored; None where none are added."""
     augmentation = config.augmentation
-    if not (augmentation.data_augmentation and augmentation.background_p):
+    if not augmentation.adds_background:
         return None
     held_out = metadata.loc[metadata["split"] != "train", "path"].tolist()
     minutes = augmentation.background_minutes

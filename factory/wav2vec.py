@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from factory import weights as files
+from factory import pretrained
 from models.wav2vec import WaveformClassifier
 from utils.config import Model
 from utils.errors import Problem, first_line
@@ -89,18 +89,18 @@ def build_waveform_model(
     size = WAVEFORM_MODELS[model.type]
     # Random weights have to be learned: nobody has pretrained them, or a trial may be unable to download them. That is
     # decided without trying, so that a trial that is resumed learns what it learned before.
-    pretrained = model.transfer_learning and (model.weights_path or (size.pipeline and not testing))
+    has_weights = model.transfer_learning and (model.weights_path or (size.pipeline and not testing))
     network = WaveformClassifier(
         _wav2vec(size, model.wav2vec_layers or size.layers),
         size.width,
         n_classes,
         drop_rate=model.drop_rate,
-        freeze_encoder=model.freeze_encoder and bool(pretrained),
+        freeze_encoder=model.freeze_encoder and bool(has_weights),
     )
     if not (model.transfer_learning and fetch):
         return network
     if model.weights_path is not None:
-        _load(files.read_weights(model), network, model, n_classes)
+        _load(pretrained.read_weights(model), network, model, n_classes)
     elif weights := _download(size, model, testing):
         network.wav2vec.load_state_dict(weights, strict=False)  # of the layers that are kept
     return network
@@ -145,14 +145,14 @@ def _download(size: Size, model: Model, testing: bool) -> dict[str, Tensor] | No
         from torchaudio import pipelines
 
         bundle = getattr(pipelines, size.pipeline)
-        obstacle = files.no_way_to({"url": _HOST + bundle._path})
+        obstacle = pretrained.no_way_to({"url": _HOST + bundle._path})
         if not obstacle:
             try:
                 return bundle.get_model().state_dict()
             except Exception as error:  # torch, urllib and pickle each have errors of their own
                 obstacle = first_line(error)
         obstacle = f"the pretrained weights cannot be downloaded ({obstacle})"
-    files.go_on_without(model, obstacle, testing=testing)
+    pretrained.go_on_without(model, obstacle, testing=testing)
     return None
 
 
@@ -179,8 +179,8 @@ def _load(weights: dict[str, Tensor], network: WaveformClassifier, model: Model,
         weights = {key: value for key, value in weights.items() if key not in heads}
     missing = set(network.load_state_dict(weights, strict=False).missing_keys)
     if missing - heads:
-        raise files.another_network(model, len(own) - len(heads) - len(missing - heads), len(own) - len(heads))
+        raise pretrained.another_network(model, len(own) - len(heads) - len(missing - heads), len(own) - len(heads))
     if missing:
-        files.tell_new_head(model, n_classes)
+        pretrained.tell_new_head(model, n_classes)
     else:
-        files.tell_own_head(model, n_classes)
+        pretrained.tell_own_head(model, n_classes)

@@ -274,7 +274,7 @@ def view_of(facts: Facts, grid: Grid, source: Source) -> View:
     """How a model with these facts looks at recordings."""
     process, length = facts.process, facts.frontend.window(facts.process)
     over_recording = facts.standardize_over == "recording" and process.standardize != "none"
-    span = max(length, round(SPAN_S * source.rate)) if over_recording and facts.frontend.from_cache else 0
+    span = max(length, round(SPAN_S * source.rate)) if over_recording and facts.frontend.sees_images else 0
     maker = facts.frontend.maker(process, facts.standardize_over)
     return View(grid, source.rate, length, process, span, maker)
 

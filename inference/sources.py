@@ -58,12 +58,12 @@ Source = Spectrograms | Waveforms
 
 def source_of(facts: Facts) -> Source:
     """What a model with these facts looks at."""
-    return Spectrograms(facts) if facts.frontend.from_cache else Waveforms(facts)
+    return Spectrograms(facts) if facts.frontend.sees_images else Waveforms(facts)
 
 
 def source_key(facts: Facts) -> object:
     """Equal for models that can share a source."""
-    return facts.spectrogram if facts.frontend.from_cache else facts.frontend.name
+    return facts.spectrogram if facts.frontend.sees_images else facts.frontend.name
 
 
 class Live:

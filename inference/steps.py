@@ -178,7 +178,7 @@ def write(
         path.parent.mkdir(parents=True, exist_ok=True)
     facts = predictor.models[0].facts
     thin = tables.Thin(options.threshold, options.top_k, options.merge)
-    if options.merge:
+    if options.merge or options.format in tables.TABLES:
         thin = thin.or_default()
     results = job.results(scored, options.combine, options.smooth)
     if options.format == "submission":

@@ -301,7 +301,7 @@ def audacity_table(result: Result, facts: Facts, thin: Thin) -> str:
 
 def _birds(result: Result, facts: Facts, thin: Thin) -> Iterator[Detection]:
     """The detections of a table; that no bird calls is none."""
-    return (one for one in detections(result, thin.or_default()) if facts.labels[one.label] != NOCALL)
+    return (one for one in detections(result, thin) if facts.labels[one.label] != NOCALL)
 
 
 def _cell(value: object) -> str:

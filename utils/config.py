@@ -245,6 +245,15 @@ class Augmentation:
     xy_mask_min: Count = 8  # frames or bands
     xy_mask_max: Count = 16
 
+    @property
+    def crops(self) -> bool:
+        """Whether windows begin anywhere."""
+        return self.data_augmentation and self.augment_random_crop
+
+    @property
+    def adds_background(self) -> bool:
+        return self.data_augmentation and self.background_p > 0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Mixing:
@@ -588,7 +597,7 @@ def _of_the_rates(config: Config) -> Iterator[_Clash]:
 
 def _of_the_data(config: Config) -> Iterator[_Clash]:
     data, window_s = config.data, config.data_process.max_length_s
-    random_crop = config.augmentation.data_augmentation and config.augmentation.augment_random_crop
+    random_crop = config.augmentation.crops
     if data.folds == 1:
         yield "data", "folds", "leaves nothing to train on; at least 2, or 0 for train_ratio and test_val_ratio"
     elif data.fold > max(data.folds, 1):
@@ -624,7 +633,7 @@ def _of_the_changes(config: Config) -> Iterator[_Clash]:
         if getattr(getattr(config, section), low) > (top := getattr(getattr(config, section), high)):
             yield section, low, f"above {high}, {top:g}"
     augmentation = config.augmentation
-    if augmentation.data_augmentation and augmentation.background_p and augmentation.background_dir is None:
+    if augmentation.adds_background and augmentation.background_dir is None:
         yield "augmentation", "background_dir", "empty; background_p above 0 needs a folder of recordings"
     if (
         augmentation.data_augmentation

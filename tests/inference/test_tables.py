@@ -269,7 +269,7 @@ def test_an_audacity_label_track():
     assert tables.audacity_table(result(), FACTS, Thin(0.5)) == (
         "0.000000\t5.000000\ta\n5.000000\t10.000000\ta\n10.000000\t15.000000\tb\n"
     )
-    assert tables.audacity_table(result(), FACTS, Thin()).count("\n") == 6  # at least 0.25
+    assert tables.audacity_table(result(), FACTS, Thin().or_default()).count("\n") == 6  # at least 0.25
 
 
 def test_one_recording_gives_a_file_and_several_a_folder_where_none_overwrites_another(tmp_path):
