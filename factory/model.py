@@ -341,11 +341,9 @@ def _load_own(weights: dict[str, Tensor], whole: nn.Module, model: Model, n_clas
     head = {key for key in own if (key.startswith("head.") and wrapped) or key.rpartition(".")[0] in heads}
     if own.keys() - head - fitting:
         raise pretrained.another_network(model, len(fitting - head), len(own.keys() - head))
+    pretrained.tell_head(model, n_classes, used=head <= fitting)
     if head - fitting:
-        pretrained.tell_new_head(model, n_classes)
         fitting -= head
-    else:
-        pretrained.tell_own_head(model, n_classes)
     whole.load_state_dict({key: weights[key] for key in fitting}, strict=False)
 
 
@@ -368,10 +366,7 @@ def _create_with(
     if result is None or not fitting:
         raise pretrained.another_network(model, fitting, len(own) - len(head))
     result.pretrained_cfg.pop("state_dict", None)  # or it would be kept in memory
-    if other_head or HEADS[model.head]:
-        pretrained.tell_new_head(model, n_classes)
-    else:
-        pretrained.tell_own_head(model, n_classes)
+    pretrained.tell_head(model, n_classes, used=not (other_head or HEADS[model.head]))
     return result
 
 

@@ -69,15 +69,11 @@ def another_network(model: Model, fitting: int, all_of: int) -> ConfigError:
     return ConfigError(weights_problem(model, f"{text}; give a file of that type, or change type"))
 
 
-def tell_new_head(model: Model, n_classes: int) -> None:
-    """Say that the file's head, if it has one, is not used."""
-    _log.info("%s: holds no head for %d classes; all but its head is used", model.weights_path, n_classes)
-
-
-def tell_own_head(model: Model, n_classes: int) -> None:
-    """Say that the file's head is used, which is right for the species it was trained on."""
-    text = "%s: its head of %d classes is used as well; where its species were others, it is only a start"
-    _log.info(text, model.weights_path, n_classes)
+def tell_head(model: Model, n_classes: int, *, used: bool) -> None:
+    """Say whether the file's head is used, if it has one; one is right only for the species it was trained on."""
+    text = "its head of %d classes is used as well; where its species were others, it is only a start"
+    text = text if used else "holds no head for %d classes; all but its head is used"
+    _log.info(f"%s: {text}", model.weights_path, n_classes)
 
 
 def go_on_without(model: Model, obstacle: str, *, testing: bool) -> None:
@@ -91,15 +87,15 @@ def go_on_without(model: Model, obstacle: str, *, testing: bool) -> None:
     _log.warning("[model] type = '%s': %s; this trial starts from random weights", model.type, obstacle)
 
 
-def no_way_to(weights: dict[str, Any]) -> str | None:
+def no_way_to(source: dict[str, Any]) -> str | None:
     """Why the weights that timm describes so cannot be had; None if they are on this disk or their host answers.
 
     timm's own download would find out as well, but only after most of a minute and a page of warnings.
 
     Args:
-        weights: ``hf_hub_id`` or ``url``, as in timm's configs.
+        source: ``hf_hub_id`` or ``url``, as in timm's configs.
     """
-    if hub := weights.get("hf_hub_id"):
+    if hub := source.get("hf_hub_id"):
         from huggingface_hub import hf_hub_url, try_to_load_from_cache
 
         names = ("model.safetensors", "pytorch_model.bin")
@@ -107,7 +103,7 @@ def no_way_to(weights: dict[str, Any]) -> str | None:
             return None
         url = hf_hub_url(hub, names[0])
     else:
-        url = weights["url"]
+        url = source["url"]
         if (Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]).is_file():
             return None
     try:

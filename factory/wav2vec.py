@@ -180,7 +180,4 @@ def _load(weights: dict[str, Tensor], network: WaveformClassifier, model: Model,
     missing = set(network.load_state_dict(weights, strict=False).missing_keys)
     if missing - heads:
         raise pretrained.another_network(model, len(own) - len(heads) - len(missing - heads), len(own) - len(heads))
-    if missing:
-        pretrained.tell_new_head(model, n_classes)
-    else:
-        pretrained.tell_own_head(model, n_classes)
+    pretrained.tell_head(model, n_classes, used=not missing)
