@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 from dataloader.audio import BadRecording, audio_info
@@ -14,7 +15,7 @@ from inference import tables
 from inference.inputs import find_recordings
 from inference.job import Job
 from inference.predictor import Predictor
-from utils.errors import DataError
+from utils.errors import DataError, UserError, first_line
 from utils.files import must_be_writable, remove_leftovers
 from utils.lock import alone
 from utils.run_folder import BEST, CONFIG, LAST
@@ -147,7 +148,7 @@ def score(predictor: Predictor, recordings: list[Path], job: Job) -> list[Path]:
         for path, problem in job.problems(recordings):
             log.warning(_PARTLY, path, problem, _caution(problem))
     bad = set()
-    with _bar(todo) as bar:
+    with _bar(todo) as bar, _memory():
         for path, result in predictor.predict_files(todo):
             if isinstance(result, BadRecording):
                 bad.add(path)
@@ -162,6 +163,16 @@ def score(predictor: Predictor, recordings: list[Path], job: Job) -> list[Path]:
         raise DataError(f"no recording could be scored ({len(bad)} tried); nothing is written")
     log.info("%d recordings scored, %d left out", len(recordings) - len(bad), len(bad))
     return [recording for recording in recordings if recording not in bad]
+
+
+@contextlib.contextmanager
+def _memory() -> Iterator[None]:
+    """Word for a person that there was too little."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        text = "end other programs; --device cpu needs no memory of a GPU, and a shorter --window-s less"
+        raise UserError(f"out of memory ({first_line(error)}); {text}") from None
 
 
 def _caution(problem: str) -> str:

@@ -181,6 +181,21 @@ def test_a_recording_with_a_hole_comes_with_a_caution(command, tiny_run, sound, 
     assert "what decodes of it is scored, and times behind the hole are too early by up to as much" in told.err
 
 
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore"), MemoryError()]
+)
+def test_too_little_memory_is_told_in_a_line(command, tiny_run, recordings, tmp_path, monkeypatch, error):
+    def fail(*_):
+        raise error
+        yield
+
+    monkeypatch.setattr(steps.Predictor, "predict_files", fail)
+    line = ["--run", tiny_run, "--input", recordings / "a/r1.wav", "--output", tmp_path / "o.csv", "--format", "csv"]
+    told = command(*line, code=1).err.splitlines()[-1]
+    assert told.startswith("out of memory (")
+    assert "--device cpu" in told
+
+
 def test_a_name_that_stdout_cannot_write_is_no_error(tiny_run, recordings, tmp_path):
     line = [
         "--run",

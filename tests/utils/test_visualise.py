@@ -317,6 +317,12 @@ def test_a_recording_of_a_moment_is_too_short_to_draw(here):
         main(["click.wav"])
 
 
+def test_a_recording_of_hours_is_told_before_it_is_read(here, monkeypatch):
+    monkeypatch.setattr(visualise, "LONGEST_H", 0.5 / 3600)
+    with pytest.raises(DataError, match=r"^whistle.wav: .* hours, and up to .* predict\.py --report draws longer ones"):
+        main(["whistle.wav"])
+
+
 # Sound
 
 
