@@ -13,10 +13,12 @@ entry it does not list is found, checked against its recording and taken over.
 """
 
 import csv
+import errno
 import hashlib
 import io
 import itertools
 import json
+import logging
 import os
 import struct
 import zlib
@@ -30,6 +32,8 @@ import numpy as np
 from utils.config import CHOOSES_WINDOWS, DataProcess
 from utils.errors import DataError
 from utils.files import keep_text, whole, write_text
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1  # of an entry; a change of what its bytes mean changes every key
 INDEX = "recordings.csv"
@@ -276,15 +280,25 @@ def write_index(folder: Path, records: dict[str, Record]) -> None:
     write_text(folder / INDEX, _csv([_COLUMNS, *map(astuple, ordered)]))
 
 
+def _keep_list(path: Path, text: str) -> None:
+    """Write a list for people; a cache on a disk that is read-only may hold that of another place."""
+    try:
+        keep_text(path, text)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        log.warning("%s: not brought up to date: %s", path, error.strerror)
+
+
 def write_bad(folder: Path, bad: Iterable[tuple[str, str, str]]) -> Path:
     """Write ``bad_recordings.csv`` (path, reason, detail) and return where it is."""
-    keep_text(folder / BAD, _csv([("path", "reason", "detail"), *sorted(bad)]))
+    _keep_list(folder / BAD, _csv([("path", "reason", "detail"), *sorted(bad)]))
     return folder / BAD
 
 
 def write_duplicates(folder: Path, duplicates: Iterable[tuple[str, str, str]]) -> Path:
     """Write ``duplicates.csv`` (filename, duplicate_of, rule) and return where it is."""
-    keep_text(folder / DUPLICATES, _csv([("filename", "duplicate_of", "rule"), *sorted(duplicates)]))
+    _keep_list(folder / DUPLICATES, _csv([("filename", "duplicate_of", "rule"), *sorted(duplicates)]))
     return folder / DUPLICATES
 
 

@@ -1,6 +1,5 @@
 """Is all of a sound file there, or will its end be missing or passed over? Told from outside, before decoding."""
 
-import mmap
 import re
 import struct
 from typing import BinaryIO
@@ -20,7 +19,7 @@ def cut_of(file: BinaryIO, size: int) -> str | None:
         return _ogg_cut(file, size)
     if magic[:4] in (b"RIFF", b"RIFX", b"RF64") and magic[8:] == b"WAVE":
         return _wav_cut(file, size, ">" if magic[:4] == b"RIFX" else "<")
-    if magic[:3] == b"ID3" or _mp3_frame(magic):
+    if magic[:3] == b"ID3" or _mp3_frame(magic) or not any(magic):
         return _mp3_cut(file)
     return None
 
@@ -77,7 +76,8 @@ def _wav_cut(file: BinaryIO, size: int, order: str) -> str | None:
             missing = position + 8 + length - size
             if missing > 0:
                 return f"{missing:,} of {length:,} bytes of samples are missing"
-            if uncounted := _wav_uncounted(file, position + 8 + length + length % 2, size, order):
+            ends = {position + 8 + length, position + 8 + length + length % 2}  # not all programs pad an odd size
+            if uncounted := min(_wav_uncounted(file, end, size, order) for end in ends):
                 text = "bytes of samples are not counted in its header; convert it: ffmpeg -ignore_length 1"
                 return f"{uncounted:,} {text}"
             return None
@@ -94,20 +94,24 @@ def _wav_size(file: BinaryIO, order: str) -> int:
 def _wav_uncounted(file: BinaryIO, position: int, size: int, order: str) -> int:
     """Bytes of samples from ``position`` on, behind those that the header counts; 0 where there are none.
 
-    Chunks may stand there, a small tag, and zeros of a recorder that takes its room beforehand. But 4 GiB are no
-    zeros: a size of 32 bits begins anew there.
+    Chunks may stand there, a tag, and the padding of a recorder that takes its room beforehand. But 4 GiB are no
+    padding: a size of 32 bits begins anew there.
     """
     for _ in range(_WAV_CHUNKS):
         file.seek(position)
-        if len(header := file.read(8)) < 8:
+        if len(header := file.read(8)) < 8 or header.startswith(b"ID3"):
             return 0
         name, length = struct.unpack(order + "4sI", header)
-        if not (all(32 <= byte < 127 for byte in name) and position + 8 + length <= size):
+        if not all(32 <= byte < 127 for byte in name.removesuffix(b"\0")):
             break
+        if position + 8 + length > size:
+            if name.endswith(b"\0"):  # two quiet samples look like that
+                break
+            return 0  # a chunk that is cut off, behind all samples
         position += 8 + length + length % 2
     file.seek(position)
     left = size - position
-    padding = left < 2**32 and not any(file.read(_WAV_TAG))
+    padding = left < 2**32 and len(set(file.read(_WAV_TAG))) == 1
     return 0 if left <= _WAV_TAG or padding else left
 
 
@@ -117,6 +121,8 @@ _MP3_KBITS = {
     2: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 _MP3_RATES = (44_100, 48_000, 32_000)
+_MP3_SEARCH = 4096  # bytes behind the tags in which a first frame is looked for
+_ID3_FOOTER = 0x10  # flag of a tag that ends in ten bytes more
 _MP3_HEAD = 200  # bytes of a frame in which the header of a file's length stands
 
 
@@ -134,16 +140,31 @@ def _mp3_frame(head: bytes) -> tuple[int, int] | None:
 
 def _mp3_cut(file: BinaryIO) -> str | None:
     """Why libsndfile would stop before the end of an MP3 file; None if it would not."""
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        position = 0
-        if data[:3] == b"ID3" and len(data) > 10:  # a tag; its size is in four times seven bits
-            position = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(data[6:10], (21, 14, 7, 0), strict=True))
-        first = _mp3_frame(data[position : position + 4])
-        head = data[position : position + _MP3_HEAD]
-        if first is None or any(mark in head for mark in (b"Xing", b"Info", b"VBRI")):
-            return None
-        while frame := _mp3_frame(data[position : position + 4]):
-            if frame[0] != first[0]:
-                return "its bit rate varies and no header says how long it is; convert it, as with ffmpeg"
-            position += frame[1]
+    position = _mp3_start(file)
+    if position is None or any(mark in _at(file, position, _MP3_HEAD) for mark in (b"Xing", b"Info", b"VBRI")):
+        return None
+    kbits, length = _mp3_frame(_at(file, position, 4))
+    while frame := _mp3_frame(_at(file, position := position + length, 4)):
+        if frame[0] != kbits:
+            return "its bit rate varies and no header says how long it is; convert it, as with ffmpeg"
+        length = frame[1]
     return None
+
+
+def _mp3_start(file: BinaryIO) -> int | None:
+    """Where the first frame begins that another one follows, behind tags and padding."""
+    position = 0
+    while len(tag := _at(file, position, 10)) == 10 and tag.startswith(b"ID3"):  # its size is in four times seven bits
+        length = sum((byte & 0x7F) << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=True))
+        position += 10 + length + (10 if tag[5] & _ID3_FOOTER else 0)
+    near = _at(file, position, _MP3_SEARCH)
+    for begin in range(position, position + len(near)):
+        frame = _mp3_frame(near[begin - position :][:4])
+        if frame and _mp3_frame(_at(file, begin + frame[1], 4)):
+            return begin
+    return None
+
+
+def _at(file: BinaryIO, position: int, count: int) -> bytes:
+    file.seek(position)
+    return file.read(count)

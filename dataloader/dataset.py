@@ -1,8 +1,5 @@
 """A batch of rows -> (windows, targets), read from the cache with no copy between disk and batch."""
 
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,6 +11,7 @@ from dataloader.cache import read_window
 from dataloader.windows import window_frames
 from utils.config import DataProcess, Labels
 from utils.errors import DataError, UserError
+from utils.interrupt import obey_the_main_process_alone
 from utils.utils import seed_for
 
 if TYPE_CHECKING:
@@ -204,7 +202,7 @@ class Loader:
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
             prefetch_factor=4 if num_workers else None,
-            worker_init_fn=_obey_the_main_process_alone,
+            worker_init_fn=obey_the_main_process_alone,
         )
 
     def __iter__(self) -> Iterator[Batch]:
@@ -212,23 +210,6 @@ class Loader:
             if isinstance(answer, Exception):
                 raise answer
             yield answer
-
-
-def _obey_the_main_process_alone(_worker: int) -> None:
-    """Ctrl-C in a terminal, torchrun and batch systems signal workers too, while the main process finishes a step.
-
-    torch ends a worker at any SIGTERM, and the main process if that was not its own.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # not on macOS
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_leave_when_told_by, args=(os.getppid(),), daemon=True).start()
-
-
-def _leave_when_told_by(parent: int) -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
-        pass
-    os._exit(0)
 
 
 class _Answers(Dataset):

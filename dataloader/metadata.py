@@ -1,9 +1,11 @@
 """The tables on disk -> one checked DataFrame, and the classes in it."""
 
 import ast
+import itertools
 import logging
 import math
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -212,9 +214,12 @@ def class_names(table: "pd.DataFrame", labels: Sequence[str]) -> "pd.DataFrame":
 def _read_csv(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
+    # Labels, names and ids are text: a label 'nan' or '007' stays what it is. Blank lines count, as in an editor.
+    options = {"dtype": str, "encoding": "utf-8-sig", "keep_default_na": False, "skip_blank_lines": False}
     try:
-        # Labels, names and ids are text: a label 'nan' or '007' stays what it is.
-        table = pd.read_csv(path, dtype=str, encoding="utf-8-sig", keep_default_na=False, skip_blank_lines=False)
+        with open(path, encoding="utf-8-sig", errors="replace") as file:
+            header = sum(1 for _ in itertools.takewhile(lambda line: not line.strip(), file))
+        table = pd.read_csv(path, header=header, **options)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; set [paths] data_dir to a folder that holds {TABLE}") from None
     except UnicodeDecodeError:
@@ -223,8 +228,8 @@ def _read_csv(path: Path) -> "pd.DataFrame":
         raise DataError(f"{path}: the file is empty; it needs a header and a row for each recording") from None
     except pd.errors.ParserError as error:
         raise DataError(f"{path}: not a table: {str(error).strip()}") from None
-    table["line"] = range(2, len(table) + 2)  # of the file, the header being the first
-    return table[(table.drop(columns="line") != "").any(axis=1)]  # without blank lines
+    table["line"] = range(header + 2, header + 2 + len(table))  # of the file
+    return table[table.drop(columns="line").map(str.strip).ne("").any(axis=1)]  # without blank lines
 
 
 def _bad_byte(path: Path) -> str:
@@ -257,11 +262,16 @@ def _check_quotation_marks(table: "pd.DataFrame", path: Path) -> None:
     n_commas = len(table.columns) - 2  # of a row; "line" is none of the file
     for column in table.columns.drop("line"):
         for line, text in zip(table["line"], table[column], strict=True):
-            behind = text.splitlines()[1:]
-            if behind and (column in READ or any(one.count(",") >= n_commas for one in behind)):
+            behind = re.split("[\r\n]+", text)[1:]
+            if behind and (column in READ or any(_is_row(one, n_commas) for one in behind)):
                 shown = text if len(text) < 80 else f"{text[:80]}..."
                 why = "a quotation mark that is not closed takes in the rows behind it"
                 raise DataError(f"{path}: line {line}: {column} {shown!r} goes over lines; {why}")
+
+
+def _is_row(text: str, n_commas: int) -> bool:
+    """Whether a line looks like one of the table, and not like a remark that goes over lines."""
+    return text.count(",") >= n_commas and bool(re.search(r",[^,]+\.\w{2,5}(,|$)", text))
 
 
 def _control(text: str) -> bool:

@@ -64,14 +64,14 @@ def build_maker(config: Config, metadata: "pd.DataFrame", labels: list[str]) -> 
 
 
 def _warn_of_what_standardising_takes_away(config: Config) -> None:
-    a = config.augmentation
-    by_band, mixed = config.data_process.standardize == "per_frequency", config.mixing.power_mix_p
-    added = mixed or a.background_p or a.hiss_p  # then they decide how much of each sound a scene has
-    if a.data_augmentation and (a.eq_p or a.gain_p) and by_band and not added:
-        log.warning(
-            "[augmentation] eq_p and gain_p change nothing by themselves: standardising takes each band's level away "
-            "again; use them with [mixing] power_mix_p, background_p or hiss_p"
-        )
+    a, mixed = config.augmentation, bool(config.mixing.power_mix_p)
+    if not a.data_augmentation or config.data_process.standardize != "per_frequency":
+        return
+    text = "[augmentation] %s changes nothing: standardising takes each band's level away again; use it with %s"
+    if a.eq_p and not (mixed or a.background_p or a.hiss_p):
+        log.warning(text, "eq_p", "[mixing] power_mix_p, background_p or hiss_p")
+    if a.gain_p and not mixed:  # what is added has its level from the sound's
+        log.warning(text, "gain_p", "[mixing] power_mix_p")
 
 
 def reader_for(config: Config, metadata: "pd.DataFrame", device: torch.device) -> Callable[..., Iterable[Batch]]:

@@ -254,7 +254,10 @@ class _Held:
         """Let go of what is before ``first``."""
         while self._pieces and self.offset < first:
             drop = min(len(self._pieces[0]), first - self.offset)
-            self._pieces[0] = self._pieces[0][drop:]
+            piece = self._pieces[0][drop:]
+            if 2 * piece.nbytes < getattr(piece.base, "nbytes", 0):  # or all that it is a part of stays in memory
+                piece = piece.copy()
+            self._pieces[0] = piece
             self.offset += drop
             if not len(self._pieces[0]):
                 self._pieces.pop(0)

@@ -47,8 +47,8 @@ def find(options: argparse.Namespace) -> list[Path]:
         raise DataError(f"{output}: a file; --output is a folder for {options.format} of several recordings")
     if report is not None and report.is_dir():
         raise DataError(f"{report}: a folder; --report is a file")
-    if report is not None and (output in report.parents or report in output.parents) and not in_folder:
-        raise DataError(f"{output} and {report}: one of --output and --report lies in the other; choose other places")
+    if report is not None:
+        _must_not_nest(output, report, in_folder)
     for path in filter(None, (output, report)):
         must_be_writable(path)
     _must_overwrite_nothing(options, recordings)
@@ -56,15 +56,27 @@ def find(options: argparse.Namespace) -> list[Path]:
 
 
 def _place(path: Path) -> Path:
-    """The path without ``..``; where it is a link, what that leads to, as the file there is the one to be replaced.
+    """The path; where it is a link, what that leads to, as the file there is the one to be replaced.
 
     Raises:
-        DataError: it has no name.
+        DataError: it has no name, or is a device.
     """
-    path = Path(os.path.realpath(path) if path.is_symlink() else os.path.normpath(path))
+    must_be_writable(path)
+    if path.is_symlink() or path.name == "..":
+        path = Path(os.path.realpath(path))
     if not Path(os.path.abspath(path)).name:
         raise DataError(f"{path}: no name of a file; add one")
     return path
+
+
+def _must_not_nest(output: Path, report: Path, in_folder: bool) -> None:
+    """
+    Raises:
+        DataError: one would be a folder of the other.
+    """
+    inner, outer = (Path(os.path.abspath(path)) for path in (report, output))
+    if inner in outer.parents or (outer in inner.parents and not in_folder):
+        raise DataError(f"{output} and {report}: one of --output and --report lies in the other; choose other places")
 
 
 def _must_overwrite_nothing(options: argparse.Namespace, recordings: list[Path]) -> None:
@@ -170,7 +182,10 @@ def _memory() -> Iterator[None]:
     """Word for a person that there was too little."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is one; on a CPU it is a plain one
+        known = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+        if not known:
+            raise
         text = "end other programs; --device cpu needs no memory of a GPU, and a shorter --window-s less"
         raise UserError(f"out of memory ({first_line(error)}); {text}") from None
 

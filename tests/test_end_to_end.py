@@ -1,5 +1,6 @@
 """Does the program do its job from the command line, as a person would use it?"""
 
+import contextlib
 import csv
 import json
 import os
@@ -132,11 +133,15 @@ def test_a_signal_to_the_whole_group_stops_a_run_with_workers_after_its_step(pla
         command(place, **settings), cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         start_new_session=True,
     )  # fmt: skip
-    for told in process.stderr:
-        if told.startswith("epoch 1/2000"):
-            break
-    os.killpg(process.pid, signal.SIGTERM)  # as torchrun and batch systems do
-    _, told = process.communicate(timeout=60)
+    try:
+        for told in process.stderr:
+            if told.startswith("epoch 1/2000"):
+                break
+        os.killpg(process.pid, signal.SIGTERM)  # as torchrun and batch systems do
+        _, told = process.communicate(timeout=60)
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # as it should be
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 143, told
     assert "Traceback" not in told
     assert (max((place / "runs").iterdir()) / "last.pt").is_file()

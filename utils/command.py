@@ -86,7 +86,8 @@ def run_command(main: Callable[[Sequence[str] | None], int | None]) -> None:
     on stderr for each problem; anything else is a bug of ours and keeps its traceback.
     """
     log_to_stderr()
-    sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal cannot show is no reason to fail at the end
+    if hasattr(sys.stdout, "reconfigure"):  # it may be closed, or a notebook's
+        sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal cannot show is no reason to fail at the end
     # Read once, when torch is imported: by main, or by the processes it starts.
     os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(SIGTERM_EXIT))  # what is open is closed, and workers are stopped

@@ -1,6 +1,9 @@
 """Requests to stop: signals and a time limit. The loop asks after each step, and stops when it has saved."""
 
+import multiprocessing
+import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -63,3 +66,22 @@ class Interrupt:
         if self._deadline is not None and time.monotonic() > self._deadline:
             return 0
         return None
+
+
+def obey_the_main_process_alone(_worker: int) -> None:
+    """For a process that reads batches: leave signals to the main process, which has a step to finish.
+
+    Ctrl-C in a terminal, torchrun and batch systems signal workers too. torch ends a worker at any SIGTERM, and then
+    the main process, if that was not its own.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        main = multiprocessing.parent_process().pid  # os.getppid may be that of a server of forks
+        threading.Thread(target=_leave_when_told_by, args=(main,), daemon=True).start()
+
+
+def _leave_when_told_by(main: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main:
+        pass
+    os._exit(0)

@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of some network file systems
 _TAKEN = (errno.EACCES, errno.EAGAIN)
+_held: set[Path] = set()  # by this process, which the system would give any of them again
 
 
 @contextlib.contextmanager
@@ -33,13 +34,17 @@ def alone(path: Path, busy: str) -> Iterator[None]:
     Raises:
         DataError: another process has it.
     """
-    path = path.with_name(f".{path.name}.lock")
+    path = Path(os.path.abspath(path)).with_name(f".{path.name}.lock")
+    if path in _held:
+        raise DataError(busy)
     with open(path, "ab") as file:
         if not _lock(file):
             raise DataError(busy)
+        _held.add(path)
         try:
             yield
         finally:
+            _held.discard(path)
             path.unlink(missing_ok=True)
 
 

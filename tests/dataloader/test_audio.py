@@ -279,13 +279,18 @@ def test_an_mp3_of_constant_rate_without_a_header_of_its_own_is_read(tmp_path):
     assert problem_of(bare) is None
 
 
-@pytest.mark.parametrize("lead", [b"", b"ID3\x04\x00\x00\x00\x00\x01\x00" + bytes(128)])
+ID3 = b"ID3\x04\x00\x00\x00\x00\x01\x00" + bytes(128)
+
+
+@pytest.mark.parametrize(
+    "lead", [b"", ID3, ID3 + ID3, ID3[:5] + b"\x10" + ID3[6:] + b"3DI" + bytes(7), ID3 + bytes(2000), bytes(1000)]
+)
 def test_an_mp3_of_varying_rate_without_a_header_of_its_length_is_told(tmp_path, lead):
     path, sound = tmp_path / "song.mp3", song(20)
     sound[: 10 * RATE] *= 1e-4
     sf.write(path, sound, RATE, "MPEG_LAYER_III", format="MP3", bitrate_mode="VARIABLE", compression_level=0.5)
     content = path.read_bytes()
-    assert problem_of(damaged(path, tmp_path, lead + content)) is None
+    assert whole_or_reason(damaged(path, tmp_path, lead + content)) is None
     first, size = containers._mp3_frame(content)  # the header, which holds no sound
     assert first
     bare = damaged(path, tmp_path, lead + content[size:])
@@ -383,9 +388,27 @@ def test_samples_that_the_header_does_not_count_are_told(tmp_path, endian, count
     assert f"{2 * round((4 - counted_s) * RATE):,} bytes of samples are not counted" in str(found)
 
 
+PICTURE = bytes(range(256)) * 391
+
+
+def test_a_chunk_behind_an_odd_number_of_bytes_that_are_not_padded_is_no_damage(tmp_path):
+    path = tmp_path / "song.wav"
+    sf.write(path, song(2)[: 2 * RATE - 1], RATE, subtype="PCM_U8")
+    content = path.read_bytes()[: 44 + 2 * RATE - 1]
+    assert problem_of(damaged(path, tmp_path, content + b"LIST" + struct.pack("<I", 100_096) + PICTURE)) is None
+
+
 @pytest.mark.parametrize(
     "behind",
-    [b"LIST" + struct.pack("<I", 100_000) + bytes(range(256)) * 391, b"TAG" + bytes(range(125)), bytes(200_000)],
+    [
+        b"LIST" + struct.pack("<I", 100_096) + PICTURE,
+        b"afs\0" + struct.pack("<I", 100_096) + PICTURE,
+        b"LIST" + struct.pack("<I", 200_000) + PICTURE,  # cut off
+        b"ID3\x04\x00\x00\x00\x06\x0e\x00" + PICTURE,
+        b"TAG" + bytes(range(125)),
+        bytes(200_000),
+        b"\xff" * 200_000,
+    ],
 )
 def test_what_may_stand_behind_the_samples_of_a_wav_is_no_damage(tmp_path, behind):
     path = write(tmp_path / "song.wav", song(2))

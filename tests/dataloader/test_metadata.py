@@ -62,6 +62,16 @@ def test_a_tab_in_an_author_is_no_line_break(tmp_path):
     assert read_metadata(write(tmp_path, "a,[],Ann\tBee,1,2,x,a/1.ogg\n"))["author"].tolist() == ["Ann\tBee"]
 
 
+def test_blank_lines_and_remarks_over_lines_are_read(tmp_path):
+    header = "\n \n" + HEADER.replace("filename", "filename,remarks")
+    remark = '"heard at dawn\nwith robin, wren, tit, finch, crow, jay, and, 7"'
+    rows = f"a,[],Jos\u2028e,1,2,s,a/1.ogg,{remark}\n\n   \na,[],x,1,2,s,a/2.ogg,\n \n"
+    table = read_metadata(write(tmp_path, rows, header))
+    assert table["filename"].tolist() == ["a/1.ogg", "a/2.ogg"]
+    with pytest.raises(DataError, match="line 5: primary_label is empty"):
+        read_metadata(write(tmp_path, "\n,[],x,1,2,s,a/2.ogg,\n", header))
+
+
 def test_places_that_are_no_numbers_are_not_one_place(tmp_path):
     assert read_metadata(write(tmp_path, "a,[],,nan,nan,x,a/1.ogg\na,[],,nan,inf,x,a/2.ogg\n"))["group"].nunique() == 2
 

@@ -43,6 +43,15 @@ def test_a_second_process_is_refused_until_the_first_has_ended_or_died(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
+def test_nor_does_one_process_get_it_twice(tmp_path):
+    with alone(tmp_path / "out.csv", "busy"):
+        with pytest.raises(DataError, match="it is busy"), alone(tmp_path / "out.csv", "it is busy"):
+            pass
+        assert (tmp_path / ".out.csv.lock").exists()
+    with alone(tmp_path / "out.csv", "busy"):
+        pass
+
+
 def test_a_file_system_without_locks_is_no_error_and_another_refusal_is(tmp_path, monkeypatch):
     def refuse(number):
         def lockf(*_):
