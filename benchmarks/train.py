@@ -83,7 +83,7 @@ class BareLoop:
             with trainer._autocast():
                 loss = trainer.loss(model(images), targets)
             loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), trainer.settings.grad_clip, foreach=True)
+            nn.utils.clip_grad_norm_(model.parameters(), trainer.settings.grad_clip or float("inf"), foreach=True)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
         loss.item()  # a GPU is done only when its answer is here

@@ -31,7 +31,7 @@ class Batch(NamedTuple):
     recording: torch.Tensor  # (batch,) int64: row of the metadata
 
     def to(self, device: torch.device) -> "Batch":
-        """The same on ``device``; the copy overlaps with work where the memory is pinned."""
+        """The same on ``device``; the copy is not waited for where the memory is pinned."""
         return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
 
 

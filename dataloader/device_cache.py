@@ -63,7 +63,8 @@ class DeviceBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         for drawn in self._order:
-            recording, first = (torch.from_numpy(array).to(self._device) for array in self._dataset.where(drawn))
+            arrays = map(torch.from_numpy, self._dataset.where(drawn))
+            recording, first = (array.to(self._device, non_blocking=True) for array in arrays)
             # A recording shorter than a window is repeated until the window is full.
             inside = (first[:, None] + self._place) % self._frames[recording, None]
             frames = self._start[recording, None] + inside

@@ -67,6 +67,10 @@ def load(options: argparse.Namespace) -> Config:
         ConfigError: with every problem; for a resumed run also the keys that cannot change.
         DataError: there is no such run.
     """
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) and not options.resume:
+        raise UserError(
+            "torchrun started again after an error, which would begin a new run; go on with --resume RUN_DIR"
+        )
     if not options.resume:
         return load_config(options.config or Path(CONFIG), options.overrides, check_choices)
     if not (options.resume / CONFIG).is_file():
@@ -118,6 +122,7 @@ def processes_of(config: Config) -> Iterator[tuple[Processes, torch.device]]:
     if config.trainer.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or torch refuses to multiply on a GPU
         torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # all that is allocated here is written
     yield processes, device
     processes.wait()  # nobody leaves while another still asks; after an error torchrun ends the others
 

@@ -4,10 +4,12 @@ Two kinds, by torch's own ``AveragedModel``: an exponential moving average over 
 the last epochs. The running statistics of BatchNorm are averaged with the weights they belong to.
 """
 
+from collections.abc import Callable
 from typing import Any
 
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 
 class Average:
@@ -23,8 +25,7 @@ class Average:
         self._ema, self._first_epoch = bool(ema), n_epochs - last + 1 if last else None
         self._average = None
         if ema or last:
-            function = get_ema_multi_avg_fn(ema) if ema else None
-            self._average = AveragedModel(model, multi_avg_fn=function, use_buffers=True)
+            self._average = AveragedModel(model, multi_avg_fn=_towards(1 - ema if ema else None), use_buffers=True)
 
     def after_step(self) -> None:
         """Take the model's weights into the moving average."""
@@ -66,3 +67,20 @@ class Average:
         self._model.load_state_dict(state.get("training_model", state["model"]))
         if self._average is not None:
             self._average.load_state_dict(state["average"])
+
+
+def _towards(share: float | None) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
+    """What moves an average a ``share`` of the way to the model, or as far as the mean of all so far is; None: that.
+
+    torch's own for the mean divides whole numbers on a GPU, such as BatchNorm counts batches by, which is an error
+    there; its moving average does each of them by itself.
+    """
+
+    def move(average: list[Tensor], model: list[Tensor], n_before: Tensor) -> None:
+        """Tensors of one device and type."""
+        if average[0].is_floating_point():
+            torch._foreach_lerp_(average, model, share or 1 / (int(n_before) + 1))
+        else:
+            torch._foreach_copy_(average, model)
+
+    return move

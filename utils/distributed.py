@@ -16,10 +16,15 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those of the run. With one, every method does the obvious."""
+    """This process among those of the run. With one, every method does the obvious.
+
+    Attributes:
+        words: the group by which they talk, on CPUs; None: that by which gradients travel.
+    """
 
     rank: int = 0
     world: int = 1
+    words: dist.ProcessGroup | None = None
 
     @property
     def is_main(self) -> bool:
@@ -31,7 +36,7 @@ class Processes:
         if self.world == 1:
             return [value]
         values: list[Value | None] = [None] * self.world
-        dist.all_gather_object(values, value)
+        dist.all_gather_object(values, value, group=self.words)
         return values
 
     def from_main(self, value: Value) -> Value:
@@ -39,16 +44,15 @@ class Processes:
         if self.world == 1:
             return value
         values = [value]
-        dist.broadcast_object_list(values, src=0)
+        dist.broadcast_object_list(values, src=0, group=self.words)
         return values[0]
 
     def largest(self, *numbers: float) -> list[float]:
         """The largest of each number over all processes."""
         if self.world == 1:
             return list(numbers)
-        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-        tensor = torch.tensor(numbers, dtype=torch.float64, device=device)
-        dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+        tensor = torch.tensor(numbers, dtype=torch.float64)
+        dist.all_reduce(tensor, op=dist.ReduceOp.MAX, group=self.words)
         return tensor.tolist()
 
     def share_buffers(self, model: nn.Module) -> None:
@@ -60,7 +64,7 @@ class Processes:
     def wait(self) -> None:
         """Wait until every process is here."""
         if self.world > 1:
-            dist.barrier()
+            dist.barrier(group=self.words)
 
 
 def join_processes(device: torch.device) -> tuple[Processes, torch.device]:
@@ -81,5 +85,13 @@ def join_processes(device: torch.device) -> tuple[Processes, torch.device]:
         torch.cuda.set_device(device)
     # Preparing data takes hours on rank 0 while the others wait; a process that dies is noticed by
     # torchrun, not by this limit.
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=datetime.timedelta(days=2))
-    return Processes(dist.get_rank(), dist.get_world_size()), device
+    patience = datetime.timedelta(days=2)
+    if (
+        device.type == "cuda"
+    ):  # who waits by NCCL keeps a GPU and a core busy; that is for gradients, which take seconds
+        dist.init_process_group("nccl")
+        words = dist.new_group(backend="gloo", timeout=patience)
+    else:
+        dist.init_process_group("gloo", timeout=patience)
+        words = None
+    return Processes(dist.get_rank(), dist.get_world_size(), words), device

@@ -46,7 +46,8 @@ class Interrupt:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._signal = number
         self._call()
-        signal.signal(number, signal.SIG_DFL)  # a second Ctrl-C leaves at once
+        if number == signal.SIGINT:  # a second Ctrl-C leaves at once; torchrun passes on a SIGTERM that all had already
+            signal.signal(number, signal.SIG_DFL)
 
     def when_it_comes(self, call: Callable[[], None]) -> None:
         """Call this once, from the signal's handler; at once if the signal has come."""

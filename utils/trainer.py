@@ -172,7 +172,7 @@ class Trainer:
                 first = progress.step // settings.accumulate * settings.accumulate
                 n_together = min(settings.accumulate, n_batches - first)  # the last of an epoch may be fewer
                 updates = progress.step + 1 == first + n_together
-                loss = self._step(batch.to(self.device), n_together, updates)
+                loss = self._step(batch, n_together, updates)
                 progress.step += 1
                 progress.loss_sum += loss
                 n_windows += len(batch.windows) * self.processes.world
@@ -193,22 +193,24 @@ class Trainer:
         seed_everything(seed_for(self.settings.seed, "step", *place))  # dropout and its like
         travel = updates or self.processes.world == 1  # gradients are sent only when they are used
         with self._sized(batch), contextlib.nullcontext() if travel else self._stepped.no_sync():
+            batch = batch.to(self.device)
             with self._autocast():
                 images, targets = self.images(batch, place)
                 loss = self.loss(self._stepped(images), targets)
             self._scaler.scale(loss / n_together).backward()
-        value = loss.item()
         if updates:
-            self._update(batch, value)
-        elif not np.isfinite(value):
+            with self._sized(batch):
+                return self._update(batch, loss.detach())
+        if not np.isfinite(value := loss.item()):
             self._not_finite(batch, "loss")
         return value
 
-    def _update(self, batch: Any, loss: float) -> None:
-        """A step of the optimizer, unless it would spoil the weights."""
+    def _update(self, batch: Any, loss: Tensor) -> float:
+        """A step of the optimizer, unless it would spoil the weights; return the loss."""
         self._scaler.unscale_(self.optimizer)
         limit = self.settings.grad_clip or float("inf")
-        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), limit, foreach=True))
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit, foreach=True)
+        loss, norm = torch.stack([loss.float(), norm.float()]).tolist()  # both at once: a GPU is waited for here
         if not np.isfinite(loss):
             self._not_finite(batch, "loss")
         if not np.isfinite(norm) and not self._scaler.is_enabled():  # a scaler tries again with a smaller factor
@@ -218,6 +220,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.schedule.after_step()
         self.average.after_step()
+        return loss
 
     def evaluate(self, part: Part | None, prefix: str) -> dict[str, float | None]:
         """Score a part: its loss over windows, and the metrics of its recordings."""
@@ -237,12 +240,14 @@ class Trainer:
         part.order.go_to(0)
         seen: list[tuple[Tensor, Tensor, Tensor]] = []
         for batch in part.batches:
-            batch = batch.to(self.device)
             with self._sized(batch), self._autocast(scoring=True):
+                batch = batch.to(self.device)
                 images, targets = self.images(batch)
-                logits = model(images).float()
-            seen.append((logits.cpu(), targets.cpu(), batch.recording.cpu()))
-        blocks = [block for one in self.processes.gather(seen) for block in one]
+                seen.append((model(images).float(), targets, batch.recording))
+        mine = tuple(
+            torch.cat(values).cpu() for values in zip(*seen, strict=True)
+        )  # nothing, if a process had no batch
+        blocks = [block for block in self.processes.gather(mine) if block]
         logits, targets, recordings = map(torch.cat, zip(*blocks, strict=True))
         loss = self.loss(logits, targets).item()  # of all at once: losses differ in which windows count
         windows, recordings = logits.sigmoid().numpy(), recordings.numpy()
@@ -259,7 +264,7 @@ class Trainer:
             Its metrics, and the scores of its recordings, ``(recordings, classes)``; None without any.
         """
         self.processes.wait()
-        state = load_checkpoint(self.checkpoints.scored, device=self.device)
+        state = load_checkpoint(self.checkpoints.scored)
         self.model.load_state_dict(state["model"])
         self.average.use(self.model)
         return self._evaluate(self.test_part, "test_")
@@ -342,7 +347,8 @@ class Trainer:
         Raises:
             CheckpointError: no checkpoint is whole, or its classes are others than those of the data now.
         """
-        state = self.checkpoints.load_last(self.device)
+        # Onto the CPU: each optimizer knows which of its values belong on the device, and which must not be there.
+        state = self.checkpoints.load_last(torch.device("cpu"))
         if other := set(state["labels"]) ^ set(self.facts["labels"]):
             raise CheckpointError(
                 f"{self.checkpoints.last}: the run and its table have other classes: {', '.join(sorted(other))}; "
@@ -380,6 +386,7 @@ class Trainer:
     def _stop(self, code: int) -> None:
         if self.progress.step:
             self.save(best=False)
+        self.processes.wait()  # torchrun ends all others as soon as one has left, so none leaves before it is saved
         where = f"epoch {self.progress.epoch}, step {self.progress.step}"
         raise Stopped(f"stopped at {where} and saved; go on with: {self.resume_command}", code)
 
@@ -417,8 +424,8 @@ class Trainer:
             ) from None
 
     def _autocast(self, *, scoring: bool = False) -> contextlib.AbstractContextManager:
-        # On a CPU scores are computed in float32, as predict.py does, and agree with it to the last digits.
-        enabled = self._amp_type is not None and not (scoring and self.device.type == "cpu")
+        # Scores are computed in float32, as predict.py does, and agree with it to the last digits.
+        enabled = self._amp_type is not None and not scoring
         return torch.autocast(self.device.type, dtype=self._amp_type, enabled=enabled)
 
     def _bar(self, total: int, text: str, done: int) -> tqdm:

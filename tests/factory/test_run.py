@@ -82,6 +82,12 @@ def test_species_in_the_background_that_are_no_class_are_told(metadata, tmp_path
     assert ("secondary = mask changes nothing" in caplog.text) == told
 
 
+def test_a_restart_of_torchrun_begins_no_new_run(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    with pytest.raises(UserError, match=r"torchrun started again .*; go on with --resume RUN_DIR"):
+        run.load(Namespace(resume=None, config=None, overrides=[]))
+
+
 def test_two_processes_do_not_train_one_run(tmp_path):
     (tmp_path / "run").mkdir()
     code = (

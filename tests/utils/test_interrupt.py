@@ -30,6 +30,13 @@ def test_a_second_ctrl_c_leaves_at_once():
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGINT
 
 
+def test_a_second_sigterm_is_that_which_torchrun_passes_on():
+    with Interrupt() as interrupt:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert interrupt.exit_code == 143
+
+
 def test_the_time_limit_asks_for_exit_code_0():
     assert Interrupt(1e-9).exit_code == 0
     assert Interrupt(60).exit_code is None

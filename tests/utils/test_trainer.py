@@ -22,6 +22,7 @@ from factory.scheduler import SCHEDULES, build_schedule
 from utils.checkpoint import Checkpoints, load_checkpoint
 from utils.config import Agent, Callbacks
 from utils.config import Trainer as Settings
+from utils.distributed import Processes
 from utils.errors import CheckpointError, UserError
 from utils.interrupt import Stopped
 from utils.metrics import macro_auc
@@ -385,6 +386,26 @@ def test_a_compiled_model_learns_the_same_and_is_saved_as_any(tmp_path, monkeypa
     make(tmp_path / "compiled", compile=True).fit()
     assert len(compiled) == 1
     assert_same(weights(tmp_path / "compiled"), weights(tmp_path / "plain"))
+
+
+def test_no_process_leaves_before_the_main_one_has_saved(tmp_path, monkeypatch):
+    """Or torchrun, which sees that one has left, ends the others."""
+    trainer, done = make(tmp_path), []
+    monkeypatch.setattr(trainer, "save", lambda **_: done.append("saved"))
+    monkeypatch.setattr(Processes, "wait", lambda self: done.append("waited"))
+    trainer.progress.step = 1
+    with pytest.raises(Stopped):
+        trainer._stop(143)
+    assert done == ["saved", "waited"]
+
+
+def test_scores_are_computed_in_float32_whatever_training_computes_in(tmp_path):
+    trainer = make(tmp_path)
+    trainer._amp_type = torch.bfloat16
+    with trainer._autocast():
+        assert torch.is_autocast_enabled("cpu")
+    with trainer._autocast(scoring=True):
+        assert not torch.is_autocast_enabled("cpu")
 
 
 def test_a_network_that_cannot_be_compiled_is_told_in_a_line(tmp_path, monkeypatch):
