@@ -31,26 +31,26 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     from dataloader.metadata import check_classes
-    from factory import run  # torch and timm take seconds to import: not for --help
+    from training import steps  # torch and timm take seconds to import: not for --help
 
-    config = run.load(options)
-    if options.resume and run.is_finished(options.resume, config):
+    config = steps.load(options)
+    if options.resume and steps.is_finished(options.resume, config):
         print(f"run: {options.resume.resolve()}")
         return 0
     if not options.prepare_only:
         must_be_writable((options.resume or config.paths.runs_dir / "a run") / CONFIG)
-    with run.processes_of(config) as (processes, device):
-        table = run.load_table(config, processes)
-        model = run.rehearse(config, table, options.resume)
-        metadata = run.prepare(config, table, processes)
+    with steps.processes_of(config) as (processes, device):
+        table = steps.load_table(config, processes)
+        model = steps.build_and_dry_run(config, table, options.resume)
+        metadata = steps.prepare(config, table, processes)
         if options.prepare_only:
-            return run.tell(processes, f"prepared: {run.cache_folder(config)}")
+            return steps.tell(processes, f"prepared: {steps.cache_folder(config)}")
         check_classes(metadata, config.agent.loss)
-        with run.open_folder(config, options.resume, processes) as folder:
-            metadata = run.split(config, metadata, folder, processes)
-            trainer = run.build_trainer(config, model, metadata, folder, device, processes)
-            run.train(config, trainer, metadata, folder)
-        return run.tell(processes, f"run: {folder}")
+        with steps.open_folder(config, options.resume, processes) as folder:
+            metadata = steps.split(config, metadata, folder, processes)
+            trainer = steps.build_trainer(config, model, metadata, folder, device, processes)
+            steps.train(config, trainer, metadata, folder)
+        return steps.tell(processes, f"run: {folder}")
 
 
 if __name__ == "__main__":

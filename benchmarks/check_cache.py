@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.birds import count
-from dataloader import cache
+from dataloader.cache import entries as cache
 from dataloader.data_preprocess import AudioPreprocessor
 from utils.command import run_command
 from utils.config import Data, DataProcess

@@ -35,10 +35,10 @@ import pandas as pd
 from benchmarks.contest_cells import METRICS, Cell, damaged, is_whole, make_cells, summary_of
 from benchmarks.contest_table import as_number, as_text, costs_of, result_of, row_of, warn_of_other_recordings
 from dataloader.metadata import load_table
-from dataloader.splits import deal_into_folds
+from dataloader.tables.splits import deal_into_folds
 from factory.choices import check_choices
-from factory.run import refused
 from inference.backends import BACKENDS
+from training.steps import refused
 from utils.command import run_command
 from utils.config import Config, differences, load_config
 from utils.errors import ConfigError, DataError, Problem, UserError
@@ -220,8 +220,8 @@ def _call(cell: Cell, what: Sequence[object], lock: int, jobs: int, interrupt: I
     that nobody takes its cell while it goes on without us.
     """
     threads = {"OMP_NUM_THREADS": str(max(1, cores() // jobs))} if jobs > 1 else {}
-    cell.place.mkdir(parents=True, exist_ok=True)
-    with open(cell.place / "output.txt", "a", encoding="utf-8") as told:
+    cell.folder.mkdir(parents=True, exist_ok=True)
+    with open(cell.folder / "output.txt", "a", encoding="utf-8") as told:
         process = subprocess.Popen(
             [sys.executable, ROOT / "train_classifier.py", *what, *(f"--set={one}" for one in cell.overrides)],
             stdout=told,
@@ -239,7 +239,7 @@ def _reason(cell: Cell, code: int) -> str:
     """One line on why a cell is not finished."""
     if code == 0:
         return "stopped by [trainer] max_minutes; the same command goes on"
-    file = cell.place / "output.txt"
+    file = cell.folder / "output.txt"
     lines = [line for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     why = lines[-1] if lines else "without a word"
     again = f"; to begin it anew remove {cell.run}" if cell.run else ""

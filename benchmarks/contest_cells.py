@@ -21,13 +21,13 @@ READ_OF_SUMMARY = (*(f"test_{name}" for name in METRICS), "seconds", "n_classes"
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of the contest; its folder is the newest in ``place``."""
+    """One run of the contest; its folder is the newest in ``folder``."""
 
     recipe: str
     path: Path  # of the recipe
     seed: int
     fold: int
-    place: Path
+    folder: Path
     overrides: tuple[str, ...]
 
     def __str__(self) -> str:
@@ -35,7 +35,7 @@ class Cell:
 
     @property
     def run(self) -> Path | None:
-        return max((path.parent for path in self.place.glob(f"*/{CONFIG}")), default=None)
+        return max((path.parent for path in self.folder.glob(f"*/{CONFIG}")), default=None)
 
     @property
     def is_finished(self) -> bool:
@@ -49,9 +49,9 @@ def make_cells(paths: Sequence[Path], folds: int, seeds: int, output: Path, over
     for seed in range(1, seeds + 1):
         for fold in range(1, folds + 1):
             for path in paths:
-                place = output / path.stem / f"seed{seed}-fold{fold}"
-                own = (f"trainer.seed={seed}", f"data.folds={folds}", f"data.fold={fold}", f"paths.runs_dir={place}")
-                yield Cell(path.stem, path, seed, fold, place, (*shared, *overrides, *own))
+                folder = output / path.stem / f"seed{seed}-fold{fold}"
+                own = (f"trainer.seed={seed}", f"data.folds={folds}", f"data.fold={fold}", f"paths.runs_dir={folder}")
+                yield Cell(path.stem, path, seed, fold, folder, (*shared, *overrides, *own))
 
 
 def _sets(name: str, overrides: Iterable[str]) -> bool:

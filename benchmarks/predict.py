@@ -27,11 +27,11 @@ import soundfile as sf
 import torch
 
 from benchmarks.birds import count, recordings
-from dataloader.audio import read_audio
-from dataloader.spectrogram import MelSpectrogram, standardise
-from dataloader.windows import image_size
-from factory.facts import Facts
+from dataloader.audio.decoding import read_audio
+from dataloader.batches.windows import image_size
+from dataloader.cache.spectrogram import MelSpectrogram, standardise
 from factory.model import build_model
+from factory.model_card import ModelCard
 from inference.backends import BACKENDS, Loaded, installed
 from inference.predictor import Predictor
 from utils.command import run_command
@@ -49,8 +49,8 @@ def make_run(folder: Path, model_type: str, n_classes: int) -> Path:
     process, model = DataProcess(), Model(type=model_type, transfer_learning=False)
     network = build_model(model, n_classes, image_size=image_size(process))
     labels = tuple(f"species{number:03d}" for number in range(n_classes))
-    facts = Facts(model, labels, labels, labels, process, standardize_over="window")
-    state = {"model": network.state_dict(), "optimizer": {}, "scheduler": {}, "epoch": 1, **facts.plain()}
+    card = ModelCard(model, labels, labels, labels, process, standardize_over="window")
+    state = {"model": network.state_dict(), "optimizer": {}, "scheduler": {}, "epoch": 1, **card.plain()}
     torch.save(state, folder / "best.pt")
     return folder / "best.pt"
 

@@ -25,10 +25,10 @@ import soundfile as sf
 import torch
 
 from benchmarks.birds import count, recordings
-from dataloader.cache import Record
-from dataloader.entry import Job, prepare
-from dataloader.spectrogram import MelSpectrogram
-from dataloader.workers import run_jobs
+from dataloader.cache.entries import Record
+from dataloader.cache.prepare import Job, prepare
+from dataloader.cache.spectrogram import MelSpectrogram
+from dataloader.cache.workers import run_jobs
 from utils.command import run_command
 from utils.config import DataProcess
 

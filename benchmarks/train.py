@@ -25,9 +25,9 @@ import torch
 from torch import nn
 
 from benchmarks.birds import FOLDER, count
-from dataloader.dataset import WindowDataset
-from factory import run
+from dataloader.batches.dataset import WindowDataset
 from factory.optimizer import build_optimizer
+from training import steps as run
 from utils.command import run_command
 from utils.config import Agent, Config, load_config
 from utils.trainer import Trainer
@@ -61,9 +61,9 @@ class BareLoop:
     def __init__(self, trainer: Trainer, agent: Agent, model: nn.Module, waiting: Waiting):
         self.trainer, self.model, self.waiting = trainer, model, waiting
         self.optimizer = build_optimizer(model.parameters(), agent)
-        trainer.train_part.order.go_to(1)
-        batches = [batch.to(trainer.device) for batch in trainer.train_part.batches]
-        self.batches = [trainer.images(batch) for batch in batches]
+        trainer.train_subset.order.go_to(1)
+        batches = [batch.to(trainer.device) for batch in trainer.train_subset.batches]
+        self.batches = [trainer.transform(batch) for batch in batches]
         self.ours, self.bare, self.waited = [], [], []
 
     def log_epoch(self, row: dict[str, float]) -> None:
@@ -107,15 +107,15 @@ def compare(model_type: str, folder: Path, options: argparse.Namespace) -> Windo
     config = config_for(model_type, folder, options)
     with run.processes_of(config) as (processes, device):
         table = run.load_table(config, processes)
-        model = run.rehearse(config, table)
+        model = run.build_and_dry_run(config, table)
         metadata = run.prepare(config, table, processes)
         with run.open_folder(config, None, processes) as place:
             metadata = run.split(config, metadata, place)
             trainer = run.build_trainer(config, model, metadata, place, device, processes)
-            twin = run.rehearse(config, table).to(device, memory_format=torch.channels_last)
-            dataset = getattr(trainer.train_part.batches, "dataset", None)
-            waiting = Waiting(trainer.train_part.batches)
-            trainer.train_part = replace(trainer.train_part, batches=waiting)
+            twin = run.build_and_dry_run(config, table).to(device, memory_format=torch.channels_last)
+            dataset = getattr(trainer.train_subset.batches, "dataset", None)
+            waiting = Waiting(trainer.train_subset.batches)
+            trainer.train_subset = replace(trainer.train_subset, batches=waiting)
             bare = BareLoop(trainer, config.agent, twin, waiting)
             trainer.trackers = [bare]
             trainer.fit()

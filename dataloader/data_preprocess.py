@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from dataloader import cache
-from dataloader.crashes import journal, take_suspects
-from dataloader.duplicates import CONTENT, find_duplicates, merge_duplicates
-from dataloader.entry import Job, prepare
+from dataloader.cache import entries as cache
+from dataloader.cache.crashes import journal, take_suspects
+from dataloader.cache.prepare import Job, prepare
+from dataloader.cache.space import check_space
+from dataloader.cache.spectrogram import MelSpectrogram
+from dataloader.cache.workers import run_alone, run_jobs
 from dataloader.metadata import load_table
-from dataloader.space import check_space
-from dataloader.spectrogram import MelSpectrogram
-from dataloader.workers import run_alone, run_jobs
+from dataloader.tables.duplicates import CONTENT, find_duplicates, merge_duplicates
 from utils.command import run_command
 from utils.config import Data, DataProcess, load_config
 from utils.errors import DataError

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dataloader.cache import entry_name
+from dataloader.cache.entries import entry_name
 from utils.config import Config
 from utils.errors import DataError
 

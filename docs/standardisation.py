@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from dataloader.spectrogram import BandStatistics, MelSpectrogram, standardise, standardise_windows
+from dataloader.cache.spectrogram import BandStatistics, MelSpectrogram, standardise, standardise_windows
 from utils.command import run_command
 from utils.config import DataProcess
 from utils.files import whole

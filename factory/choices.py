@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from dataloader.audio import ENDINGS
-from dataloader.background import background_files
-from dataloader.windows import window_frames
+from dataloader.audio.decoding import ENDINGS
+from dataloader.batches.background import background_files
+from dataloader.batches.windows import window_frames
 from factory.frontend import WAVEFORMS, frontend_of
 from factory.lookup import lookup
 from factory.loss import LOSSES

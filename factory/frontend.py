@@ -1,13 +1,13 @@
-"""What does the model see, images or waveforms? [model] type -> the data set and the maker of its input."""
+"""What does the model see, images or waveforms? [model] type -> the data set and the transform of its input."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dataloader.augment import Augmenter
-from dataloader.dataset import WindowDataset
-from dataloader.images import ImageMaker
-from dataloader.waveforms import WaveformDataset, WaveformMaker, waveform_augmenter, window_samples
-from dataloader.windows import image_size, window_frames
+from dataloader.batches.augment import Augmenter
+from dataloader.batches.dataset import WindowDataset
+from dataloader.batches.images import ImageTransform
+from dataloader.batches.waveforms import WaveformDataset, WaveformTransform, waveform_augmenter, window_samples
+from dataloader.batches.windows import image_size, window_frames
 from factory.wav2vec import WAVEFORM_MODELS
 from utils.config import DataProcess
 
@@ -21,7 +21,7 @@ class Frontend:
         window: frames of a spectrogram, or samples, that it takes.
         input_shape: of one input, without the batch.
         dataset: ``(metadata, windows, labels, process, rules)`` -> batches by rows.
-        maker: ``(process, standardize_over, augmenter, mixer)`` -> makes a batch the model's input.
+        transform: ``(process, standardize_over, augmenter, mixer)`` -> makes a batch the model's input.
         augmenter: ``(augmentation, process, seed, background)`` -> changes training inputs.
         sees_images: its windows come from the cache of spectrograms, and can be kept in GPU memory.
     """
@@ -30,7 +30,7 @@ class Frontend:
     window: Callable[[DataProcess], int]
     input_shape: Callable[[DataProcess], tuple[int, ...]]
     dataset: type[WindowDataset] | type[WaveformDataset]
-    maker: Callable[..., ImageMaker | WaveformMaker]
+    transform: Callable[..., ImageTransform | WaveformTransform]
     augmenter: Callable[..., Augmenter]
     sees_images: bool
 
@@ -40,7 +40,7 @@ IMAGES = Frontend(
     window=window_frames,
     input_shape=lambda process: (1, *image_size(process)),
     dataset=WindowDataset,
-    maker=ImageMaker,
+    transform=ImageTransform,
     augmenter=Augmenter,
     sees_images=True,
 )
@@ -49,7 +49,7 @@ WAVEFORMS = Frontend(
     window=window_samples,
     input_shape=lambda process: (window_samples(process),),
     dataset=WaveformDataset,
-    maker=lambda process, standardize_over, augmenter=None, mixer=None: WaveformMaker(augmenter, mixer),
+    transform=lambda process, standardize_over, augmenter=None, mixer=None: WaveformTransform(augmenter, mixer),
     augmenter=lambda augmentation, process, seed, background: waveform_augmenter(augmentation, process, seed),
     sees_images=False,
 )

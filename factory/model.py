@@ -40,7 +40,7 @@ def model_settings(model: Model) -> dict[str, object]:
     return {key: value for key, value in asdict(model).items() if key not in _OF_THE_START}
 
 
-def model_of(facts: Mapping[str, Any]) -> Model:
+def model_of(card: Mapping[str, Any]) -> Model:
     """The [model] section of a checkpoint, to build its network without any pretrained weights.
 
     A checkpoint older than ``model_settings`` has the type alone.
@@ -48,7 +48,7 @@ def model_of(facts: Mapping[str, Any]) -> Model:
     Raises:
         CheckpointError: it has a setting that this program does not know.
     """
-    settings = facts.get("model_settings", {"type": facts["model_type"]})
+    settings = card.get("model_settings", {"type": card["model_type"]})
     if strange := settings.keys() - {field.name for field in fields(Model)}:
         raise CheckpointError(f"a checkpoint of a newer program: [model] {', '.join(sorted(strange))}; update this one")
     return Model(**settings, transfer_learning=False)

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dataloader.windows import image_size
-from factory.facts import FACTS, Facts, facts_of
+from dataloader.batches.windows import image_size
 from factory.model import build_model
+from factory.model_card import CARD_KEY, ModelCard, read_card
 from utils.checkpoint import load_checkpoint
 from utils.command import explain_os_error
 from utils.config import load_config
@@ -51,12 +51,12 @@ class Loaded:
         source: the file its weights came from.
         digest: of the checkpoint they came from; that file may hold others by now.
         workers: threads that should call ``forward`` at once.
-        batch: looks that each should call it with.
+        batch: windows that each should call it with.
     """
 
     source: Path
     digest: str
-    facts: Facts
+    card: ModelCard
     forward: Forward
     backend: str
     workers: int
@@ -131,22 +131,22 @@ def installed(backend: str) -> bool:
     return backend == "torch" or importlib.util.find_spec(INSTALL[backend]) is not None
 
 
-def network_of(checkpoint: Path, device: torch.device | str = "cpu") -> tuple[torch.nn.Module, Facts, str]:
-    """The trained network of a checkpoint, ready to compute, its facts, and the digest of what was read."""
+def network_of(checkpoint: Path, device: torch.device | str = "cpu") -> tuple[torch.nn.Module, ModelCard, str]:
+    """The trained network of a checkpoint, ready to compute, its card, and the digest of what was read."""
     digest = None
     while digest is None or digest != file_digest(checkpoint):  # training may put another in its place meanwhile
         digest = file_digest(checkpoint)
         state = load_checkpoint(checkpoint, device="cpu")
-    facts = facts_of(state, checkpoint)
+    card = read_card(state, checkpoint)
     try:
-        network = build_model(facts.model, len(facts.labels), image_size=image_size(facts.process))
+        network = build_model(card.model, len(card.labels), image_size=image_size(card.process))
         network.load_state_dict(state["model"])
     except ConfigError as error:
         raise CheckpointError(f"{checkpoint}: its network cannot be built: {error}") from None
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].strip()
-        raise CheckpointError(f"{checkpoint}: its weights do not fit {facts.model_type} ({reason})") from None
-    return network.eval().to(device, memory_format=torch.channels_last), facts, digest
+        raise CheckpointError(f"{checkpoint}: its weights do not fit {card.model_type} ({reason})") from None
+    return network.eval().to(device, memory_format=torch.channels_last), card, digest
 
 
 def _of_run(backend: str, device: torch.device) -> str:
@@ -188,7 +188,7 @@ def require_package(package: str, otherwise: str) -> None:
 
 
 def torch_backend(path: Path, device: torch.device) -> Loaded:
-    network, facts, digest = network_of(path, device)
+    network, card, digest = network_of(path, device)
 
     def forward(images: np.ndarray) -> np.ndarray:
         if device.type == "cpu" and torch.get_num_threads() > 1:
@@ -200,7 +200,7 @@ def torch_backend(path: Path, device: torch.device) -> Loaded:
             return network(batch).float().cpu().numpy()
 
     workers, batch = (cores(), _CPU_BATCH) if device.type == "cpu" else (1, _GPU_BATCH)
-    return Loaded(path, digest, facts, forward, "torch", workers, batch)
+    return Loaded(path, digest, card, forward, "torch", workers, batch)
 
 
 def onnx_backend(path: Path, device: torch.device) -> Loaded:
@@ -212,16 +212,16 @@ def onnx_backend(path: Path, device: torch.device) -> Loaded:
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(str(exported), options, providers=["CPUExecutionProvider"])
-        text = session.get_modelmeta().custom_metadata_map.get(FACTS)
+        text = session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
     except Exception as error:  # protobuf and the runtime have a dozen errors for a damaged file
         raise CheckpointError(f"{exported}: damaged, or not an ONNX file ({_reason(error)})") from None
-    facts, digest = _facts_in(text, exported)
+    card, digest = _card_in(text, exported)
     name = session.get_inputs()[0].name
 
     def forward(images: np.ndarray) -> np.ndarray:
         return session.run(None, {name: images})[0]
 
-    return Loaded(path, digest, facts, forward, "onnx", cores(), _CPU_BATCH)
+    return Loaded(path, digest, card, forward, "onnx", cores(), _CPU_BATCH)
 
 
 def openvino_backend(path: Path, device: torch.device) -> Loaded:
@@ -240,8 +240,8 @@ def openvino_backend(path: Path, device: torch.device) -> Loaded:
     except RuntimeError as error:
         raise CheckpointError(f"{exported}: damaged, or not a file of OpenVINO ({_reason(error)})") from None
     if exported.suffix == ".xml":
-        text = model.get_rt_info(FACTS).value if model.has_rt_info(FACTS) else None
-    facts, digest = _facts_in(text, exported)
+        text = model.get_rt_info(CARD_KEY).value if model.has_rt_info(CARD_KEY) else None
+    card, digest = _card_in(text, exported)
     settings = {"NUM_STREAMS": cores(), "INFERENCE_NUM_THREADS": cores(), "INFERENCE_PRECISION_HINT": "f32"}
     compiled = core.compile_model(model, "CPU", settings)
 
@@ -249,7 +249,7 @@ def openvino_backend(path: Path, device: torch.device) -> Loaded:
         request = compiled.create_infer_request()  # one belongs to one thread; making it costs microseconds
         return np.array(request.infer({0: images}, share_inputs=True)[0])
 
-    return Loaded(path, digest, facts, forward, "openvino", cores(), _CPU_BATCH)
+    return Loaded(path, digest, card, forward, "openvino", cores(), _CPU_BATCH)
 
 
 BACKENDS = {"torch": torch_backend, "onnx": onnx_backend, "openvino": openvino_backend}
@@ -267,19 +267,19 @@ def _exported(checkpoint: Path) -> Path:
     if path.is_file() and _is_export_of(file_digest(checkpoint), path):
         return path
     log.info("%s: exporting it to %s, once", checkpoint, path)
-    network, facts, digest = network_of(checkpoint)
+    network, card, digest = network_of(checkpoint)
     try:
-        export_onnx(network, facts, digest, path)
+        export_onnx(network, card, digest, path)
     except OSError as error:  # a run on a disk that is full or read-only, as Kaggle's inputs are
         path = _place_for_this_process() / f"{digest[:16]}.onnx"
         log.warning("%s; exporting to %s, for this time only", explain_os_error(error), path)
-        export_onnx(network, facts, digest, path)
+        export_onnx(network, card, digest, path)
     return path
 
 
 def _is_export_of(checkpoint_digest: str, path: Path) -> bool:
     try:
-        return _facts_in(_onnx_metadata(path), path)[1] == checkpoint_digest
+        return _card_in(_onnx_metadata(path), path)[1] == checkpoint_digest
     except CheckpointError:  # damaged, or not of this program: it is made again
         return False
 
@@ -298,7 +298,7 @@ def _onnx_metadata(path: Path) -> str | None:
 
     try:
         model = onnx.load(str(path), load_external_data=False)
-        return next((entry.value for entry in model.metadata_props if entry.key == FACTS), None)
+        return next((entry.value for entry in model.metadata_props if entry.key == CARD_KEY), None)
     except Exception as error:  # see onnx_backend
         raise CheckpointError(f"{path}: damaged, or not an ONNX file ({_reason(error)})") from None
 
@@ -308,8 +308,8 @@ def _head(path: Path) -> bytes:
         return file.read(1000)
 
 
-def _facts_in(text: str | None, path: Path) -> tuple[Facts, str]:
-    """The facts in an exported file's metadata, and the digest of the checkpoint that it came from."""
+def _card_in(text: str | None, path: Path) -> tuple[ModelCard, str]:
+    """The card in an exported file's metadata, and the digest of the checkpoint that it came from."""
     if not text:
         raise CheckpointError(f"{path}: it holds no labels; export it with export.py")
     try:
@@ -319,11 +319,11 @@ def _facts_in(text: str | None, path: Path) -> tuple[Facts, str]:
         raise CheckpointError(f"{path}: its labels cannot be read; export it again with export.py") from None
     if len(digest) != len(UNSEALED) or _digest_of_exported(path, digest) != digest:
         raise CheckpointError(f"{path}: damaged, or of an earlier version; export it again with export.py")
-    return facts_of(known, path), checkpoint
+    return read_card(known, path), checkpoint
 
 
 def seal(path: Path) -> None:
-    """Put the digest of an exported file into it, where its facts say ``UNSEALED``: no byte is left out."""
+    """Put the digest of an exported file into it, where its card say ``UNSEALED``: no byte is left out."""
     before, _, after = path.read_bytes().rpartition(UNSEALED.encode())
     path.write_bytes(before + _digest_of_exported(path, UNSEALED).encode() + after)
 

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from dataloader.audio import BadRecording, read_audio
+from dataloader.audio.decoding import BadRecording, read_audio
 from dataloader.metadata import AUDIO
-from factory.facts import FACTS, Facts, facts_of
+from factory.model_card import CARD_KEY, ModelCard, read_card
 from inference.backends import UNSEALED, ExportError, Forward, checkpoint_of, load, network_of, require_package, seal
 from inference.inputs import find_recordings
-from inference.predictor import inputs_of, view_of
-from inference.rows import Cutter, Grid
+from inference.predictor import inputs_of, plan_of
 from inference.sources import source_of
+from inference.window_plan import Grid, Windower
 from utils.checkpoint import load_checkpoint
 from utils.config import load_config
 from utils.errors import DataError, UserError, first_line
@@ -59,10 +59,10 @@ def real_inputs(checkpoint: Path, audio: Sequence[Path] | None) -> list[np.ndarr
     Raises:
         DataError: none can be read.
     """
-    facts = facts_of(load_checkpoint(checkpoint), checkpoint)
+    card = read_card(load_checkpoint(checkpoint), checkpoint)
     recordings = find_recordings(audio) if audio else _own_recordings(checkpoint.parent)
-    source, window_s = source_of(facts), facts.process.max_length_s
-    view = view_of(facts, Grid(window_s, window_s), source)
+    source, window_s = source_of(card), card.process.max_length_s
+    plan = plan_of(card, Grid(window_s, window_s), source)
     batches = []
     for recording in recordings[:_RECORDINGS]:
         try:
@@ -70,10 +70,10 @@ def real_inputs(checkpoint: Path, audio: Sequence[Path] | None) -> list[np.ndarr
         except BadRecording as bad:
             log.warning("%s: left out: %s", recording, bad)
             continue
-        cutter, stream = Cutter([view], [0]), source.stream()
-        cuts = [cutter.push([stream.push(waveform)]), cutter.push([stream.finish()]), cutter.finish(_SECONDS)]
-        if looks := [look for cut in cuts for look in cut.looks[0]]:
-            batches.append(inputs_of(looks, view))
+        windower, stream = Windower([plan], [0]), source.stream()
+        cuts = [windower.push([stream.push(waveform)]), windower.push([stream.finish()]), windower.finish(_SECONDS)]
+        if windows := [window for cut in cuts for window in cut.windows[0]]:
+            batches.append(inputs_of(windows, plan))
     if not batches:
         raise DataError("no recording to compare the exported file with; name some with --audio")
     return batches
@@ -85,11 +85,11 @@ def export(checkpoint: Path, kind: str, output: Path, images: Sequence[np.ndarra
     Raises:
         UserError: it differs by more than ``LARGEST_DIFFERENCE``; what was there before stays.
     """
-    network, facts, digest = network_of(checkpoint)
+    network, card, digest = network_of(checkpoint)
     write = {"onnx": export_onnx, "openvino": export_openvino}[kind]
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
         draft = Path(folder) / output.name
-        write(network, facts, digest, draft)
+        write(network, card, digest, draft)
         difference = largest_difference(network, load(draft, kind).forward, images)
         if not difference <= LARGEST_DIFFERENCE:  # nor if it is NaN
             raise UserError(
@@ -102,11 +102,11 @@ def export(checkpoint: Path, kind: str, output: Path, images: Sequence[np.ndarra
     return difference
 
 
-def export_onnx(network: nn.Module, facts: Facts, checkpoint_digest: str, path: Path) -> None:
+def export_onnx(network: nn.Module, card: ModelCard, checkpoint_digest: str, path: Path) -> None:
     """Write ``network`` as an ONNX file: what it takes (``Frontend.input_shape``) -> logits (batch, classes).
 
     Args:
-        facts: kept in the file's metadata under ``FACTS``, as JSON.
+        card: kept in the file's metadata under ``CARD_KEY``, as JSON.
         checkpoint_digest: of the checkpoint it came from, kept with them, as is the file's own.
 
     Raises:
@@ -114,7 +114,7 @@ def export_onnx(network: nn.Module, facts: Facts, checkpoint_digest: str, path: 
     """
     import onnx
 
-    images = torch.zeros(2, *facts.frontend.input_shape(facts.process))
+    images = torch.zeros(2, *card.frontend.input_shape(card.process))
     with whole(path) as temporary, warnings.catch_warnings(action="ignore"):
         # The exporter that traces: it needs no further package, and our networks do not branch on values.
         try:
@@ -124,14 +124,14 @@ def export_onnx(network: nn.Module, facts: Facts, checkpoint_digest: str, path: 
             )  # fmt: skip
         except RuntimeError as error:  # those of the exporter, and of tracing
             why = first_line(error)
-            raise ExportError(f"{facts.model_type} cannot be exported ({why}); use --backend torch") from None
-        entry = onnx.StringStringEntryProto(key=FACTS, value=_unsealed(facts, checkpoint_digest))
+            raise ExportError(f"{card.model_type} cannot be exported ({why}); use --backend torch") from None
+        entry = onnx.StringStringEntryProto(key=CARD_KEY, value=_unsealed(card, checkpoint_digest))
         with open(temporary, "ab") as file:  # parts of a protobuf message may stand one behind another
             file.write(onnx.ModelProto(metadata_props=[entry]).SerializeToString())
         seal(temporary)
 
 
-def export_openvino(network: nn.Module, facts: Facts, checkpoint_digest: str, path: Path) -> None:
+def export_openvino(network: nn.Module, card: ModelCard, checkpoint_digest: str, path: Path) -> None:
     """Write ``network`` as an OpenVINO file, ``path`` (.xml) and its weights beside it (.bin).
 
     Raises:
@@ -141,15 +141,15 @@ def export_openvino(network: nn.Module, facts: Facts, checkpoint_digest: str, pa
 
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         between = Path(folder) / "model.onnx"
-        export_onnx(network, facts, checkpoint_digest, between)
+        export_onnx(network, card, checkpoint_digest, between)
         model = openvino.Core().read_model(str(between))
-        model.set_rt_info(_unsealed(facts, checkpoint_digest), FACTS)
+        model.set_rt_info(_unsealed(card, checkpoint_digest), CARD_KEY)
         openvino.serialize(model, str(path))
         seal(path)
 
 
-def _unsealed(facts: Facts, checkpoint_digest: str) -> str:
-    return json.dumps(facts.plain() | {"checkpoint": checkpoint_digest, "sha256": UNSEALED})
+def _unsealed(card: ModelCard, checkpoint_digest: str) -> str:
+    return json.dumps(card.plain() | {"checkpoint": checkpoint_digest, "sha256": UNSEALED})
 
 
 def largest_difference(network: nn.Module, forward: Forward, images: Sequence[np.ndarray]) -> float:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from dataloader.audio import ENDINGS
+from dataloader.audio.decoding import ENDINGS
 from utils.errors import DataError
 
 log = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
-from dataloader.audio import AudioStream, read_audio
-from dataloader.spectrogram import MelSpectrogram
+from dataloader.audio.decoding import AudioStream, read_audio
+from dataloader.cache.spectrogram import MelSpectrogram
 from utils.visualise import COLOURS
 
 SOUND_BYTES_S = 7_000  # bytes a second of sound: 56 kbit/s, which keeps what is below 15 kHz

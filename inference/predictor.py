@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from scipy.special import expit
 
-from dataloader.audio import AudioStream, BadRecording
-from dataloader.dataset import Batch
-from factory.facts import Facts
+from dataloader.audio.decoding import AudioStream, BadRecording
+from dataloader.batches.dataset import Batch
+from factory.model_card import ModelCard
 from inference.backends import Loaded, load
 from inference.pipeline import Batches, ReadAhead
-from inference.rows import SPAN_S, Cut, Cutter, Grid, Row, View
 from inference.sources import Live, Source, source_key, source_of
+from inference.window_plan import SPAN_S, Completed, Grid, Row, Windower, WindowPlan
 from utils.errors import DataError, UserError
 from utils.utils import cores
 
@@ -56,7 +56,7 @@ class Predictor:
         window_s: seconds of a row of the result; None: the length of the first model's windows, to the frame, so
             that the rows are the windows of its training.
         step_s: seconds from row to row; None: ``window_s``.
-        shift_tta: look also half a window earlier and later, each with half the weight.
+        shift_tta: score also the windows half a window earlier and later, each with half the weight.
         backend: ``auto``, ``torch``, ``onnx`` or ``openvino``.
         device: ``auto``, ``cpu`` or ``cuda``.
 
@@ -72,16 +72,16 @@ class Predictor:
         paths = [runs] if isinstance(runs, (str, Path)) else list(runs)
         self.models = [load(Path(path), backend, device) for path in paths]
         _must_share_labels(self.models)
-        facts = self.models[0].facts
-        self.labels, self.scientific_names, self.common_names = facts.labels, facts.scientific_names, facts.common_names
-        keys = [source_key(model.facts) for model in self.models]
-        self._sources = {key: source_of(model.facts) for key, model in zip(keys, self.models, strict=True)}
+        card = self.models[0].card
+        self.labels, self.scientific_names, self.common_names = card.labels, card.scientific_names, card.common_names
+        keys = [source_key(model.card) for model in self.models]
+        self._sources = {key: source_of(model.card) for key, model in zip(keys, self.models, strict=True)}
         self._seen = [list(self._sources).index(key) for key in keys]  # by each model: models may share one
         rate = self._sources[keys[0]].rate
-        window_s = window_s or facts.frontend.window(facts.process) / rate
+        window_s = window_s or card.frontend.window(card.process) / rate
         self.grid = Grid(window_s, step_s or window_s, shift_tta)
-        self._views = [
-            view_of(model.facts, self.grid, self._sources[key]) for model, key in zip(self.models, keys, strict=True)
+        self._plans = [
+            plan_of(model.card, self.grid, self._sources[key]) for model, key in zip(self.models, keys, strict=True)
         ]
 
     def predict_file(self, path: Path | str) -> Scores:
@@ -109,11 +109,11 @@ class Predictor:
         # Of all models: each with threads of its own would be more than cores, on a CPU; on a GPU each has one.
         pool = ThreadPoolExecutor(min(sum(model.workers for model in self.models), cores()))
         batches = [
-            Batches(functools.partial(_score, model, view), pool, size=model.batch, under_way=workers + 1)
-            for model, view in zip(self.models, self._views, strict=True)
+            Batches(functools.partial(_score, model, plan), pool, size=model.batch, under_way=workers + 1)
+            for model, plan in zip(self.models, self._plans, strict=True)
         ]
         readers = ReadAhead((self._pieces(Path(path)) for path in paths), max(1, cores() // 2), _AHEAD)
-        unscored: list[_Recording] = []  # whole, but some of their looks wait in a batch
+        unscored: list[_Recording] = []  # whole, but some of their windows wait in a batch
         try:
             with readers:
                 for recording, piece in readers:
@@ -134,7 +134,7 @@ class Predictor:
         """Score live audio: each row as soon as all is there that it needs, in constant memory.
 
         A model with longer windows than the rows, and one trained on images standardised over the
-        recording, look at what comes after a row as well, and answer that much later.
+        recording, also take in what comes after a row as well, and answer that much later.
 
         Args:
             chunks: ``(samples,)`` or ``(samples, channels)``, float, full scale 1; of any length.
@@ -146,82 +146,82 @@ class Predictor:
         Raises:
             DataError: a model's answer is not finite.
         """
-        cutter = Cutter(self._views, self._seen)
+        windower = Windower(self._plans, self._seen)
         streams = [Live(source, sample_rate) for source in self._sources.values()]
-        scores: list[dict[int, np.ndarray]] = [{} for _ in self.models]  # of the looks that rows may still need
+        scores: list[dict[int, np.ndarray]] = [{} for _ in self.models]  # of the windows that rows may still need
         counts, received = [0] * len(self.models), 0
 
-        def rows(cut: Cut) -> Iterator[tuple[float, float, np.ndarray]]:
-            for number, (model, looks) in enumerate(zip(self.models, cut.looks, strict=True)):
-                for first in range(0, len(looks), model.batch):  # a chunk may be an hour
-                    new = _score(model, self._views[number], looks[first : first + model.batch])
+        def rows(completed: Completed) -> Iterator[tuple[float, float, np.ndarray]]:
+            for number, (model, windows) in enumerate(zip(self.models, completed.windows, strict=True)):
+                for first in range(0, len(windows), model.batch):  # a chunk may be an hour
+                    new = _score(model, self._plans[number], windows[first : first + model.batch])
                     if not np.isfinite(new).all():
                         raise DataError(f"{model.source}: the model's answer is not finite; train the model anew")
                     scores[number].update(enumerate(new, counts[number]))
                     counts[number] += len(new)
-            for row in cut.rows:
+            for row in completed.rows:
                 yield row.start_s, row.end_s, _weighed(row, scores).mean(axis=0)
-                for known, looks in zip(scores, row.looks, strict=True):
-                    oldest = min(look for look, _ in looks)
-                    for look in [look for look in known if look < oldest]:
-                        del known[look]
+                for known, windows in zip(scores, row.windows, strict=True):
+                    oldest = min(window for window, _ in windows)
+                    for window in [window for window in known if window < oldest]:
+                        del known[window]
 
         for chunk in chunks:
             mono = _mono(chunk)
             received += len(mono)
-            yield from rows(cutter.push([stream.push(mono) for stream in streams]))
-        yield from rows(cutter.push([stream.finish() for stream in streams]))
-        yield from rows(cutter.finish(received / sample_rate))
+            yield from rows(windower.push([stream.push(mono) for stream in streams]))
+        yield from rows(windower.push([stream.finish() for stream in streams]))
+        yield from rows(windower.finish(received / sample_rate))
 
-    def _pieces(self, path: Path) -> Iterator[tuple["_Recording", Cut | BadRecording | None]]:
-        """A recording's looks as it is decoded; then None, or what is wrong if nothing can be scored."""
+    def _pieces(self, path: Path) -> Iterator[tuple["_Recording", Completed | BadRecording | None]]:
+        """A recording's windows as it is decoded; then None, or what is wrong if nothing can be scored."""
         torch.set_num_threads(1)  # of this thread; the models need the other cores
         recording = _Recording(path, len(self.models))
         try:
-            for cut in self._cuts(recording):
-                yield recording, cut
+            for completed in self._completed_of(recording):
+                yield recording, completed
             yield recording, None
         except BadRecording as bad:
             yield recording, bad
 
-    def _cuts(self, recording: "_Recording") -> Iterator[Cut]:
+    def _completed_of(self, recording: "_Recording") -> Iterator[Completed]:
         sources = self._sources.values()
         audio = [AudioStream(recording.path, source.sample_rate, _BLOCK_S, strict=False) for source in sources]
         streams = [source.stream() for source in sources]
-        cutter = Cutter(self._views, self._seen)
+        windower = Windower(self._plans, self._seen)
         nothing = np.empty(0, np.float32)  # a rate may have a last sample more than another, and so a block more
         for blocks in itertools.zip_longest(*audio, fillvalue=nothing):
-            yield cutter.push([stream.push(block) for stream, block in zip(streams, blocks, strict=True)])
+            yield windower.push([stream.push(block) for stream, block in zip(streams, blocks, strict=True)])
         recording.sample_rate, recording.problem = audio[0].info.sample_rate, audio[0].problem
         recording.seconds = audio[0].decoded / recording.sample_rate
         if recording.seconds < SHORTEST_S:
             detail = f"{recording.seconds:.2f} s; at least {SHORTEST_S:g} s are needed"
             raise recording.problem or BadRecording("too_short", detail)
-        yield cutter.push([stream.finish() for stream in streams])
-        if not cutter.has_frames:
+        yield windower.push([stream.finish() for stream in streams])
+        if not windower.has_frames:
             raise BadRecording("too_short", f"{recording.seconds:.2f} s is less than one frame")
-        yield cutter.finish(recording.seconds)
+        yield windower.finish(recording.seconds)
 
 
 class _Recording:
-    """A recording on its way: its rows, and the scores of its looks as they come."""
+    """A recording on its way: its rows, and the scores of its windows as they come."""
 
     def __init__(self, path: Path, n_models: int):
         self.path, self.seconds, self.sample_rate, self.problem = path, 0.0, 0, None
-        self.unscored = 0  # looks
+        self.unscored = 0  # windows
         self._rows: list[Row] = []
         self._scores: list[list[np.ndarray]] = [[] for _ in range(n_models)]
 
-    def add(self, cut: Cut, batches: Sequence[Batches]) -> None:
-        """Take new rows, and have their looks scored."""
-        self._rows += cut.rows
-        for looks, scores, batch in zip(cut.looks, self._scores, batches, strict=True):
-            self.unscored += len(looks)
-            for look in looks:
-                batch.add(look, functools.partial(self._receive, scores))
+    def add(self, completed: Completed, batches: Sequence[Batches]) -> None:
+        """Take new rows, and have their windows scored."""
+        self._rows += completed.rows
+        for windows, scores, batch in zip(completed.windows, self._scores, batches, strict=True):
+            self.unscored += len(windows)
+            for window in windows:
+                batch.add(window, functools.partial(self._receive, scores))
 
     def result(self) -> Scores:
-        """All of it, once every look is scored."""
+        """All of it, once every window is scored."""
         each = np.stack([_weighed(row, self._scores) for row in self._rows], axis=1)
         start_s, end_s = (np.array([getattr(row, name) for row in self._rows]) for name in ("start_s", "end_s"))
         return Scores(self.path, start_s, end_s, each, self.seconds, self.sample_rate, self.problem)
@@ -240,26 +240,26 @@ def _scored(recordings: list[_Recording]) -> Iterator[tuple[Path, Scores]]:
         yield recording.path, recording.result()
 
 
-def inputs_of(looks: Sequence[np.ndarray], view: View) -> np.ndarray:
-    """Looks -> what the model takes, ``(looks, 1, n_mels, frames)`` or ``(looks, samples)``, made as in training."""
-    windows = torch.from_numpy(np.stack(looks))
-    bands = (len(looks), windows.shape[2] if windows.ndim == 3 else 0)
+def inputs_of(windows: Sequence[np.ndarray], plan: WindowPlan) -> np.ndarray:
+    """The model's input, ``(windows, 1, n_mels, frames)`` or ``(windows, samples)``, made as in training."""
+    windows = torch.from_numpy(np.stack(windows))
+    bands = (len(windows), windows.shape[2] if windows.ndim == 3 else 0)
     # In dB, as if they had been cached without standardising.
     batch = Batch(windows, torch.zeros(bands), torch.ones(bands), torch.empty(0), torch.empty(0))
-    return view.maker(batch)[0].contiguous().numpy()
+    return plan.transform(batch)[0].contiguous().numpy()
 
 
-def _score(model: Loaded, view: View, looks: Sequence[np.ndarray]) -> np.ndarray:
-    """``(looks, classes)``: the sigmoid of the logits, whatever the loss was."""
-    return expit(model.forward(inputs_of(looks, view)))
+def _score(model: Loaded, plan: WindowPlan, windows: Sequence[np.ndarray]) -> np.ndarray:
+    """``(windows, classes)``: the sigmoid of the logits, whatever the loss was."""
+    return expit(model.forward(inputs_of(windows, plan)))
 
 
 def _weighed(row: Row, scores: Sequence[Sequence[np.ndarray] | Mapping[int, np.ndarray]]) -> np.ndarray:
-    """``(models, classes)``: the weighted mean of each model's looks at a row."""
+    """``(models, classes)``: the weighted mean of each model's windows at a row."""
     return np.stack(
         [
-            sum(np.float32(weight) * its[look] for look, weight in looks)
-            for its, looks in zip(scores, row.looks, strict=True)
+            sum(np.float32(weight) * its[window] for window, weight in windows)
+            for its, windows in zip(scores, row.windows, strict=True)
         ]
     )
 
@@ -270,20 +270,20 @@ def _mono(chunk: np.ndarray) -> np.ndarray:
     return np.nan_to_num(samples.mean(axis=1) if samples.ndim == 2 else samples, nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def view_of(facts: Facts, grid: Grid, source: Source) -> View:
-    """How a model with these facts looks at recordings."""
-    process, length = facts.process, facts.frontend.window(facts.process)
-    over_recording = facts.standardize_over == "recording" and process.standardize != "none"
-    span = max(length, round(SPAN_S * source.rate)) if over_recording and facts.frontend.sees_images else 0
-    maker = facts.frontend.maker(process, facts.standardize_over)
-    return View(grid, source.rate, length, process, span, maker)
+def plan_of(card: ModelCard, grid: Grid, source: Source) -> WindowPlan:
+    """The window plan of a model with this card."""
+    process, length = card.process, card.frontend.window(card.process)
+    over_recording = card.standardize_over == "recording" and process.standardize != "none"
+    span = max(length, round(SPAN_S * source.rate)) if over_recording and card.frontend.sees_images else 0
+    transform = card.frontend.transform(process, card.standardize_over)
+    return WindowPlan(grid, source.rate, length, process, span, transform)
 
 
 def _must_share_labels(models: Sequence[Loaded]) -> None:
     first = models[0]
     for other in models[1:]:
-        if other.facts.labels != first.facts.labels:
-            differing = sorted(set(first.facts.labels) ^ set(other.facts.labels))
+        if other.card.labels != first.card.labels:
+            differing = sorted(set(first.card.labels) ^ set(other.card.labels))
             what = f"only one of them has {differing[0]}" if differing else "they are in another order"
             raise UserError(
                 f"{other.source}: its labels are not those of {first.source} ({what}); "

@@ -16,12 +16,12 @@ from typing import NamedTuple, TextIO
 import numpy as np
 from tqdm import tqdm
 
-from dataloader.audio import BadRecording
+from dataloader.audio.decoding import BadRecording
+from dataloader.cache.spectrogram import MelSpectrogram
 from dataloader.metadata import NOCALL
-from dataloader.spectrogram import MelSpectrogram
-from factory.facts import Facts
+from factory.model_card import ModelCard
 from inference import media, page
-from inference.tables import Detection, Result, Thin, detections, words
+from inference.tables import Detection, DetectionFilter, Result, detections, words
 from utils.files import whole
 
 CLIPS = 10  # of a species, its strongest detections ...
@@ -89,44 +89,52 @@ class Heard:
         return sorted(heapq.nlargest(RECORDINGS, numbers, key=lambda number: self.recordings[number].best))
 
 
-def write_report(path: Path, results: Iterable[Result], facts: Facts, thin: Thin, models: Sequence[str] = ()) -> None:
+def write_report(
+    path: Path,
+    results: Iterable[Result],
+    card: ModelCard,
+    detection_filter: DetectionFilter,
+    models: Sequence[str] = (),
+) -> None:
     """Write the page, whole or not at all.
 
     Args:
-        facts: of the first model.
-        thin: which detections are told.
-        models: the types of all that the scores are of; none: it is the one of ``facts``.
+        card: of the first model.
+        detection_filter: which detections are told.
+        models: the types of all that the scores are of; none: it is the one of ``card``.
     """
-    heard = gather(results, thin, silent=facts.labels.index(NOCALL) if NOCALL in facts.labels else None)
-    mel = MelSpectrogram(facts.process)
+    heard = gather(results, detection_filter, nocall_index=card.labels.index(NOCALL) if NOCALL in card.labels else None)
+    mel = MelSpectrogram(card.process)
     with whole(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         out = _Page(file)
         out.write(page.head(f"Heard in {_count(len(heard.recordings), 'recording')}"))
-        out.write(_introduction(heard, facts, thin, models or [facts.model_type]))
-        for text in _species(heard, facts, mel, out):
+        out.write(_introduction(heard, card, detection_filter, models or [card.model_type]))
+        for text in _species(heard, card, mel, out):
             out.write(text)
         out.write(page.heading("Recordings"))
-        for text in _recordings(heard, facts, mel, out, path):
+        for text in _recordings(heard, card, mel, out, path):
             out.write(text)
         out.write(_limits())
         out.write(page.end())
 
 
-def gather(results: Iterable[Result], thin: Thin, silent: int | None = None) -> Heard:
+def gather(results: Iterable[Result], detection_filter: DetectionFilter, nocall_index: int | None = None) -> Heard:
     """Keep of the results what the page tells of them, and forget the rest.
 
     Args:
-        silent: the label that says that no bird calls; it is no species, and not told.
+        nocall_index: the label that says that no bird calls; it is no species, and not told.
     """
     heard = Heard()
     for number, result in enumerate(results):
-        found = [one for one in detections(result, thin) if one.label != silent]
+        found = [one for one in detections(result, detection_filter) if one.label != nocall_index]
         single = found  # rows: of consecutive ones that are told as one, the strongest is the moment to show
-        if thin.merge:
-            single = [one for one in detections(result, replace(thin, merge=False)) if one.label != silent]
+        if detection_filter.merge:
+            single = [
+                one for one in detections(result, replace(detection_filter, merge=False)) if one.label != nocall_index
+            ]
         told = sorted(heapq.nlargest(BOXES, found, key=lambda one: one.score))
         heard.recordings.append(Recording(result.path, result.seconds, told, len(found)))
-        scores = result.scores if silent is None else np.delete(result.scores, silent, axis=1)
+        scores = result.scores if nocall_index is None else np.delete(result.scores, nocall_index, axis=1)
         heard.highest = max(heard.highest, float(scores.max(initial=0.0)))
         for one in found:
             heard.counts[one.label] += 1
@@ -174,25 +182,27 @@ class _Page:
         return fits
 
 
-def _introduction(heard: Heard, facts: Facts, thin: Thin, models: Sequence[str]) -> str:
+def _introduction(heard: Heard, card: ModelCard, detection_filter: DetectionFilter, models: Sequence[str]) -> str:
     hours = sum(one.seconds for one in heard.recordings) / 3600
     pairs = [
-        ("Model", f"{', '.join(models)}; {_count(len(facts.labels), 'class', 'classes')}"),
+        ("Model", f"{', '.join(models)}; {_count(len(card.labels), 'class', 'classes')}"),
         ("Audio", f"{hours:.2f} hours in {_count(len(heard.recordings), 'recording')}"),
-        ("Shown", _told(thin)),
+        ("Shown", _told(detection_filter)),
         ("Detections", f"{sum(heard.counts.values())} of {len(heard.counts)} species"),
     ]
     if heard.strongest:
         entries = [
-            (f"s{label}", _name(facts, label), heard.counts[label], page.colour(rank))
+            (f"s{label}", _name(card, label), heard.counts[label], page.colour(rank))
             for rank, label in enumerate(heard.ranked)
         ]
         return page.terms(pairs) + page.contents(entries)
-    nothing = f"No detection among what is shown: {_told(thin)}. The highest score of all is {heard.highest:.2f}."
+    nothing = (
+        f"No detection among what is shown: {_told(detection_filter)}. The highest score of all is {heard.highest:.2f}."
+    )
     return page.terms(pairs) + page.paragraph(f"{nothing} A lower --threshold shows more.")
 
 
-def _species(heard: Heard, facts: Facts, mel: MelSpectrogram, out: _Page) -> Iterator[str]:
+def _species(heard: Heard, card: ModelCard, mel: MelSpectrogram, out: _Page) -> Iterator[str]:
     """A section for each species, the surest first."""
     if not heard.strongest:
         return
@@ -201,11 +211,11 @@ def _species(heard: Heard, facts: Facts, mel: MelSpectrogram, out: _Page) -> Ite
     for rank, label in enumerate(tqdm(heard.ranked, desc="clips", unit="species", leave=False, disable=None)):
         shown = heard.strongest[label][:each] if not out.full else []
         clips = [_clip(strong, heard.recordings[strong.recording].path, mel) for strong in shown]
-        told = f"{_count(heard.counts[label], 'detection')}, label {facts.labels[label]}"
+        told = f"{_count(heard.counts[label], 'detection')}, label {card.labels[label]}"
         if len(clips) < heard.counts[label]:
             told += f"; the strongest {len(clips)}" if clips else "; no room for them"
         yield page.species(
-            f"s{label}", _name(facts, label), facts.scientific_names[label], told, page.colour(rank), clips
+            f"s{label}", _name(card, label), card.scientific_names[label], told, page.colour(rank), clips
         )
 
 
@@ -221,7 +231,7 @@ def _clip(strong: Strong, path: Path, mel: MelSpectrogram) -> str:
     return page.clip(f"score {one.score:.2f}", place, f"r{strong.recording}", one.start_s, picture, sound)
 
 
-def _recordings(heard: Heard, facts: Facts, mel: MelSpectrogram, out: _Page, path: Path) -> Iterator[str]:
+def _recordings(heard: Heard, card: ModelCard, mel: MelSpectrogram, out: _Page, path: Path) -> Iterator[str]:
     """Each recording with its detections, then those that are not drawn."""
     colours = {label: page.colour(rank) for rank, label in enumerate(heard.ranked)}
     left = sorted(set(range(len(heard.recordings))) - set(heard.drawn))
@@ -238,7 +248,7 @@ def _recordings(heard: Heard, facts: Facts, mel: MelSpectrogram, out: _Page, pat
             continue
         yield page.recording(
             f"r{number}", words(recording.path), recording.seconds, _found(recording),
-            _uri(media.png(db), "image/png"), mel.mel_frequencies, _boxes(recording, facts, colours),
+            _uri(media.png(db), "image/png"), mel.mel_frequencies, _boxes(recording, card, colours),
             len({one.label for one in recording.told}), sound, note,
         )  # fmt: skip
     if left:
@@ -250,10 +260,10 @@ def _recordings(heard: Heard, facts: Facts, mel: MelSpectrogram, out: _Page, pat
         )
 
 
-def _boxes(recording: Recording, facts: Facts, colours: dict[int, str]) -> Iterator[str]:
+def _boxes(recording: Recording, card: ModelCard, colours: dict[int, str]) -> Iterator[str]:
     lanes: dict[int, int] = {}  # label -> its lane in this picture
     for one in recording.told:
-        name, lane = _name(facts, one.label), lanes.setdefault(one.label, len(lanes))
+        name, lane = _name(card, one.label), lanes.setdefault(one.label, len(lanes))
         told = f"{name} {one.score:.2f}, {page.clock(one.start_s)} to {page.clock(one.end_s)}"
         start, end = one.start_s / recording.seconds, one.end_s / recording.seconds
         yield page.box(start, end, one.start_s, lane, colours[one.label], name, told)
@@ -293,15 +303,15 @@ def _limits() -> str:
     )
 
 
-def _told(thin: Thin) -> str:
-    parts = [f"scores of at least {thin.threshold:g}"] if thin.threshold is not None else []
-    parts += [f"the best {thin.top_k} of each row"] if thin.top_k is not None else []
-    parts += ["consecutive ones as one"] if thin.merge else []
+def _told(detection_filter: DetectionFilter) -> str:
+    parts = [f"scores of at least {detection_filter.threshold:g}"] if detection_filter.threshold is not None else []
+    parts += [f"the best {detection_filter.top_k} of each row"] if detection_filter.top_k is not None else []
+    parts += ["consecutive ones as one"] if detection_filter.merge else []
     return ", ".join(parts) or "all scores"
 
 
-def _name(facts: Facts, label: int) -> str:
-    return facts.common_names[label] or facts.labels[label]
+def _name(card: ModelCard, label: int) -> str:
+    return card.common_names[label] or card.labels[label]
 
 
 def _count(number: int, one: str, many: Sequence[str] = "") -> str:

@@ -1,13 +1,13 @@
-"""What do models look at, as a recording arrives: its spectrogram in dB, or its waveform?"""
+"""What does a model take in, as a recording arrives: its spectrogram in dB, or its waveform?"""
 
 from typing import Protocol
 
 import numpy as np
 import soxr
 
-from dataloader.spectrogram import MelSpectrogram, MelStream
-from dataloader.waveforms import SAMPLE_RATE
-from factory.facts import Facts
+from dataloader.batches.waveforms import SAMPLE_RATE
+from dataloader.cache.spectrogram import MelSpectrogram, MelStream
+from factory.model_card import ModelCard
 
 
 class Stream(Protocol):
@@ -25,9 +25,9 @@ class Spectrograms:
         rate: of its frames, a second.
     """
 
-    def __init__(self, facts: Facts):
-        self._mel = MelSpectrogram(facts.spectrogram)
-        self.sample_rate, self.rate = facts.process.sample_rate, self._mel.frames_per_second
+    def __init__(self, card: ModelCard):
+        self._mel = MelSpectrogram(card.spectrogram)
+        self.sample_rate, self.rate = card.process.sample_rate, self._mel.frames_per_second
 
     def stream(self) -> Stream:
         return MelStream(self._mel)
@@ -38,7 +38,7 @@ class Waveforms:
 
     sample_rate, rate = SAMPLE_RATE, float(SAMPLE_RATE)
 
-    def __init__(self, facts: Facts):
+    def __init__(self, card: ModelCard):
         pass
 
     def stream(self) -> Stream:
@@ -56,14 +56,14 @@ class _Samples:
 Source = Spectrograms | Waveforms
 
 
-def source_of(facts: Facts) -> Source:
-    """What a model with these facts looks at."""
-    return Spectrograms(facts) if facts.frontend.sees_images else Waveforms(facts)
+def source_of(card: ModelCard) -> Source:
+    """What a model with this card takes in."""
+    return Spectrograms(card) if card.frontend.sees_images else Waveforms(card)
 
 
-def source_key(facts: Facts) -> object:
+def source_key(card: ModelCard) -> object:
     """Equal for models that can share a source."""
-    return facts.spectrogram if facts.frontend.sees_images else facts.frontend.name
+    return card.spectrogram if card.frontend.sees_images else card.frontend.name
 
 
 class Live:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from dataloader.audio import BadRecording, audio_info
+from dataloader.audio.decoding import BadRecording, audio_info
 from inference import tables
 from inference.inputs import find_recordings
 from inference.job import Job
@@ -104,7 +104,7 @@ def load(options: argparse.Namespace) -> Predictor:
         options.run, window_s=window_s, step_s=options.step_s, shift_tta=options.shift_tta,
         backend=options.backend, device=options.device,
     )  # fmt: skip
-    names = ", ".join(f"{model.facts.model_type} ({model.backend})" for model in predictor.models)
+    names = ", ".join(f"{model.card.model_type} ({model.backend})" for model in predictor.models)
     log.info("%s: %d classes, rows of %g s", names, len(predictor.labels), predictor.grid.window_s)
     return predictor
 
@@ -202,23 +202,27 @@ def write(
     """Write the output, and the report if one is wanted; then nothing needs to be kept."""
     for path in filter(None, (options.output, options.report)):
         path.parent.mkdir(parents=True, exist_ok=True)
-    facts = predictor.models[0].facts
-    thin = tables.Thin(options.threshold, options.top_k, options.merge)
+    card = predictor.models[0].card
+    detection_filter = tables.DetectionFilter(options.threshold, options.top_k, options.merge)
     if options.merge or options.format in tables.TABLES:
-        thin = thin.or_default()
+        detection_filter = detection_filter.or_default()
     results = job.results(scored, options.combine, options.smooth)
     if options.format == "submission":
-        tables.write_submission(options.output, results, facts, predictor.grid, sample)
+        tables.write_submission(options.output, results, card, predictor.grid, sample)
     elif options.format == "csv":
-        tables.write_csv(options.output, results, facts, thin)
+        tables.write_csv(options.output, results, card, detection_filter)
     else:
-        tables.write_tables(options.output, results, facts, thin, options.format, recordings)
+        tables.write_tables(options.output, results, card, detection_filter, options.format, recordings)
     if options.report is not None:
         from inference.report import write_report
 
         results = job.results(scored, options.combine, options.smooth)
         write_report(
-            options.report, results, facts, thin.or_default(), [one.facts.model_type for one in predictor.models]
+            options.report,
+            results,
+            card,
+            detection_filter.or_default(),
+            [one.card.model_type for one in predictor.models],
         )
         log.info("report: %s", options.report)
     job.remove()

@@ -14,8 +14,8 @@ from typing import NamedTuple, TextIO
 import numpy as np
 
 from dataloader.metadata import NOCALL
-from factory.facts import Facts
-from inference.rows import Grid
+from factory.model_card import ModelCard
+from inference.window_plan import Grid
 from utils.errors import DataError
 from utils.files import whole, write_text
 
@@ -30,7 +30,7 @@ class Result:
 
     Attributes:
         start_s, end_s: ``(rows,)``, seconds.
-        scores: ``(rows, classes)``, in the order of the facts' labels.
+        scores: ``(rows, classes)``, in the order of the card' labels.
         seconds, sample_rate: of the recording.
     """
 
@@ -43,7 +43,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Thin:
+class DetectionFilter:
     """Which scores are told.
 
     Args:
@@ -56,10 +56,10 @@ class Thin:
     top_k: int | None = None
     merge: bool = False
 
-    def or_default(self) -> "Thin":
+    def or_default(self) -> "DetectionFilter":
         """The same, with ``DEFAULT_THRESHOLD`` where nothing thins."""
         if self.threshold is None and self.top_k is None:
-            return Thin(DEFAULT_THRESHOLD, None, self.merge)
+            return DetectionFilter(DEFAULT_THRESHOLD, None, self.merge)
         return self
 
 
@@ -72,19 +72,19 @@ class Detection(NamedTuple):
     score: float
 
 
-def detections(result: Result, thin: Thin) -> Iterator[Detection]:
+def detections(result: Result, detection_filter: DetectionFilter) -> Iterator[Detection]:
     """What is told of a recording, by time and then by label."""
-    found = (one for row in range(len(result.scores)) for one in _of_row(result, row, thin))
-    return iter(_merged(found)) if thin.merge else found
+    found = (one for row in range(len(result.scores)) for one in _of_row(result, row, detection_filter))
+    return iter(_merged(found)) if detection_filter.merge else found
 
 
-def _of_row(result: Result, row: int, thin: Thin) -> Iterator[Detection]:
+def _of_row(result: Result, row: int, detection_filter: DetectionFilter) -> Iterator[Detection]:
     scores = result.scores[row]
     kept = np.ones(scores.shape, dtype=bool)
-    if thin.threshold is not None:
-        kept &= scores >= thin.threshold
-    if thin.top_k is not None:
-        kept &= np.argsort(-scores, kind="stable").argsort() < thin.top_k
+    if detection_filter.threshold is not None:
+        kept &= scores >= detection_filter.threshold
+    if detection_filter.top_k is not None:
+        kept &= np.argsort(-scores, kind="stable").argsort() < detection_filter.top_k
     start_s, end_s = float(result.start_s[row]), float(result.end_s[row])
     return (Detection(start_s, end_s, int(label), float(scores[label])) for label in np.flatnonzero(kept))
 
@@ -115,7 +115,7 @@ class _Rows:
         self._file.write(row.removesuffix("\r\n") + "\n")
 
 
-def write_csv(path: Path, results: Iterable[Result], facts: Facts, thin: Thin) -> None:
+def write_csv(path: Path, results: Iterable[Result], card: ModelCard, detection_filter: DetectionFilter) -> None:
     """``file,start_s,end_s,label,score``; a row for every label of every window unless thinned."""
     with whole(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(_Rows(file), lineterminator="\r\n")
@@ -123,8 +123,8 @@ def write_csv(path: Path, results: Iterable[Result], facts: Facts, thin: Thin) -
         for result in results:
             name = words(result.path)
             writer.writerows(
-                (name, _seconds(one.start_s), _seconds(one.end_s), facts.labels[one.label], f"{one.score:.6g}")
-                for one in detections(result, thin)
+                (name, _seconds(one.start_s), _seconds(one.end_s), card.labels[one.label], f"{one.score:.6g}")
+                for one in detections(result, detection_filter)
             )
 
 
@@ -224,15 +224,15 @@ def must_differ_in_name(recordings: Iterable[Path]) -> None:
             raise DataError(f"{other} and {recording} have one name, and so one row_id; leave one of them out")
 
 
-def write_submission(path: Path, results: Iterable[Result], facts: Facts, grid: Grid, sample: Sample | None) -> None:
+def write_submission(path: Path, results: Iterable[Result], card: ModelCard, grid: Grid, sample: Sample | None) -> None:
     """``row_id`` and a column for each species; a row_id is ``<stem>_<end second>``.
 
     With a sample: its columns and rows, in its order. What the run cannot know of it (a species, a
     recording that could not be read, a row behind where a recording was cut off) gets its prior, one
     over the number of species.
     """
-    labels = sample.labels if sample else tuple(sorted(set(facts.labels) - {NOCALL}))  # which is no species
-    place = {label: number for number, label in enumerate(facts.labels)}
+    labels = sample.labels if sample else tuple(sorted(set(card.labels) - {NOCALL}))  # which is no species
+    place = {label: number for number, label in enumerate(card.labels)}
     columns = [place.get(label, -1) for label in labels]
     known = np.array([column >= 0 for column in columns])
     prior = np.float32(1 / len(labels))
@@ -277,31 +277,32 @@ RAVEN_COLUMNS = (
 )  # fmt: skip
 
 
-def raven_table(result: Result, facts: Facts, thin: Thin) -> str:
+def raven_table(result: Result, card: ModelCard, detection_filter: DetectionFilter) -> str:
     """A selection table of Raven Pro: tab-separated, a selection for each detection."""
-    high = min(facts.process.f_max, result.sample_rate / 2)
-    low = min(facts.process.f_min, high)
+    high = min(card.process.f_max, result.sample_rate / 2)
+    low = min(card.process.f_min, high)
     lines = ["\t".join(RAVEN_COLUMNS)]
-    for number, one in enumerate(_birds(result, facts, thin), 1):
+    for number, one in enumerate(_birds(result, card, detection_filter), 1):
         values = (
             number, "Spectrogram 1", 1, f"{one.start_s:.3f}", f"{one.end_s:.3f}", f"{low:.1f}", f"{high:.1f}",
-            facts.common_names[one.label] or facts.labels[one.label], facts.labels[one.label], f"{one.score:.4f}",
+            card.common_names[one.label] or card.labels[one.label], card.labels[one.label], f"{one.score:.4f}",
             words(os.path.abspath(result.path)), f"{one.start_s:.3f}",
         )  # fmt: skip
         lines.append("\t".join(_cell(value) for value in values))
     return "\n".join(lines) + "\n"
 
 
-def audacity_table(result: Result, facts: Facts, thin: Thin) -> str:
+def audacity_table(result: Result, card: ModelCard, detection_filter: DetectionFilter) -> str:
     """A label track of Audacity: start, end and label, tab-separated, without a header."""
     return "".join(
-        f"{one.start_s:.6f}\t{one.end_s:.6f}\t{_cell(facts.labels[one.label])}\n" for one in _birds(result, facts, thin)
+        f"{one.start_s:.6f}\t{one.end_s:.6f}\t{_cell(card.labels[one.label])}\n"
+        for one in _birds(result, card, detection_filter)
     )
 
 
-def _birds(result: Result, facts: Facts, thin: Thin) -> Iterator[Detection]:
+def _birds(result: Result, card: ModelCard, detection_filter: DetectionFilter) -> Iterator[Detection]:
     """The detections of a table; that no bird calls is none."""
-    return (one for one in detections(result, thin) if facts.labels[one.label] != NOCALL)
+    return (one for one in detections(result, detection_filter) if card.labels[one.label] != NOCALL)
 
 
 def _cell(value: object) -> str:
@@ -309,14 +310,19 @@ def _cell(value: object) -> str:
     return " ".join(str(value).splitlines()).replace("\t", " ")
 
 
-TABLES: dict[str, tuple[str, Callable[[Result, Facts, Thin], str]]] = {
+TABLES: dict[str, tuple[str, Callable[[Result, ModelCard, DetectionFilter], str]]] = {
     "raven": (".selections.txt", raven_table),
     "audacity": (".labels.txt", audacity_table),
 }
 
 
 def write_tables(
-    path: Path, results: Iterable[Result], facts: Facts, thin: Thin, kind: str, recordings: Sequence[Path]
+    path: Path,
+    results: Iterable[Result],
+    card: ModelCard,
+    detection_filter: DetectionFilter,
+    kind: str,
+    recordings: Sequence[Path],
 ) -> None:
     """A table at ``path`` for one recording, unless a folder is there; else a table for each, in their own folders."""
     ending, table = TABLES[kind]
@@ -326,7 +332,7 @@ def write_tables(
         if len(recordings) > 1 or path.is_dir():
             place = path / (os.path.relpath(os.path.abspath(result.path), above) + ending)
             place.parent.mkdir(parents=True, exist_ok=True)
-        write_text(place, table(result, facts, thin))
+        write_text(place, table(result, card, detection_filter))
 
 
 def words(path: Path | str) -> str:

@@ -41,7 +41,9 @@ def add_partner(power: Tensor, partner: Tensor, weight: Tensor) -> Tensor:
     return power + weight[:, None, None] * power[partner]
 
 
-def mix_targets(targets: Tensor, partner: Tensor, share: Tensor, labels: str, silent: int | None = None) -> Tensor:
+def mix_targets(
+    targets: Tensor, partner: Tensor, share: Tensor, labels: str, nocall_index: int | None = None
+) -> Tensor:
     """The targets of mixed examples. No class gets a target that neither of the two had.
 
     A class that is known to be in one of them is in the mixture; else it is unknown if it is unknown in at
@@ -51,7 +53,7 @@ def mix_targets(targets: Tensor, partner: Tensor, share: Tensor, labels: str, si
         targets: ``(batch, classes)``, from 0 to 1; below 0: not known.
         share: ``(batch,)``, of the partner: at 0 the targets stay, at 1 they are the partner's.
         labels: ``max`` (what sounds is there, however faint) or ``linear`` (weighted by share).
-        silent: the class that says that no bird calls; None: there is none.
+        nocall_index: the class that says that no bird calls; None: there is none.
     """
     share = share[:, None]
     first = torch.where(share < 1, targets, targets[partner])
@@ -60,8 +62,8 @@ def mix_targets(targets: Tensor, partner: Tensor, share: Tensor, labels: str, si
         mixed = torch.maximum(first, second).clamp(min=0)
     else:
         mixed = (1 - share) * first.clamp(min=0) + share * second.clamp(min=0)
-    if silent is not None:
-        mixed[:, silent] = torch.minimum(first, second)[:, silent].clamp(min=0)
+    if nocall_index is not None:
+        mixed[:, nocall_index] = torch.minimum(first, second)[:, nocall_index].clamp(min=0)
     unknown = (first < 0) | (second < 0)
     return mixed.masked_fill(unknown & (mixed <= 0), -1.0)
 

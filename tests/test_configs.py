@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from dataloader.demo import make_demo
-from factory import run
 from factory.choices import check_choices
+from training import steps as run
 from utils.config import load_config
 from utils.distributed import Processes
 from utils.interrupt import Interrupt
@@ -81,7 +81,7 @@ def test_every_recipe_takes_two_steps(path, place):
     config = load_config(path, folders + SMALL + SMALLER.get(path.name, []), check_choices)
     trainer = begin(config, place / path.stem)
     before = [weight.detach().clone() for weight in trainer.model.parameters()]
-    trainer.train_part = replace(trainer.train_part, batches=first_two(trainer.train_part.batches))
+    trainer.train_subset = replace(trainer.train_subset, batches=first_two(trainer.train_subset.batches))
     loss, _ = trainer._train_epoch(Interrupt())
     assert trainer.progress.step == 2
     assert math.isfinite(loss)
@@ -94,7 +94,7 @@ def begin(config, folder):
     folder.mkdir()
     processes = Processes()
     table = run.load_table(config, processes)
-    model = run.rehearse(config, table)
+    model = run.build_and_dry_run(config, table)
     metadata = run.split(config, run.prepare(config, table, processes), folder)
     return run.build_trainer(config, model, metadata, folder, torch.device("cpu"), processes)
 

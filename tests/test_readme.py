@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from dataloader import cache
+from dataloader.cache import entries as cache
 from factory.model import build_model
 from utils.config import DataProcess, Model
 
@@ -84,15 +84,6 @@ def test_the_example_of_docs_data_reads_the_cache_that_was_last_prepared(tmp_pat
 
 def test_the_example_is_as_short_as_it_is_said_to_be():
     assert len([line for line in EXAMPLE.splitlines() if line]) <= 12
-
-
-def test_every_file_of_one_line_a_file_is_there_and_every_file_of_inference_has_its_line():
-    (listed,) = re.findall(r"## One line a file\n+```\n(.*?)```", README, re.DOTALL)
-    named = {name.rstrip(",") for line in listed.splitlines() for name in line[:32].split()}
-    paths = {name for name in named if "/" in name or "." in name}
-    assert all((ROOT / name).exists() for name in paths)
-    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "inference").glob("*.py") if path.stem != "__init__"}
-    assert modules <= paths
 
 
 def test_every_option_that_the_readme_names_for_prediction_is_known():

@@ -1,7 +1,7 @@
 """The loop: train, validate, keep the best, and go on where a run was stopped.
 
 It receives objects and two sections of the config, never the whole. What a step draws at random follows from
-the run's seed and the step's place alone, so a run resumed from (epoch, step) repeats what it would have done.
+the run's seed and the step's step_key alone, so a run resumed from (epoch, step) repeats what it would have done.
 """
 
 import contextlib
@@ -50,7 +50,7 @@ class Metric(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class Subset:
     """The recordings of one side of the split, as the loop sees them.
 
     Attributes:
@@ -84,10 +84,10 @@ class Trainer:
     """Trains a model.
 
     Args:
-        images: makes a batch the model's input and its targets: ``images(batch, place)``; ``place`` is
+        transform: makes a batch the model's input and its targets: ``transform(batch, step_key)``; ``step_key`` is
             (epoch, step, rank) in training, where both may be changed, and None otherwise.
-        train, val, test: the parts; ``val`` and ``test`` may be None.
-        facts: what a checkpoint says beside the weights (labels, settings of the spectrogram ...).
+        train, val, test: the subsets; ``val`` and ``test`` may be None.
+        card: what a checkpoint says beside the weights (labels, settings of the spectrogram ...).
         resume_command: told to a person whose run was stopped.
     """
 
@@ -99,13 +99,13 @@ class Trainer:
         loss: nn.Module,
         optimizer: torch.optim.Optimizer,
         schedule: Schedule,
-        images: Callable[..., tuple[Tensor, Tensor]],
-        train: Part,
-        val: Part | None,
-        test: Part | None,
+        transform: Callable[..., tuple[Tensor, Tensor]],
+        train: Subset,
+        val: Subset | None,
+        test: Subset | None,
         metric: Metric,
         checkpoints: Checkpoints,
-        facts: dict[str, Any],
+        card: dict[str, Any],
         device: torch.device,
         processes: Processes = Processes(),  # noqa: B008 - frozen
         callbacks: config.Callbacks = config.Callbacks(),  # noqa: B008 - frozen
@@ -114,8 +114,8 @@ class Trainer:
     ):
         self.settings, self.device, self.processes = settings, device, processes
         self.model, self.loss, self.optimizer, self.schedule = model, loss, optimizer, schedule
-        self.images, self.train_part, self.val_part, self.test_part = images, train, val, test
-        self.metric, self.checkpoints, self.facts = metric, checkpoints, facts
+        self.transform, self.train_subset, self.val_subset, self.test_subset = transform, train, val, test
+        self.metric, self.checkpoints, self.card = metric, checkpoints, card
         self.trackers: Sequence[Tracker] = ()  # of the main process; set after resume(): they begin with its epoch
         self.callbacks, self.lr_verbose, self.resume_command = callbacks, lr_verbose, resume_command
         self.progress = Progress()
@@ -151,7 +151,7 @@ class Trainer:
                 self.average.after_epoch(self.progress.epoch)
                 train_loss = float(np.mean(self.processes.gather(train_loss)))
                 row = {"epoch": self.progress.epoch, "lr": self.schedule.rate, "train_loss": train_loss}
-                row |= self.evaluate(self.val_part, "val_")
+                row |= self.evaluate(self.val_subset, "val_")
                 self._finish_epoch(row, n_windows, trained)
                 _, code = self._requests(interrupt)
                 if code is not None and not self.progress.finished:
@@ -165,10 +165,10 @@ class Trainer:
         """
         progress, settings, n_windows = self.progress, self.settings, 0
         self.model.train()
-        self.train_part.order.go_to(progress.epoch, progress.step)
-        n_batches = len(self.train_part.order)
+        self.train_subset.order.go_to(progress.epoch, progress.step)
+        n_batches = len(self.train_subset.order)
         with self._bar(n_batches, f"epoch {progress.epoch}/{settings.n_epochs}", progress.step) as bar:
-            for batch in self.train_part.batches:
+            for batch in self.train_subset.batches:
                 first = progress.step // settings.accumulate * settings.accumulate
                 n_together = min(settings.accumulate, n_batches - first)  # the last of an epoch may be fewer
                 updates = progress.step + 1 == first + n_together
@@ -189,13 +189,13 @@ class Trainer:
             n_together: batches whose gradients make that step, this one among them.
         """
         progress = self.progress
-        place = (progress.epoch, progress.step, self.processes.rank)
-        seed_everything(seed_for(self.settings.seed, "step", *place))  # dropout and its like
+        step_key = (progress.epoch, progress.step, self.processes.rank)
+        seed_everything(seed_for(self.settings.seed, "step", *step_key))  # dropout and its like
         travel = updates or self.processes.world == 1  # gradients are sent only when they are used
         with self._sized(batch), contextlib.nullcontext() if travel else self._stepped.no_sync():
             batch = batch.to(self.device)
             with self._autocast():
-                images, targets = self.images(batch, place)
+                images, targets = self.transform(batch, step_key)
                 loss = self.loss(self._stepped(images), targets)
             self._scaler.scale(loss / n_together).backward()
         if updates:
@@ -222,27 +222,27 @@ class Trainer:
         self.average.after_step()
         return loss
 
-    def evaluate(self, part: Part | None, prefix: str) -> dict[str, float | None]:
-        """Score a part: its loss over windows, and the metrics of its recordings."""
-        return self._evaluate(part, prefix)[0]
+    def evaluate(self, subset: Subset | None, prefix: str) -> dict[str, float | None]:
+        """Score a subset: its loss over windows, and the metrics of its recordings."""
+        return self._evaluate(subset, prefix)[0]
 
     @torch.no_grad()
-    def _evaluate(self, part: Part | None, prefix: str) -> tuple[dict[str, float | None], np.ndarray | None]:
-        """The metrics of a part, and the scores they are of, ``(recordings, classes)``; None without recordings.
+    def _evaluate(self, subset: Subset | None, prefix: str) -> tuple[dict[str, float | None], np.ndarray | None]:
+        """The metrics of a subset, and the scores they are of, ``(recordings, classes)``; None without recordings.
 
         The score of a recording is the mean over its windows of the sigmoid of the logits.
         """
-        if part is None:
+        if subset is None:
             return {f"{prefix}{name}": None for name in ("loss", "macro_auc", "top1", "cmap")}, None
         model = self.average.scored(self.progress.epoch)
         self.processes.share_buffers(model)
         model.eval()
-        part.order.go_to(0)
+        subset.order.go_to(0)
         seen: list[tuple[Tensor, Tensor, Tensor]] = []
-        for batch in part.batches:
+        for batch in subset.batches:
             with self._sized(batch), self._autocast(scoring=True):
                 batch = batch.to(self.device)
-                images, targets = self.images(batch)
+                images, targets = self.transform(batch)
                 seen.append((model(images).float(), targets, batch.recording))
         mine = tuple(
             torch.cat(values).cpu() for values in zip(*seen, strict=True)
@@ -252,13 +252,13 @@ class Trainer:
         loss = self.loss(logits, targets).item()  # of all at once: losses differ in which windows count
         windows, recordings = logits.sigmoid().numpy(), recordings.numpy()
         if not np.isfinite(windows).all():
-            worst = part.filenames[recordings[~np.isfinite(windows).all(axis=1)][0]]
+            worst = subset.filenames[recordings[~np.isfinite(windows).all(axis=1)][0]]
             raise UserError(f"the model's answer to {worst} is not finite; lower [agent] lr_warmup_end")
-        by_recording = mean_by_recording(windows, recordings, len(part.targets))
-        return {f"{prefix}loss": loss} | scores(part.targets, by_recording, prefix), by_recording
+        by_recording = mean_by_recording(windows, recordings, len(subset.targets))
+        return {f"{prefix}loss": loss} | scores(subset.targets, by_recording, prefix), by_recording
 
     def test(self) -> tuple[dict[str, float | None], np.ndarray | None]:
-        """Score the test part with the checkpoint that is kept for prediction.
+        """Score the test subset with the checkpoint that is kept for prediction.
 
         Returns:
             Its metrics, and the scores of its recordings, ``(recordings, classes)``; None without any.
@@ -267,7 +267,7 @@ class Trainer:
         state = load_checkpoint(self.checkpoints.scored)
         self.model.load_state_dict(state["model"])
         self.average.use(self.model)
-        return self._evaluate(self.test_part, "test_")
+        return self._evaluate(self.test_subset, "test_")
 
     @property
     def scored_epoch(self) -> int | None:
@@ -280,8 +280,10 @@ class Trainer:
         self.schedule.after_epoch(row["val_loss"])
         score = row.get(self.metric.name)
         unscored = score is None and progress.best is None  # no class of the validation set has both sides, so far
-        best = self.val_part is None or unscored or self.metric.better(score, progress.best) or not progress.best_epoch
-        if unscored and self.val_part is not None and progress.epoch == 1:
+        best = (
+            self.val_subset is None or unscored or self.metric.better(score, progress.best) or not progress.best_epoch
+        )
+        if unscored and self.val_subset is not None and progress.epoch == 1:
             log.warning(
                 "the validation recordings give no %s: no class is in some of them and not in others; the last epoch "
                 "counts as the best, and early_stop has nothing to go by", self.metric.name,
@@ -314,7 +316,7 @@ class Trainer:
         log.info("epoch %d/%d: %s%s, %.0f windows/s", row["epoch"], self.settings.n_epochs, told, rate, speed)
         if (
             best
-            and self.val_part is not None
+            and self.val_subset is not None
             and self.callbacks.model_checkpoint
             and self.callbacks.model_checkpoint_verbose
         ):
@@ -330,7 +332,7 @@ class Trainer:
         progress = asdict(self.progress)
         progress["seconds"] += time.monotonic() - self._started
         state = {
-            **self.facts,
+            **self.card,
             # Between epochs the one just done is the one that was scored.
             **self.average.state_dict(self.progress.epoch - (self.progress.step == 0)),
             "optimizer": self.optimizer.state_dict(),
@@ -349,7 +351,7 @@ class Trainer:
         """
         # Onto the CPU: each optimizer knows which of its values belong on the device, and which must not be there.
         state = self.checkpoints.load_last(torch.device("cpu"))
-        if other := set(state["labels"]) ^ set(self.facts["labels"]):
+        if other := set(state["labels"]) ^ set(self.card["labels"]):
             raise CheckpointError(
                 f"{self.checkpoints.last}: the run and its table have other classes: {', '.join(sorted(other))}; "
                 "bring the table back as it was, or start a new run"
@@ -392,7 +394,7 @@ class Trainer:
 
     def _not_finite(self, batch: Any, what: str) -> None:
         rows = dict.fromkeys(batch.recording.tolist())
-        names = ", ".join(self.train_part.filenames[row] for row in rows)
+        names = ", ".join(self.train_subset.filenames[row] for row in rows)
         raise UserError(
             f"epoch {self.progress.epoch}, step {self.progress.step + 1}: the {what} is not finite; the weights are as "
             f"before this step. Lower [agent] lr_warmup_end or [trainer] grad_clip, or look at its recordings: {names}"

@@ -226,8 +226,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     player = _find_player() if options.play else None
 
     # The one place in utils that knows the data loader and its factory: a command, which draws what they make.
-    from dataloader.audio import AudioStream, BadRecording
-    from dataloader.spectrogram import MelSpectrogram, standardise
+    from dataloader.audio.decoding import AudioStream, BadRecording
+    from dataloader.cache.spectrogram import MelSpectrogram, standardise
 
     process = config.data_process
     try:
@@ -246,7 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise DataError(f"{drawn}: {len(waveform)} samples are too few to draw")
     scales = {"frames_per_second": mel.frames_per_second, "mel_frequencies": mel.mel_frequencies, "title": drawn.name}
     if options.augmentations:
-        from factory.contact_sheet import contact_sheet
+        from training.contact_sheet import contact_sheet
 
         figure = draw_sheet(contact_sheet(log_mel, config), **scales)
     else:

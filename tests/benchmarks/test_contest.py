@@ -178,7 +178,7 @@ DAMAGE = {
 @pytest.mark.parametrize("name", DAMAGE)
 def test_a_damaged_cell_is_told_and_counts_for_nothing(place, tmp_path, caplog, name):
     run = Path(shutil.copytree(place / "out" / "a" / "seed1-fold2", tmp_path / "cell"))
-    cell = replace(some_cells(place)[0], place=run)
+    cell = replace(some_cells(place)[0], folder=run)
     assert is_whole(cell)
     file, damage, why = DAMAGE[name]
     damage(cell.run / file)
@@ -234,8 +234,8 @@ def test_a_cell_that_fails_is_told_and_the_rest_go_on(place, monkeypatch, caplog
 
     def fail(cell, lock, jobs, interrupt):
         tried.append(str(cell))
-        cell.place.mkdir(parents=True, exist_ok=True)
-        (cell.place / "output.txt").write_text("preparing\nout of memory\n\n")
+        cell.folder.mkdir(parents=True, exist_ok=True)
+        (cell.folder / "output.txt").write_text("preparing\nout of memory\n\n")
         return 0 if cell.recipe == "b" else 1
 
     monkeypatch.setattr(contest, "_train", fail)
@@ -261,7 +261,7 @@ def test_a_cell_that_was_stopped_is_resumed(tmp_path, monkeypatch):
     monkeypatch.setattr(contest.subprocess, "Popen", Process)
     cell = replace(some_cells(tmp_path)[0], overrides=("trainer.num_workers=0",))
     contest._train(cell, 0, 1, Interrupt())
-    run = cell.place / "20260101-000000-x"
+    run = cell.folder / "20260101-000000-x"
     run.mkdir()
     (run / "config.ini").touch()
     contest._train(cell, 0, 1, Interrupt())

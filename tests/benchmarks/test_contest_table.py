@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from benchmarks import contest_table
 from benchmarks.contest_cells import Cell
 from benchmarks.contest_table import mean_and_spread, pooled, result_of, warn_of_other_recordings
-from dataloader.audio import BadRecording
+from dataloader.audio.decoding import BadRecording
 from utils.config import Config
 from utils.errors import DataError
 from utils.metrics import padded_cmap, top1

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.train import compare_reading, read_plainly
-from dataloader.cache import Footer, write_entry
-from dataloader.dataset import WindowDataset
-from dataloader.windows import make_windows
+from dataloader.batches.dataset import WindowDataset
+from dataloader.batches.windows import make_windows
+from dataloader.cache.entries import Footer, write_entry
 from utils.config import DataProcess
 
 

@@ -20,12 +20,15 @@ import pytest
 import soundfile as sf
 from tqdm import tqdm
 
-from dataloader import cache, data_preprocess, entry, space
-from dataloader.audio import audio_info, read_audio
-from dataloader.cache import cache_key, check_entry, decibels, read_window
+from dataloader import data_preprocess
+from dataloader.audio.decoding import audio_info, read_audio
+from dataloader.batches.windows import make_windows
+from dataloader.cache import entries as cache
+from dataloader.cache import prepare as entry
+from dataloader.cache import space
+from dataloader.cache.entries import cache_key, check_entry, decibels, read_window
+from dataloader.cache.spectrogram import MelSpectrogram
 from dataloader.data_preprocess import AudioPreprocessor, main, prune
-from dataloader.spectrogram import MelSpectrogram
-from dataloader.windows import make_windows
 from utils.config import CHOOSES_WINDOWS, Data, DataProcess
 from utils.errors import DataError
 

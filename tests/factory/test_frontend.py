@@ -54,18 +54,18 @@ def test_what_is_for_images_is_refused_unless_it_is_off():
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("place")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("folder")
     make_demo(folder / "data", species=2, recordings=6)
     return folder
 
 
-def train(place, capsys, *arguments, **settings) -> Path:
+def train(folder, capsys, *arguments, **settings) -> Path:
     folders = {
-        "paths.data_dir": place / "data",
-        "paths.runs_dir": place / "runs",
-        "data.output_dir": place / "cache",
-        "data.hash_path": place / "cache/last_key",
+        "paths.data_dir": folder / "data",
+        "paths.runs_dir": folder / "runs",
+        "data.output_dir": folder / "cache",
+        "data.hash_path": folder / "cache/last_key",
     }
     chosen = {} if "--resume" in arguments else folders | SETTINGS
     assert (
@@ -75,14 +75,14 @@ def train(place, capsys, *arguments, **settings) -> Path:
     return Path(capsys.readouterr().out.splitlines()[-1].removeprefix("run: "))
 
 
-def test_a_run_on_waveforms_is_scored_stopped_and_resumed_like_any_other(place, capsys):
-    whole = train(place, capsys)
+def test_a_run_on_waveforms_is_scored_stopped_and_resumed_like_any_other(folder, capsys):
+    whole = train(folder, capsys)
     assert (whole / "summary.json").is_file()
     with pytest.raises(Stopped):
-        train(place, capsys, **{"trainer.max_minutes": 1e-9})
-    stopped = max((place / "runs").iterdir())
+        train(folder, capsys, **{"trainer.max_minutes": 1e-9})
+    stopped = max((folder / "runs").iterdir())
     assert torch.load(stopped / "last.pt", weights_only=True)["progress"]["step"] >= 1  # in the middle of the epoch
-    assert train(place, capsys, "--resume", str(stopped), **{"trainer.max_minutes": 0}) == stopped
+    assert train(folder, capsys, "--resume", str(stopped), **{"trainer.max_minutes": 0}) == stopped
     states = [torch.load(folder / "best.pt", weights_only=True) for folder in (whole, stopped)]
     assert states[0]["model_settings"]["type"] == "wav2vec2_tiny"
     assert all(torch.equal(value, states[1]["model"][key]) for key, value in states[0]["model"].items())
@@ -98,8 +98,8 @@ IMAGES_ONLY = {
 @pytest.mark.parametrize(
     ("section", "key"), [(name, key) for name, keys in IMAGES_ONLY.items() for key in keys.split()]
 )
-def test_no_change_of_power_or_bands_is_taken_for_waveforms(section, key, place):
-    augmentation = Augmentation(frequency_masks=0, background_dir=place / "data")  # for background_p
+def test_no_change_of_power_or_bands_is_taken_for_waveforms(section, key, folder):
+    augmentation = Augmentation(frequency_masks=0, background_dir=folder / "data")  # for background_p
     config = Config(model=Model(type="wav2vec2_tiny", transfer_learning=False), augmentation=augmentation)
     assert check_choices(config) == []
     changed = replace(config, **{section: replace(getattr(config, section), **{key: 0.5})})

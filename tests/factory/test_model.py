@@ -207,12 +207,12 @@ def test_a_run_of_another_network_is_refused(tmp_path):
 
 def test_a_checkpoint_gives_its_model_section_back():
     model = Model(type="test_resnet", head="sed", frequency_channel=True, drop_rate=0.2, weights_path=Path("a.pt"))
-    facts = {"model_type": model.type, "model_settings": model_settings(model)}
-    assert model_of(facts) == replace(model, transfer_learning=False, weights_path=None)
+    card = {"model_type": model.type, "model_settings": model_settings(model)}
+    assert model_of(card) == replace(model, transfer_learning=False, weights_path=None)
     assert model_of({"model_type": "test_resnet"}) == plain("test_resnet")  # of before there were heads
-    facts["model_settings"]["tail"] = 3
+    card["model_settings"]["tail"] = 3
     with pytest.raises(CheckpointError, match=r"newer program: \[model\] tail; update"):
-        model_of(facts)
+        model_of(card)
 
 
 # Names

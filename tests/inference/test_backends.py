@@ -38,7 +38,7 @@ def test_the_three_backends_say_the_same(make_run, sound, model_type, tmp_path):
     for other in loaded[1:]:
         np.testing.assert_allclose(other.forward(images), first, atol=1e-4)
         np.testing.assert_allclose(other.forward(images[:1]), first[:1], atol=1e-4)  # a batch of any size
-        assert other.facts == loaded[0].facts
+        assert other.card == loaded[0].card
 
 
 @needs_all
@@ -137,21 +137,21 @@ def test_a_damaged_or_strange_file_where_the_export_goes_is_replaced(run, conten
     if content is None:
         model = onnx.load(str(path))
         del model.metadata_props[:]
-        model.metadata_props.append(onnx.StringStringEntryProto(key=backends.FACTS, value='["not ours"]'))
+        model.metadata_props.append(onnx.StringStringEntryProto(key=backends.CARD_KEY, value='["not ours"]'))
         onnx.save(model, str(path))
     else:
         path.write_bytes(content)
-    assert load(run, "onnx").facts.labels == ("asbfly", "bkskit1", "comgre")
+    assert load(run, "onnx").card.labels == ("asbfly", "bkskit1", "comgre")
 
 
 @needs_all
 def test_a_run_on_a_read_only_disk_is_exported_elsewhere_with_a_warning(run, monkeypatch, caplog):
     write = export.export_onnx
 
-    def refuse(network, facts, digest, path):
+    def refuse(network, card, digest, path):
         if path.parent == run:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
-        write(network, facts, digest, path)
+        write(network, card, digest, path)
 
     monkeypatch.setattr(export, "export_onnx", refuse)
     images = np.ones((1, 1, 32, 192), np.float32)
@@ -261,19 +261,19 @@ def test_exported_files_that_cannot_be_used_are_told(run, backend):
     load(run, "onnx")
     path = run / "best.onnx"
     model = onnx.load(str(path))
-    facts = json.loads(model.metadata_props[0].value)
-    assert facts["checkpoint"] == file_digest(run / "best.pt")
+    card = json.loads(model.metadata_props[0].value)
+    assert card["checkpoint"] == file_digest(run / "best.pt")
     for text, message in (
         (None, "it holds no labels; export it with export.py"),
         ("{", "its labels cannot be read"),
-        (json.dumps(facts | {"labels": [], "sha256": backends.UNSEALED}), "it holds no labels"),
+        (json.dumps(card | {"labels": [], "sha256": backends.UNSEALED}), "it holds no labels"),
         (json.dumps({"checkpoint": "", "sha256": backends.UNSEALED}), "lacks what prediction needs"),
-        (json.dumps(facts | {"sha256": ""}), "damaged, or of an earlier version"),
+        (json.dumps(card | {"sha256": ""}), "damaged, or of an earlier version"),
         ("[1]", "its labels cannot be read"),
     ):
         del model.metadata_props[:]
         if text is not None:
-            model.metadata_props.append(onnx.StringStringEntryProto(key=backends.FACTS, value=text))
+            model.metadata_props.append(onnx.StringStringEntryProto(key=backends.CARD_KEY, value=text))
         onnx.save(model, str(run / "strange.onnx"))
         if text and backends.UNSEALED in text:
             backends.seal(run / "strange.onnx")

@@ -7,7 +7,7 @@ import pytest
 import soundfile as sf
 
 from inference import export
-from inference.backends import FACTS, installed, load
+from inference.backends import CARD_KEY, installed, load
 from inference.predictor import Predictor
 from utils.errors import CheckpointError, DataError, UserError
 
@@ -37,7 +37,7 @@ def test_an_exported_file_takes_the_place_of_the_run(tiny_run, recordings, tmp_p
     left = {path.name for path in output.parent.iterdir()}
     assert left == ({"model.onnx"} if kind == "onnx" else {"model.xml", "model.bin"})
     loaded, run = load(output), load(tiny_run, "torch")
-    assert loaded.facts == run.facts
+    assert loaded.card == run.card
     assert loaded.backend == kind
     recording = recordings / "0.wav"
     np.testing.assert_allclose(
@@ -52,12 +52,12 @@ def test_the_metadata_holds_what_prediction_needs(tiny_run, tmp_path):
 
     checkpoint, output = export.places(tiny_run, "onnx", tmp_path / "model.onnx")
     export.export(checkpoint, "onnx", output, [np.zeros((1, 1, 32, 192), np.float32)])
-    (text,) = [entry.value for entry in onnx.load(str(output)).metadata_props if entry.key == FACTS]
-    facts = json.loads(text)
-    assert facts["labels"] == ["asbfly", "bkskit1", "comgre"]
-    assert facts["common_names"] == ["Common asbfly", "Common bkskit1", "Common comgre"]
-    assert facts["data_process"]["sample_rate"] == 16_000
-    assert facts["standardize_over"] == "window"
+    (text,) = [entry.value for entry in onnx.load(str(output)).metadata_props if entry.key == CARD_KEY]
+    card = json.loads(text)
+    assert card["labels"] == ["asbfly", "bkskit1", "comgre"]
+    assert card["common_names"] == ["Common asbfly", "Common bkskit1", "Common comgre"]
+    assert card["data_process"]["sample_rate"] == 16_000
+    assert card["standardize_over"] == "window"
 
 
 @pytest.mark.parametrize("difference", [0.01, float("nan")])
@@ -122,7 +122,7 @@ def test_openvino_files_that_cannot_be_used_are_told(tiny_run, tmp_path):
     checkpoint, output = export.places(tiny_run, "openvino", tmp_path / "model.xml")
     export.export(checkpoint, "openvino", output, [np.zeros((1, 1, 32, 192), np.float32)])
     text = output.read_text()
-    output.write_text(text.replace(FACTS, "something_else"))
+    output.write_text(text.replace(CARD_KEY, "something_else"))
     with pytest.raises(CheckpointError, match="it holds no labels"):
         load(output)
     for content in ("garbage", text[: len(text) // 2]):

@@ -12,14 +12,14 @@ import soundfile as sf
 import torch
 from scipy.special import expit
 
-from dataloader.audio import BadRecording
-from dataloader.cache import cache_key
-from dataloader.dataset import WindowDataset
-from dataloader.entry import Job, prepare
-from dataloader.images import ImageMaker
-from dataloader.spectrogram import MelSpectrogram, MelStream
-from dataloader.waveforms import WaveformDataset, WaveformMaker
-from dataloader.windows import make_windows, window_frames, window_starts
+from dataloader.audio.decoding import BadRecording
+from dataloader.batches.dataset import WindowDataset
+from dataloader.batches.images import ImageTransform
+from dataloader.batches.waveforms import WaveformDataset, WaveformTransform
+from dataloader.batches.windows import make_windows, window_frames, window_starts
+from dataloader.cache.entries import cache_key
+from dataloader.cache.prepare import Job, prepare
+from dataloader.cache.spectrogram import MelSpectrogram, MelStream
 from factory.model import build_model, model_settings
 from inference import predictor as predictor_module
 from inference.backends import network_of
@@ -47,17 +47,17 @@ def wav(tmp_path, sound):
 
 def validation_scores(run: Path, recording: Path, folder: Path) -> np.ndarray:
     """``(windows, classes)``: what validation computes, through the cache."""
-    network, facts, _ = network_of(run / "best.pt")
-    place = folder / cache_key(facts.process)
-    record = prepare(Job(f"x/{recording.name}", str(recording)), place, MelSpectrogram(facts.process))
+    network, card, _ = network_of(run / "best.pt")
+    place = folder / cache_key(card.process)
+    record = prepare(Job(f"x/{recording.name}", str(recording)), place, MelSpectrogram(card.process))
     assert not record.reason
     entry = str(place / "x" / recording.with_suffix(".npy").name)
-    table = pd.DataFrame({"entry": [entry], "frames": [record.frames], "labels": [facts.labels[:1]], "filename": ["x"]})
-    starts = window_starts(record.frames, window_frames(facts.process))
-    windows = pd.DataFrame({"recording": 0, "first_frame": starts, "n_frames": window_frames(facts.process)})
-    batch = WindowDataset(table, windows, facts.labels, facts.process)[[(row, 0.0) for row in range(len(starts))]]
+    table = pd.DataFrame({"entry": [entry], "frames": [record.frames], "labels": [card.labels[:1]], "filename": ["x"]})
+    starts = window_starts(record.frames, window_frames(card.process))
+    windows = pd.DataFrame({"recording": 0, "first_frame": starts, "n_frames": window_frames(card.process)})
+    batch = WindowDataset(table, windows, card.labels, card.process)[[(row, 0.0) for row in range(len(starts))]]
     with torch.inference_mode():
-        return network(ImageMaker(facts.process, facts.standardize_over)(batch)[0]).sigmoid().numpy()
+        return network(ImageTransform(card.process, card.standardize_over)(batch)[0]).sigmoid().numpy()
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_stream_forgets_what_it_has_told(tiny_run, sound):
     chunk = sound(60.0)
     rows = its.stream((chunk for _ in range(5)), 16_000)
     held = [(len(rows.gi_frame.f_locals["scores"][0]), rows.gi_frame.f_locals["counts"][0]) for _ in rows]
-    assert held[-1][1] > 300  # looks in all
+    assert held[-1][1] > 300  # windows in all
     assert max(known for known, _ in held) < 200  # those of a chunk, whose rows wait to be told
     assert held[-1][0] < 10
 
@@ -252,13 +252,13 @@ def test_a_score_that_is_not_finite_names_the_recording(make_run, wav):
 def test_shift_tta_is_the_weighted_mean_of_three_looks(tiny_run, tiny, wav):
     recording = wav(12.0)
     shifted = Predictor(tiny_run, shift_tta=True, backend="torch").predict_file(recording)
-    every = Predictor(tiny_run, step_s=1.5, backend="torch").predict_file(recording)  # looks at 0, 1.5, 3 ...
-    look = every.each[0]
+    every = Predictor(tiny_run, step_s=1.5, backend="torch").predict_file(recording)  # windows at 0, 1.5, 3 ...
+    window = every.each[0]
     expected = [
-        0.5 * look[0] + 0.25 * look[0] + 0.25 * look[1],  # nothing is before the beginning
-        0.5 * look[2] + 0.25 * look[1] + 0.25 * look[3],
-        0.5 * look[4] + 0.25 * look[3] + 0.25 * look[5],
-        0.5 * look[6] + 0.25 * look[5] + 0.25 * look[6],
+        0.5 * window[0] + 0.25 * window[0] + 0.25 * window[1],  # nothing is before the beginning
+        0.5 * window[2] + 0.25 * window[1] + 0.25 * window[3],
+        0.5 * window[4] + 0.25 * window[3] + 0.25 * window[5],
+        0.5 * window[6] + 0.25 * window[5] + 0.25 * window[6],
     ]
     np.testing.assert_allclose(shifted.each[0], expected, atol=1e-5)
 
@@ -287,9 +287,9 @@ def test_a_model_of_the_waveform_scores_as_in_validation(tmp_path, wav, hop, sec
     process = DataProcess(f_max=10_000.0, **hop)
     torch.manual_seed(1)
     network = build_model(model, 2).eval()
-    facts = {"labels": labels, "data_process": asdict(process), "standardize_over": "window", "model_type": model.type}
-    facts |= {"model_settings": model_settings(model), "optimizer": {}, "scheduler": {}, "epoch": 1}
-    torch.save({"model": network.state_dict(), **facts}, tmp_path / "best.pt")
+    card = {"labels": labels, "data_process": asdict(process), "standardize_over": "window", "model_type": model.type}
+    card |= {"model_settings": model_settings(model), "optimizer": {}, "scheduler": {}, "epoch": 1}
+    torch.save({"model": network.state_dict(), **card}, tmp_path / "best.pt")
     recording = wav(seconds, rate=44_100)
     frames = round(seconds * process.sample_rate) // process.hop_length
     row = {"path": str(recording), "entry": "", "frames": frames, "seconds": seconds, "labels": ("a",), "filename": "x"}
@@ -297,7 +297,7 @@ def test_a_model_of_the_waveform_scores_as_in_validation(tmp_path, wav, hop, sec
     windows = make_windows(table, process)
     batch = WaveformDataset(table, windows, labels, process)[[(row, 0.0) for row in range(len(windows))]]
     with torch.inference_mode():
-        expected = network(WaveformMaker()(batch)[0]).sigmoid().numpy()
+        expected = network(WaveformTransform()(batch)[0]).sigmoid().numpy()
     for backend in ("torch", "onnx") if (hop, seconds) == ({}, 12.0) else ("torch",):
         if backend == "onnx":
             pytest.importorskip("onnxruntime")

@@ -14,18 +14,18 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from dataloader.spectrogram import MelSpectrogram
-from factory.facts import Facts
+from dataloader.cache.spectrogram import MelSpectrogram
+from factory.model_card import ModelCard
 from inference import media, page, report
 from inference.report import gather, write_report
-from inference.tables import Result, Thin
+from inference.tables import DetectionFilter, Result
 from utils.config import DataProcess, Model
 
 RATE = 32_000  # Hz
 VOID = {"meta", "img", "br"}
 LABELS, SCIENTIFIC, COMMON = ("wren", "owl", "<i>x"), ("Troglodytes", "Strix", "A & B"), ("Wren", "", "<b>")
-FACTS = Facts(Model(), LABELS, SCIENTIFIC, COMMON, DataProcess(), "window")
-SHOWN = Thin(threshold=0.25)
+CARD = ModelCard(Model(), LABELS, SCIENTIFIC, COMMON, DataProcess(), "window")
+SHOWN = DetectionFilter(threshold=0.25)
 LOW_HZ, HIGH_HZ = 1000, 3000
 
 
@@ -76,9 +76,9 @@ SCORES = [[0.1, 0.0, 0.0], [0.9, 0.3, 0.0], [0.0, 0.0, 0.0], [0.6, 0.0, 0.4]]  #
 def written(tmp_path):
     """Write a report of these recordings (default: a whistle with SCORES) and read it."""
 
-    def write(*results, thin=SHOWN):
+    def write(*results, detection_filter=SHOWN):
         results = results or (result(whistle(tmp_path / "night.wav"), SCORES),)
-        write_report(tmp_path / "page.html", iter(results), FACTS, thin)
+        write_report(tmp_path / "page.html", iter(results), CARD, detection_filter)
         return Page(tmp_path / "page.html")
 
     return write
@@ -157,7 +157,7 @@ def test_species_stand_in_order_of_their_strongest_detection(written):
 
 
 def test_without_a_detection_the_page_says_so_and_how_far_it_was(written, tmp_path):
-    found = written(result(whistle(tmp_path / "a.wav"), SCORES), thin=Thin(0.95))
+    found = written(result(whistle(tmp_path / "a.wav"), SCORES), detection_filter=DetectionFilter(0.95))
     assert "No detection" in found.words
     assert "at least 0.95. The highest score of all is 0.90." in found.words
     assert len(found.all("figure", "recording")) == 1  # to be looked at all the same
@@ -248,7 +248,7 @@ def test_silence_can_be_drawn():
 
 def test_the_strongest_of_all_recordings_are_kept_and_one_call_is_shown_once():
     rising = [[score, 0, 0] for score in np.linspace(0.3, 0.8, 30)]
-    heard = gather([result(Path("a"), rising, step_s=1.0), result(Path("b"), [[0.95, 0, 0]])], Thin(0.25))
+    heard = gather([result(Path("a"), rising, step_s=1.0), result(Path("b"), [[0.95, 0, 0]])], DetectionFilter(0.25))
     assert heard.counts[0] == 31
     strongest = heard.strongest[0]
     assert [(one.recording, one.one.start_s) for one in strongest] == [
@@ -259,7 +259,9 @@ def test_the_strongest_of_all_recordings_are_kept_and_one_call_is_shown_once():
 
 def test_of_many_detections_on_a_picture_the_strongest_are_drawn(monkeypatch):
     monkeypatch.setattr(report, "BOXES", 2)
-    (recording,) = gather([result(Path("a"), [[0.3, 0, 0], [0.9, 0, 0], [0.8, 0, 0]])], Thin(0.25)).recordings
+    (recording,) = gather(
+        [result(Path("a"), [[0.3, 0, 0], [0.9, 0, 0], [0.8, 0, 0]])], DetectionFilter(0.25)
+    ).recordings
     assert [(round(one.score, 3), one.start_s) for one in recording.told] == [(0.9, 5.0), (0.8, 10.0)]
     assert "3 detections, the strongest 2 drawn" in report._found(recording)
 
@@ -317,7 +319,9 @@ def test_a_long_detection_is_shown_from_its_beginning_and_no_longer_than_said(wr
 
 def test_of_consecutive_detections_that_are_one_the_strongest_is_shown(written, tmp_path):
     scores = [[0.3, 0, 0]] * 8 + [[0.9, 0, 0]] + [[0.3, 0, 0]] * 3
-    found = written(result(whistle(tmp_path / "a.wav", 60.0), scores), thin=Thin(0.25, merge=True))
+    found = written(
+        result(whistle(tmp_path / "a.wav", 60.0), scores), detection_filter=DetectionFilter(0.25, merge=True)
+    )
     assert found.all("audio")[0]["aria-label"] == "score 0.90, a.wav, 0:40 to 0:45"
     assert "1 detection," in found.words
     assert len(found.all("button", "box")) == 1
@@ -327,11 +331,11 @@ def test_the_class_of_no_bird_is_no_species(tmp_path):
     labels = (*LABELS[:2], "nocall")
     night = result(whistle(tmp_path / "night.wav"), [[0.5, 0, 0.9]] * 4)
     silence = result(whistle(tmp_path / "silence.wav"), [[0, 0, 0.99]] * 4)
-    heard = gather([silence, night], SHOWN, silent=2)
+    heard = gather([silence, night], SHOWN, nocall_index=2)
     assert heard.ranked == [0]
     assert heard.counts == {0: 4}
     assert heard.highest == 0.5
-    write_report(tmp_path / "page.html", iter([silence, night]), replace(FACTS, labels=labels), SHOWN, ["a", "b"])
+    write_report(tmp_path / "page.html", iter([silence, night]), replace(CARD, labels=labels), SHOWN, ["a", "b"])
     words = Page(tmp_path / "page.html").words
     assert "4 of 1 species" in words
     assert "a, b; 3 classes" in words

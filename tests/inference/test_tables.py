@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from factory.facts import Facts
+from factory.model_card import ModelCard
 from inference import tables
-from inference.rows import Grid
-from inference.tables import Result, Thin, detections
+from inference.tables import DetectionFilter, Result, detections
+from inference.window_plan import Grid
 from utils.config import DataProcess, Model
 from utils.errors import DataError
 
 GRID = Grid(5.0, 5.0)
-FACTS = Facts(Model(), ("b", "a", "c"), ("Bb", "Aa", "Cc"), ("Blue Bird", "", "Crow"), DataProcess(), "window")
+CARD = ModelCard(Model(), ("b", "a", "c"), ("Bb", "Aa", "Cc"), ("Blue Bird", "", "Crow"), DataProcess(), "window")
 SCORES = [[0.1, 0.9, 0.2], [0.3, 0.8, 0.3], [0.5, 0.1, 0.4]]
 
 
@@ -28,7 +28,7 @@ def result(name="n/r1.ogg", scores=SCORES, window=5.0, step=5.0, sample_rate=32_
 
 
 def told(found):
-    return [(one.start_s, one.end_s, FACTS.labels[one.label], round(one.score, 3)) for one in found]
+    return [(one.start_s, one.end_s, CARD.labels[one.label], round(one.score, 3)) for one in found]
 
 
 def table(path):
@@ -39,26 +39,33 @@ def table(path):
 
 
 def test_without_thinning_every_score_is_told_by_time_and_label():
-    found = told(detections(result(), Thin()))
+    found = told(detections(result(), DetectionFilter()))
     assert found[:4] == [(0, 5, "b", 0.1), (0, 5, "a", 0.9), (0, 5, "c", 0.2), (5, 10, "b", 0.3)]
     assert len(found) == 9
 
 
 def test_the_threshold_itself_is_told():
-    assert told(detections(result(scores=[[0.5, 0.25, 0.75]]), Thin(threshold=0.5))) == [
+    assert told(detections(result(scores=[[0.5, 0.25, 0.75]]), DetectionFilter(threshold=0.5))) == [
         (0, 5, "b", 0.5),
         (0, 5, "c", 0.75),
     ]
 
 
 def test_top_k_tells_so_many_of_each_row_and_of_equal_ones_the_first():
-    assert told(detections(result(), Thin(top_k=1))) == [(0, 5, "a", 0.9), (5, 10, "a", 0.8), (10, 15, "b", 0.5)]
-    assert told(detections(result(scores=[[0.3, 0.3, 0.3]]), Thin(top_k=2))) == [(0, 5, "b", 0.3), (0, 5, "a", 0.3)]
+    assert told(detections(result(), DetectionFilter(top_k=1))) == [
+        (0, 5, "a", 0.9),
+        (5, 10, "a", 0.8),
+        (10, 15, "b", 0.5),
+    ]
+    assert told(detections(result(scores=[[0.3, 0.3, 0.3]]), DetectionFilter(top_k=2))) == [
+        (0, 5, "b", 0.3),
+        (0, 5, "a", 0.3),
+    ]
 
 
 def test_merging_joins_consecutive_detections_of_a_label_with_the_highest_score():
     scores = [[0.6, 0.1, 0.9], [0.1, 0.1, 0.7], [0.8, 0.1, 0.95], [0.7, 0.6, 0.1]]
-    assert told(detections(result(scores=scores), Thin(threshold=0.5, merge=True))) == [
+    assert told(detections(result(scores=scores), DetectionFilter(threshold=0.5, merge=True))) == [
         (0, 5, "b", 0.6),
         (0, 15, "c", 0.95),
         (10, 20, "b", 0.8),
@@ -68,21 +75,21 @@ def test_merging_joins_consecutive_detections_of_a_label_with_the_highest_score(
 
 def test_merging_joins_overlapping_rows_and_not_those_with_a_gap():
     one = [[0.9, 0, 0], [0.9, 0, 0]]
-    assert told(detections(result(scores=one, step=2.0), Thin(0.5, None, True))) == [(0, 7, "b", 0.9)]
-    assert len(told(detections(result(scores=one, step=6.0), Thin(0.5, None, True)))) == 2
+    assert told(detections(result(scores=one, step=2.0), DetectionFilter(0.5, None, True))) == [(0, 7, "b", 0.9)]
+    assert len(told(detections(result(scores=one, step=6.0), DetectionFilter(0.5, None, True)))) == 2
 
 
 def test_a_default_threshold_holds_where_nothing_else_thins():
-    assert Thin().or_default() == Thin(threshold=0.25)
-    assert Thin(top_k=2).or_default() == Thin(top_k=2)
-    assert Thin(threshold=0.0).or_default() == Thin(threshold=0.0)
+    assert DetectionFilter().or_default() == DetectionFilter(threshold=0.25)
+    assert DetectionFilter(top_k=2).or_default() == DetectionFilter(top_k=2)
+    assert DetectionFilter(threshold=0.0).or_default() == DetectionFilter(threshold=0.0)
 
 
 # csv
 
 
 def test_csv_has_a_row_for_every_label_of_every_window(tmp_path):
-    tables.write_csv(tmp_path / "out.csv", [result(), result("s,1.ogg", SCORES[:1])], FACTS, Thin())
+    tables.write_csv(tmp_path / "out.csv", [result(), result("s,1.ogg", SCORES[:1])], CARD, DetectionFilter())
     rows = table(tmp_path / "out.csv")
     assert rows[0] == ["file", "start_s", "end_s", "label", "score"]
     assert rows[1] == ["n/r1.ogg", "0", "5", "b", "0.1"]
@@ -91,10 +98,10 @@ def test_csv_has_a_row_for_every_label_of_every_window(tmp_path):
 
 
 def test_a_long_recording_is_written_without_all_its_detections_in_memory(tmp_path):
-    facts = replace(FACTS, labels=tuple(map(str, range(50))))
+    card = replace(CARD, labels=tuple(map(str, range(50))))
     long = result(scores=np.ones((1000, 50), np.float32))
     tracemalloc.start()
-    tables.write_csv(tmp_path / "out.csv", [long], facts, Thin())
+    tables.write_csv(tmp_path / "out.csv", [long], card, DetectionFilter())
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(table(tmp_path / "out.csv")) == 1 + 50_000
@@ -103,16 +110,16 @@ def test_a_long_recording_is_written_without_all_its_detections_in_memory(tmp_pa
 
 def test_file_names_that_are_not_utf_8_can_be_written_and_stay_two(tmp_path):
     name, other = os.fsdecode(b"n/\xffr.ogg"), os.fsdecode(b"n/\xfer.ogg")
-    tables.write_csv(tmp_path / "out.csv", [result(name), result(other)], FACTS, Thin())
+    tables.write_csv(tmp_path / "out.csv", [result(name), result(other)], CARD, DetectionFilter())
     assert {row[0] for row in table(tmp_path / "out.csv")[1:]} == {r"n/\xffr.ogg", r"n/\xfer.ogg"}
-    tables.write_tables(tmp_path / "raven", [result(name)], FACTS, Thin(), "raven", [Path(name)])
-    tables.write_submission(tmp_path / "s.csv", [result(name)], FACTS, GRID, None)
+    tables.write_tables(tmp_path / "raven", [result(name)], CARD, DetectionFilter(), "raven", [Path(name)])
+    tables.write_submission(tmp_path / "s.csv", [result(name)], CARD, GRID, None)
 
 
 @pytest.mark.parametrize("kind", list(tables.TABLES))
 def test_that_no_bird_calls_is_no_detection_of_a_table(tmp_path, kind):
-    facts = replace(FACTS, labels=("a", tables.NOCALL, "c"))
-    tables.write_tables(tmp_path / "t.txt", [result("r.ogg")], facts, Thin(0.0), kind, [Path("r.ogg")])
+    card = replace(CARD, labels=("a", tables.NOCALL, "c"))
+    tables.write_tables(tmp_path / "t.txt", [result("r.ogg")], card, DetectionFilter(0.0), kind, [Path("r.ogg")])
     text = (tmp_path / "t.txt").read_text()
     assert tables.NOCALL not in text
     assert len(text.splitlines()) == 2 * len(result("r.ogg").scores) + (kind == "raven")  # and its header
@@ -128,7 +135,7 @@ def sample_file(tmp_path, header="row_id,a,b,c", rows=("r1_5", "r1_10", "r1_15")
 
 
 def test_a_submission_has_sorted_columns_and_end_seconds(tmp_path):
-    tables.write_submission(tmp_path / "s.csv", [result()], FACTS, GRID, None)
+    tables.write_submission(tmp_path / "s.csv", [result()], CARD, GRID, None)
     assert (tmp_path / "s.csv").read_bytes() == (
         b"row_id,a,b,c\nr1_5,0.9,0.1,0.2\nr1_10,0.8,0.3,0.3\nr1_15,0.1,0.5,0.4\n"
     )
@@ -138,16 +145,16 @@ def test_row_ids_follow_the_grid_where_the_last_row_is_pushed_back_or_short(tmp_
     start = np.array([0.0, 4.8])
     pushed = Result(Path("r2.ogg"), start, start + 5, np.array(SCORES[:2], np.float32), 9.8, 32_000)
     short = Result(Path("r3.ogg"), np.zeros(1), np.array([2.0]), np.array(SCORES[:1], np.float32), 2.0, 32_000)
-    tables.write_submission(tmp_path / "s.csv", [pushed, short], FACTS, GRID, None)
+    tables.write_submission(tmp_path / "s.csv", [pushed, short], CARD, GRID, None)
     assert [row[0] for row in table(tmp_path / "s.csv")[1:]] == ["r2_5", "r2_10", "r3_5"]
 
 
 def test_a_sample_decides_columns_rows_and_order(tmp_path, caplog):
     rows = ("r1_10", "r0_5", "r1_5")
-    sample = tables.read_sample(sample_file(tmp_path, "row_id,c,new1,a,new2", rows), FACTS.labels)
+    sample = tables.read_sample(sample_file(tmp_path, "row_id,c,new1,a,new2", rows), CARD.labels)
     assert "the run does not know 2 species; they get their prior: new1, new2" in caplog.text
     assert "no column for 1 species of the run: b" in caplog.text
-    tables.write_submission(tmp_path / "s.csv", [result()], FACTS, GRID, sample)
+    tables.write_submission(tmp_path / "s.csv", [result()], CARD, GRID, sample)
     assert table(tmp_path / "s.csv") == [
         ["row_id", "c", "new1", "a", "new2"],
         ["r1_10", "0.3", "0.25", "0.8", "0.25"],
@@ -159,9 +166,9 @@ def test_a_sample_decides_columns_rows_and_order(tmp_path, caplog):
 
 
 def test_rows_behind_the_end_of_a_truncated_recording_get_the_prior(tmp_path, caplog):
-    sample = tables.read_sample(sample_file(tmp_path, rows=("r1_5", "r1_10", "r1_15", "r1_20")), FACTS.labels)
+    sample = tables.read_sample(sample_file(tmp_path, rows=("r1_5", "r1_10", "r1_15", "r1_20")), CARD.labels)
     tables.must_fit(sample, GRID)
-    tables.write_submission(tmp_path / "s.csv", [result()], FACTS, GRID, sample)
+    tables.write_submission(tmp_path / "s.csv", [result()], CARD, GRID, sample)
     assert table(tmp_path / "s.csv")[-1] == ["r1_20", "0.333333", "0.333333", "0.333333"]
     assert "could not be read that far: r1" in caplog.text
 
@@ -184,17 +191,17 @@ def test_a_sample_that_will_not_do_is_told(tmp_path, content, message):
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(DataError, match=message):
-        tables.read_sample(path, FACTS.labels)
+        tables.read_sample(path, CARD.labels)
 
 
 def test_a_sample_saved_by_excel_is_read(tmp_path):
     path = sample_file(tmp_path)
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    assert tables.read_sample(path, FACTS.labels).labels == ("a", "b", "c")
+    assert tables.read_sample(path, CARD.labels).labels == ("a", "b", "c")
 
 
 def test_recordings_that_the_sample_names_must_be_there(tmp_path):
-    sample = tables.read_sample(sample_file(tmp_path, rows=("r1_5", "soundscape_2_5", "soundscape_2_10")), FACTS.labels)
+    sample = tables.read_sample(sample_file(tmp_path, rows=("r1_5", "soundscape_2_5", "soundscape_2_10")), CARD.labels)
     with pytest.raises(DataError, match="1 of its 2 recordings are not among the inputs, the first is soundscape_2;"):
         tables.must_have_all(sample, [Path("r1.ogg"), Path("r3.ogg")])
     tables.must_have_all(sample, [Path("r1.ogg"), Path("deep/soundscape_2.ogg")])
@@ -202,7 +209,7 @@ def test_recordings_that_the_sample_names_must_be_there(tmp_path):
 
 @pytest.mark.parametrize("row_id", ["r1_7", "r1_0", "r1_5.0", "r1_", "r1", "r1_nan"])
 def test_rows_that_end_where_no_window_does_are_told_before_scoring(tmp_path, row_id):
-    sample = tables.read_sample(sample_file(tmp_path, rows=("r1_5", row_id)), FACTS.labels)
+    sample = tables.read_sample(sample_file(tmp_path, rows=("r1_5", row_id)), CARD.labels)
     with pytest.raises(DataError, match=f"1 of its 2 rows end where no window does, the first is {row_id};"):
         tables.must_fit(sample, GRID)
 
@@ -216,7 +223,7 @@ def test_two_recordings_of_one_name_are_an_error():
 
 
 def test_a_raven_table_has_its_columns_and_names(tmp_path):
-    lines = tables.raven_table(result(), FACTS, Thin(0.5)).splitlines()
+    lines = tables.raven_table(result(), CARD, DetectionFilter(0.5)).splitlines()
     assert lines[0] == (
         "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\tHigh Freq (Hz)\t"
         "Common Name\tSpecies Code\tConfidence\tBegin Path\tFile Offset (s)"
@@ -232,26 +239,26 @@ def test_a_raven_table_has_its_columns_and_names(tmp_path):
 
 @pytest.mark.parametrize("sample_rate", [8_000, 22_050, 48_000])
 def test_no_selection_reaches_above_nyquist(sample_rate):
-    text = tables.raven_table(result(sample_rate=sample_rate), FACTS, Thin())
+    text = tables.raven_table(result(sample_rate=sample_rate), CARD, DetectionFilter())
     rows = list(csv.DictReader(io.StringIO(text), delimiter="\t"))
     assert {float(row["High Freq (Hz)"]) for row in rows} == {min(15_000, sample_rate / 2)}
 
 
 def test_a_tab_in_a_name_does_not_shift_the_columns():
-    lines = tables.raven_table(result("n/a\tb.ogg"), FACTS, Thin(0.5)).splitlines()
+    lines = tables.raven_table(result("n/a\tb.ogg"), CARD, DetectionFilter(0.5)).splitlines()
     assert {line.count("\t") for line in lines} == {11}
 
 
 def test_a_label_with_tabs_and_line_breaks_is_one_line_of_a_label_track():
-    facts = replace(FACTS, labels=("b\tb", "a\na", "c\r\nc"))
-    lines = tables.audacity_table(result(), facts, Thin(0.4)).split("\n")
+    card = replace(CARD, labels=("b\tb", "a\na", "c\r\nc"))
+    lines = tables.audacity_table(result(), card, DetectionFilter(0.4)).split("\n")
     assert [line.split("\t")[2:] for line in lines] == [["a a"], ["a a"], ["b b"], ["c c"], []]
 
 
 @pytest.mark.parametrize("name", ["a\rb.wav", "a\nb.wav", "a,b.wav", 'a"b.wav', "a\r"])
 def test_whatever_is_in_a_name_is_one_field_of_a_csv(tmp_path, name):
-    tables.write_csv(tmp_path / "out.csv", [result(name)], FACTS, Thin(0.85))
-    tables.write_submission(tmp_path / "s.csv", [result(name)], FACTS, GRID, None)
+    tables.write_csv(tmp_path / "out.csv", [result(name)], CARD, DetectionFilter(0.85))
+    tables.write_submission(tmp_path / "s.csv", [result(name)], CARD, GRID, None)
     for written in (tmp_path / "out.csv", tmp_path / "s.csv"):
         assert written.read_bytes().endswith(b"\n")
         assert b"\r\n" not in written.read_bytes()
@@ -262,22 +269,22 @@ def test_whatever_is_in_a_name_is_one_field_of_a_csv(tmp_path, name):
 
 
 def test_a_raven_table_without_detections_is_its_header():
-    assert len(tables.raven_table(result(), FACTS, Thin(0.99)).splitlines()) == 1
+    assert len(tables.raven_table(result(), CARD, DetectionFilter(0.99)).splitlines()) == 1
 
 
 def test_an_audacity_label_track():
-    assert tables.audacity_table(result(), FACTS, Thin(0.5)) == (
+    assert tables.audacity_table(result(), CARD, DetectionFilter(0.5)) == (
         "0.000000\t5.000000\ta\n5.000000\t10.000000\ta\n10.000000\t15.000000\tb\n"
     )
-    assert tables.audacity_table(result(), FACTS, Thin().or_default()).count("\n") == 6  # at least 0.25
+    assert tables.audacity_table(result(), CARD, DetectionFilter().or_default()).count("\n") == 6  # at least 0.25
 
 
 def test_one_recording_gives_a_file_and_several_a_folder_where_none_overwrites_another(tmp_path):
     one = [result(tmp_path / "in/a/r.ogg")]
-    tables.write_tables(tmp_path / "one.txt", one, FACTS, Thin(), "raven", [one[0].path])
+    tables.write_tables(tmp_path / "one.txt", one, CARD, DetectionFilter(), "raven", [one[0].path])
     assert (tmp_path / "one.txt").is_file()
     several = [result(tmp_path / "in" / name) for name in ("a/r.ogg", "b/r.ogg", "b/r.wav", "r.ogg")]
-    tables.write_tables(tmp_path / "out", several, FACTS, Thin(), "audacity", [its.path for its in several])
+    tables.write_tables(tmp_path / "out", several, CARD, DetectionFilter(), "audacity", [its.path for its in several])
     written = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.txt"))
     assert written == ["a/r.ogg.labels.txt", "b/r.ogg.labels.txt", "b/r.wav.labels.txt", "r.ogg.labels.txt"]
 
@@ -290,7 +297,7 @@ def test_a_table_is_written_whole_or_not_at_all(tmp_path, write):
         yield result()
         raise OSError("no room")
 
-    rest = (FACTS, Thin()) if write is tables.write_csv else (FACTS, GRID, None)
+    rest = (CARD, DetectionFilter()) if write is tables.write_csv else (CARD, GRID, None)
     with pytest.raises(OSError, match="no room"):
         write(tmp_path / "out", results(), *rest)
     assert (tmp_path / "out").read_text() == "the one before"
@@ -298,6 +305,6 @@ def test_a_table_is_written_whole_or_not_at_all(tmp_path, write):
 
 
 def test_nocall_is_no_species_and_has_no_column(tmp_path):
-    facts = Facts(Model(), ("a", "nocall"), ("Aa", ""), ("A", ""), DataProcess(), "window")
-    tables.write_submission(tmp_path / "s.csv", [result(scores=[[0.1, 0.9]])], facts, Grid(5.0, 5.0), None)
+    card = ModelCard(Model(), ("a", "nocall"), ("Aa", ""), ("A", ""), DataProcess(), "window")
+    tables.write_submission(tmp_path / "s.csv", [result(scores=[[0.1, 0.9]])], card, Grid(5.0, 5.0), None)
     assert (tmp_path / "s.csv").read_text() == "row_id,a\nr1_5,0.1\n"

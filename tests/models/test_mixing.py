@@ -76,7 +76,7 @@ def test_labels_of_a_mixture_with_a_quarter_of_the_second(first, second, most, l
 def test_a_bird_in_a_mixture_with_a_recording_of_none_is_no_longer_none(labels, bird):
     targets = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])  # a bird; the class of no bird, twice
     partner, share = torch.tensor([1, 2, 0]), torch.tensor([0.25, 0.25, 0.0])
-    mixed = mix_targets(targets, partner, share, labels, silent=1)
+    mixed = mix_targets(targets, partner, share, labels, nocall_index=1)
     assert mixed.tolist() == [[bird, 0.0], [0.0, 1.0], [0.0, 1.0]]
 
 

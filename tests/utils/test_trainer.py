@@ -27,7 +27,7 @@ from utils.errors import CheckpointError, UserError
 from utils.interrupt import Stopped
 from utils.metrics import macro_auc
 from utils.tracking import LocalFiles
-from utils.trainer import Part, Trainer
+from utils.trainer import Subset, Trainer
 from utils.utils import seed_everything, seed_for
 
 CLASSES, BANDS, FRAMES = 3, 8, 10
@@ -44,7 +44,7 @@ class Batch:
 
 
 class Order:
-    """Batches of rows by epoch and place, as dataloader.dataset has them."""
+    """Batches of rows by epoch and step_key, as dataloader.batches.dataset has them."""
 
     def __init__(self, n_rows, size):
         self.n_rows, self.size, self.epoch, self.first = n_rows, size, 1, 0
@@ -69,11 +69,11 @@ class Batches:
         self.windows = rng.normal(size=(order.n_rows, FRAMES, BANDS)).astype(np.float32)
         self.windows[np.arange(order.n_rows), :, self.labels] += 2.0
         self.targets = np.eye(CLASSES, dtype=np.float32)[self.labels]
-        self.before_batch = lambda epoch, place: None
+        self.before_batch = lambda epoch, step_key: None
 
     def __iter__(self):
-        for place, rows in enumerate(self.order, start=self.order.first):
-            self.before_batch(self.order.epoch, place)
+        for step_key, rows in enumerate(self.order, start=self.order.first):
+            self.before_batch(self.order.epoch, step_key)
             yield Batch(
                 torch.from_numpy(self.windows[rows]),
                 torch.from_numpy(self.targets[rows]),
@@ -81,11 +81,11 @@ class Batches:
             )
 
 
-def part(n_rows, size, seed, windows=1):
+def subset(n_rows, size, seed, windows=1):
     """``n_rows`` windows, so many of each recording."""
     batches = Batches(Order(n_rows, size), seed, windows)
     names = [f"bird/XC{row}.ogg" for row in range(n_rows // windows)]
-    return Part(batches=batches, order=batches.order, filenames=names, targets=batches.targets[::windows])
+    return Subset(batches=batches, order=batches.order, filenames=names, targets=batches.targets[::windows])
 
 
 def network():
@@ -106,7 +106,7 @@ def make(folder, *, agent=None, val=True, callbacks=None, **settings):
     seed_everything(seed_for(settings.seed, "model"))
     model = network()
     optimizer = build_optimizer(model.parameters(), agent)
-    train = part(24, 4, seed=1)
+    train = subset(24, 4, seed=1)
     steps = -(-len(train.order) // settings.accumulate)
     trainer = Trainer(
         settings,
@@ -114,13 +114,13 @@ def make(folder, *, agent=None, val=True, callbacks=None, **settings):
         loss=build_loss(agent),
         optimizer=optimizer,
         schedule=build_schedule(optimizer, agent, n_epochs=settings.n_epochs, steps_per_epoch=steps),
-        images=lambda batch, place=None: (batch.windows, batch.targets),
+        transform=lambda batch, step_key=None: (batch.windows, batch.targets),
         train=train,
-        val=part(9, 3, seed=2) if val else None,
-        test=part(9, 3, seed=3),
+        val=subset(9, 3, seed=2) if val else None,
+        test=subset(9, 3, seed=3),
         metric=build_metric(callbacks),
         checkpoints=Checkpoints(folder, keep_best=callbacks.model_checkpoint),
-        facts={
+        card={
             "model_type": "x",
             "labels": ["a", "b", "c"],
             "data_process": {},
@@ -165,7 +165,7 @@ def stop_at(trainer, epoch, step, number=signal.SIGTERM):
         if (at_epoch, at_step) == (epoch, step):
             os.kill(os.getpid(), number)
 
-    trainer.train_part.batches.before_batch = send
+    trainer.train_subset.batches.before_batch = send
 
 
 VARIANTS = {
@@ -247,7 +247,7 @@ def test_a_run_stopped_between_two_epochs_goes_on_as_well(tmp_path):
     make(tmp_path / "whole").fit()
     stopped = make(tmp_path / "stopped")
     once = iter([os.getpid()])
-    stopped.val_part.batches.before_batch = lambda *_: [os.kill(pid, signal.SIGINT) for pid in once]
+    stopped.val_subset.batches.before_batch = lambda *_: [os.kill(pid, signal.SIGINT) for pid in once]
     with pytest.raises(Stopped) as caught:
         stopped.fit()
     assert caught.value.exit_code == 130
@@ -274,7 +274,7 @@ def test_the_same_seed_gives_the_same_metrics(tmp_path):
 def test_best_holds_the_best_epoch_whatever_else_is_saved(tmp_path):
     trainer = make(tmp_path, n_epochs=5)
     aucs = iter([0.6, 0.9, 0.7, 0.8, 0.5])
-    trainer.evaluate = lambda part, prefix: {
+    trainer.evaluate = lambda subset, prefix: {
         "val_loss": 1.0,
         "val_macro_auc": next(aucs),
         "val_top1": 0.0,
@@ -289,7 +289,7 @@ def test_best_holds_the_best_epoch_whatever_else_is_saved(tmp_path):
 def test_early_stop_ends_after_that_many_epochs_without_a_better_one(tmp_path):
     trainer = make(tmp_path, n_epochs=9, early_stop=2)
     aucs = iter([0.6, 0.5, 0.9, 0.7, 0.8, 0.95])
-    trainer.evaluate = lambda part, prefix: {
+    trainer.evaluate = lambda subset, prefix: {
         "val_loss": 1.0,
         "val_macro_auc": next(aucs),
         "val_top1": 0.0,
@@ -313,7 +313,7 @@ def test_without_validation_the_last_epoch_is_the_best(tmp_path):
 def test_as_long_as_no_epoch_has_a_score_the_last_one_is_the_best_and_none_is_stale(tmp_path, caplog):
     trainer = make(tmp_path, n_epochs=5, early_stop=2)
     aucs = iter([None, None, None, 0.6, 0.5])
-    trainer.evaluate = lambda part, prefix: {
+    trainer.evaluate = lambda subset, prefix: {
         "val_loss": 1.0,
         "val_macro_auc": next(aucs),
         "val_top1": 0.0,
@@ -335,13 +335,13 @@ def test_without_model_checkpoint_only_last_is_kept_and_scored(tmp_path):
     trainer.progress.best_epoch = 1  # whichever was
     assert load_checkpoint(tmp_path / "last.pt")["epoch"] == trainer.scored_epoch > 1
     scores, of_recordings = trainer.test()
-    assert scores["test_macro_auc"] == macro_auc(trainer.test_part.targets, of_recordings)
+    assert scores["test_macro_auc"] == macro_auc(trainer.test_subset.targets, of_recordings)
 
 
 @pytest.mark.parametrize("accumulate", [1, 6])
 def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path, accumulate):
     trainer = make(tmp_path, accumulate=accumulate)
-    trainer.train_part.batches.windows[7] = np.nan
+    trainer.train_subset.batches.windows[7] = np.nan
     with pytest.raises(UserError, match=r"the loss is not finite; .*bird/XC7\.ogg"):
         trainer.fit()
     assert all(torch.isfinite(tensor).all() for tensor in trainer.model.parameters())
@@ -362,14 +362,14 @@ def test_out_of_memory_names_the_batch_size_the_shape_and_the_mend(tmp_path):
     def fail(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    trainer.images = fail
+    trainer.transform = fail
     with pytest.raises(UserError, match=r"batch of 4 windows of 10 x 8 values; lower \[trainer\] batch_size_train"):
         trainer.fit()
 
 
 def test_a_batch_of_one_that_the_networks_norms_cannot_take_is_told_in_a_line(tmp_path):
     trainer = make(tmp_path)
-    trainer.train_part = part(3, 1, seed=1)
+    trainer.train_subset = subset(3, 1, seed=1)
     with pytest.raises(UserError, match=r"cannot learn from a batch of 1: .*; raise \[trainer\] batch_size_train"):
         trainer.fit()
 
@@ -507,19 +507,19 @@ def test_each_epoch_has_a_line_and_each_new_best_another(tmp_path, caplog):
 @pytest.mark.parametrize("loss", ["bce", "cross_entropy", "focal"])
 def test_the_score_of_a_recording_is_the_mean_of_the_sigmoids_of_its_windows(tmp_path, loss):
     trainer = make(tmp_path, agent=Agent(loss=loss))
-    trainer.val_part = part(90, 5, seed=2, windows=3)
+    trainer.val_subset = subset(90, 5, seed=2, windows=3)
     for weights in trainer.model.parameters():
         weights.data *= 3  # scores far from a half, where the mean of sigmoids is not the sigmoid of a mean
-    scored = trainer.evaluate(trainer.val_part, "val_")
+    scored = trainer.evaluate(trainer.val_subset, "val_")
     trainer.model.eval()
     with torch.no_grad():
-        logits = trainer.model(torch.from_numpy(trainer.val_part.batches.windows))
+        logits = trainer.model(torch.from_numpy(trainer.val_subset.batches.windows))
     of_recordings = logits.sigmoid().view(30, 3, CLASSES).mean(dim=1).numpy()
     assert scored["val_top1"] == pytest.approx((of_recordings.argmax(1) == np.arange(30) % CLASSES).mean())
-    area = macro_auc(trainer.val_part.targets, of_recordings)  # that of the softmax is another
+    area = macro_auc(trainer.val_subset.targets, of_recordings)  # that of the softmax is another
     assert scored["val_macro_auc"] == pytest.approx(area)
-    assert area != macro_auc(trainer.val_part.targets, logits.view(30, 3, CLASSES).mean(dim=1).sigmoid().numpy())
-    loss = trainer.loss(logits, torch.from_numpy(trainer.val_part.batches.targets)).item()
+    assert area != macro_auc(trainer.val_subset.targets, logits.view(30, 3, CLASSES).mean(dim=1).sigmoid().numpy())
+    loss = trainer.loss(logits, torch.from_numpy(trainer.val_subset.batches.targets)).item()
     assert scored["val_loss"] == pytest.approx(loss, rel=1e-5)
 
 
@@ -528,9 +528,9 @@ def test_the_loss_of_a_part_does_not_depend_on_how_it_is_cut_in_batches(tmp_path
     trainer = make(tmp_path, agent=Agent(loss=loss))
     losses = []
     for size in (1, 3, 9):
-        trainer.val_part = part(9, size, seed=2)
-        trainer.val_part.targets[:4] = 0.0  # recordings in which no bird calls: cross-entropy does not count them
-        losses.append(trainer.evaluate(trainer.val_part, "val_")["val_loss"])
+        trainer.val_subset = subset(9, size, seed=2)
+        trainer.val_subset.targets[:4] = 0.0  # recordings in which no bird calls: cross-entropy does not count them
+        losses.append(trainer.evaluate(trainer.val_subset, "val_")["val_loss"])
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
 
 
@@ -544,7 +544,7 @@ def test_a_longer_run_goes_on_with_a_finished_one(tmp_path):
 def test_a_table_with_other_classes_is_told_on_resuming(tmp_path):
     make(tmp_path).fit()
     trainer = make(tmp_path)
-    trainer.facts["labels"] = ["a", "b", "d"]
+    trainer.card["labels"] = ["a", "b", "d"]
     with pytest.raises(CheckpointError, match="other classes: c, d; bring the table back"):
         trainer.resume()
 
@@ -576,14 +576,14 @@ def test_a_cpu_without_units_for_bf16_says_so_and_computes_in_float32(tmp_path, 
 
 
 def remembering(trainer):
-    """What the maker of images is asked for: (place, torch's seed) of each batch. Training targets are zeros then."""
+    """What the transform is asked for: (step_key, torch's seed) of each batch. Training targets are zeros then."""
     asked = []
 
-    def images(batch, place=None):
-        asked.append((place, torch.initial_seed()))
-        return batch.windows, batch.targets if place is None else torch.zeros_like(batch.targets)
+    def images(batch, step_key=None):
+        asked.append((step_key, torch.initial_seed()))
+        return batch.windows, batch.targets if step_key is None else torch.zeros_like(batch.targets)
 
-    trainer.images = images
+    trainer.transform = images
     return asked
 
 
@@ -594,11 +594,11 @@ def test_the_maker_hears_where_in_the_run_a_batch_stands_and_in_scoring_nothing(
     trainer.loss = lambda logits, targets: losses.append(targets.sum().item()) or loss(logits, targets)
     trainer.fit()
     one_epoch = [*range(6), None, None, None]  # 24 windows to train on by 4, 9 to score by 3
-    assert [place for place, _ in asked] == [
+    assert [step_key for step_key, _ in asked] == [
         None if step is None else (epoch, step, 0) for epoch in (1, 2) for step in one_epoch
     ]
-    assert all(seed == seed_for(5, "step", *place) for place, seed in asked if place)
-    assert losses == 2 * [0, 0, 0, 0, 0, 0, 9]  # the maker's targets, then those of validation
+    assert all(seed == seed_for(5, "step", *step_key) for step_key, seed in asked if step_key)
+    assert losses == 2 * [0, 0, 0, 0, 0, 0, 9]  # the transform's targets, then those of validation
 
 
 @pytest.mark.parametrize(("accumulate", "updates"), [(1, 6), (2, 3), (4, 2), (9, 1)])
@@ -645,17 +645,17 @@ def test_a_moving_average_has_the_decay_that_is_set_and_is_scored(tmp_path):
 def test_the_test_part_is_scored_with_the_best_weights_not_the_last(tmp_path, settings):
     trainer = make(tmp_path, n_epochs=4, **settings)
     aucs = iter([0.6, 0.9, 0.7, 0.8])
-    trainer.evaluate = lambda part, prefix: {"val_loss": 1.0, "val_macro_auc": next(aucs)}
+    trainer.evaluate = lambda subset, prefix: {"val_loss": 1.0, "val_macro_auc": next(aucs)}
     trainer.fit()
     scored, of_recordings = trainer.test()
-    part, by_file = trainer.test_part, {}
+    subset, by_file = trainer.test_subset, {}
     for name in ("best", "last"):
         model = network()
         model.load_state_dict(load_checkpoint(tmp_path / f"{name}.pt")["model"])
-        by_file[name] = model.eval()(torch.from_numpy(part.batches.windows)).sigmoid().detach().numpy()
+        by_file[name] = model.eval()(torch.from_numpy(subset.batches.windows)).sigmoid().detach().numpy()
     np.testing.assert_allclose(of_recordings, by_file["best"], atol=1e-6)
     assert np.abs(by_file["best"] - by_file["last"]).max() > 1e-3
-    assert scored["test_macro_auc"] == macro_auc(part.targets, of_recordings)
+    assert scored["test_macro_auc"] == macro_auc(subset.targets, of_recordings)
 
 
 def test_the_schedule_follows_the_loss_of_validation_and_that_of_training_is_the_epochs_mean(tmp_path):
@@ -676,7 +676,7 @@ def test_it_saves_as_often_as_it_is_told(tmp_path, monkeypatch):
     trainer = make(tmp_path, save_every_minutes=2.0, n_epochs=1)
     saved = []
     trainer.save = lambda *, best: saved.append(trainer.progress.step) or Trainer.save(trainer, best=best)
-    trainer.train_part.batches.before_batch = lambda *_: clock.__setitem__(0, clock[0] + 61)
+    trainer.train_subset.batches.before_batch = lambda *_: clock.__setitem__(0, clock[0] + 61)
     trainer.fit()
     assert saved == [2, 4, 0]  # each two minutes, and at the end of the epoch
     assert load_checkpoint(tmp_path / "last.pt")["progress"]["seconds"] == 6 * 61
@@ -684,7 +684,7 @@ def test_it_saves_as_often_as_it_is_told(tmp_path, monkeypatch):
 
 def test_an_answer_that_is_not_finite_names_its_recording(tmp_path):
     trainer = make(tmp_path)
-    trainer.val_part.batches.windows[7] = np.nan  # not the first that is scored
+    trainer.val_subset.batches.windows[7] = np.nan  # not the first that is scored
     with pytest.raises(UserError, match=r"the model's answer to bird/XC7\.ogg is not finite"):
         trainer.fit()
 

@@ -1,0 +1,101 @@
+"""How often does a training recording come? Rare classes oftener, common and loud ones less.
+
+All of it concerns training alone; what is scored stays as it is.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dataloader.cache.entries import loudness
+from utils.utils import seed_for
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+
+
+def keep_quietest(table: "pd.DataFrame", share: float) -> "pd.DataFrame":
+    """Leave out the loudest training recordings of each class.
+
+    As the winners of BirdCLEF 2024, who kept 80 %, by deviation and power of the first minute; here
+    it is the quietest ``share`` of each class and at least one recording. A recording of two species stays if either
+    keeps it. Loudness is the mean power of the whole recording, read from its entry in the cache.
+
+    Args:
+        table: with ``entry``, ``labels`` and ``split``.
+    """
+    if share == 1.0:
+        return table
+    log.info("[data] keep_quietest: reading how loud the training recordings are")
+    of_class: dict[str, list[tuple[float, int]]] = {}
+    for row, (entry, labels, split) in enumerate(zip(table["entry"], table["labels"], table["split"], strict=True)):
+        if split == "train":
+            power = loudness(entry)
+            for label in labels or ("",):
+                of_class.setdefault(label, []).append((power, row))
+    quiet = {row for rows in of_class.values() for _, row in sorted(rows)[: max(1, round(share * len(rows)))]}
+    kept = [split != "train" or row in quiet for row, split in enumerate(table["split"])]
+    log.info("[data] keep_quietest: %d of the loudest training recordings are left out", len(table) - sum(kept))
+    return table[kept].reset_index(drop=True)
+
+
+class Balance:
+    """The rows of each epoch, so that classes come more evenly: a function of the seed and the epoch.
+
+    First ``class_cap`` and ``rare_to`` decide how many recordings of each class there are; then
+    ``power`` draws from their rows, with replacement. All epochs have the same number of rows: for n
+    recordings wanted of a class, n times the mean number of rows of its recordings. So where those drawn are short,
+    a few more come.
+
+    Args:
+        recording: ``(rows,)``, of each row.
+        labels: of each recording; one of several species counts for the rarest, one of none as a class.
+        power: rows are drawn with weights (rows of their class)^-power; 0: each comes once.
+        rare_to: recordings of a class with fewer come again until there are this many; 0: no.
+        class_cap: of a class with more recordings an epoch has this many, others each time; 0: all.
+    """
+
+    def __init__(
+        self, recording: np.ndarray, labels: Sequence[tuple[str, ...]], *, power: float, rare_to: int,
+        class_cap: int, seed: int,
+    ):  # fmt: skip
+        self._power, self._seed = power, seed
+        counts = Counter(label for names in labels for label in names)
+        class_of = [min(names, key=lambda label: (counts[label], label)) if names else "" for names in labels]
+        rows_of: dict[str, dict[int, list[int]]] = {}  # class -> recording -> rows
+        for row, number in enumerate(recording.tolist()):
+            rows_of.setdefault(class_of[number], {}).setdefault(number, []).append(row)
+        self._classes = [[np.array(rows) for rows in rows_of[name].values()] for name in sorted(rows_of)]
+        self._wanted = [max(min(len(one), class_cap or len(one)), rare_to) for one in self._classes]
+        sizes = [round(sum(map(len, one)) * n / len(one)) for one, n in zip(self._classes, self._wanted, strict=True)]
+        self._sizes, self.n_rows = sizes, sum(sizes)
+
+    def rows(self, epoch: int) -> np.ndarray:
+        """The rows of ``epoch``, sorted; a row that comes twice stands twice."""
+        rng = np.random.default_rng(seed_for(self._seed, "balance", epoch))
+        chosen = [self._of_class(*one, rng) for one in zip(self._classes, self._wanted, self._sizes, strict=True)]
+        rows = np.concatenate(chosen)
+        if self._power:
+            weights = np.repeat(np.power(np.array(self._sizes, float), -self._power), self._sizes)
+            rows = rng.choice(rows, len(rows), p=weights / weights.sum())
+        return np.sort(rows)
+
+    @staticmethod
+    def _of_class(recordings: list[np.ndarray], wanted: int, size: int, rng: np.random.Generator) -> np.ndarray:
+        """``size`` rows of ``wanted`` recordings: all of them as often as they go, and some once more.
+
+        Where the recordings drawn for the rest have too few rows, others help out; no row comes twice in it.
+        """
+        times, more = divmod(wanted, len(recordings))
+        rows = np.tile(np.concatenate(recordings), times)
+        if not (rest := size - len(rows)):
+            return rows
+        order = rng.permutation(len(recordings))
+        reached = np.cumsum([len(recordings[number]) for number in order])
+        drawn = order[: max(more, np.searchsorted(reached, rest) + 1)]
+        return np.append(rows, rng.permutation(np.concatenate([recordings[number] for number in drawn]))[:rest])

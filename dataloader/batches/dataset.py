@@ -1,0 +1,228 @@
+"""A batch of rows -> (windows, targets), read from the cache with no copy between disk and batch."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from dataloader.batches.windows import window_frames
+from dataloader.cache.entries import read_window
+from utils.config import DataProcess, Labels
+from utils.errors import DataError, UserError
+from utils.interrupt import obey_the_main_process_alone
+from utils.utils import seed_for
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+Drawn = tuple[int, float]  # a row, and where in it the window starts: from 0, its first frame, to below 1, its last
+
+
+class Batch(NamedTuple):
+    """Some windows and what is in them."""
+
+    windows: torch.Tensor  # (batch, frames, n_mels) float16, as cached
+    mean: torch.Tensor  # (batch, n_mels) float32, dB: what was taken away from each band
+    scale: torch.Tensor  # (batch, n_mels) float32, dB: what it was divided by then
+    targets: torch.Tensor  # (batch, classes) float32, 1 for each species in the foreground; -1: not known
+    recording: torch.Tensor  # (batch,) int64: row of the metadata
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on ``device``; the copy is not waited for where the memory is pinned."""
+        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
+
+
+class WindowDataset(Dataset):
+    """The windows of some recordings. It is asked for a whole batch at a time, as ``EpochBatches`` draws it.
+
+    Args:
+        metadata: good recordings: ``entry``, ``frames``, ``labels``, ``filename``.
+        windows: rows ``recording``, ``first_frame`` and ``n_frames``: windows, or longer stretches that
+            each have room for many; of ``make_windows`` or ``make_segments``.
+        labels: the classes; a label's index is its index.
+        rules: what the labels mean in training; None: the targets are those of scoring, 1 and 0.
+    """
+
+    def __init__(
+        self, metadata: "pd.DataFrame", windows: "pd.DataFrame", labels: Sequence[str], process: DataProcess,
+        rules: Labels | None = None,
+    ):  # fmt: skip
+        self.filenames = metadata["filename"].tolist()
+        self.recording = windows["recording"].to_numpy(np.int64)
+        self.entries: list[str] = metadata["entry"].tolist()
+        self.frames: list[int] = metadata["frames"].tolist()
+        self.length, self.n_mels = window_frames(process), process.n_mels
+        self._first = windows["first_frame"].to_numpy(np.int64)
+        frames = windows["n_frames"].to_numpy(np.int64)
+        # Frames at which a window may start; one that is longer than its recording repeats it from any of them.
+        self._starts = np.where(frames < self.length, frames, frames - self.length + 1)
+        self.targets = target_matrix(metadata["labels"], labels)
+        if rules is not None:
+            self.targets = training_targets(self.targets, metadata["secondary_labels"], labels, rules)
+
+    def __len__(self) -> int:
+        return len(self._first)
+
+    @property
+    def bytes(self) -> int:
+        """Of the spectrograms of all recordings."""
+        return 2 * self.n_mels * sum(self.frames)
+
+    def where(self, drawn: Sequence[Drawn]) -> tuple[np.ndarray, np.ndarray]:
+        """The recording and the first frame of each window, both ``(batch,)`` int64."""
+        rows = np.array([row for row, _ in drawn])
+        into = np.array([index for _, index in drawn])
+        return self.recording[rows], self._first[rows] + (into * self._starts[rows]).astype(np.int64)
+
+    def __getitem__(self, drawn: Sequence[Drawn]) -> Batch:
+        windows = np.empty((len(drawn), self.length, self.n_mels), dtype=np.float16)
+        statistics = np.empty((2, len(drawn), self.n_mels), dtype=np.float32)
+        recordings, firsts = self.where(drawn)
+        for index, (recording, first) in enumerate(zip(recordings, firsts.tolist(), strict=True)):
+            entry, frames = self.entries[recording], self.frames[recording]
+            statistics[:, index] = read_window(entry, self.n_mels, frames, first, windows[index])
+        arrays = (windows, *statistics, self.targets[recordings], recordings)
+        return Batch(*map(torch.from_numpy, arrays))
+
+
+def target_matrix(labels_of_rows: Sequence[tuple[str, ...]], labels: Sequence[str]) -> np.ndarray:
+    """``(rows, classes)`` float32, 1 where the row has the label."""
+    index = {label: index for index, label in enumerate(labels)}
+    targets = np.zeros((len(labels_of_rows), len(labels)), dtype=np.float32)
+    for row, names in enumerate(labels_of_rows):
+        for name in names:
+            targets[row, index[name]] = 1.0
+    return targets
+
+
+def training_targets(
+    present: np.ndarray, secondary: Sequence[tuple[str, ...]], labels: Sequence[str], rules: Labels
+) -> np.ndarray:
+    """What the model is asked for in training; -1 where nobody knows, which the losses leave out.
+
+    Args:
+        present: ``(rows, classes)``, of ``target_matrix``.
+        secondary: of each row, the labels in the background; those that are no class are left out.
+    """
+    index = {label: index for index, label in enumerate(labels)}
+    of_secondary = {"ignore": 0.0, "mask": -1.0, "soft": rules.secondary_weight, "hard": rules.primary_weight}
+    targets = np.zeros_like(present)
+    for row, names in enumerate(secondary):
+        targets[row, [index[name] for name in names if name in index]] = of_secondary[rules.secondary]
+    targets[present > 0] = rules.primary_weight
+    return targets
+
+
+class EpochBatches(Sampler):
+    """The rows of each batch of an epoch: a function of seed, epoch and index, so that it can go on anywhere.
+
+    What is random about an epoch is drawn here, in the main process, and travels with the rows: so
+    workers, the memory of a GPU and a resumed run all see the same. A row comes with the index in it
+    where its window starts, which follows from the row's index in the epoch.
+
+    Several processes (``world`` of them) each get their own part of every batch. In training the last,
+    smaller batch is left out, unless it is the only one: each epoch shuffles anew, or begins with what the last one
+    left out, so no row is lost.
+
+    Args:
+        batch_size: rows of a batch over all processes together.
+        shuffle: a new order each epoch; else that of the rows, over and over in training.
+        training: leave out the smaller last batch; give every process the same number of batches.
+        crop: windows start anywhere in their row; else at its first frame.
+        rows_of: the ``n_rows`` rows of an epoch, such as ``Balance.rows``; else each row once.
+
+    Raises:
+        DataError: a process would get no row to train on.
+    """
+
+    def __init__(
+        self, n_rows: int, batch_size: int, *, seed: int = 0, shuffle: bool = False, training: bool = False,
+        crop: bool = False, rows_of: Callable[[int], np.ndarray] | None = None, rank: int = 0, world: int = 1,
+    ):  # fmt: skip
+        if training and n_rows < world:
+            raise DataError(
+                f"{n_rows} windows to train on, and {world} processes; start fewer, or bring more recordings"
+            )
+        self._crop, self._rows_of = crop, rows_of
+        self._n_rows, self._batch_size, self._seed, self._shuffle = n_rows, batch_size, seed, shuffle
+        self._training, self._rank, self._world = training, rank, world
+        self.epoch, self.first_batch = 1, 0
+
+    def __len__(self) -> int:
+        """Batches of a whole epoch."""
+        if self._training:
+            return max(1, self._n_rows // self._batch_size)
+        return -(-self._n_rows // self._batch_size)
+
+    def go_to(self, epoch: int, first_batch: int = 0) -> None:
+        """Make the next iteration that of ``epoch`` (from 1), from ``first_batch`` on."""
+        self.epoch, self.first_batch = epoch, first_batch
+
+    def __iter__(self) -> Iterator[list[Drawn]]:
+        drawn = self._epoch()
+        for batch in range(self.first_batch, len(self)):
+            rows = drawn[batch * self._batch_size : (batch + 1) * self._batch_size]
+            if self._training:  # every process the same number of rows: their gradients count the same
+                rows = rows[: len(rows) // self._world * self._world]
+            if mine := rows[self._rank :: self._world]:
+                yield mine
+
+    def _epoch(self) -> list[Drawn]:
+        """The whole epoch in hand, in its order."""
+        rows = torch.arange(self._n_rows)
+        if self._rows_of is not None:
+            rows = torch.from_numpy(self._rows_of(self.epoch))
+        if self._shuffle:
+            rows = rows[torch.randperm(self._n_rows, generator=self._generator("order"))]
+        elif self._training:  # on from the rows that the last epoch left out
+            used = len(self) * (min(self._n_rows, self._batch_size) // self._world * self._world)
+            rows = rows.roll(-(self.epoch - 1) * used)
+        positions = torch.zeros(self._n_rows, dtype=torch.float64)
+        if self._crop:
+            positions = torch.rand(self._n_rows, generator=self._generator("crop"), dtype=torch.float64)
+        return list(zip(rows.tolist(), positions.tolist(), strict=True))
+
+    def _generator(self, purpose: str) -> torch.Generator:
+        return torch.Generator().manual_seed(seed_for(self._seed, purpose, self.epoch))
+
+
+class Loader:
+    """Batches of ``dataset`` in the order of ``batches``; with workers these stay alive between epochs."""
+
+    def __init__(self, dataset: Dataset, batches: EpochBatches, *, num_workers: int, pin_memory: bool):
+        self.dataset = dataset
+        self._batches = DataLoader(
+            _Answers(dataset),
+            sampler=batches,
+            batch_size=None,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            persistent_workers=num_workers > 0,
+            prefetch_factor=4 if num_workers else None,
+            worker_init_fn=obey_the_main_process_alone,
+        )
+
+    def __iter__(self) -> Iterator[Batch]:
+        for answer in self._batches:
+            if isinstance(answer, Exception):
+                raise answer
+            yield answer
+
+
+class _Answers(Dataset):
+    """A data set that gives errors back: one raised in a worker would arrive with a traceback for its message."""
+
+    def __init__(self, dataset: Dataset):
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, drawn: Sequence[Drawn]) -> Batch | UserError | OSError:
+        try:
+            return self._dataset[drawn]
+        except (UserError, OSError) as error:
+            return error

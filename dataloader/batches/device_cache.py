@@ -1,0 +1,72 @@
+"""The spectrograms in the memory of the device, where they fit: an epoch then reads no disk at all."""
+
+import logging
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from dataloader.batches.dataset import Batch, EpochBatches, WindowDataset
+from dataloader.cache.entries import read_window
+from utils.errors import UserError
+
+log = logging.getLogger(__name__)
+
+_SHARE = 0.5  # of the free memory; the rest is the model's
+
+
+def fits_on(device: torch.device, n_bytes: int, wanted: str) -> bool:
+    """Whether to keep spectrograms of so many bytes on ``device``: ``wanted`` is auto, yes or no.
+
+    ``auto`` says yes for a GPU on which they take at most half of what is free now.
+    """
+    if wanted != "auto":
+        return wanted == "yes"
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return n_bytes <= _SHARE * free
+
+
+class DeviceBatches:
+    """Batches cut from spectrograms that lie on the device end to end; in place of a loader.
+
+    Args:
+        order: says which rows make a batch.
+
+    Raises:
+        UserError: the device has no room for them.
+    """
+
+    def __init__(self, dataset: WindowDataset, order: EpochBatches, device: torch.device):
+        self._dataset, self._order, self._device = dataset, order, device
+        frames = torch.tensor(dataset.frames)
+        self._start = (frames.cumsum(0) - frames).to(device)  # of each recording
+        self._frames = frames.to(device)
+        self._targets = torch.from_numpy(dataset.targets).to(device)
+        self._within = torch.arange(dataset.length, device=device)
+        shape = int(frames.sum()), dataset.n_mels
+        try:
+            self._spectrograms = torch.empty(shape, dtype=torch.float16, device=device)
+        except torch.OutOfMemoryError:
+            raise UserError(
+                f"{device} has no room for spectrograms of {dataset.bytes / 1e9:.2f} GB; "
+                "set [trainer] cache_on_device to auto or no"
+            ) from None
+        self._statistics = torch.empty((2, len(frames), dataset.n_mels), device=device)  # mean and scale
+        log.info("keeping %d spectrograms (%.2f GB) on %s", len(frames), dataset.bytes / 1e9, device)
+        for row, (entry, count) in enumerate(zip(dataset.entries, dataset.frames, strict=True)):
+            whole = np.empty((count, dataset.n_mels), dtype=np.float16)
+            statistics = read_window(entry, dataset.n_mels, count, 0, whole).copy()
+            self._statistics[:, row] = torch.from_numpy(statistics).to(device)
+            self._spectrograms[self._start[row] : self._start[row] + count] = torch.from_numpy(whole).to(device)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for drawn in self._order:
+            arrays = map(torch.from_numpy, self._dataset.where(drawn))
+            recording, first = (array.to(self._device, non_blocking=True) for array in arrays)
+            # A recording shorter than a window is repeated until the window is full.
+            inside = (first[:, None] + self._within) % self._frames[recording, None]
+            frames = self._start[recording, None] + inside
+            statistics = self._statistics[:, recording]
+            yield Batch(self._spectrograms[frames], *statistics, self._targets[recording], recording)

@@ -1,0 +1,79 @@
+"""Which windows of a recording are looked at, in training.
+
+Prediction cuts the same windows from a stream (``inference/window_plan.py``); a test holds the two equal.
+"""
+
+import itertools
+from typing import TYPE_CHECKING
+
+from utils.config import DataProcess
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def window_frames(process: DataProcess) -> int:
+    """Frames in a window."""
+    return round(process.max_length_s * process.sample_rate / process.hop_length)
+
+
+def image_size(process: DataProcess) -> tuple[int, int]:
+    """``(n_mels, frames)`` of a window."""
+    return process.n_mels, window_frames(process)
+
+
+def window_starts(frames: int, window: int, *, mode: str = "slice", step: int | None = None) -> list[int]:
+    """First frame of each window of a recording.
+
+    Windows stand one after another. The tail begins where the last one ends, or where the next would begin
+    if that is later. A tail of at least half a window (half a step, where they overlap) becomes a last
+    window that ends at the recording's end; a shorter one is left out. A recording shorter than a window
+    has one window, which is filled by repeating it.
+
+    Args:
+        frames: of the recording, at least one.
+        window: frames in a window.
+        mode: ``slice``, or ``single`` for the first window only.
+        step: frames from one window to the next; a window's length unless given.
+    """
+    step = step or window
+    if mode == "single" or frames <= window:
+        return [0]
+    starts = list(range(0, frames - window + 1, step))
+    tail = frames - (starts[-1] + max(window, step))
+    if tail > 0 and 2 * tail >= min(window, step):
+        starts.append(frames - window)
+    return starts
+
+
+def make_windows(metadata: "pd.DataFrame", process: DataProcess) -> "pd.DataFrame":
+    """The windows of every recording: rows ``recording`` (row of ``metadata``), ``first_frame``, ``n_frames``."""
+    import pandas as pd
+
+    length = window_frames(process)
+    rows = [
+        (number, first, min(length, frames))
+        for number, frames in enumerate(metadata["frames"])
+        for first in window_starts(frames, length, mode=process.mode)
+    ]
+    return pd.DataFrame(rows, columns=["recording", "first_frame", "n_frames"])
+
+
+def make_segments(metadata: "pd.DataFrame", process: DataProcess, max_s: float, times: int) -> "pd.DataFrame":
+    """The stretches that windows are drawn from at random, each ``times`` times; rows as of ``make_windows``.
+
+    A stretch is a recording; a longer one is cut into equal parts of at most ``max_s`` seconds. Windows begin
+    in their part and may end in the next, so that every window of the recording is as likely as any other.
+    """
+    import pandas as pd
+
+    longest = round(max_s * process.sample_rate / process.hop_length)
+    window = window_frames(process)
+    rows = []
+    for number, frames in enumerate(metadata["frames"]):
+        length = min(window, frames)
+        parts = -(-frames // longest)  # rounded up
+        firsts = [(frames - length) * part // parts for part in range(parts + 1)]
+        for first, following in itertools.pairwise(firsts):
+            rows += times * [(number, first, following - first + length)]
+    return pd.DataFrame(rows, columns=["recording", "first_frame", "n_frames"])

@@ -1,0 +1,148 @@
+"""Which recordings train, which validate, which test: whole groups, never clips.
+
+Recordings of one recordist at one place share the microphone, the background and often the bird. A
+group therefore stands in one split only. Splits are filled class by class, so that each class keeps
+about the same shares.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from utils.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+
+SPLITS = ("train", "val", "test")
+NOTHING = "no species"  # stands for the label of a recording that has none
+
+
+def split_by_group(table: "pd.DataFrame", *, train_ratio: float, test_val_ratio: float, seed: int) -> list[str]:
+    """Give every recording a split.
+
+    Groups are dealt out one by one, those of the rarest classes first (as in the iterative
+    stratification of Sechidis et al. 2011) and large before small, each to the split where it brings
+    its classes closest to their shares: least sum of (recordings / share's recordings - 1)^2. The
+    first group of a class goes to training, so a class too small for every split is trained on.
+
+    Args:
+        table: with ``labels`` (tuple) and ``group``, one row a recording. Recordings without a label
+            are dealt out like a class.
+        train_ratio: share of the recordings to train on.
+        test_val_ratio: share of the rest that is the test set.
+
+    Returns:
+        ``train``, ``val`` or ``test`` for each row.
+    """
+    shares = np.array([train_ratio, (1 - train_ratio) * (1 - test_val_ratio), (1 - train_ratio) * test_val_ratio])
+    if shares[0] >= 1.0:
+        return ["train"] * len(table)
+    labels_of_rows = [labels or (NOTHING,) for labels in table["labels"]]
+    split_of = _deal(_count_classes(labels_of_rows, table["group"]), shares, np.random.default_rng(seed))
+    splits = [SPLITS[split_of[group]] for group in table["group"]]
+    _log_small_classes(table, splits, [split for split, share in zip(SPLITS, shares, strict=True) if share > 0])
+    return splits
+
+
+def deal_into_folds(table: "pd.DataFrame", n_folds: int) -> list[int]:
+    """Give every recording one of ``n_folds`` folds, each to be tested by a model that is trained on the others.
+
+    Groups are dealt out as in ``split_by_group``, with equal shares, and so that folds are of equal
+    size too. No seed decides: all runs on the same recordings have the same folds, in any order of rows.
+
+    Args:
+        table: as in ``split_by_group``.
+
+    Returns:
+        1 to ``n_folds`` for each row.
+
+    Raises:
+        ConfigError: there are fewer groups than folds.
+    """
+    groups = _count_classes([labels or (NOTHING,) for labels in table["labels"]], table["group"])
+    if len(groups) < n_folds:
+        text = f"only {len(groups)} groups of recordings are there to be dealt out; lower it"
+        raise ConfigError(Problem(text, "data", "folds", n_folds))
+    # The size is one class more, which every group has; it counts as much as all others together.
+    groups = {group: np.append(counts, counts.sum()) for group, counts in groups.items()}
+    weights = np.ones(len(next(iter(groups.values()))))
+    weights[-1] = len(weights) - 1
+    fold_of = _deal(groups, np.full(n_folds, 1 / n_folds), np.random.default_rng(0), weights)
+    folds_of_class: dict[str, set[int]] = {}
+    for labels, group in zip(table["labels"], table["group"], strict=True):
+        for label in labels:
+            folds_of_class.setdefault(label, set()).add(fold_of[group])
+    if alone := sorted(label for label, folds in folds_of_class.items() if len(folds) == 1):
+        log.warning("%d classes are of one fold only, where nobody has learned them: %s", len(alone), ", ".join(alone))
+    return [fold_of[group] + 1 for group in table["group"]]
+
+
+def _count_classes(labels_of_rows: Iterable[tuple[str, ...]], group_of_rows: Iterable[str]) -> dict[str, np.ndarray]:
+    """For each group how many recordings of each class it has."""
+    labels_of_rows = list(labels_of_rows)
+    classes = {label: index for index, label in enumerate(sorted({label for row in labels_of_rows for label in row}))}
+    groups: dict[str, np.ndarray] = {}
+    for labels, group in zip(labels_of_rows, group_of_rows, strict=True):
+        counts = groups.setdefault(group, np.zeros(len(classes)))
+        for label in labels:
+            counts[classes[label]] += 1
+    return groups
+
+
+def _deal(
+    groups: dict[str, np.ndarray], shares: np.ndarray, rng: np.random.Generator, weights: np.ndarray | None = None
+) -> dict[str, int]:
+    """The split of each group.
+
+    Args:
+        weights: of each class in what a split costs. With them splits are folds, equal in rank; without, the
+            first split is training, which goes first.
+    """
+    names = sorted(groups)
+    counts = np.array([groups[name] for name in names])  # (groups, classes)
+    target = np.maximum(shares[:, None] * counts.sum(axis=0), 1e-9)  # (splits, classes)
+    filled = np.zeros_like(target)
+    groups_of_class = np.maximum((counts > 0).sum(axis=0), 1)
+    rarest = np.where(counts > 0, groups_of_class, len(names) + 1).min(axis=1)
+    order = rng.permutation(len(names))  # the seed decides between equals
+    order = order[np.lexsort((-counts[order].sum(axis=1), rarest[order]))]
+    left = (counts > 0).sum(axis=0)  # groups of each class still to be dealt out
+    split_of = {}
+    for index in order:
+        present = counts[index] > 0
+        before = filled[:, present] / target[:, present] - 1
+        after = before + counts[index, present] / target[:, present]
+        cost = np.square(after) - np.square(before)
+        cost = cost.sum(axis=1) if weights is None else cost @ weights[present]
+        cost[shares == 0] = np.inf
+        empty = (filled == 0) & (shares > 0)[:, None] & present  # (splits, classes)
+        if weights is None:  # training first: a class that nobody trains on cannot be scored; then the shares
+            split = 0 if empty[0].any() else int(cost.argmin())
+        else:  # first the folds whose empty classes cannot spare this group: no more are left than empty folds
+            waiting = (empty & (left <= empty.sum(axis=0))).sum(axis=1)
+            split = int(np.lexsort((cost, -waiting))[0])
+        left -= present
+        split_of[names[index]] = split
+        filled[split] += counts[index]
+    return split_of
+
+
+def _log_small_classes(table: "pd.DataFrame", splits: list[str], expected: list[str]) -> None:
+    """Say which classes do not reach every split, and why that is."""
+    present: dict[str, Counter] = {}
+    for labels, split in zip(table["labels"], splits, strict=True):
+        for label in labels:
+            present.setdefault(label, Counter())[split] += 1
+    for missing in expected[1:]:
+        absent = sorted(label for label, counts in present.items() if not counts[missing])
+        if absent:
+            log.warning(
+                "%d classes have too few groups for %s and are not scored there; training comes first: %s",
+                len(absent), missing, ", ".join(absent),
+            )  # fmt: skip

@@ -1,0 +1,85 @@
+"""What does a trained model say of itself: its labels, and how the images it was trained on were made?"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from factory.frontend import Frontend, frontend_of
+from factory.model import model_of, model_settings
+from utils.config import DataProcess, Model
+from utils.errors import CheckpointError
+
+CARD_KEY = "bird_classifier"  # the key of the metadata in an exported file
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """All that prediction needs beside the weights; never taken from today's config.
+
+    Attributes:
+        model: what shapes the network.
+        labels: the classes, in the order of the logits.
+        process: the settings of the spectrogram, and the length of a window.
+        standardize_over: ``window`` or ``recording``.
+    """
+
+    model: Model
+    labels: tuple[str, ...]
+    scientific_names: tuple[str, ...]
+    common_names: tuple[str, ...]
+    process: DataProcess
+    standardize_over: str
+
+    @property
+    def model_type(self) -> str:
+        return self.model.type
+
+    @property
+    def frontend(self) -> Frontend:
+        """Whether it sees images or hears waveforms."""
+        return frontend_of(self.model.type)
+
+    @property
+    def spectrogram(self) -> DataProcess:
+        """Equal for models that can share a spectrogram: the settings that make it, not those that cut it."""
+        default = DataProcess()
+        return replace(self.process, max_length_s=default.max_length_s, mode=default.mode, max_recording_s=0.0)
+
+    def plain(self) -> dict[str, Any]:
+        """The same as a checkpoint holds it, in plain values."""
+        return {
+            "model_type": self.model_type,
+            "model_settings": model_settings(self.model),
+            "labels": list(self.labels),
+            "scientific_names": list(self.scientific_names),
+            "common_names": list(self.common_names),
+            "data_process": asdict(self.process),
+            "standardize_over": self.standardize_over,
+        }
+
+
+def read_card(state: Mapping[str, Any], source: Path) -> ModelCard:
+    """The card in a checkpoint or in the metadata of an exported file.
+
+    Raises:
+        CheckpointError: some are missing, or of another version of this program.
+    """
+    try:
+        labels = tuple(state["labels"])
+        process = DataProcess(**state["data_process"])
+        card = ModelCard(
+            model=model_of(state),
+            labels=labels,
+            scientific_names=tuple(state.get("scientific_names", labels)),
+            common_names=tuple(state.get("common_names", labels)),
+            process=process,
+            standardize_over=state["standardize_over"],
+        )
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error}") from None
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{source}: it lacks what prediction needs, or is of another version ({error})") from None
+    if not labels or len(card.scientific_names) != len(labels) or len(card.common_names) != len(labels):
+        raise CheckpointError(f"{source}: it holds no labels, or not as many names as labels")
+    return card

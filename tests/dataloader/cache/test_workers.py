@@ -1,0 +1,121 @@
+"""Do the workers give every result, also when one of them dies?"""
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from dataloader.cache.workers import run_jobs
+from utils.errors import DataError
+
+ROOT = Path(__file__).parents[3]
+
+
+def square(number):
+    return number * number
+
+
+def deadly(number, victim):
+    if number == victim:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def run(work, jobs, *, n_workers=2, threads=False, backend="local"):
+    results = run_jobs(
+        work, jobs, n_workers=n_workers, threads=threads, backend=backend, died=lambda job: f"died of {job}"
+    )
+    return sorted(map(str, results))
+
+
+@pytest.mark.parametrize(("n_workers", "threads"), [(1, False), (2, False), (2, True)])
+def test_every_job_is_done_once(n_workers, threads):
+    assert run(square, range(20), n_workers=n_workers, threads=threads) == sorted(str(n * n) for n in range(20))
+
+
+def test_nothing_to_do_starts_no_worker():
+    assert run(square, []) == []
+
+
+@pytest.mark.parametrize("n", [15, 100], ids=["one by one", "in batches"])
+def test_a_worker_that_dies_of_a_recording_costs_that_recording_only(n):
+    results = run(functools.partial(deadly, victim=7), range(n))
+    assert results == sorted([*(str(number) for number in range(n) if number != 7), "died of 7"])
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    distributed = pytest.importorskip("distributed", reason="dask[distributed] is an extra")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.scheduler_address)
+        yield cluster
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_dask_does_the_same_on_a_cluster_and_outlives_a_worker(cluster):
+    def deadly_7(number):  # sent by value: the workers cannot import this file
+        if number == 7:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number
+
+    expected = sorted([*(str(n) for n in range(30) if n != 7), "died of 7"])
+    assert run(deadly_7, range(30), backend="dask") == expected
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "foo"])
+def test_a_scheduler_that_is_not_there_is_told(monkeypatch, address):
+    dask = pytest.importorskip("dask", reason="dask[distributed] is an extra")
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", address)
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
+        pytest.raises(DataError, match=rf"DASK_SCHEDULER_ADDRESS = '{address}': no scheduler answers .*; start one"),
+    ):
+        run(abs, [1], backend="dask")
+
+
+@pytest.mark.parametrize(("n_workers", "threads"), [(1, False), (2, True), (2, False)])
+def test_a_worker_has_one_thread_of_the_numerical_libraries(n_workers, threads, monkeypatch):
+    before = torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")  # 1 in all of our tests
+    torch.set_num_threads(2)
+    try:
+        assert run(lambda _: torch.get_num_threads(), range(4), n_workers=n_workers, threads=threads) == ["1"] * 4
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_ctrl_c_is_no_traceback():
+    script = """
+import itertools, os, time
+from dataloader.cache.workers import run_jobs
+def slow(n):
+    time.sleep(0.01)
+jobs = run_jobs(slow, range(10_000), n_workers=2, threads=False, backend="local", died=None)
+next(jobs)
+try:
+    print("begun", flush=True)
+    for _ in jobs:
+        pass
+except KeyboardInterrupt:
+    pass
+"""
+    child = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    assert child.stdout.readline() == "begun\n"
+    os.killpg(child.pid, signal.SIGINT)  # as a terminal does: to the workers too
+    assert "Traceback" not in child.communicate(timeout=60)[1]
+
+
+@pytest.mark.parametrize(("backend", "module"), [("dask", "dask.distributed"), ("ray", "ray.util.joblib")])
+def test_a_backend_that_is_not_installed_says_what_to_install(monkeypatch, backend, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(DataError, match=rf"backend = {backend}: .* is not installed; pip install '{backend}\["):
+        run(square, [1], backend=backend)

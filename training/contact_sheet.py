@@ -1,0 +1,116 @@
+"""What does each change do to a recording? Two of its windows -> an image for each change, made as in training."""
+
+from dataclasses import fields, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from dataloader.batches.augment import Augmenter
+from dataloader.batches.background import load_background
+from dataloader.batches.dataset import Batch
+from dataloader.batches.images import ImageTransform
+from dataloader.batches.power import COLOURS
+from dataloader.batches.windows import window_frames
+from dataloader.cache.spectrogram import BandStatistics, MelSpectrogram
+from factory.frontend import frontend_of
+from training.mixer import Mixer
+from utils.config import Augmentation, Config, DataProcess, Mixing
+from utils.errors import ConfigError, Problem
+
+_PLACE = (1, 0, 0)  # epoch, step, rank: one of those that a training goes through
+_HALF = 1e6  # alpha with which every share is a half
+
+
+class Change(NamedTuple):
+    """One picture of the sheet: only these settings are on."""
+
+    title: str
+    augmentation: dict[str, object] = {}  # noqa: RUF012 - never changed
+    mixing: dict[str, object] = {}  # noqa: RUF012
+
+
+_OFF = {"augment_add_noise": False, "augment_spec_augment": False, "data_augmentation": True}
+_OFF |= {field.name: 0.0 for field in fields(Augmentation) if field.name.endswith("_p")}
+
+
+def changes_of(a: Augmentation) -> list[Change]:
+    """Each change as [augmentation] and [mixing] set it, at the strongest that is drawn."""
+    at_strongest = {
+        "background_max_snr_db": a.background_min_snr_db,
+        "hiss_max_snr_db": a.hiss_min_snr_db,
+    }
+    half = {"power_mix_alpha": _HALF, "mixup_alpha": _HALF, "cutmix_alpha": _HALF}
+    return [
+        # Alone, standardising takes them away again: they are seen in how much of each sound a mixture has.
+        Change(f"equaliser up to {a.eq_max_db:g} dB, mixed on power", {"eq_p": 1.0}, {"power_mix_p": 1.0, **half}),
+        Change(f"gain up to {a.gain_max_db:g} dB, mixed on power", {"gain_p": 1.0}, {"power_mix_p": 1.0, **half}),
+        Change(f"background at {a.background_min_snr_db:g} dB", {"background_p": 1.0, **at_strongest}),
+        *(
+            Change(f"{colour} hiss at {a.hiss_min_snr_db:g} dB", {"hiss_p": 1.0, "hiss_colour": colour, **at_strongest})
+            for colour in COLOURS
+        ),
+        Change(f"time shift, up to {a.time_shift_max_s:g} s", {"time_shift_p": 1.0}),
+        Change(f"frequency shift, up to {a.frequency_shift_max_bands} bands", {"frequency_shift_p": 1.0}),
+        Change(f"noise on the image, up to {a.noise_max_deviation:g} deviations", {"augment_add_noise": True}),
+        Change("SpecAugment", {"augment_spec_augment": True}),
+        Change("XY masking", {"xy_masks_p": 1.0}),
+        Change("mixup, half and half", mixing={"mixup_p": 1.0, **half}),
+        Change("CutMix, half and half", mixing={"cutmix_p": 1.0, **half}),
+        Change("mixed on power, half and half", mixing={"power_mix_p": 1.0, **half}),
+    ]
+
+
+def contact_sheet(log_mel: np.ndarray, config: Config) -> list[tuple[str, np.ndarray]]:
+    """A title and an image ``(n_mels, frames)`` for the first window, its partner in mixtures, and each change.
+
+    Args:
+        log_mel: the recording, ``(n_mels, frames)``, dB re full scale, at least two frames.
+
+    Raises:
+        ConfigError: the model hears waveforms, which these changes do not reach.
+    """
+    process, over = config.data_process, config.data.standardize_over
+    if not frontend_of(config.model.type).sees_images:
+        text = "hears the waveform, and these are changes of images; choose an image model to see them"
+        raise ConfigError(Problem(text, "model", "type", config.model.type))
+    batch = _two_windows(log_mel, process)
+    background = _background(config)
+    off = replace(config.augmentation, **_OFF)
+    plain, _ = ImageTransform(process, over)(batch)
+    panels = [("as it is", plain[0]), ("the partner: a second part", plain[1])]
+    for change in changes_of(config.augmentation):
+        augmenter = Augmenter(replace(off, **change.augmentation), process, config.trainer.seed, background)
+        mixer = Mixer(replace(Mixing(), **change.mixing), config.trainer.seed)
+        images, _ = ImageTransform(process, over, augmenter, mixer)(batch, _PLACE)
+        panels.append((change.title, images[0]))
+    return [(title, image[0].numpy()) for title, image in panels]
+
+
+def _two_windows(log_mel: np.ndarray, process: DataProcess) -> Batch:
+    """The first window and the one behind it, or from the middle on where the recording is short, as cached."""
+    statistics = BandStatistics()
+    statistics.add(log_mel.T)
+    mean, scale = statistics.mean_and_scale(process)
+    length, frames = window_frames(process), log_mel.shape[1]
+    starts = (0, length if frames >= 2 * length else frames // 2)
+    rows = np.array([(start + np.arange(length)) % frames for start in starts])
+    windows = torch.from_numpy((log_mel.T[rows] - mean) / scale).half()
+    both = (torch.from_numpy(values).expand(2, -1) for values in (mean, scale))
+    return Batch(windows, *both, torch.eye(2), torch.arange(2))
+
+
+def _background(config: Config) -> torch.Tensor:
+    """A minute of that of the config; where it names none, ten seconds of a gusty wind.
+
+    Raises:
+        DataError: the folder it names has no recording that can be used.
+    """
+    process, folder = config.data_process, config.augmentation.background_dir
+    if folder:
+        return load_background(folder, process, minutes=1.0)
+    rng, samples = np.random.default_rng(config.trainer.seed), 10 * process.sample_rate
+    gusts = np.interp(np.arange(samples), np.linspace(0, samples, 40), rng.uniform(0.02, 1.0, 40))
+    rumble = np.cumsum(rng.standard_normal(samples))
+    wind = gusts * (rumble - np.convolve(rumble, np.ones(512) / 512, mode="same"))
+    return torch.from_numpy(MelSpectrogram(process).db((0.01 * wind).astype(np.float32)).T.copy()).half()

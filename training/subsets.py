@@ -1,0 +1,139 @@
+"""The recordings of a run as the loop sees them: the subsets train, val and test, and what makes a batch the input."""
+
+import logging
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+
+from dataloader.batches.background import load_background
+from dataloader.batches.balance import Balance
+from dataloader.batches.dataset import Batch, EpochBatches, Loader, WindowDataset
+from dataloader.batches.device_cache import DeviceBatches, fits_on
+from dataloader.batches.images import ImageTransform
+from dataloader.batches.waveforms import WaveformTransform
+from dataloader.batches.windows import make_segments, make_windows
+from dataloader.metadata import NOCALL
+from dataloader.tables.splits import SPLITS
+from factory.frontend import frontend_of
+from training.mixer import Mixer
+from utils.config import Config
+from utils.distributed import Processes
+from utils.errors import DataError
+from utils.trainer import Subset
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+
+
+def build_subsets(
+    config: Config,
+    metadata: "pd.DataFrame",
+    labels: list[str],
+    device: torch.device,
+    processes: Processes = Processes(),  # noqa: B008 - frozen
+) -> dict[str, Subset | None]:
+    """The recordings of each split of ``metadata``'s ``split``; None where there are none.
+
+    Raises:
+        DataError: there are none to train on.
+    """
+    read = reader_for(config, metadata, device)
+    subsets = {split: _subset(config, metadata, split, labels, read, processes) for split in SPLITS}
+    if subsets["train"] is None:
+        raise DataError("no recording is left to train on; raise [data] train_ratio or bring more recordings")
+    return subsets
+
+
+def build_transform(config: Config, metadata: "pd.DataFrame", labels: list[str]) -> ImageTransform | WaveformTransform:
+    """What makes a batch the model's input and its targets, changed and mixed as [augmentation] and [mixing] say.
+
+    Raises:
+        DataError: none of the recordings that are to be added as background can be used.
+    """
+    frontend, seed = frontend_of(config.model.type), config.trainer.seed
+    augmenter = frontend.augmenter(config.augmentation, config.data_process, seed, _background(config, metadata))
+    _warn_of_what_standardising_takes_away(config)
+    nocall_index = labels.index(NOCALL) if NOCALL in labels else None
+    shares = config.agent.loss == "cross_entropy"
+    mixer = Mixer(config.mixing, seed, config.labels.smoothing, nocall_index, shares=shares)
+    return frontend.transform(config.data_process, config.data.standardize_over, augmenter, mixer)
+
+
+def _warn_of_what_standardising_takes_away(config: Config) -> None:
+    a, mixed = config.augmentation, bool(config.mixing.power_mix_p)
+    if not a.data_augmentation or config.data_process.standardize != "per_frequency":
+        return
+    text = "[augmentation] %s changes nothing: standardising takes each band's level away again; use it with %s"
+    if a.eq_p and not (mixed or a.background_p or a.hiss_p):
+        log.warning(text, "eq_p", "[mixing] power_mix_p, background_p or hiss_p")
+    if a.gain_p and not mixed:  # what is added has its level from the sound's
+        log.warning(text, "gain_p", "[mixing] power_mix_p")
+
+
+def reader_for(config: Config, metadata: "pd.DataFrame", device: torch.device) -> Callable[..., Iterable[Batch]]:
+    """What reads the batches of a subset, by data set and order: from the device if all subsets fit, or from disk."""
+    settings = config.trainer
+    n_bytes = 2 * config.data_process.n_mels * int(metadata["frames"].sum())
+    if frontend_of(config.model.type).sees_images and fits_on(device, n_bytes, settings.cache_on_device):
+        return partial(DeviceBatches, device=device)
+    return partial(Loader, num_workers=settings.num_workers, pin_memory=device.type == "cuda")
+
+
+def _subset(
+    config: Config, metadata: "pd.DataFrame", split: str, labels: list[str],
+    read: Callable[..., Iterable[Batch]], processes: Processes,
+) -> Subset | None:  # fmt: skip
+    """The recordings of one split, whose batches ``read`` reads; None where there are none."""
+    chosen = metadata[metadata["split"] == split].reset_index(drop=True)
+    if chosen.empty:
+        return None
+    settings, data, training = config.trainer, config.data, split == "train"
+    crop = training and config.augmentation.crops
+    if crop:
+        windows = make_segments(chosen, config.data_process, data.sample_max_s, data.crops_per_sample)
+    else:
+        windows = make_windows(chosen, config.data_process)
+    rules = config.labels if training else None
+    dataset = frontend_of(config.model.type).dataset(chosen, windows, labels, config.data_process, rules)
+    balance = _balance(config, dataset, chosen) if training else None
+    order = EpochBatches(
+        balance.n_rows if balance else len(dataset),
+        getattr(settings, f"batch_size_{split}"),
+        seed=settings.seed,
+        shuffle=training and data.shuffle,
+        training=training,
+        crop=crop,
+        rows_of=balance.rows if balance else None,
+        rank=processes.rank,
+        world=processes.world,
+    )
+    return Subset(batches=read(dataset, order), order=order, filenames=dataset.filenames, targets=dataset.targets)
+
+
+def _balance(config: Config, dataset: WindowDataset, training: "pd.DataFrame") -> Balance | None:
+    """What evens out the classes; None where no setting asks for it."""
+    data = config.data
+    if not (data.balance_power or data.rare_to or data.class_cap):
+        return None
+    return Balance(
+        dataset.recording,
+        training["labels"].tolist(),
+        power=data.balance_power,
+        rare_to=data.rare_to,
+        class_cap=data.class_cap,
+        seed=config.trainer.seed,
+    )
+
+
+def _background(config: Config, metadata: "pd.DataFrame") -> torch.Tensor | None:
+    """The recordings to be added to others, none of those that are scored; None where none are added."""
+    augmentation = config.augmentation
+    if not augmentation.adds_background:
+        return None
+    held_out = metadata.loc[metadata["split"] != "train", "path"].tolist()
+    minutes = augmentation.background_minutes
+    return load_background(augmentation.background_dir, config.data_process, minutes, held_out)
