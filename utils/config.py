@@ -142,9 +142,42 @@ class Model:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Data:
-    """[data]: where prepared recordings are kept, and how they are divided."""
+class Source:
+    """[source.NAME]: one of several sources that make one data set, in place of the one data_dir of [paths].
 
+    ``filename`` begins with ``NAME/`` then. The keys are those of [data] of the same names, for this source alone.
+    """
+
+    data_dir: Path | None = None  # the folder of its recordings
+    layout: Literal["auto", "birdclef", "folders", "table", "annotations"] = "auto"  # how its labels are written down
+    table: Path | None = None  # layout = table: the file, where data_dir holds several tables or none
+    columns: str = ""  # own names of columns, such as label: species, start: begin
+    label: str = ""  # the label of everything that no table gives one
+    label_from: str = ""  # folder:N: the label is the name of the N-th folder below data_dir
+    negative_folders: str = "negative"  # a folder of this name anywhere on the way marks false alarms
+    label_map: Path | None = None  # CSV of old,new; several to one; an empty new drops the label
+    filter: str = ""  # recordings that are used, by column, such as rating >= 3, collection = XC
+    unannotated: Literal["absent", "unknown", "left_out"] = "absent"  # what an annotated recording does not annotate
+    time_expansion: Positive = 1.0  # how many times slower the files play than what was recorded; 10 for many bats
+    weight: Positive = 1.0  # how often its training windows come: 2 is twice as often as others
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """[data]: how the recordings are found, where prepared ones are kept, and how they are divided."""
+
+    layout: Literal["auto", "birdclef", "folders", "table", "annotations"] = "auto"  # how labels are written down
+    table: Path | None = None  # layout = table: the file, where data_dir holds several tables or none
+    columns: str = ""  # own names of columns, such as label: species, start: begin
+    label: str = ""  # the label of everything that no table gives one
+    label_from: str = ""  # folder:N: the label is the name of the N-th folder below data_dir
+    negative_folders: str = "negative"  # a folder of this name anywhere on the way marks false alarms
+    label_map: Path | None = None  # CSV of old,new; several to one; an empty new drops the label
+    filter: str = ""  # recordings that are used, by column, such as rating >= 3, collection = XC
+    unannotated: Literal["absent", "unknown", "left_out"] = "absent"  # what an annotated recording does not annotate
+    time_expansion: Positive = 1.0  # how many times slower the files play than what was recorded; 10 for many bats
+    min_overlap_s: Positive = 0.25  # a window has a label if so much of an annotation, or half of it, lies in it
+    empty_windows: NotNegative = 1.0  # training windows of an annotated recording without a label, for each with one
     output_dir: Path = Path("cache/spectrograms")
     hash_path: Path = Path("cache/last_key")  # holds the key last prepared
     num_workers: Count = 2  # workers that prepare recordings
@@ -156,7 +189,7 @@ class Data:
     test_val_ratio: Share = 0.5  # share of the rest that is the test set
     folds: CountOrNone = 0  # deal the recordings into this many, to test on one; 0: train_ratio and test_val_ratio
     fold: Count = 1  # of them the one that is the test set; there is no validation set, all others train
-    group_by: Literal["group", "author"] = "group"  # what the split keeps together
+    group_by: Literal["group", "author", "folder", "file"] = "group"  # what the split keeps together
     keep_quietest: Annotated[float, Bounds(above=0.0, high=1.0)] = 1.0  # of each class's training recordings
     balance_power: Share = 0.0  # training windows are drawn with weights (windows of the class)^-power; 0: no drawing
     rare_to: CountOrNone = 0  # training recordings of smaller classes are repeated up to this many; 0: no
@@ -288,12 +321,29 @@ class Config:
     data_process: DataProcess = DataProcess()
     augmentation: Augmentation = Augmentation()
     mixing: Mixing = Mixing()
+    sources: tuple[tuple[str, Source], ...] = ()  # name and settings of each [source.NAME]
+    file: Path | None = field(default=None, compare=False)  # that it was read from
+
+    def section(self, name: str) -> Any:
+        """The section of this name, ``source.NAME`` among them; a source that is not there has its defaults."""
+        if name.startswith(SOURCE):
+            return dict(self.sources).get(name.removeprefix(SOURCE), Source())
+        return getattr(self, name)
+
+    @property
+    def section_names(self) -> list[str]:
+        return [*SECTIONS, *(SOURCE + name for name, _ in self.sources)]
 
 
-SECTIONS: Mapping[str, type] = {section.name: section.type for section in fields(Config)}
+SOURCE = "source."  # begins the sections of sources; the rest is a name
+SOURCE_NAME = re.compile(r"[A-Za-z0-9][\w-]*")  # it begins filenames, and is a folder of the cache
+SECTIONS: Mapping[str, type] = {
+    section.name: section.type for section in fields(Config) if section.name not in ("sources", "file")
+}
 KEYS: Mapping[str, Mapping[str, Any]] = {
     name: typing.get_type_hints(cls, include_extras=True) for name, cls in SECTIONS.items()
 }
+_SOURCE_KEYS: Mapping[str, Any] = typing.get_type_hints(Source, include_extras=True)
 SECRETS = frozenset({("callbacks", "neptune_token")})  # never written anywhere
 TOKEN_VARIABLE = "NEPTUNE_API_TOKEN"
 
@@ -334,9 +384,10 @@ def load_config(path: Path | str, overrides: Sequence[str] = (), check_choices: 
     except ValueError as error:
         raise ConfigError(Problem(f"the name of its folder is {error}", source=path.name)) from None
     sections, wrong = {}, set()
-    for name, cls in SECTIONS.items():
-        values = {key: _absolute(getattr(cls(), key), folder) for key in KEYS[name]}
-        for key, hint in KEYS[name].items():
+    sources = {name: Source for name, _ in settings if name.startswith(SOURCE)}
+    for name, cls in [*SECTIONS.items(), *sources.items()]:
+        values = {key: _absolute(getattr(cls(), key), folder) for key in _keys(name)}
+        for key, hint in _keys(name).items():
             if (name, key) not in settings:
                 continue
             try:
@@ -348,7 +399,8 @@ def load_config(path: Path | str, overrides: Sequence[str] = (), check_choices: 
         sections[name] = cls(**values)
     if os.environ.get(TOKEN_VARIABLE):
         sections["callbacks"] = replace(sections["callbacks"], neptune_token=os.environ[TOKEN_VARIABLE])
-    config = Config(**sections)
+    several = tuple((name.removeprefix(SOURCE), sections.pop(name)) for name in sources)
+    config = Config(**sections, sources=several, file=Path(os.path.abspath(path)))
     found = [*_contradictions(config), *(check_choices(config) if check_choices else ())]
     problems += [problem for problem in found if (problem.section, problem.key) not in wrong]
     if problems:
@@ -359,11 +411,11 @@ def load_config(path: Path | str, overrides: Sequence[str] = (), check_choices: 
 def to_ini(config: Config) -> str:
     """The whole config as an INI file, without its secrets; ``load_config`` reads it back."""
     lines = []
-    for section in SECTIONS:
+    for section in config.section_names:
         lines.append(f"[{section}]")
-        for key in KEYS[section]:
+        for key in _keys(section):
             if (section, key) not in SECRETS:
-                lines.append(f"{key} = {_quoted(_to_text(getattr(getattr(config, section), key)))}".rstrip())
+                lines.append(f"{key} = {_quoted(_to_text(getattr(config.section(section), key)))}".rstrip())
         lines.append("")
     return "\n".join(lines)
 
@@ -372,10 +424,10 @@ def differences(old: Config, new: Config) -> list[tuple[str, str, Any, Any]]:
     """``(section, key, old value, new value)`` of every setting that differs, secrets left out."""
     return [
         (section, key, before, after)
-        for section in SECTIONS
-        for key in KEYS[section]
+        for section in dict.fromkeys(old.section_names + new.section_names)
+        for key in _keys(section)
         if (section, key) not in SECRETS
-        and (before := getattr(getattr(old, section), key)) != (after := getattr(getattr(new, section), key))
+        and (before := getattr(old.section(section), key)) != (after := getattr(new.section(section), key))
     ]
 
 
@@ -440,7 +492,8 @@ def _read_overrides(overrides: Sequence[str], problems: list[Problem]) -> _Setti
     settings = {}
     for override in overrides:
         name, equals, text = override.partition("=")
-        section, dot, key = name.strip().partition(".")
+        name = name.strip()
+        section, dot, key = name.rpartition(".") if name.startswith(SOURCE) else name.partition(".")
         if not equals or not dot:
             problems.append(Problem("expected section.key=value", source=f"--set {override}"))
         elif _known_section(section, "--set", problems) and _known_key(section, key, "--set", problems):
@@ -449,15 +502,25 @@ def _read_overrides(overrides: Sequence[str], problems: list[Problem]) -> _Setti
 
 
 def _known_section(section: str, source: str, problems: list[Problem]) -> bool:
+    if section.startswith(SOURCE):
+        if fits := bool(SOURCE_NAME.fullmatch(section.removeprefix(SOURCE))):
+            return fits
+        problems.append(Problem("a source's name is letters, digits, _ and -; rename it", section, source=source))
+        return False
     if section not in SECTIONS:
         problems.append(Problem(f"{unknown(section, list(SECTIONS))}", section, source=source))
     return section in SECTIONS
 
 
 def _known_key(section: str, key: str, source: str, problems: list[Problem]) -> bool:
-    if key not in KEYS[section]:
-        problems.append(Problem(unknown(key, list(KEYS[section])), section, key, source=source))
-    return key in KEYS[section]
+    if key not in _keys(section):
+        problems.append(Problem(unknown(key, list(_keys(section))), section, key, source=source))
+    return key in _keys(section)
+
+
+def _keys(section: str) -> Mapping[str, Any]:
+    """The keys of a section and their types."""
+    return _SOURCE_KEYS if section.startswith(SOURCE) else KEYS[section]
 
 
 def _explain(error: configparser.Error) -> str:
@@ -564,7 +627,7 @@ def _contradictions(config: Config) -> Iterator[Problem]:
     """Settings that are legal one by one and not together."""
     for check in (_of_the_image, _of_the_rates, _of_the_data, _of_the_labels, _of_the_changes, _of_the_run):
         for section, key, text in check(config):
-            yield Problem(text, section, key, _to_text(getattr(getattr(config, section), key)))
+            yield Problem(text, section, key, _to_text(getattr(config.section(section), key)))
 
 
 def _of_the_image(config: Config) -> Iterator[_Clash]:
@@ -596,6 +659,7 @@ def _of_the_rates(config: Config) -> Iterator[_Clash]:
 
 
 def _of_the_data(config: Config) -> Iterator[_Clash]:
+    yield from _of_the_sources(config)
     data, window_s = config.data, config.data_process.max_length_s
     random_crop = config.augmentation.crops
     if data.folds == 1:
@@ -613,6 +677,19 @@ def _of_the_data(config: Config) -> Iterator[_Clash]:
         )
     if 0 < data.class_cap < data.rare_to:
         yield "data", "class_cap", f"below rare_to, {data.rare_to}; classes would be cut and repeated at once"
+
+
+LABEL_FROM = re.compile(r"folder:([1-9])")
+
+
+def _of_the_sources(config: Config) -> Iterator[_Clash]:
+    for section, one in [("data", config.data), *((SOURCE + name, source) for name, source in config.sources)]:
+        if one.label_from and not LABEL_FROM.fullmatch(one.label_from):
+            yield section, "label_from", "expected folder:N, such as folder:1 for the first folder below data_dir"
+        if one.label and one.label_from:
+            yield section, "label_from", "label gives everything one label already; set one of them"
+        if isinstance(one, Source) and one.data_dir is None:
+            yield section, "data_dir", "missing; name the folder of its recordings"
 
 
 def _of_the_labels(config: Config) -> Iterator[_Clash]:

@@ -1,13 +1,14 @@
 """Is every wrong setting told, in words that say what would be right?"""
 
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from factory.choices import check_choices
-from utils.config import SECTIONS, Config, differences, load_config, to_ini
+from utils.config import KEYS, SECTIONS, Config, Source, differences, load_config, to_ini
 from utils.errors import ConfigError, Problem
 
 
@@ -351,3 +352,36 @@ def test_a_folder_whose_name_is_not_utf_8_is_told(tmp_path):
     (folder / "config.ini").write_text("")
     with pytest.raises(ConfigError, match=r"config\.ini.*the name of its folder is not UTF-8; rename it"):
         load_config(folder / "config.ini")
+
+
+def test_several_sources_are_read_written_and_told_apart(tmp_path):
+    text = "[source.field]\ndata_dir = a\nlayout = folders\nweight = 2\n[source.xc]\ndata_dir = b\n"
+    path = write(tmp_path, text)
+    config = load_config(path, ["source.xc.label=robin"])
+    assert [name for name, _ in config.sources] == ["field", "xc"]
+    assert dict(config.sources)["field"].data_dir == tmp_path / "a"
+    assert dict(config.sources)["xc"].label == "robin"
+    (tmp_path / "run").mkdir()
+    assert load_config(write(tmp_path / "run", to_ini(config))) == config
+    assert differences(load_config(path), config) == [("source.xc", "label", "", "robin")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[source.a/b]\ndata_dir = x\n", "config.ini [source.a/b]: a source's name is letters, digits, _ and -"),
+        ("[source.a]\nlayout = folders\n", "config.ini [source.a] data_dir = '': missing; name the folder"),
+        ("[source.a]\ndata_dir = x\nlayuot = table\n", "[source.a] layuot: unknown; did you mean 'layout'?"),
+        ("[data]\nlabel_from = 2\n", "config.ini [data] label_from = '2': expected folder:N"),
+        ("[data]\nlabel_from = folder:1\nlabel = a\n", "[data] label_from = 'folder:1': label gives everything one"),
+    ],
+)
+def test_settings_of_sources_that_cannot_be_are_reported(tmp_path, text, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_config(write(tmp_path, text))
+
+
+def test_a_source_has_the_keys_of_data_with_the_same_defaults():
+    shared = set(KEYS["data"]) & set(vars(Source)["__dataclass_fields__"])
+    assert len(shared) >= 9
+    assert all(getattr(Source(), key) == getattr(Config().data, key) for key in shared)
