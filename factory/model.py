@@ -14,12 +14,14 @@ from factory.wav2vec import WAVEFORM_MODELS, build_waveform_model, check_no_wave
 from models.classifier import ImageClassifier
 from models.pooling import GeneralizedMean
 from models.sed import AttentionHead
+from models.wav2vec import WaveformClassifier
 from utils.config import Model
 from utils.errors import CheckpointError, ConfigError, Problem, first_line, unknown
 
 ImageSize = tuple[int, int]  # (n_mels, frames)
 _ANY_SIZE: ImageSize = (128, 128)  # to look at the features of a network that takes every size
-_OF_THE_START = ("transfer_learning", "weights_path")  # where weights come from; the others shape the network
+# Where weights come from, and which of them learn first; the others shape the network.
+_OF_THE_START = ("transfer_learning", "weights_path", "freeze_epochs")
 
 
 def gem(channels: int, n_classes: int, drop_rate: float) -> nn.Module:
@@ -137,6 +139,12 @@ def build_model(
         return _from_file(model, n_classes, image_size)
     network = _downloaded(model, n_classes, image_size, testing)
     return _finish(_widen(network, model, n_classes, image_size), model, n_classes, image_size)
+
+
+def head_of(network: nn.Module) -> nn.Module:
+    """The classifier of a network of ``build_model``: what is new where the rest is pretrained."""
+    head = network.head if isinstance(network, ImageClassifier | WaveformClassifier) else None
+    return head if head is not None else getattr(network, "backbone", network).get_classifier()
 
 
 def dry_run(model: nn.Module, input_shape: tuple[int, ...]) -> None:
@@ -348,15 +356,20 @@ def _load_own(weights: dict[str, Tensor], whole: nn.Module, model: Model, n_clas
 
 
 def _create_with(
-    weights: dict[str, Tensor], network: nn.Module, model: Model, n_classes: int, image_size: ImageSize | None
-) -> nn.Module:
-    """``network`` built again with ``weights``; timm fits the first layer and the positions to our images."""
+    weights: dict[str, Tensor], network: nn.Module, model: Model, n_classes: int, image_size: ImageSize | None,
+    *, by_order: bool = False,
+) -> nn.Module:  # fmt: skip
+    """``network`` built again with ``weights``; timm fits the first layer and the positions to our images.
+
+    Args:
+        by_order: the weights have been renamed already, so there is no second try.
+    """
     own = network.state_dict()
     head = [key for key in own if key.rpartition(".")[0] in _heads(network)]
     other_head = [key for key in head if key not in weights or weights[key].shape != own[key].shape]
     fitting = sum(key in weights and weights[key].shape == own[key].shape for key in own.keys() - head)
     # With a head that fits, timm insists that everything else does as well.
-    weights = weights | {key: own[key] for key in head if other_head}
+    file, weights = weights, weights | {key: own[key] for key in head if other_head}
     overlay = {"state_dict": weights, "num_classes": n_classes, "label_offset": 0}
     try:
         result = _create(model, n_classes, image_size, pretrained=True, pretrained_cfg_overlay=overlay)
@@ -364,6 +377,11 @@ def _create_with(
         fitting = min(fitting, len(own) - len(head) - 1)
         result = None
     if result is None or not fitting:
+        stem = f"{network.pretrained_cfg.get('first_conv')}.weight"
+        if not by_order and (mapped := pretrained.by_order(file, own, head, stem)):
+            pretrained.warn_of_order(model, mapped)
+            renamed = {ours: file[theirs] for ours, theirs in mapped.items()}
+            return _create_with(renamed, network, model, n_classes, image_size, by_order=True)
         raise pretrained.another_network(model, fitting, len(own) - len(head))
     result.pretrained_cfg.pop("state_dict", None)  # or it would be kept in memory
     pretrained.tell_head(model, n_classes, used=not (other_head or HEADS[model.head]))

@@ -31,7 +31,7 @@ def radam(groups: ParameterGroups, rate: float) -> Optimizer:
 OPTIMIZERS = {"adam": adam, "adamw": adamw, "sgd": sgd, "radam": radam}
 
 
-def build_optimizer(parameters: Iterable[Parameter], agent: Agent) -> Optimizer:
+def build_optimizer(parameters: Iterable[Parameter], agent: Agent, head: Iterable[Parameter] = ()) -> Optimizer:
     """Build the optimizer that ``agent.optimizer`` names.
 
     Its rate is ``agent.lr_warmup_end`` until a schedule sets another. One kernel does a step of all tensors where
@@ -41,17 +41,27 @@ def build_optimizer(parameters: Iterable[Parameter], agent: Agent) -> Optimizer:
         parameters: frozen ones are left out.
         agent: ``weight_decay`` is for tensors of more than one dimension; pulling biases and the
             scales of norms to zero only shifts and shrinks what they are there to set.
+        head: those of ``parameters`` that get the whole rate; all others get it times ``agent.backbone_lr_factor``,
+            which their groups keep as ``lr_factor`` for the schedule. The first group has the whole rate.
 
     Raises:
         ConfigError: no optimizer has that name; the message lists those that do.
     """
     build = lookup("agent", "optimizer", agent.optimizer, OPTIMIZERS)
     trained = [parameter for parameter in parameters if parameter.requires_grad]
-    weights = [parameter for parameter in trained if parameter.ndim > 1]
-    others = [parameter for parameter in trained if parameter.ndim <= 1]
-    groups = [
-        {"params": params, "weight_decay": decay}
-        for params, decay in ((weights, agent.weight_decay), (others, 0.0))
-        if params
-    ]
+    if agent.backbone_lr_factor == 1.0:
+        return build(_groups(trained, agent), agent.lr_warmup_end)
+    of_head = {id(parameter) for parameter in head}
+    groups = _groups([one for one in trained if id(one) in of_head], agent)
+    for group in _groups([one for one in trained if id(one) not in of_head], agent):
+        factor = agent.backbone_lr_factor
+        groups.append(group | {"lr": agent.lr_warmup_end * factor, "lr_factor": factor})
     return build(groups, agent.lr_warmup_end)
+
+
+def _groups(parameters: list[Parameter], agent: Agent) -> ParameterGroups:
+    """The weights with their decay, and biases and scales without."""
+    weights = [parameter for parameter in parameters if parameter.ndim > 1]
+    others = [parameter for parameter in parameters if parameter.ndim <= 1]
+    decays = ((weights, agent.weight_decay), (others, 0.0))
+    return [{"params": params, "weight_decay": decay} for params, decay in decays if params]

@@ -7,7 +7,7 @@ import ssl
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile, is_zipfile
@@ -15,6 +15,7 @@ from zipfile import ZipFile, is_zipfile
 import torch
 from torch import Tensor
 
+from utils.command import ONLY_IN_FILE
 from utils.config import Model
 from utils.errors import ConfigError, Problem, first_line
 
@@ -67,6 +68,47 @@ def another_network(model: Model, fitting: int, all_of: int) -> ConfigError:
     """The error of a file whose weights are those of another network."""
     text = f"weights of another network: {fitting} of {all_of} tensors fit {model.type}"
     return ConfigError(weights_problem(model, f"{text}; give a file of that type, or change type"))
+
+
+def by_order(
+    weights: Mapping[str, Tensor], own: Mapping[str, Tensor], head: Sequence[str], stem: str
+) -> dict[str, str]:
+    """Names of ``own`` -> names of ``weights``, where these are the same tensors in the same order under other names.
+
+    Other ports of a network give its layers other names, and keep their order. The counters of BatchNorm are left out.
+
+    Args:
+        own: of the network to be filled.
+        head: its names in ``own``; the number of classes may differ.
+        stem: name of the first convolution; the number of channels may differ.
+
+    Returns:
+        Empty where the order or a shape is another.
+    """
+    ours, theirs = ([name for name in one if not name.endswith(_COUNTER)] for one in (own, weights))
+    if len(ours) != len(theirs):
+        return {}
+    for mine, other in zip(ours, theirs, strict=True):
+        free = 0 if mine in head else 1 if mine == stem else None  # the axis that may differ
+        shapes = [[n for axis, n in enumerate(one.shape) if axis != free] for one in (own[mine], weights[other])]
+        kinds = [name.rpartition(".")[2] for name in (mine, other)]
+        if shapes[0] != shapes[1] or (kinds[0] != kinds[1] and set(kinds) <= _KINDS):
+            return {}
+    return dict(zip(ours, theirs, strict=True))
+
+
+_COUNTER = "num_batches_tracked"
+_KINDS = {"weight", "bias", "running_mean", "running_var"}  # in torch's own words: none is ever another's
+
+
+def warn_of_order(model: Model, mapped: Mapping[str, str]) -> None:
+    """Warn that names were not compared; the run's log has every pair."""
+    _log.warning(
+        "%s: its names are those of another port of %s; its %d tensors are taken by order and shape, which fit one by "
+        "one (every pair is in the run's log.txt)", model.weights_path, model.type, len(mapped),
+    )  # fmt: skip
+    for ours, theirs in mapped.items():
+        _log.info("taken by order: %s <- %s", ours, theirs, extra={ONLY_IN_FILE: True})
 
 
 def tell_head(model: Model, n_classes: int, *, used: bool) -> None:

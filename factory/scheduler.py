@@ -71,7 +71,12 @@ class Schedule:
             raise ConfigError(Problem(mend, "agent", "lr_decay_type", self.name))
         vars(self._scheduler).update(state["position"])
         for group in self._optimizer.param_groups:
-            group["lr"] = state["rate"]
+            group["lr"] = state["rate"] * _factor(group)
+
+
+def _factor(group: dict[str, Any]) -> float:
+    """What a group of parameters multiplies the rate with; see ``factory.optimizer.build_optimizer``."""
+    return group.get("lr_factor", 1.0)
 
 
 def warmup_cosine(agent: Agent, n_steps: int, steps_per_epoch: int) -> Law:
@@ -145,7 +150,7 @@ def build_schedule(optimizer: Optimizer, agent: Agent, *, n_epochs: int, steps_p
     ``agent.lr_decay`` false: a constant rate.
 
     Args:
-        optimizer: all its groups get one rate.
+        optimizer: all its groups get one rate, those of a backbone times their ``lr_factor``.
         n_epochs, steps_per_epoch: at least 1 each; steps are those of the optimizer.
 
     Raises:
@@ -156,10 +161,10 @@ def build_schedule(optimizer: Optimizer, agent: Agent, *, n_epochs: int, steps_p
     if not agent.lr_decay:
         name, every, build_law = "constant", "epoch", constant
     for group in optimizer.param_groups:
-        group["lr"] = agent.lr_warmup_end
+        group["lr"] = agent.lr_warmup_end * _factor(group)
     if build_law is None:
         return Schedule(name, every, optimizer, _plateau(optimizer, agent))
     law = build_law(agent, n_epochs * steps_per_epoch, steps_per_epoch)
     for group in optimizer.param_groups:
-        group["initial_lr"] = 1.0  # LambdaLR sets initial_lr times what the law says
+        group["initial_lr"] = _factor(group)  # LambdaLR sets initial_lr times what the law says
     return Schedule(name, every, optimizer, LambdaLR(optimizer, law))

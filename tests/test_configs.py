@@ -20,7 +20,7 @@ RECIPES = sorted((ROOT / "configs").glob("*.ini"))
 every_recipe = pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
 SMALL = ["trainer.batch_size_train=4", "trainer.num_workers=0", "trainer.device=cpu", "model.transfer_learning=false"]
 SMALLER = {"wav2vec2.ini": ["model.wav2vec_layers=1"]}  # of 12
-OWN_SPECTROGRAMS = {"small_cpu.ini"}
+OWN_SPECTROGRAMS = {"small_cpu.ini", "pretrained_cnn.ini"}
 
 
 @pytest.fixture(scope="module")

@@ -25,10 +25,11 @@ from factory.choices import check_choices
 from factory.frontend import frontend_of
 from factory.loss import build_loss
 from factory.metric import build_metric
-from factory.model import build_model, dry_run
+from factory.model import build_model, dry_run, head_of
 from factory.model_card import ModelCard
 from factory.optimizer import build_optimizer
 from factory.scheduler import build_schedule
+from models.freezing import Backbone
 from training.subsets import build_subsets, build_transform
 from utils.checkpoint import Checkpoints
 from utils.command import log_to_file
@@ -302,7 +303,8 @@ def build_trainer(
     if model.n_classes != len(labels):  # some classes of the rehearsal had too few good recordings
         model = _model(config, len(labels), fetch=not _has_checkpoint(folder))
     model = model.to(device, memory_format=torch.channels_last)
-    optimizer = build_optimizer(model.parameters(), config.agent)
+    head = head_of(model)
+    optimizer = build_optimizer(model.parameters(), config.agent, head.parameters())
     steps = -(-len(subsets["train"].order) // config.trainer.accumulate)
     schedule = build_schedule(optimizer, config.agent, n_epochs=config.trainer.n_epochs, steps_per_epoch=steps)
     trainer = Trainer(
@@ -319,6 +321,8 @@ def build_trainer(
         device=device,
         processes=processes,
         callbacks=config.callbacks,
+        backbone=Backbone(model, head),
+        freeze_epochs=config.model.freeze_epochs,
         lr_verbose=config.agent.lr_verbose,
         resume_command=f"{shlex.quote(sys.executable)} train_classifier.py --resume {shlex.quote(str(folder))}",
     )

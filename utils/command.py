@@ -38,6 +38,24 @@ class _AboveTheBar(logging.Handler):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
+ONLY_IN_FILE = "only_in_file"  # a log record with this attribute is for log.txt, and not for the screen
+
+
+class _Early(logging.Handler):
+    """Keeps what is logged before there is a log file, such as how the model was built."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if len(self.records) < _EARLY:
+            self.records.append(record)
+
+
+_EARLY = 10_000  # records: a preparation of many days has more to say, and the screen has it all
+
+
 class _Plain(logging.Formatter):
     """``text`` for news, ``warning: text`` for what a person should notice."""
 
@@ -59,17 +77,23 @@ def log_to_stderr() -> None:
     handler = _AboveTheBar()
     handler.setFormatter(_Plain())
     root = logging.getLogger()
-    root.handlers = [handler]
+    handler.addFilter(lambda record: not hasattr(record, ONLY_IN_FILE))
+    root.handlers = [handler, _Early()]
     root.setLevel(logging.INFO)
     for noisy in ("matplotlib", "neptune", "httpx", "httpx2", "huggingface_hub", "timm", "distributed", "numba"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
 def log_to_file(path: Path) -> None:
-    """Send the log to ``path`` as well, with the time of each line."""
+    """Send the log to ``path`` as well, with the time of each line, from the command's first line on."""
     handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.getLogger().addHandler(handler)
+    root = logging.getLogger()
+    for early in [one for one in root.handlers if isinstance(one, _Early)]:
+        root.removeHandler(early)
+        for record in early.records:
+            handler.handle(record)
+    root.addHandler(handler)
 
 
 def explain_os_error(error: OSError) -> str:

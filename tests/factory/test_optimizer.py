@@ -47,6 +47,16 @@ def test_the_rate_is_the_peak_and_frozen_tensors_are_left_out():
     assert held == {id(parameter) for parameter in net[1:].parameters()}
 
 
+def test_the_backbone_has_its_share_of_the_rate_and_the_first_group_has_all_of_it():
+    net = network()
+    agent = Agent(lr_warmup_end=0.02, backbone_lr_factor=0.1)
+    optimizer = build_optimizer(net.parameters(), agent, net[3].parameters())
+    rate_of = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert [rate_of[id(p)] for p in net[3].parameters()] == [0.02, 0.02]
+    assert [rate_of[id(p)] for p in net[:3].parameters()] == pytest.approx([0.002] * 4)
+    assert optimizer.param_groups[0]["lr"] == 0.02
+
+
 def test_an_unknown_optimizer_names_the_nearest():
     with pytest.raises(ConfigError, match=r"\[agent\] optimizer = 'adamv': unknown; did you mean 'adam'\? Known: adam"):
         build_optimizer(network().parameters(), Agent(optimizer="adamv"))

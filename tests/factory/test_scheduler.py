@@ -54,6 +54,31 @@ def test_warmup_cosine_is_a_line_and_then_half_a_cosine():
     assert (got[0], got[10], got[-1]) == pytest.approx((1e-4, 3e-3, 1e-5), rel=1e-12)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_rate_of_a_backbone_follows_at_its_share_also_after_a_resume(name):
+    settings = replace(agent(name), backbone_lr_factor=0.1)
+
+    def begin():
+        head = Parameter(torch.zeros(2, 2))
+        optimizer = build_optimizer([Parameter(torch.zeros(2, 2)), head], settings, [head])
+        return optimizer, build_schedule(optimizer, settings, n_epochs=EPOCHS, steps_per_epoch=STEPS)
+
+    def rates_of(optimizer):
+        return [group["lr"] for group in optimizer.param_groups]
+
+    optimizer, schedule = begin()
+    for step in range(12):
+        assert rates_of(optimizer) == pytest.approx([schedule.rate, 0.1 * schedule.rate])
+        optimizer.step()
+        schedule.after_step()
+        if step % STEPS == 4:
+            schedule.after_epoch(1.0)
+    later, resumed = begin()
+    later.load_state_dict(optimizer.state_dict())
+    resumed.load_state_dict(schedule.state_dict())
+    assert rates_of(later) == pytest.approx(rates_of(optimizer))
+
+
 def test_cosine_goes_from_the_peak_to_the_end():
     got = rates("cosine")
     assert (got[0], got[-1]) == (3e-3, pytest.approx(1e-5))

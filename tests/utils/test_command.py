@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.command import log_to_file, run_command
+from utils.command import ONLY_IN_FILE, log_to_file, log_to_stderr, run_command
 from utils.errors import ConfigError, DataError, Problem
 from utils.interrupt import Stopped
 
@@ -32,6 +32,22 @@ CASES = [
     (OSError(errno.EROFS, "x", "runs"), 1, "runs: the file system is read-only; choose a folder you may write to"),
     (FileNotFoundError(errno.ENOENT, "x", "gone"), 1, "gone: No such file or directory"),
 ]
+
+
+def test_the_log_file_begins_with_what_was_said_before_it_was_there(tmp_path, capsys):
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    try:
+        log_to_stderr()
+        logging.info("early")
+        logging.info("a pair of names", extra={ONLY_IN_FILE: True})
+        log_to_file(tmp_path / "log.txt")
+        logging.info("late")
+    finally:
+        root.handlers, root.level = handlers, level
+    lines = (tmp_path / "log.txt").read_text().splitlines()
+    assert [line.split(" INFO ")[1] for line in lines] == ["early", "a pair of names", "late"]
+    assert capsys.readouterr().err.split("\n")[:2] == ["early", "late"]
 
 
 @pytest.mark.parametrize(("error", "code", "text"), CASES, ids=[type(error).__name__ for error, _, _ in CASES])

@@ -316,6 +316,12 @@ def test_the_last_epochs_are_not_averaged_where_early_stop_may_leave_them_out(tm
     assert told.startswith("config.ini [trainer] average_last = '3': the last of n_epochs are averaged, and early_stop")
 
 
+def test_random_weights_are_not_frozen(tmp_path):
+    path = write(tmp_path, "[model]\ntransfer_learning = false\nfreeze_epochs = 2\n")
+    with pytest.raises(ConfigError, match=r"freeze_epochs = '2': freezes random weights; set transfer_learning = true"):
+        load_config(path)
+
+
 def test_a_fold_above_the_number_of_folds_is_a_contradiction(tmp_path):
     path = write(tmp_path, "[data]\nfolds = 5\nfold = 5\n")
     assert load_config(path).data.fold == 5

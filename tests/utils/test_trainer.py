@@ -19,6 +19,7 @@ from factory.loss import build_loss
 from factory.metric import build_metric
 from factory.optimizer import build_optimizer
 from factory.scheduler import SCHEDULES, build_schedule
+from models.freezing import Backbone
 from utils.checkpoint import Checkpoints, load_checkpoint
 from utils.config import Agent, Callbacks
 from utils.config import Trainer as Settings
@@ -99,13 +100,13 @@ def network():
     )
 
 
-def make(folder, *, agent=None, val=True, callbacks=None, **settings):
+def make(folder, *, agent=None, val=True, callbacks=None, freeze_epochs=0, **settings):
     settings = Settings(**{"n_epochs": 3, "seed": 5, "save_every_minutes": 0.0} | settings)
     agent, callbacks = agent or Agent(lr_warmup_epochs=1.0), callbacks or Callbacks()
     folder.mkdir(exist_ok=True)
     seed_everything(seed_for(settings.seed, "model"))
     model = network()
-    optimizer = build_optimizer(model.parameters(), agent)
+    optimizer = build_optimizer(model.parameters(), agent, model[5].parameters())
     train = subset(24, 4, seed=1)
     steps = -(-len(train.order) // settings.accumulate)
     trainer = Trainer(
@@ -128,6 +129,8 @@ def make(folder, *, agent=None, val=True, callbacks=None, **settings):
         },
         device=torch.device("cpu"),
         callbacks=callbacks,
+        backbone=Backbone(model, model[5]),
+        freeze_epochs=freeze_epochs,
         resume_command="python train_classifier.py --resume RUN",
     )
     if (folder / "last.pt").exists():
@@ -177,6 +180,8 @@ VARIANTS = {
     "radam": {"agent": Agent(optimizer="radam")},
     "bf16": {"amp_on_cpu": True},
     "no validation": {"val": False},
+    "frozen when it stops": {"freeze_epochs": 2},
+    "no longer frozen": {"freeze_epochs": 1, "agent": Agent(backbone_lr_factor=0.1, lr_warmup_epochs=1.0)},
 }
 
 
@@ -195,6 +200,17 @@ def test_a_run_stopped_in_the_middle_of_an_epoch_ends_equal_to_the_bit(tmp_path,
     assert_same(
         load_checkpoint(tmp_path / "whole/best.pt")["model"], load_checkpoint(tmp_path / "stopped/best.pt")["model"]
     )
+
+
+def test_only_the_head_learns_while_the_backbone_is_frozen(tmp_path):
+    before = make(tmp_path / "frozen", freeze_epochs=3)
+    start = {name: value.clone() for name, value in before.model.state_dict().items()}
+    before.fit()
+    end = before.model.state_dict()
+    assert {name for name in start if not torch.equal(start[name], end[name])} == {"5.weight", "5.bias"}
+    later = make(tmp_path / "later", freeze_epochs=2)
+    later.fit()
+    assert all(not torch.equal(start[name], value) for name, value in later.model.state_dict().items())
 
 
 def test_the_speed_counts_the_windows_that_there_were(tmp_path, monkeypatch):
