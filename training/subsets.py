@@ -12,8 +12,9 @@ from dataloader.batches.balance import Balance
 from dataloader.batches.dataset import Batch, EpochBatches, Loader, WindowDataset
 from dataloader.batches.device_cache import DeviceBatches, fits_on
 from dataloader.batches.images import ImageTransform
+from dataloader.batches.timed import training_windows
 from dataloader.batches.waveforms import WaveformTransform
-from dataloader.batches.windows import make_segments, make_windows
+from dataloader.batches.windows import make_windows
 from dataloader.metadata import NOCALL
 from dataloader.tables.splits import SPLITS
 from factory.frontend import frontend_of
@@ -93,12 +94,10 @@ def _subset(
         return None
     settings, data, training = config.trainer, config.data, split == "train"
     crop = training and config.augmentation.crops
-    if crop:
-        windows = make_segments(chosen, config.data_process, data.sample_max_s, data.crops_per_sample)
-    else:
-        windows = make_windows(chosen, config.data_process)
+    process, overlap_s = config.data_process, data.min_overlap_s
+    windows = training_windows(chosen, labels, process, data, crop=crop) if training else make_windows(chosen, process)
     rules = config.labels if training else None
-    dataset = frontend_of(config.model.type).dataset(chosen, windows, labels, config.data_process, rules)
+    dataset = frontend_of(config.model.type).dataset(chosen, windows, labels, process, rules, min_overlap_s=overlap_s)
     balance = _balance(config, dataset, chosen) if training else None
     order = EpochBatches(
         balance.n_rows if balance else len(dataset),

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from dataloader.batches.timed import TimedLabels
 from dataloader.batches.windows import window_frames
 from dataloader.cache.entries import read_window
 from utils.config import DataProcess, Labels
@@ -44,11 +45,16 @@ class WindowDataset(Dataset):
             each have room for many; of ``make_windows`` or ``make_segments``.
         labels: the classes; a label's index is its index.
         rules: what the labels mean in training; None: the targets are those of scoring, 1 and 0.
+        min_overlap_s: of [data]: how much of an annotation a window must hold to have its label.
+
+    Attributes:
+        targets: ``(recordings, classes)`` float32, of whole recordings; -1: not known.
+        timed: the recordings whose labels have times, so that ``targets_of`` differs from window to window.
     """
 
     def __init__(
         self, metadata: "pd.DataFrame", windows: "pd.DataFrame", labels: Sequence[str], process: DataProcess,
-        rules: Labels | None = None,
+        rules: Labels | None = None, min_overlap_s: float = 0.25,
     ):  # fmt: skip
         self.filenames = metadata["filename"].tolist()
         self.recording = windows["recording"].to_numpy(np.int64)
@@ -62,6 +68,12 @@ class WindowDataset(Dataset):
         self.targets = target_matrix(metadata["labels"], labels)
         if rules is not None:
             self.targets = training_targets(self.targets, metadata["secondary_labels"], labels, rules)
+        self._times = TimedLabels(metadata, labels, min_overlap_s)
+        self._frame_s = process.hop_length / process.sample_rate
+        self._present = rules.primary_weight if rules else 1.0
+        self.timed = self._times.timed
+        if rules is not None:
+            self._times.mark_not_known(self.targets)
 
     def __len__(self) -> int:
         return len(self._first)
@@ -77,6 +89,17 @@ class WindowDataset(Dataset):
         into = np.array([index for _, index in drawn])
         return self.recording[rows], self._first[rows] + (into * self._starts[rows]).astype(np.int64)
 
+    def targets_of(self, recordings: np.ndarray, firsts: np.ndarray) -> np.ndarray:
+        """``(batch, classes)`` float32: what is in each window, which begins at a frame of its recording."""
+        targets = self.targets[recordings]
+        for row in np.flatnonzero(self.timed[recordings]):
+            recording, first = int(recordings[row]), int(firsts[row])
+            frames = self.frames[recording]
+            inside = (first, first + self.length) if frames > self.length else (0, frames)  # a short one is repeated
+            start_s, end_s = (frame * self._frame_s for frame in inside)
+            targets[row] = self._times.targets(recording, start_s, end_s, self._present)
+        return targets
+
     def __getitem__(self, drawn: Sequence[Drawn]) -> Batch:
         windows = np.empty((len(drawn), self.length, self.n_mels), dtype=np.float16)
         statistics = np.empty((2, len(drawn), self.n_mels), dtype=np.float32)
@@ -84,7 +107,7 @@ class WindowDataset(Dataset):
         for index, (recording, first) in enumerate(zip(recordings, firsts.tolist(), strict=True)):
             entry, frames = self.entries[recording], self.frames[recording]
             statistics[:, index] = read_window(entry, self.n_mels, frames, first, windows[index])
-        arrays = (windows, *statistics, self.targets[recordings], recordings)
+        arrays = (windows, *statistics, self.targets_of(recordings, firsts), recordings)
         return Batch(*map(torch.from_numpy, arrays))
 
 

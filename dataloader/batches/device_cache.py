@@ -63,10 +63,13 @@ class DeviceBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         for drawn in self._order:
-            arrays = map(torch.from_numpy, self._dataset.where(drawn))
-            recording, first = (array.to(self._device, non_blocking=True) for array in arrays)
+            rows = self._dataset.where(drawn)
+            recording, first = (torch.from_numpy(array).to(self._device, non_blocking=True) for array in rows)
             # A recording shorter than a window is repeated until the window is full.
             inside = (first[:, None] + self._within) % self._frames[recording, None]
             frames = self._start[recording, None] + inside
             statistics = self._statistics[:, recording]
-            yield Batch(self._spectrograms[frames], *statistics, self._targets[recording], recording)
+            targets = self._targets[recording]
+            if self._dataset.timed.any():
+                targets = torch.from_numpy(self._dataset.targets_of(*rows)).to(self._device, non_blocking=True)
+            yield Batch(self._spectrograms[frames], *statistics, targets, recording)

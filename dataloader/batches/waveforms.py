@@ -39,10 +39,11 @@ class WaveformDataset(Dataset):
 
     def __init__(
         self, metadata: "pd.DataFrame", windows: "pd.DataFrame", labels: Sequence[str], process: DataProcess,
-        rules: Labels | None = None,
+        rules: Labels | None = None, min_overlap_s: float = 0.25,
     ):  # fmt: skip
-        self._rows = WindowDataset(metadata, windows, labels, process, rules)
+        self._rows = WindowDataset(metadata, windows, labels, process, rules, min_overlap_s)
         self.filenames, self.recording, self.targets = self._rows.filenames, self._rows.recording, self._rows.targets
+        self.timed = self._rows.timed
         self.paths: list[str] = metadata["path"].tolist()
         self.length, self._window = window_samples(process), window_frames(process)
         self._end_s = process.max_recording_s or float("inf")
@@ -61,7 +62,8 @@ class WaveformDataset(Dataset):
             ]
         )
         none = np.empty((len(drawn), 0), np.float32)
-        return Batch(*map(torch.from_numpy, (windows, none, none, self.targets[recordings], recordings)))
+        targets = self._rows.targets_of(recordings, firsts)
+        return Batch(*map(torch.from_numpy, (windows, none, none, targets, recordings)))
 
     def _start_s(self, recording: int, first: int) -> float:
         """Where the window at frame ``first`` begins, in seconds.

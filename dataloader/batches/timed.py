@@ -1,0 +1,266 @@
+"""Labels with times: which windows of an annotated recording are used, and what is in each.
+
+A window has the label of an annotation if at least ``min_overlap_s`` of it lie in the window; of a short annotation, or
+for a short window, half of it is enough. So every annotation is in one of two windows that stand side by side.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dataloader.batches.windows import make_segments, make_windows, window_frames
+from dataloader.tables import schema
+from dataloader.tables.schema import NEGATIVE, UNKNOWN, Annotation
+from utils.config import Data, DataProcess
+from utils.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_CLOSE_S = 1e-6  # times that differ by less are equal
+NOT_KNOWN = -1.0  # the target of a species of which nobody says whether it is there; the losses leave it out
+
+
+def needed_overlap(start_s: np.ndarray, end_s: np.ndarray, window_s: float, min_overlap_s: float) -> np.ndarray:
+    """Seconds of each annotation that have to lie in a window, ``(annotations,)``."""
+    return np.minimum(min(min_overlap_s, window_s / 2), (end_s - start_s) / 2)
+
+
+class TimedLabels:
+    """What is in each window of the annotated recordings among some.
+
+    Args:
+        metadata: recordings, with the columns ``annotations``, ``unannotated`` and ``known_for`` where they have them.
+        labels: the classes.
+        min_overlap_s: of [data].
+    """
+
+    def __init__(self, metadata: "pd.DataFrame", labels: Sequence[str], min_overlap_s: float):
+        self._index = {label: index for index, label in enumerate(labels)}
+        self._min_overlap_s = min_overlap_s
+        annotations = metadata[schema.ANNOTATIONS] if schema.ANNOTATIONS in metadata else [None] * len(metadata)
+        known = metadata[schema.KNOWN_FOR] if schema.KNOWN_FOR in metadata else [None] * len(metadata)
+        self.timed = np.array([isinstance(found, tuple) for found in annotations], dtype=bool)  # (recordings,)
+        self.unannotated = list(metadata[schema.UNANNOTATED]) if schema.UNANNOTATED in metadata else []
+        self._times = {}
+        for row in np.flatnonzero(self.timed):
+            found = annotations.iloc[row]
+            spans = np.array([(one.start_s, one.end_s) for one in found], dtype=np.float64).reshape(-1, 2)
+            self._times[int(row)] = spans[:, 0], spans[:, 1], [one.label for one in found]
+        self._not_known = np.zeros((len(metadata), len(labels)), dtype=bool)
+        for row, names in enumerate(known):
+            if isinstance(names, tuple):
+                self._not_known[row] = [label not in names for label in labels]
+
+    def inside(self, recording: int, start_s: float, end_s: float) -> list[str]:
+        """The labels of the annotations that lie in a window far enough."""
+        starts, ends, labels = self._times[recording]
+        overlap = np.minimum(ends, end_s) - np.maximum(starts, start_s)
+        needed = needed_overlap(starts, ends, end_s - start_s, self._min_overlap_s)
+        return [labels[index] for index in np.flatnonzero(overlap >= needed - _CLOSE_S)]
+
+    def mark_not_known(self, targets: np.ndarray) -> None:
+        """Set what nobody looked for to ``NOT_KNOWN`` in ``(recordings, classes)`` targets of whole recordings."""
+        targets[self._not_known & (targets == 0)] = NOT_KNOWN
+
+    def targets(self, recording: int, start_s: float, end_s: float, present: float = 1.0) -> np.ndarray:
+        """What is in a window of an annotated recording.
+
+        Args:
+            present: the target of what is there.
+
+        Returns:
+            ``(classes,)`` float32: ``present``, 0, or ``NOT_KNOWN``.
+        """
+        found = self.inside(recording, start_s, end_s)
+        looked_at = bool(found) if self.unannotated[recording] == "left_out" else schema.NOCALL in found
+        absent = self.unannotated[recording] == "absent" or looked_at
+        targets = np.full(len(self._index), 0.0 if absent and UNKNOWN not in found else NOT_KNOWN, dtype=np.float32)
+        targets[self._not_known[recording]] = NOT_KNOWN
+        for label in found:
+            if label.startswith(NEGATIVE) and (index := self._index.get(label.removeprefix(NEGATIVE))) is not None:
+                targets[index] = 0.0
+        for label in found:
+            if (index := self._index.get(label)) is not None:
+                targets[index] = present
+        return targets
+
+    def is_labelled(self, recording: int, start_s: float, end_s: float) -> bool:
+        """Whether somebody says something of the window."""
+        return any(label != UNKNOWN for label in self.inside(recording, start_s, end_s))
+
+    def of(self, recording: int) -> list[Annotation]:
+        """The annotations of a recording that say something, in order of time."""
+        starts, ends, labels = self._times[recording]
+        return [Annotation(*one) for one in zip(starts, ends, labels, strict=True) if one[2] != UNKNOWN]
+
+
+def training_windows(
+    metadata: "pd.DataFrame", labels: Sequence[str], process: DataProcess, data: Data, *, crop: bool
+) -> "pd.DataFrame":
+    """The windows, or with ``crop`` the stretches that windows are drawn from, of an epoch of training.
+
+    Returns:
+        Rows ``recording``, ``first_frame``, ``n_frames``.
+
+    Raises:
+        DataError: there is none, as nothing in the recordings is annotated.
+    """
+    if crop:
+        windows = make_segments(metadata, process, data.sample_max_s, data.crops_per_sample)
+    else:
+        windows = make_windows(metadata, process)
+    timed = TimedLabels(metadata, labels, data.min_overlap_s)
+    if not timed.timed.any():
+        return windows
+    frames, length = metadata["frames"].tolist(), window_frames(process)
+    frame_s = process.hop_length / process.sample_rate
+    if crop:
+        windows = choose_segments(windows, timed, frames, length, frame_s, data)
+    else:
+        windows = choose_windows(windows, timed, frames, length, frame_s, data.empty_windows)
+    if windows.empty:
+        raise DataError("no training window has a label: the recordings to train on have no annotation; annotate more")
+    return windows
+
+
+def choose_windows(
+    windows: "pd.DataFrame", timed: TimedLabels, frames: Sequence[int], length: int, frame_s: float,
+    empty_windows: float,
+) -> "pd.DataFrame":  # fmt: skip
+    """The windows that training uses of annotated recordings; those of others stay as they are.
+
+    All with a label, and where what is not annotated is absent so many without, evenly over the recording. So a night
+    with ten annotations costs an epoch some twenty windows. An annotation in a tail that no window reaches has one.
+
+    Args:
+        windows: rows ``recording, first_frame, n_frames`` of ``make_windows``.
+        frames: of each recording.
+        length: frames in a window.
+        frame_s: seconds from frame to frame.
+        empty_windows: of [data]: windows without a label for each with one.
+    """
+    import pandas as pd
+
+    rows = []
+    firsts_of: dict[int, list[int]] = {}
+    for recording, first, n_frames in windows.itertuples(index=False, name=None):
+        if timed.timed[recording]:
+            firsts_of.setdefault(recording, []).append(first)
+        else:
+            rows.append((recording, first, n_frames))
+    for recording, firsts in firsts_of.items():
+        spans = [_span(first, length, frames[recording], frame_s) for first in firsts]
+        labelled = [timed.is_labelled(recording, *span) for span in spans]
+        chosen = {first for first, has in zip(firsts, labelled, strict=True) if has}
+        chosen |= set(_unreached(timed.of(recording), spans, frames[recording], length, frame_s))
+        if timed.unannotated[recording] == "absent":
+            empty = [first for first, has in zip(firsts, labelled, strict=True) if not has]
+            chosen |= set(_evenly(empty, math.ceil(empty_windows * max(1, len(chosen)))))
+        rows += [(recording, first, min(length, frames[recording])) for first in sorted(chosen)]
+    return pd.DataFrame(sorted(rows), columns=["recording", "first_frame", "n_frames"])
+
+
+def choose_segments(
+    segments: "pd.DataFrame", timed: TimedLabels, frames: Sequence[int], length: int, frame_s: float, data: Data
+) -> "pd.DataFrame":
+    """The same for windows that are drawn at random: stretches in which every window has a label, or none.
+
+    Args:
+        segments: rows of ``make_segments``.
+        data: [data]; an annotation longer than ``sample_max_s`` gives several stretches.
+    """
+    import pandas as pd
+
+    times, longest = data.crops_per_sample, round(data.sample_max_s / frame_s)
+    rows = [row for row in segments.itertuples(index=False, name=None) if not timed.timed[row[0]]]
+    for recording in np.flatnonzero(timed.timed).tolist():
+        count = frames[recording]
+        if count <= length:  # one window holds all of it
+            span = _span(0, length, count, frame_s)
+            if timed.is_labelled(recording, *span) or timed.unannotated[recording] == "absent":
+                rows += times * [(recording, 0, count)]
+            continue
+        found = timed.of(recording)
+        with_label = list(_around(found, count, length, frame_s, data.min_overlap_s, longest))
+        without = []
+        if timed.unannotated[recording] == "absent":
+            gaps = list(_between(found, count, length, frame_s))
+            without = _share_out(gaps, math.ceil(data.empty_windows * max(1, len(with_label))))
+        rows += times * [(recording, first, n) for first, n in with_label + without]
+    return pd.DataFrame(sorted(rows), columns=["recording", "first_frame", "n_frames"])
+
+
+def _span(first: int, length: int, frames: int, frame_s: float) -> tuple[float, float]:
+    """Start and end of a window in seconds; one that is longer than its recording holds all of it, from anywhere."""
+    if frames <= length:
+        return 0.0, frames * frame_s
+    return first * frame_s, (first + length) * frame_s
+
+
+def _unreached(
+    found: list[Annotation], spans: list[tuple[float, float]], frames: int, length: int, frame_s: float
+) -> Iterator[int]:
+    """First frames of windows for the annotations that no window touches, such as those in a short tail."""
+    for one in found:
+        if all(one.start_s >= end or one.end_s <= start for start, end in spans) and one.start_s < frames * frame_s:
+            middle = (one.start_s + min(one.end_s, frames * frame_s)) / 2
+            yield max(0, min(round(middle / frame_s) - length // 2, frames - length))
+
+
+def _evenly(items: list[int], count: int) -> list[int]:
+    """At most ``count`` of the items, evenly over them."""
+    if len(items) <= count:
+        return items
+    return [items[(2 * index + 1) * len(items) // (2 * count)] for index in range(count)]
+
+
+def _around(
+    found: list[Annotation], frames: int, length: int, frame_s: float, min_overlap_s: float, longest: int
+) -> Iterator[tuple[int, int]]:
+    """``(first frame, frames)`` of stretches all of whose windows hold an annotation; near ones share a stretch."""
+    reached = -1.0  # seconds up to which annotations have their stretch
+    window_s = length * frame_s
+    for one in sorted(found):
+        start, end = one.start_s, min(one.end_s, frames * frame_s)
+        if start >= frames * frame_s or (start < reached and end <= reached):
+            continue
+        start = max(start, reached)
+        needed = float(needed_overlap(np.array(one.start_s), np.array(one.end_s), window_s, min_overlap_s))
+        needed = min(needed, end - start)
+        first = max(0, math.ceil((start + needed) / frame_s) - length)
+        last = min(frames - length, math.floor((end - needed) / frame_s))
+        if last < first:
+            first = last = max(0, min(last, frames - length))
+        parts = max(1, -(-(last - first + length) // longest))
+        edges = [first + (last - first) * part // parts for part in range(parts + 1)]
+        for low, high in itertools.pairwise(edges):
+            yield low, high - low + length
+        reached = max(end, start + window_s / 2)
+
+
+def _between(found: list[Annotation], frames: int, length: int, frame_s: float) -> Iterator[tuple[int, int]]:
+    """``(first frame, frames)`` of stretches that no annotation touches and that have room for a window."""
+    after = 0
+    edges = [(one.start_s, one.end_s) for one in sorted(found)] + [(frames * frame_s, math.inf)]
+    for start, end in edges:
+        before = min(frames, math.floor(start / frame_s))
+        if before - after >= length:
+            yield after, before - after
+        after = max(after, math.ceil(end / frame_s) if end < math.inf else frames)
+
+
+def _share_out(gaps: list[tuple[int, int]], count: int) -> list[tuple[int, int]]:
+    """``count`` of the stretches, a long one cut into as many as fall to it; fewer where there is no room."""
+    total = sum(n for _, n in gaps)
+    chosen, left = [], count
+    for first, n in sorted(gaps, key=lambda gap: -gap[1]):
+        mine = min(left, max(1, round(count * n / total)))
+        chosen += mine * [(first, n)]
+        left -= mine
+        if not left:
+            break
+    return chosen

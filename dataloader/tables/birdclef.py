@@ -1,0 +1,238 @@
+"""The tables of the BirdCLEF competitions, 2021 to 2026, as ``download_data.sh`` leaves them.
+
+=====  ====================  ==================  ===================================================
+year   table                 recordings          labels with times
+=====  ====================  ==================  ===================================================
+2021   train_metadata.csv    train_short_audio   train_soundscape_labels.csv, train_soundscapes/
+2022   train_metadata.csv    train_audio
+2023   train_metadata.csv    train_audio
+2024   train_metadata.csv    train_audio
+2025   train.csv             train_audio
+2026   train.csv             train_audio         train_soundscapes_labels.csv, train_soundscapes/
+=====  ====================  ==================  ===================================================
+"""
+
+import ast
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dataloader.tables.reading import read_table, seconds
+from dataloader.tables.schema import ANNOTATION_COLUMNS, NOCALL, Understood, counted, listed, split_labels
+from dataloader.tables.sounds import Finder, check_filename, describe, odd_names
+from utils.config import Source
+from utils.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TABLES = ("train_metadata.csv", "train.csv")
+AUDIO = ("train_audio", "train_short_audio")
+REQUIRED = ("primary_label", "filename")
+SOUNDSCAPES = "train_soundscapes"
+SOUNDSCAPE_LABELS = ("train_soundscape_labels.csv", "train_soundscapes_labels.csv")
+_ROW_S = 5.0  # seconds of a row of the soundscape labels of 2021
+
+
+def find_table(folder: Path) -> Path | None:
+    """The table of a competition in ``folder``; None where there is none."""
+    for name in TABLES:
+        if (folder / name).is_file():
+            header = read_table(folder / name, usual=False).columns if name == "train.csv" else REQUIRED
+            if all(column in header for column in REQUIRED):
+                return folder / name
+    return None
+
+
+def read_birdclef(folder: Path, source: Source) -> Understood:
+    """Read the tables of a competition.
+
+    ``taxonomy.csv`` (or ``eBird_Taxonomy_v2021.csv``) gives names, ``sample_submission.csv`` the classes.
+
+    Raises:
+        DataError: no table, an empty one, a missing column, a cell that cannot be read, no folder of recordings.
+    """
+    path = find_table(folder)
+    if path is None:
+        raise DataError(
+            f"{folder / TABLES[0]}: no such file, nor {TABLES[1]} with {' and '.join(REQUIRED)}; the folder holds "
+            f"{describe(folder) if folder.is_dir() else 'nothing'}"
+        )
+    table = read_table(path)
+    if missing := [name for name in REQUIRED if name not in table]:
+        raise DataError(f"{path}: no column {', '.join(missing)}; it has {', '.join(table.columns)}")
+    if table.empty:
+        raise DataError(f"{path}: the table is empty; it needs a row for each recording")
+    audio = next((folder / name for name in AUDIO if (folder / name).is_dir()), None)
+    if audio is None:
+        first = table["filename"].iloc[0]
+        raise DataError(f"{folder / AUDIO[0]}: no such folder; the recordings belong in it, as {first}")
+    recordings, finder = _recordings(table, path, audio)
+    understood = Understood("birdclef", "", recordings, tables=[path])
+    _check_folder(audio, recordings, understood)
+    understood.notes += odd_names(finder, path)
+    _add_names(folder, understood)
+    _add_classes(folder, understood)
+    _add_soundscapes(folder, understood)
+    with_times = f" and {counted(len(understood.annotated), 'soundscape')} of {SOUNDSCAPES} with times"
+    understood.said = (
+        f"the table {path.name} of BirdCLEF, {counted(len(table), 'recording')} in {audio.name}"
+        f"{with_times if understood.annotated else ''}"
+    )
+    return understood
+
+
+def _recordings(table: "pd.DataFrame", path: Path, audio: Path) -> tuple["pd.DataFrame", Finder]:
+    finder, found = Finder([audio], audio), []
+    where = [f"{path}: line {line}" for line in table.index]
+    for place, label, name in zip(where, table["primary_label"], table["filename"], strict=True):
+        if not label.strip():
+            raise DataError(f"{place}: primary_label is empty; name a species, or {NOCALL} where no bird calls")
+        check_filename(name, place)
+        beside = finder.find(name)
+        if "/" not in beside[0] and not Path(beside[1]).exists():  # as in 2021
+            inside = finder.find(f"{label.strip()}/{name}")
+            beside = inside if Path(inside[1]).exists() else beside
+        found.append(beside)
+    recordings = table.assign(
+        where=where, filename=[name for name, _ in found], path=[path for _, path in found],
+        labels=[(label.strip(),) for label in table["primary_label"]],
+    ).reset_index(drop=True)  # fmt: skip
+    behind = table["secondary_labels"] if "secondary_labels" in table else [""] * len(table)
+    recordings["secondary_labels"] = [label_list(text, place) for text, place in zip(behind, where, strict=True)]
+    if "group_id" in recordings:
+        recordings["group"] = recordings["group_id"]
+    return recordings, finder
+
+
+def label_list(text: str, where: str) -> tuple[str, ...]:
+    """A Python list of strings, as text, read without running it; empty names are left out.
+
+    Raises:
+        DataError: it is none.
+    """
+    try:
+        labels = ast.literal_eval(text.strip() or "[]")
+        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+            raise ValueError
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        raise DataError(
+            f"{where}: secondary_labels {text!r} is not a list such as [] or ['asbfly', 'comtai1']; correct it"
+        ) from None
+    return tuple(dict.fromkeys(label.strip() for label in labels if label.strip()))
+
+
+def _check_folder(audio: Path, recordings: "pd.DataFrame", understood: Understood) -> None:
+    used = {Path(name).parts[0] for name in recordings["filename"] if name}
+    without = sorted(entry.name for entry in audio.iterdir() if entry.is_dir() and entry.name not in used)
+    if without:
+        understood.notes.append(f"{audio}: no row of the table names a recording of {listed(without)}; not used")
+
+
+def _add_names(folder: Path, understood: Understood) -> None:
+    """Names of species, from whichever taxonomy is there; those of the table itself go before."""
+    columns = {"taxonomy.csv": ("primary_label", "scientific_name", "common_name")}
+    columns["eBird_Taxonomy_v2021.csv"] = ("SPECIES_CODE", "SCI_NAME", "PRIMARY_COM_NAME")
+    for name, (label, scientific, common) in columns.items():
+        path = folder / name
+        if not path.is_file():
+            continue
+        table = read_table(path, usual=False)
+        if {label, scientific, common} <= set(table.columns):
+            for one, *names in zip(table[label], table[scientific], table[common], strict=True):
+                understood.names.setdefault(one, tuple(names))
+            understood.tables.append(path)
+        if "class_name" in table and label in table:
+            of_label = dict(zip(table[label], table["class_name"], strict=True))
+            known = understood.recordings["primary_label"].map(of_label).fillna("")
+            understood.recordings = understood.recordings.assign(class_name=known)
+
+
+def _add_classes(folder: Path, understood: Understood) -> None:
+    path = folder / "sample_submission.csv"
+    if path.is_file():
+        header = list(read_table(path, usual=False).columns)
+        if header and header[0] == "row_id" and len(header) > 1:
+            understood.classes = tuple(header[1:])
+            understood.tables.append(path)
+
+
+def _add_soundscapes(folder: Path, understood: Understood) -> None:
+    import pandas as pd
+
+    path = next((folder / name for name in SOUNDSCAPE_LABELS if (folder / name).is_file()), None)
+    if path is None:
+        return
+    if not (folder / SOUNDSCAPES).is_dir():
+        understood.notes.append(f"{path}: there is no folder {SOUNDSCAPES} beside it; its labels are not used")
+        return
+    table = read_table(path)
+    by_row = "birds" in table and "seconds" in table
+    needed = ("audio_id", "site", "seconds", "birds") if by_row else ("filename", "start", "end", "primary_label")
+    if missing := [name for name in needed if name not in table]:
+        raise DataError(f"{path}: no column {', '.join(missing)}; it has {', '.join(table.columns)}")
+    rows, absent = (_rows_of_2021 if by_row else _rows_of_2026)(folder, path, table)
+    if absent:
+        understood.notes.append(
+            f"{path}: {counted(len(absent), 'recording')} of {SOUNDSCAPES} not there and left out: {listed(absent)}"
+        )
+    if not rows:
+        return
+    annotations = pd.DataFrame(rows, columns=ANNOTATION_COLUMNS).drop_duplicates(ANNOTATION_COLUMNS[:4])
+    names = annotations.drop_duplicates("filename")
+    recordings = pd.DataFrame(
+        {
+            "filename": names["filename"],
+            "path": [str(folder / name) for name in names["filename"]],
+            "labels": [()] * len(names),
+            "secondary_labels": [()] * len(names),
+            "where": names["where"],
+        }
+    )
+    understood.annotations, understood.annotated = annotations, set(names["filename"])
+    understood.recordings = pd.concat([understood.recordings, recordings], ignore_index=True)
+    understood.tables.append(path)
+
+
+def _rows_of_2021(folder: Path, path: Path, table: "pd.DataFrame") -> tuple[list[tuple], list[str]]:
+    """``row_id, site, audio_id, seconds, birds``: a row ends at ``seconds``; birds are separated by blanks."""
+    files: dict[str, str] = {}
+    for sound in sorted((folder / SOUNDSCAPES).iterdir()):
+        if match := re.match(r"(\d+_[A-Za-z0-9]+)_", sound.name):
+            files.setdefault(match[1], sound.name)
+    rows, absent = [], {}
+    for line, number, site, end, birds in zip(
+        table.index, table["audio_id"], table["site"], table["seconds"], table["birds"], strict=True
+    ):
+        name, where = files.get(f"{number}_{site}"), f"{path}: line {line}"
+        if name is None:
+            absent[f"{number}_{site}"] = None
+            continue
+        end_s = _time(end, "seconds", where)
+        for label in birds.split() or [NOCALL]:
+            rows.append((f"{SOUNDSCAPES}/{name}", end_s - _ROW_S, end_s, label, float("nan"), float("nan"), where))
+    return rows, list(absent)
+
+
+def _rows_of_2026(folder: Path, path: Path, table: "pd.DataFrame") -> tuple[list[tuple], list[str]]:
+    """``filename, start, end, primary_label``: times as ``HH:MM:SS``, labels joined by ``;``."""
+    there = {entry.name for entry in (folder / SOUNDSCAPES).iterdir()}
+    rows, absent = [], {}
+    for line, name, start, end, labels in zip(
+        table.index, table["filename"], table["start"], table["end"], table["primary_label"], strict=True
+    ):
+        where = f"{path}: line {line}"
+        if name not in there:
+            absent[name] = None
+            continue
+        times = _time(start, "start", where), _time(end, "end", where)
+        for label in split_labels(labels) or (NOCALL,):
+            rows.append((f"{SOUNDSCAPES}/{name}", *times, label, float("nan"), float("nan"), where))
+    return rows, list(absent)
+
+
+def _time(text: str, column: str, where: str) -> float:
+    try:
+        return seconds(text)
+    except ValueError:
+        raise DataError(f"{where}: {column} {text!r} is no time, such as 5, 1:05 or 00:01:05; correct it") from None

@@ -1,0 +1,168 @@
+"""One checker behind all layouts: what a reader understood -> a table of recordings that can be trained on."""
+
+import logging
+import math
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from dataloader.cache.entries import entry_name
+from dataloader.tables import schema
+from dataloader.tables.rows import list_or_labels
+from dataloader.tables.schema import NEGATIVE, NOCALL, UNKNOWN, Annotation, Understood, counted, listed
+from dataloader.tables.sounds import check_filename
+from utils.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+
+_CHOICES = ("absent", "unknown", "left_out")
+
+
+def checked(understood: Understood, unannotated: str) -> "pd.DataFrame":
+    """Check every cell, and bring labels and annotations together: one row a recording.
+
+    Repeated rows and annotations that cannot be used are warned of, with the first of them; what cannot be read, or
+    would be read wrongly, is an error.
+
+    Args:
+        unannotated: of [data]; a column of the table goes before it.
+
+    Returns:
+        The recordings with ``labels``, ``secondary_labels``, ``primary_label``, and where some are annotated with
+        ``annotations``, ``unannotated`` and ``known_for``.
+
+    Raises:
+        DataError: a name or label that cannot be used; the message names the row.
+    """
+    table = understood.recordings
+    for where, name in zip(table["where"], table["filename"], strict=True):
+        check_filename(name, where)
+    table = _without_repeats(table)
+    table["labels"] = [_labels(labels, where) for labels, where in zip(table["labels"], table["where"], strict=True)]
+    table["secondary_labels"] = [
+        _labels(labels, where) for labels, where in zip(table["secondary_labels"], table["where"], strict=True)
+    ]
+    _add_annotations(table, understood, unannotated)
+    _add_known_for(table)
+    return table
+
+
+def _labels(labels: Iterable[str], where: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(checked_label(label, where) for label in labels))
+
+
+def checked_label(label: str, where: str) -> str:
+    """A label as it is used: accents composed, no blanks around it. It may hold ``/``, ``:`` and commas.
+
+    Raises:
+        DataError: it is empty, or holds a line break or a semicolon.
+    """
+    clean = unicodedata.normalize("NFC", label).strip()
+    if not clean.strip(NEGATIVE):
+        raise DataError(f"{where}: a label is empty; name a species, or {NOCALL} where no bird calls")
+    if any(character < " " for character in clean):
+        raise DataError(f"{where}: label {clean!r} goes over lines or holds a tab; correct it")
+    if schema.SEPARATOR in clean:
+        raise DataError(f"{where}: label {clean!r} holds a semicolon, which separates labels; rename it")
+    return clean
+
+
+def _without_repeats(table: "pd.DataFrame") -> "pd.DataFrame":
+    """One row a filename; of recordings that differ in their ending only, an error: they would share a cache entry."""
+    repeated = table[table.duplicated("filename")]
+    if len(repeated):
+        named = [f"{name} ({where})" for name, where in zip(repeated["filename"], repeated["where"], strict=True)]
+        first = table["where"].iloc[0].partition(": line ")[0]
+        rows = counted(len(repeated), "row names a recording again", "rows name a recording again")
+        log.warning("%s: %s; the first is kept: %s", first, rows, listed(named))
+        table = table.drop_duplicates("filename")
+    stems = table["filename"].map(entry_name)
+    if stems.duplicated().any():
+        both = table[stems == stems[stems.duplicated()].iloc[0]]
+        names, where = both["filename"].tolist(), both["where"].iloc[0]
+        raise DataError(f"{where}: {' and '.join(names)} differ in their ending only; rename one")
+    return table.reset_index(drop=True)
+
+
+def _add_annotations(table: "pd.DataFrame", understood: Understood, unannotated: str) -> None:
+    """Columns ``annotations`` and ``unannotated``; the labels of annotated recordings; ``primary_label``."""
+    of_file: dict[str, list[Annotation]] = {name: [] for name in understood.annotated}
+    wrong: dict[str, list[str]] = {}
+    rows = understood.annotations
+    if rows is not None:
+        for name, start, end, label, low, high, where in rows.itertuples(index=False, name=None):
+            if problem := _wrong_times(start, end):
+                wrong.setdefault(problem, []).append(where)
+                continue
+            if not (math.isnan(low) or math.isnan(high)) and low > high:
+                wrong.setdefault("its lowest frequency is above its highest; used without them", []).append(where)
+                low = high = math.nan
+            of_file[name].append(Annotation(start, end, checked_label(label, where), low, high))
+    for problem, places in wrong.items():
+        log.warning("%s: %s; %s", counted(len(places), "annotation"), problem, listed(places, 3))
+    labels, primary, annotations = [], [], []
+    for name, whole in zip(table["filename"], table["labels"], strict=True):
+        found = of_file.get(name)
+        counts = Counter(one.label for one in found or () if one.label != UNKNOWN)
+        positive = sorted(label for label in counts if not label.startswith(NEGATIVE))
+        species = [label for label in positive if label != NOCALL]
+        known = dict.fromkeys([*whole, *(species or positive)])
+        present = tuple(label for label in known if not label.startswith(NEGATIVE))
+        labels.append(present)
+        by_count = sorted((label for label in counts), key=lambda label: (-counts[label], label))
+        ranked = [label for label in by_count if label in species] or by_count
+        primary.append(next(iter(whole), None) or next(iter(ranked), NOCALL))
+        annotations.append(None if found is None else tuple(sorted(found)) + _whole(whole))
+    negative = [tuple(label for label in whole if label.startswith(NEGATIVE)) for whole in table["labels"]]
+    table["labels"], table["primary_label"] = labels, primary
+    if any(negative):
+        table["not_these"] = negative
+    if understood.annotated:
+        table[schema.ANNOTATIONS] = annotations
+        given = table["unannotated"] if "unannotated" in table else [""] * len(table)
+        table[schema.UNANNOTATED] = [
+            _choice(text, unannotated, where) for text, where in zip(given, table["where"], strict=True)
+        ]
+
+
+def _whole(labels: tuple[str, ...]) -> tuple[Annotation, ...]:
+    """A label on a whole recording that has annotations too: it is somewhere in it, at any time."""
+    return tuple(Annotation(0.0, math.inf, label) for label in labels)
+
+
+def _wrong_times(start: float, end: float) -> str:
+    if start < 0:
+        return "it begins before 0 s; left out"
+    if end <= start:
+        return "it ends before it begins, or has no length; left out"
+    return ""
+
+
+def _choice(text: str, default: str, where: str) -> str:
+    choice = text.strip() or default
+    if choice not in _CHOICES:
+        raise DataError(f"{where}: unannotated {text!r} is none of {', '.join(_CHOICES)}; correct it")
+    return choice
+
+
+def _add_known_for(table: "pd.DataFrame") -> None:
+    """Column ``known_for``: the labels that somebody looked for, where not all of them were.
+
+    A column ``annotated_for`` names them; of a recording that is only said not to hold a species, the others are not
+    known.
+    """
+    if "annotated_for" not in table and "not_these" not in table:
+        return
+    known = []
+    given = table["annotated_for"] if "annotated_for" in table else [""] * len(table)
+    negative = table["not_these"] if "not_these" in table else [()] * len(table)
+    for text, labels, nots in zip(given, table["labels"], negative, strict=True):
+        named = tuple(unicodedata.normalize("NFC", label) for label in list_or_labels(text))
+        only_not = nots and not labels
+        known.append(named or (tuple(label.removeprefix(NEGATIVE) for label in nots) if only_not else None))
+    if any(one is not None for one in known):
+        table[schema.KNOWN_FOR] = known

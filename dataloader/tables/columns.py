@@ -1,0 +1,74 @@
+"""Which column of a table holds what: names that people use, and names that [data] columns gives."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from utils.errors import DataError, unknown
+
+# What we ask for -> names that tables use for it, the likeliest first; compared in small letters, with _ for blanks.
+KNOWN = {
+    "filename": "filename file file_name filepath file_path path audiofilename audio_file audio recording begin_path "
+    "begin_file fname sound wav",
+    "label": "label species primary_label label:species class species_code ebird_code common_name scientific_name "
+    "annotation tag category label_name",
+    "start": "start start_s start_time start_seconds begin begin_s begin_time begin_time_(s) start_(s) onset onset_s "
+    "t_start tmin",
+    "end": "end end_s end_time end_seconds stop stop_s end_time_(s) end_(s) offset offset_s t_end tmax",
+    "low_hz": "low_hz low_freq low_freq_(hz) low_frequency f_low freq_low fmin freq_min min_freq low",
+    "high_hz": "high_hz high_freq high_freq_(hz) high_frequency f_high freq_high fmax freq_max max_freq high",
+    "author": "author recordist recorder_name rec",
+    "latitude": "latitude lat",
+    "longitude": "longitude lon lng long",
+    "place": "place site location locality station",
+    "group": "group group_id",
+    "split": "split fold subset",
+    "secondary_labels": "secondary_labels background_labels background also",
+    "scientific_name": "scientific_name",
+    "common_name": "common_name",
+    "unannotated": "unannotated",
+    "annotated_for": "annotated_for",
+    "time_expansion": "time_expansion",
+}
+
+
+def named_columns(text: str, where: str) -> dict[str, str]:
+    """``label: species, start: begin`` -> ``{"label": "species", "start": "begin"}``.
+
+    Args:
+        where: the setting, for messages.
+
+    Raises:
+        DataError: not pairs, or a name that we do not ask for.
+    """
+    named = {}
+    for pair in filter(None, map(str.strip, text.split(","))):
+        key, colon, column = (part.strip() for part in pair.partition(":"))
+        if not colon or not column:
+            raise DataError(f"{where} = {text!r}: expected pairs such as label: species, start: begin")
+        if key not in KNOWN:
+            raise DataError(f"{where}: {key!r} is {unknown(key, list(KNOWN))}")
+        named[key] = column
+    return named
+
+
+def find_columns(columns: Iterable[str], given: dict[str, str], path: Path) -> dict[str, str]:
+    """For each thing that we ask for, the column of the table that holds it; without those that are not there.
+
+    Args:
+        given: of ``named_columns``; they go first.
+
+    Raises:
+        DataError: a given column is not in the table.
+    """
+    columns = list(columns)
+    for key, column in given.items():
+        if column not in columns:
+            raise DataError(f"{path}: no column {column!r} for {key}; it has {', '.join(columns)}")
+    by_name = {re.sub(r"[\s-]+", "_", column.strip().lower()): column for column in reversed(columns)}
+    found = dict(given)
+    for key, names in KNOWN.items():
+        match = next((by_name[name] for name in names.split() if name in by_name), None)
+        if key not in found and match is not None and (key != "label" or match not in given.values()):
+            found[key] = match
+    return found

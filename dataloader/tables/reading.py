@@ -1,0 +1,226 @@
+"""Any table on disk -> a DataFrame of text: CSV as programs write it, TSV, what Excel and R save, Parquet.
+
+The index of the DataFrame is the line of the file that each row begins at, so that a message can name it.
+"""
+
+import csv
+import io
+import logging
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from utils.errors import DataError
+
+if TYPE_CHECKING:  # pandas takes a second to import
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+
+ENDINGS = (".csv", ".tsv", ".txt", ".parquet")  # of the tables that can be read
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+_LONGEST_CELL = 1_000_000  # characters; a longer one comes of a quotation mark that is not closed
+
+
+def read_table(path: Path, *, usual: bool = True) -> "pd.DataFrame":
+    """Read a table whose first line that is not blank names the columns.
+
+    Encoding and separator are found out. Every cell is text: a label ``nan`` or ``007`` stays what it is. Blank
+    lines are left out; a column without a name is left out too (R writes its row names into one).
+
+    Args:
+        usual: say so where the table is not comma-separated UTF-8 or tab-separated UTF-8.
+
+    Returns:
+        One row for each row of the table; the index is the line that it begins at.
+
+    Raises:
+        DataError: no such file, nothing in it, an encoding that cannot be read, or a row of too many values.
+    """
+    import pandas as pd
+
+    if path.suffix.lower() == ".parquet":
+        return _read_parquet(path)
+    text, encoding = decode(path)
+    separator, text, skipped = _separator(text)
+    lines, rows = _rows(path, text, separator, skipped)
+    if not rows:
+        raise DataError(f"{path}: the file is empty; it needs a header and a row for each recording")
+    header, rows, lines = [cell.strip() for cell in rows[0]], rows[1:], lines[1:]
+    _check_quotation_marks(path, header, rows, lines, separator)
+    header, rows = _aligned(path, header, rows, lines, separator)
+    if usual and (encoding != "UTF-8" or separator in ";|"):
+        log.info("%s: read as a table in %s, separated by %s", path, encoding, SEPARATORS[separator])
+    table = pd.DataFrame(rows, columns=_unique(header), index=pd.Index(lines, dtype="int64"), dtype=str)
+    return table[[name for name in table.columns if name]]
+
+
+def decode(path: Path) -> tuple[str, str]:
+    """The text of a file, and the name of its encoding.
+
+    UTF-8 with and without a byte order mark, UTF-16, and what is neither as Windows-1252 with a warning.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return _decoded(path, data, "utf-16"), "UTF-16"
+    zeros = data[:1000].count(0)
+    if zeros > len(data[:1000]) // 4:  # UTF-16 without a mark: every other byte of plain letters is 0
+        return _decoded(path, data, "utf-16-le" if data[1:2] == b"\0" else "utf-16-be"), "UTF-16"
+    try:
+        return data.decode("utf-8-sig"), "UTF-8"
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+    log.warning("%s: not UTF-8 at line %d; read as Windows-1252. If names look wrong, save it as UTF-8", path, line)
+    return data.decode("cp1252", errors="replace"), "Windows-1252"
+
+
+def number(text: str) -> float:
+    """A number as text; a decimal comma is read too.
+
+    Raises:
+        ValueError: it is none, or not finite.
+    """
+    value = float(text.strip().replace(",", ".") if text.count(",") == 1 and "." not in text else text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text!r} is not finite")
+    return value
+
+
+def seconds(text: str) -> float:
+    """A time as text, in seconds: ``12.5``, ``12,5``, ``1:02.5`` (minutes) or ``0:01:02`` (hours).
+
+    Raises:
+        ValueError: it is none.
+    """
+    *larger, last = text.strip().split(":")
+    if len(larger) > 2 or not all(part.isdecimal() for part in larger):
+        raise ValueError(f"{text!r} is no time")
+    total = 0.0
+    for part in larger:
+        total = 60 * (total + int(part))
+    value = number(last)
+    if larger and not 0 <= value < 60:
+        raise ValueError(f"{text!r} is no time")
+    return total + value
+
+
+def _read_parquet(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    try:
+        table = pd.read_parquet(path)
+    except ImportError:
+        raise DataError(f"{path}: reading Parquet needs the package pyarrow: pip install pyarrow") from None
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except Exception as error:  # pyarrow has many kinds
+        raise DataError(f"{path}: not a Parquet table: {str(error).splitlines()[0]}") from None
+    table = table.astype(object).where(table.notna(), "").astype(str)
+    table.columns = [str(name).strip() for name in table.columns]
+    return table.set_index(pd.RangeIndex(1, len(table) + 1))
+
+
+def _decoded(path: Path, data: bytes, encoding: str) -> str:
+    try:
+        return data.decode(encoding).removeprefix("\ufeff")
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: begins like UTF-16 and is none; save it as UTF-8") from None
+
+
+def _separator(text: str) -> tuple[str, str, int]:
+    """The separator, the text without a line ``sep=;`` as Excel knows it, and how many lines were taken away."""
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    if match := re.fullmatch(r'"?sep=(.)"?', first.strip()):
+        before, _, rest = text.partition(first)
+        return (
+            (match[1] if match[1] in SEPARATORS else ","),
+            rest.lstrip("\r").removeprefix("\n"),
+            before.count("\n") + 1,
+        )
+    outside = re.sub(r'"[^"]*"', "", first)
+    return max(SEPARATORS, key=lambda separator: outside.count(separator)), text, 0
+
+
+def _rows(path: Path, text: str, separator: str, skipped: int) -> tuple[list[int], list[list[str]]]:
+    """The line at which each row begins, and its cells; without the blank ones."""
+    lines, rows = [], []
+    csv.field_size_limit(_LONGEST_CELL)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    begins = 1
+    try:
+        for row in reader:
+            if any(cell.strip() for cell in row):
+                lines.append(begins + skipped)
+                rows.append(row)
+            begins = reader.line_num + 1
+    except csv.Error as error:
+        why = "a quotation mark that is not closed" if "field larger" in str(error) else str(error)
+        raise DataError(f"{path}: line {begins + skipped}: {why}; correct it") from None
+    return lines, rows
+
+
+def _check_quotation_marks(
+    path: Path, header: list[str], rows: list[list[str]], lines: list[int], separator: str
+) -> None:
+    """Report a quotation mark that is not closed: it takes in the rows behind it, up to the next one."""
+    for line, row in zip(lines, rows, strict=True):
+        for number_, text in enumerate(row):
+            behind = re.split("[\r\n]+", text)[1:] if "\n" in text or "\r" in text else ()
+            if any(_is_row(one, separator, len(header) - 1) for one in behind):
+                column = header[number_] if number_ < len(header) else f"column {number_ + 1}"
+                shown = text if len(text) < 80 else f"{text[:80]}..."
+                why = "a quotation mark that is not closed takes in the rows behind it; close it"
+                raise DataError(f"{path}: line {line}: {column} {shown!r} goes over lines; {why}")
+
+
+def _is_row(text: str, separator: str, n_separators: int) -> bool:
+    """Whether a line looks like one of the table, and not like a remark that goes over lines."""
+    one = re.escape(separator)
+    return text.count(separator) >= n_separators and bool(re.search(rf"{one}[^{one}]+\.\w{{2,5}}({one}|$)", text))
+
+
+def _aligned(
+    path: Path, header: list[str], rows: list[list[str]], lines: list[int], separator: str
+) -> tuple[list[str], list[list[str]]]:
+    """The header and the rows, each with as many values as there are columns.
+
+    A row with fewer values is filled with empty ones, empty values too many are left out. Where every row has one
+    more than the header, the first are row names, as R's write.table leaves them.
+
+    Raises:
+        DataError: a row has more values than there are columns.
+    """
+    n = len(header)
+    while rows and n > 1 and not header[n - 1] and not any(row[n - 1 :] and row[n - 1].strip() for row in rows):
+        n -= 1
+    header = header[:n]
+    row_names = all(len(row) == n + 1 and row[n].strip() for row in rows)
+    if row_names and (len(rows) > 1 or (rows and rows[0][0].strip().isdecimal())):
+        return header, [row[1:] for row in rows]
+    for line, row in zip(lines, rows, strict=True):
+        if any(cell.strip() for cell in row[n:]):
+            one = SEPARATORS[separator].removesuffix("s")
+            raise DataError(
+                f"{path}: line {line}: {len(row)} values, and the header names {n} columns: a {one} too many; "
+                f"put the value that holds it in quotation marks"
+            )
+    return header, [row[:n] + [""] * (n - len(row)) for row in rows]
+
+
+def _unique(header: list[str]) -> list[str]:
+    """The names of the columns; one that stands there again gets a number, as pandas gives it."""
+    seen: dict[str, int] = {}
+    names = []
+    for name in header:
+        count = seen[name] = seen.get(name, -1) + 1
+        names.append(f"{name}.{count}" if count and name else name)
+    return names

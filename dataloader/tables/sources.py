@@ -1,0 +1,277 @@
+"""One source or several -> one table: layout, label map, filters, and the source's name before each filename."""
+
+import logging
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dataloader.tables import schema
+from dataloader.tables.annotations import find_tracks, read_annotations
+from dataloader.tables.birdclef import AUDIO, find_table, read_birdclef
+from dataloader.tables.checks import checked
+from dataloader.tables.folders import labels_of_folder, read_folders
+from dataloader.tables.reading import number, read_table
+from dataloader.tables.schema import NEGATIVE, NOCALL, UNKNOWN, Understood, counted
+from dataloader.tables.sounds import describe
+from dataloader.tables.table import find_own_table, read_own_table
+from utils.config import Config, Source
+from utils.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+
+LAYOUTS: Mapping[str, Callable[[Path, Source], Understood]] = {
+    "birdclef": read_birdclef,
+    "folders": read_folders,
+    "table": read_own_table,
+    "annotations": read_annotations,
+}
+_COMPARISONS: dict[str, Callable[[float, float], bool]] = {
+    ">=": lambda a, b: a >= b, "<=": lambda a, b: a <= b, ">": lambda a, b: a > b, "<": lambda a, b: a < b,
+}  # fmt: skip
+_CONDITION = re.compile(r"\s*(?P<column>.+?)\s*(?P<sign>>=|<=|!=|=|>|<)\s*(?P<value>.+?)\s*")
+
+
+def sources_of(config: Config) -> dict[str, Source]:
+    """The sources by name; the one data_dir of [paths] with the settings of [data] has the name ``""``."""
+    if config.sources:
+        return dict(config.sources)
+    data = config.data
+    same = {key: getattr(data, key) for key in vars(Source()) if key not in ("data_dir", "weight")}
+    return {"": Source(data_dir=config.paths.data_dir, **same)}
+
+
+def read_source(name: str, source: Source) -> tuple["pd.DataFrame", Understood]:
+    """The recordings of a source, checked, mapped and filtered, and how they were understood; says so.
+
+    Raises:
+        DataError: the folder is not there, is not understood, or something in it cannot be used.
+    """
+    folder = source.data_dir
+    if folder is None or not folder.is_dir():
+        raise DataError(
+            f"{folder}: no such folder; correct {f'[source.{name}] data_dir' if name else '[paths] data_dir'}"
+        )
+    layout = find_layout(folder, source) if source.layout == "auto" else source.layout
+    try:
+        understood = LAYOUTS[layout](folder, source)
+    except DataError as error:
+        raise _with_a_fitting_layout(error, layout, folder, source) from None
+    log.info("%s: layout %s%s: %s", folder, layout, _chosen(source), understood.said)
+    for note in understood.notes:
+        log.warning("%s", note)
+    if source.label_map:
+        _map_labels(understood, source.label_map)
+    table = checked(understood, source.unannotated)
+    table = _filtered(table, source.filter, folder)
+    if table.empty:
+        raise DataError(f"{folder}: no recording is left by the label map and the filter; correct them")
+    _add_expansion(table, source)
+    _add_known_split(table)
+    if name:
+        table = table.assign(filename=[f"{name}/{one}" for one in table["filename"]], **{schema.SOURCE: name})
+        if "group" in table:
+            table["group"] = [f"{name}/{one.strip()}" if one.strip() else "" for one in table["group"].fillna("")]
+        table[schema.WEIGHT] = source.weight
+    return table, understood
+
+
+def _chosen(source: Source) -> str:
+    return " (found out; [data] layout names another)" if source.layout == "auto" else ""
+
+
+def find_layout(folder: Path, source: Source) -> str:
+    """Find out the layout of a folder.
+
+    Raises:
+        DataError: none fits; the message says what is there.
+    """
+    if find_table(folder):
+        return "birdclef"
+    if source.table or find_own_table(folder, source):
+        return "table"
+    audio = next((folder / name for name in AUDIO if (folder / name).is_dir()), None)
+    tracks, _, sounds = find_tracks(folder)
+    if tracks:
+        return "annotations"
+    if audio is None and any("/" in name for name in sounds):
+        return "folders"
+    if audio is not None and any("/" in name for name in sounds):
+        raise DataError(
+            f"{folder}: {audio.name} without a table (train_metadata.csv or train.csv with primary_label and "
+            f"filename); the folder holds {describe(folder)}. Bring the table, or read the folders of {audio.name} as "
+            "species by [data] layout = folders"
+        )
+    raise DataError(
+        f"{folder}: not understood; the folder holds {describe(folder)}. Expected is one of: train_metadata.csv or "
+        "train.csv with train_audio/ (birdclef), a sub-folder for each species (folders), a table with columns for "
+        "files and labels (table), or Raven or Audacity files beside recordings (annotations); docs/data.md shows each"
+    )
+
+
+def _with_a_fitting_layout(error: DataError, layout: str, folder: Path, source: Source) -> DataError:
+    """The error, with the layout that fits where the named one does not."""
+    if source.layout == "auto":
+        return error
+    try:
+        fits = find_layout(folder, source)
+    except DataError:
+        return error
+    if fits == layout:
+        return error
+    return DataError(f"{error}. [data] layout = {layout} is set; {describe(folder)}: layout = {fits} reads them so")
+
+
+def _map_labels(understood: Understood, path: Path) -> None:
+    """Rename labels by a CSV of old,new. An empty new drops the label, and a recording that has no other."""
+    renamed = read_label_map(path)
+    table, rows = understood.recordings, understood.annotations
+    had = table["labels"].map(len) > 0
+    for column in ("labels", "secondary_labels"):
+        table[column] = [_renamed(labels, renamed) for labels in table[column]]
+    dropped = had & (table["labels"].map(len) == 0) & ~table["filename"].isin(understood.annotated)
+    understood.recordings = table[~dropped].reset_index(drop=True)
+    if rows is not None and len(rows):
+        new = [_renamed((label,), renamed) for label in rows["label"]]
+        understood.annotations = rows.assign(label=[labels[0] if labels else UNKNOWN for labels in new])
+    understood.classes = _renamed(understood.classes, renamed)
+    understood.names = {renamed.get(label, label): names for label, names in understood.names.items()}
+    if dropped.any():
+        log.info("%s: %s left out, whose labels it drops", path, counted(int(dropped.sum()), "recording"))
+
+
+def _renamed(labels: tuple[str, ...], renamed: dict[str, str]) -> tuple[str, ...]:
+    new = []
+    for label in labels:
+        sign = NEGATIVE if label.startswith(NEGATIVE) and label not in renamed else ""
+        plain = label.removeprefix(sign)
+        if to := renamed.get(plain, plain):
+            new.append(sign + to)
+    return tuple(dict.fromkeys(new))
+
+
+def read_label_map(path: Path) -> dict[str, str]:
+    """Read a CSV of old,new; a name that is renamed again is followed to its end.
+
+    Raises:
+        DataError: not two columns, a label that is renamed to two, or names that lead back to themselves.
+    """
+    table = read_table(path)
+    if len(table.columns) < 2:
+        raise DataError(f"{path}: one column; a label map has two, old and new")
+    old, new = (table[name] for name in (("old", "new") if {"old", "new"} <= set(table.columns) else table.columns[:2]))
+    renamed: dict[str, str] = {}
+    for line, one, to in zip(table.index, old.str.strip(), new.str.strip(), strict=True):
+        if renamed.setdefault(one, to) != to:
+            raise DataError(f"{path}: line {line}: {one!r} becomes {to!r} here and {renamed[one]!r} above; keep one")
+    ends = {}
+    for one in renamed:
+        way = [one]
+        while (to := renamed.get(way[-1])) and to != way[-1]:
+            if to in way:
+                raise DataError(f"{path}: {' -> '.join([*way, to])} goes round in a circle; end it")
+            way.append(to)
+        ends[one] = to if to is not None else way[-1]
+    nothing = {name: NOCALL for name in ends.values() if labels_of_folder(name) == (NOCALL,)}
+    return {one: nothing.get(to, to) for one, to in ends.items()}
+
+
+def _filtered(table: "pd.DataFrame", conditions: str, folder: Path) -> "pd.DataFrame":
+    """The recordings for which all conditions hold, such as ``rating >= 3, collection = XC|iNat``."""
+    for text in filter(None, map(str.strip, conditions.split(","))):
+        match = _CONDITION.fullmatch(text)
+        if not match:
+            raise DataError(f"[data] filter: {text!r} is no condition, such as rating >= 3 or collection = XC|iNat")
+        column, sign, value = match["column"], match["sign"], match["value"]
+        if column not in table:
+            known = [name for name in table.columns if name not in ("where", "labels", "annotations", "path")]
+            raise DataError(f"{folder}: [data] filter names column {column!r}, and there are {', '.join(known)}")
+        kept = [_holds(cell, sign, value, text) for cell in table[column]]
+        left_out = len(kept) - sum(kept)
+        table = table[kept].reset_index(drop=True)
+        log.info("%s: filter %s: %s left out, %d kept", folder, text, counted(left_out, "recording"), len(table))
+    return table
+
+
+def _holds(cell: object, sign: str, value: str, condition: str) -> bool:
+    text = cell.strip() if isinstance(cell, str) else ""
+    if sign in ("=", "!="):
+        return (text in [one.strip() for one in value.split("|")]) == (sign == "=")
+    try:
+        limit = number(value)
+    except ValueError:
+        raise DataError(f"[data] filter: {condition!r} compares with {value!r}, which is no number") from None
+    try:
+        return _COMPARISONS[sign](number(text), limit)
+    except ValueError:  # an empty cell, or text: nothing says that it holds
+        return False
+
+
+def _add_expansion(table: "pd.DataFrame", source: Source) -> None:
+    """Column ``time_expansion`` as numbers: the table's own, else the setting."""
+    given = table["time_expansion"] if "time_expansion" in table else [""] * len(table)
+    factors = []
+    for text, where in zip(given, table["where"], strict=True):
+        try:
+            factor = number(text) if isinstance(text, str) and text.strip() else source.time_expansion
+        except ValueError:
+            factor = 0.0
+        if factor <= 0:
+            raise DataError(f"{where}: time_expansion {text!r} is no number above 0, such as 10; correct it")
+        factors.append(float(factor))
+    table[schema.TIME_EXPANSION] = factors
+
+
+_SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training", "dev", "development"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"), **dict.fromkeys(("test", "testing", "eval"), "test"),
+}  # fmt: skip
+
+
+def _add_known_split(table: "pd.DataFrame") -> None:
+    """Column ``known_split`` from a column ``split``: train, val, test or the number of a fold; empty: not known."""
+    if "split" not in table:
+        return
+    known, strange = [], {}
+    for text, where in zip(table["split"].fillna(""), table["where"], strict=True):
+        text = text.strip().lower().removeprefix("fold").strip("_ -")
+        text = text.removesuffix(".0")
+        split = _SPLIT_NAMES.get(text, text if text.isdecimal() else "")
+        if text and not split:
+            strange.setdefault(text, where)
+        known.append(split)
+    if strange:
+        name, where = next(iter(strange.items()))
+        raise DataError(
+            f"{where}: split {name!r} is none of train, val, test or the number of a fold; correct or rename the column"
+        )
+    if any(known):
+        table[schema.KNOWN_SPLIT] = known
+    del table["split"]
+
+
+def join_sources(tables: Mapping[str, tuple["pd.DataFrame", Understood]]) -> "pd.DataFrame":
+    """One table of all sources; ``attrs`` hold the classes that are always there, and names of species."""
+    import pandas as pd
+
+    table = pd.concat([one for one, _ in tables.values()], ignore_index=True)
+    for column in table.columns:  # what one source has and another has not
+        empty = table[column].isna()
+        if column in (schema.ANNOTATIONS, schema.KNOWN_FOR):
+            table[column] = [None if not isinstance(value, tuple) else value for value in table[column]]
+        elif empty.any() and column == schema.UNANNOTATED:
+            table[column] = table[column].fillna("absent")
+        elif empty.any() and column not in (schema.WEIGHT, schema.TIME_EXPANSION):
+            table[column] = [() if blank and column == "not_these" else "" if blank else value
+                             for blank, value in zip(empty, table[column], strict=True)]  # fmt: skip
+    used = {label for labels in table["labels"] for label in labels}
+    classes = dict.fromkeys(label for _, one in tables.values() for label in one.classes)
+    names = {label: both for _, one in tables.values() for label, both in one.names.items()}
+    table.attrs = {
+        schema.CLASSES: list(classes),
+        schema.NAMES: {label: names[label] for label in sorted(used | set(classes)) if label in names},
+    }
+    return table

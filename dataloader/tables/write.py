@@ -1,0 +1,48 @@
+"""The table as it was understood, written out for editing: it is read again with layout = table."""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dataloader.tables import schema
+from utils.files import keep_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+
+UNDERSTOOD = "understood.csv"
+_COLUMNS = [
+    *("author", "latitude", "longitude", "place", "group", "unannotated", "time_expansion"),
+    *("scientific_name", "common_name"),
+]
+
+
+def write_understood(table: "pd.DataFrame", folder: Path) -> Path | None:
+    """Write a row for each recording, or for each of its annotations; None where the folder cannot be written to."""
+    import pandas as pd
+
+    rows = []
+    own = [name for name in _COLUMNS if name in table]
+    for row in table.to_dict("records"):
+        rest = {name: row[name] for name in own}
+        if schema.KNOWN_SPLIT in row:
+            rest["split"] = row[schema.KNOWN_SPLIT]
+        rest["path"] = row["path"]
+        first = {"filename": row["filename"]}
+        annotations = row.get(schema.ANNOTATIONS)
+        if annotations is None:
+            rows.append({**first, "label": schema.SEPARATOR.join(row["labels"]) or row["primary_label"], **rest})
+        for one in annotations or ():
+            times = {"start": f"{one.start_s:g}", "end": f"{one.end_s:g}"}
+            rows.append({**first, "label": one.label, **times, "low_hz": one.low_hz, "high_hz": one.high_hz, **rest})
+    path = folder / UNDERSTOOD
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        keep_text(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+    except OSError as error:
+        log.warning("%s: not written: %s", path, error.strerror)
+        return None
+    log.info("the table as it was understood: %s (it can be edited, and read with [data] layout = table)", path)
+    return path
