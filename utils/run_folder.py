@@ -10,4 +10,6 @@ METRICS = "metrics.csv"  # a row an epoch
 EPOCHS = "metrics.jsonl"  # the same, with clock and speed
 SUMMARY = "summary.json"  # a finished run has it
 TEST_SCORES = "test_scores.csv"  # a row a recording of the test part, a column a class
+THRESHOLDS = "thresholds.json"  # thresholds and calibration of the weights, once they are fitted
+EVALUATION = "evaluation"  # a folder: what evaluate.py says of the run
 LOG = "log.txt"

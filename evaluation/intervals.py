@@ -1,0 +1,75 @@
+"""How sure is a figure? Intervals by a bootstrap over groups (recordists and places), not over rows.
+
+Rows of one recordist at one place share the microphone, the background and often the bird: ten windows of one
+recording say little more than one. So whole groups are drawn, with replacement, and every figure is worked out anew
+for each draw (the cluster bootstrap; Field and Welsh 2007).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import betaincinv
+
+LEVEL = 0.95  # of every interval
+RESAMPLES = 300
+FEWEST_GROUPS = 3  # with fewer, draws are too alike for an interval
+
+
+class Estimate(NamedTuple):
+    """A figure and its interval; None for what cannot be said."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return "-"
+        return f"{self.value:.3f}" + (f" [{self.low:.3f}, {self.high:.3f}]" if self.low is not None else "")
+
+    @property
+    def width(self) -> float | None:
+        """Of the interval; None where there is none."""
+        return None if self.low is None else self.high - self.low
+
+
+def draw_weights(n_groups: int, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+    """How often each group is drawn, ``(groups, 1 + resamples)`` float32; the first column is ones: the data."""
+    drawn = np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1 / max(n_groups, 1)), size=resamples)
+    return np.vstack([np.ones((1, n_groups)), drawn]).T.astype(np.float32)
+
+
+def estimate(resampled: np.ndarray, n_groups: int | None = None) -> Estimate:
+    """The first value, and the interval that holds ``LEVEL`` of the others.
+
+    Args:
+        resampled: ``(1 + resamples,)``; NaN where a resample cannot say, such as one without a positive.
+        n_groups: the groups that the figure rests on; below ``FEWEST_GROUPS`` there is no interval.
+    """
+    value, draws = float(resampled[0]), resampled[1:][np.isfinite(resampled[1:])]
+    if not np.isfinite(value):
+        return Estimate(None)
+    if len(draws) < len(resampled) / 2 or (n_groups is not None and n_groups < FEWEST_GROUPS):
+        return Estimate(value)
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(value, float(min(low, value)), float(max(high, value)))
+
+
+def estimate_share(resampled: np.ndarray, n_groups: int) -> Estimate:
+    """As ``estimate``, for a share such as a precision or an AUC, which may be 0 or 1 in every group.
+
+    Then all draws agree, though a share of 1 in five groups is no proof: the interval is that of Clopper and Pearson
+    (1934) with the groups as the trials.
+
+    Args:
+        n_groups: those that it rests on: with a detection for a precision, with a positive for a recall.
+    """
+    value = float(resampled[0])
+    if not np.isfinite(value) or not n_groups:
+        return Estimate(None)
+    tail = (1 - LEVEL) / 2
+    if value >= 1:
+        return Estimate(1.0, float(betaincinv(n_groups, 1, tail)), 1.0)
+    if value <= 0:
+        return Estimate(0.0, 0.0, float(betaincinv(1, n_groups, 1 - tail)))
+    return estimate(resampled, n_groups)

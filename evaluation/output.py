@@ -1,0 +1,195 @@
+"""An evaluation as a table for the terminal, and as files: JSON, CSV and pictures."""
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from evaluation.calibration import BINS, Reliability
+from evaluation.intervals import LEVEL
+from evaluation.scores import NAMES, Evaluation
+from utils.files import whole, write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SCORES, CLASSES, CONFUSIONS, RELIABILITY = "scores.json", "classes.csv", "confusions.csv", "reliability.csv"
+_SHOWN = {  # column of ``Evaluation.classes`` -> heading of the table
+    "auc": "AUC",
+    "ap": "AP",
+    "precision": "precision",
+    "recall": "recall",
+    "false_alarms_per_hour": "false alarms/h",
+}
+
+
+def as_text(evaluation: Evaluation) -> str:
+    """What is printed: the overall figures, a line a class, confusions, and what cannot be said."""
+    ranked, decided = evaluation.ranked, evaluation.decided
+    units = {"window": ("window", "windows"), "recording": ("recording", "recordings")}[evaluation.unit]
+    windows = f"{_count(len(ranked.scores), *units)} of " if evaluation.unit == "window" else ""
+    lines = [
+        f"{windows}{_count(len(ranked.recordings), 'recording', 'recordings')} "
+        f"({decided.hours:.2f} h), {_count(ranked.n_groups, 'group', 'groups')}; "
+        f"{_count(int((ranked.targets == 1).any(axis=0).sum()), 'class', 'classes')} present of {len(ranked.labels)}",
+        f"brackets: {LEVEL:.0%} intervals by bootstrap over {ranked.grouped_by}"
+        + (" (no recordist or place is known)" if ranked.grouped_by == "recordings" else ""),
+        "",
+    ]
+    for name, heading in NAMES.items():
+        value = evaluation.overall[name]
+        why = f" ({evaluation.not_said[name]})" if value.value is None and name in evaluation.not_said else ""
+        lines.append(f"{heading:32} {value}{why}")
+    error = evaluation.reliability
+    lines.append(f"{'calibration error':32} {error.error}; of the highest class of each row {error.error_of_highest}")
+    if evaluation.nocall_hours:
+        text = f"{_rate(evaluation.false_alarms_per_hour)} (in {evaluation.nocall_hours:.2f} h)"
+        lines.append(f"{'false alarms/h without a bird':32} {text}")
+    basis = "" if decided.timed else "; labels are of whole recordings: each window counts as having its recording's"
+    lines += [
+        "",
+        f"precision, recall and F1 by row at {evaluation.threshold_name}{basis}",
+        "",
+        *_class_lines(evaluation),
+    ]
+    if len(evaluation.confusions):
+        lines += ["", "strongest confusions (of rows with one class):"]
+        for one in evaluation.confusions.itertuples():
+            lines.append(f"  {one.present} -> {one.highest}: {_count(one.rows, *units)}, {one.share:.0%} of its own")
+    unsaid = {label: why for label, why in evaluation.not_said.items() if label in set(ranked.labels)}
+    if unsaid:
+        lines.append("")
+        for why in dict.fromkeys(unsaid.values()):
+            named = [label for label, reason in unsaid.items() if reason == why]
+            lines.append(f"not scored, {why}: {', '.join(named)}")
+    lines += [f"advice: {text}" for text in evaluation.advice]
+    return "\n".join(lines)
+
+
+def _class_lines(evaluation: Evaluation) -> list[str]:
+    """A table of the classes that are present, those with the lowest AUC first."""
+    frame = evaluation.classes[evaluation.classes["positives"] > 0].sort_values("auc", kind="stable")
+    head = ["class", "positives", "groups", *_SHOWN.values(), "threshold"]
+    rows = []
+    for row in frame.to_dict("records"):
+        cells = [row["label"], str(row["positives"]), str(row["groups"])]
+        for name in _SHOWN:
+            form = "{:.2f}" if name != "false_alarms_per_hour" else "{:.1f}"
+            cells.append(_cell(row[name], row[f"{name}_low"], row[f"{name}_high"], form))
+        cells.append("never" if math.isnan(row["threshold"]) else f"{row['threshold']:.3f}")
+        rows.append(cells)
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+        for cells in (head, *rows)
+    ]
+
+
+def _cell(value: float, low: float, high: float, form: str) -> str:
+    if math.isnan(value):
+        return "-"
+    return form.format(value) + ("" if math.isnan(low) else f" [{form.format(low)}, {form.format(high)}]")
+
+
+def _rate(value) -> str:
+    return f"{value.value:.1f}" + ("" if value.low is None else f" [{value.low:.1f}, {value.high:.1f}]")
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
+
+
+def as_json(evaluation: Evaluation) -> dict[str, Any]:
+    """The same in plain values: figures by name, ``intervals``, and what they are of."""
+    named = evaluation.overall | {
+        "calibration_error": evaluation.reliability.error,
+        "calibration_error_of_highest": evaluation.reliability.error_of_highest,
+        "nocall_false_alarms_per_hour": evaluation.false_alarms_per_hour,
+    }
+    ranked = evaluation.ranked
+    return {
+        **{name: one.value for name, one in named.items()},
+        "intervals": {name: [one.low, one.high] for name, one in named.items() if one.low is not None},
+        "interval_level": LEVEL,
+        "interval_over": ranked.grouped_by,
+        "unit": evaluation.unit,
+        "n_rows": len(ranked.scores),
+        "n_decided_rows": len(evaluation.decided.scores),
+        "n_recordings": len(ranked.recordings),
+        "n_groups": ranked.n_groups,
+        "n_classes": len(ranked.labels),
+        "n_classes_present": int((ranked.targets == 1).any(axis=0).sum()),
+        "hours": round(evaluation.decided.hours, 4),
+        "nocall_hours": round(evaluation.nocall_hours, 4),
+        "thresholds": evaluation.threshold_name,
+        "not_said": evaluation.not_said,
+        "advice": evaluation.advice,
+    }
+
+
+def write(evaluation: Evaluation, folder: Path, extra: dict[str, Any] | None = None) -> None:
+    """Write ``scores.json``, three tables and two pictures; ``extra`` goes into the JSON."""
+    from utils.visualise import save_png
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, frame in (
+        (CLASSES, evaluation.classes),
+        (CONFUSIONS, evaluation.confusions),
+        (RELIABILITY, _reliability_table(evaluation.reliability)),
+    ):
+        with whole(folder / name) as temporary:
+            frame.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+    save_png(draw_reliability(evaluation.reliability), folder / "reliability.png")
+    save_png(draw_classes(evaluation), folder / "classes.png")
+    text = json.dumps((extra or {}) | as_json(evaluation), indent=1)
+    write_text(folder / SCORES, f"{text}\n")  # last: where it is, the rest is too
+
+
+def _reliability_table(found: Reliability):
+    import pandas as pd
+
+    edges = np.linspace(0, 1, BINS + 1)
+    return pd.DataFrame(
+        {
+            "from": edges[:-1], "to": edges[1:], "cells": found.cells,
+            "mean_score": found.mean_score, "share_present": found.share_present,
+        }
+    )  # fmt: skip
+
+
+def draw_reliability(found: Reliability) -> "Figure":
+    """The share of cells in which the class is present, against what the scores say."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 6), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="0.6", linestyle="--", label="a score that means what it says")
+    axes.plot(found.mean_score, found.share_present, marker="o", label="the scores")
+    for x, y, n in zip(found.mean_score, found.share_present, found.cells, strict=True):
+        if n:
+            axes.annotate(f"{n:,}", (x, y), textcoords="offset points", xytext=(4, -11), fontsize=8, color="0.4")
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="mean score", ylabel="share in which the class is present")
+    axes.set_title(f"calibration error {found.error}; numbers: rows x classes in a bin", fontsize=10)
+    axes.legend(loc="upper left")
+    return figure
+
+
+def draw_classes(evaluation: Evaluation) -> "Figure":
+    """The AUC of each class that has one, with its interval, the lowest at the top."""
+    from matplotlib.figure import Figure
+
+    frame = evaluation.classes.dropna(subset="auc").sort_values("auc", ascending=False, kind="stable")
+    figure = Figure(figsize=(8, max(2.5, 0.22 * len(frame) + 1)), layout="constrained")
+    axes, places = figure.subplots(), np.arange(len(frame))
+    if len(frame):
+        low, high = (frame[name].fillna(frame["auc"]) for name in ("auc_low", "auc_high"))
+        axes.hlines(places, low, high, color="0.6")
+        axes.plot(frame["auc"], places, "o", markersize=4)
+        axes.set_yticks(places, [f"{label} ({n})" for label, n in zip(frame["label"], frame["positives"], strict=True)])
+        for text in axes.get_yticklabels():
+            text.set(fontsize=7, parse_math=False)
+    axes.axvline(0.5, color="0.8", linestyle="--")
+    axes.set(xlabel=f"AUC with its {LEVEL:.0%} interval; in brackets: positives", ylim=(-1, max(len(frame), 1)))
+    return figure

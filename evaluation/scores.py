@@ -1,0 +1,319 @@
+"""One table of scores and truth -> every figure that is said of it, with intervals, and what cannot be said."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import gammaincinv
+
+from evaluation.calibration import Reliability, reliability
+from evaluation.intervals import LEVEL, RESAMPLES, Estimate, draw_weights, estimate, estimate_share
+from evaluation.ranking import PADDING, count_decisions, mean_of_rows, rank_classes, rank_rows
+from evaluation.table import NOCALL, ScoreTable
+
+if TYPE_CHECKING:  # it takes a second to import
+    import pandas as pd
+
+DEFAULT_THRESHOLD = 0.25  # of predict.py, where none is fitted
+FEW_RECORDINGS = 20  # below so many held-out recordings a score says little
+WIDE = 0.1  # an interval of the macro AUC wider than this says little too
+STRONGEST = 10  # pairs of classes that are confused most
+
+NAMES = {  # of the overall figures, as they are printed
+    "macro_auc": "macro AUC",
+    "cmap": "cmAP",
+    "cmap_padded": "cmAP, padded",
+    "map": "mAP",
+    "top1": "top-1",
+    "top5": "top-5",
+    "macro_f1": "macro F1",
+    "precision": "precision, all classes together",
+    "recall": "recall, all classes together",
+    "f1": "F1, all classes together",
+}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is said of a table of scores.
+
+    Attributes:
+        ranked: the table that AUC, average precision and top-k are of: a row a recording where labels have no times.
+        decided: the table that thresholds are applied to: precision, recall, F1, false alarms, reliability.
+        overall: the figures of NAMES.
+        classes: a row a class, in the order of the labels: counts, figures and the ends of their intervals.
+        thresholds: ``(classes,)``; NaN for a class that is never detected.
+        threshold_name: what they are, for a person.
+        not_said: why a figure of ``overall``, or a class, has no value.
+        reliability: of the scores as they are.
+        confusions: the pairs of classes that are confused most: ``present``, ``highest``, ``rows``, ``share``.
+        false_alarms_per_hour: over all classes, in recordings in which no species calls; None without such.
+        nocall_hours: how long these are.
+        advice: what to do where the data are too few.
+    """
+
+    ranked: ScoreTable
+    decided: ScoreTable
+    overall: dict[str, Estimate]
+    classes: "pd.DataFrame"
+    thresholds: np.ndarray
+    threshold_name: str
+    not_said: dict[str, str]
+    reliability: Reliability
+    confusions: "pd.DataFrame"
+    false_alarms_per_hour: Estimate
+    nocall_hours: float
+    advice: list[str] = field(default_factory=list)
+
+    @property
+    def unit(self) -> str:
+        """What a row of the ranking is."""
+        return "window" if self.ranked is self.decided and self.ranked.timed else "recording"
+
+
+def evaluate(
+    table: ScoreTable,
+    thresholds: np.ndarray | float = DEFAULT_THRESHOLD,
+    *,
+    threshold_name: str | None = None,
+    min_positives: int = 1,
+    resamples: int = RESAMPLES,
+) -> Evaluation:
+    """Work out all figures of a table.
+
+    Labels with times are scored by window. Labels of whole recordings are scored by recording, by the mean over its
+    windows, as in training: a species in its background counts as absent there. Thresholds are applied to the rows
+    as they are, as predict.py applies them to windows, and leave such cells out.
+
+    Args:
+        thresholds: ``(classes,)``, or one for all; NaN for a class that is never detected.
+        min_positives: a class with fewer positive rows is named and takes no part in the means. 1 gives exactly the
+            macro AUC of BirdCLEF.
+    """
+    weights = draw_weights(table.n_groups, resamples)
+    thresholds = np.broadcast_to(np.asarray(thresholds, dtype=float), (len(table.labels),))
+    ranked = table if table.timed else _foreground_alone(table.by_recording())
+    classes, overall, not_said = _rank(ranked, weights, min_positives)
+    decisions, overall_decisions = _decide(table, thresholds, weights, classes["label"].map(not_said).isna().to_numpy())
+    for name, column in decisions.items():
+        classes[name] = column
+    n_highest = min(5, len(table.labels))
+    if n_highest < 5:
+        not_said["top5"] = f"there are {len(table.labels)} classes"
+    per_hour, hours = _nocall_alarms(table, thresholds, weights)
+    return Evaluation(
+        ranked=ranked,
+        decided=table,
+        overall=overall | overall_decisions,
+        classes=classes,
+        thresholds=thresholds,
+        threshold_name=threshold_name or f"a threshold of {thresholds[0]:g}",
+        not_said=not_said,
+        reliability=reliability(table, weights),
+        confusions=_confusions(ranked),
+        false_alarms_per_hour=per_hour,
+        nocall_hours=hours,
+        advice=advice_on(len(table.recordings), overall["macro_auc"]),
+    )
+
+
+def advice_on(n_recordings: int, macro_auc: Estimate) -> list[str]:
+    """What to do where scores rest on too little."""
+    if n_recordings < FEW_RECORDINGS:
+        why = f"{n_recordings} held-out recording{'s' * (n_recordings != 1)} say little"
+    elif macro_auc.width is not None and macro_auc.width > WIDE:
+        why = f"the interval of the macro AUC is {macro_auc.width:.2f} wide"
+    else:
+        return []
+    return [f"{why}; score every recording once: python train_classifier.py --folds 5, or [data] folds and fold"]
+
+
+def padding_says_nothing(positives: np.ndarray) -> bool:
+    """Whether most classes have fewer positives than ``PADDING``: then the padded cmAP is mostly its own padding."""
+    return bool(np.median(positives) < PADDING) if len(positives) else True
+
+
+def _foreground_alone(table: ScoreTable) -> ScoreTable:
+    from dataclasses import replace
+
+    return replace(table, targets=np.maximum(table.targets, 0))
+
+
+def _rank(
+    table: ScoreTable, weights: np.ndarray, min_positives: int
+) -> tuple["pd.DataFrame", dict[str, Estimate], dict[str, str]]:
+    """The counts and rankings of each class, the overall ones, and the classes that cannot be ranked."""
+    import pandas as pd
+
+    group, positive = table.group_of_rows, table.targets == 1
+    ranking = rank_classes(table.targets, table.scores, group, weights)
+    rows, columns = np.nonzero(positive)
+    counts = {
+        "rows": (table.targets >= 0).sum(axis=0),
+        "positives": positive.sum(axis=0),
+        "recordings": _distinct(table.recording[rows], columns, len(table.labels)),
+        "groups": _distinct(group[rows], columns, len(table.labels)),
+    }
+    frame = pd.DataFrame({"label": table.labels, **counts})
+    not_said = {}
+    for label, n, n_positive in zip(table.labels, frame["rows"], frame["positives"], strict=True):
+        if not n_positive:
+            not_said[label] = "no positives"
+        elif n_positive == n:
+            not_said[label] = "no negatives"
+        elif n_positive < min_positives:
+            not_said[label] = f"{n_positive} positive{'s' * (n_positive != 1)}, fewer than {min_positives}"
+    said = ~frame["label"].isin(list(not_said)).to_numpy()
+    for name, values in (("auc", ranking.auc), ("ap", ranking.average_precision)):
+        estimates = [
+            estimate_share(row, n) if use else Estimate(None)
+            for row, n, use in zip(values, frame["groups"], said, strict=True)
+        ]
+        _add(frame, name, estimates)
+    n_groups, of_rows = table.n_groups, rank_rows(table.targets, table.scores)
+    overall = {
+        "macro_auc": estimate_share(_mean(ranking.auc[said]), n_groups),
+        "cmap": estimate_share(_mean(ranking.average_precision[said]), n_groups),
+        "cmap_padded": estimate_share(_mean(ranking.padded_average_precision), n_groups),
+        "map": estimate_share(mean_of_rows(of_rows["average_precision"], group, weights), n_groups),
+        "top1": estimate_share(mean_of_rows(of_rows["top1"], group, weights), n_groups),
+        "top5": estimate_share(mean_of_rows(of_rows["top5"], group, weights), n_groups),
+    }
+    if len(table.labels) < 5:
+        overall["top5"] = Estimate(None)
+    if padding_says_nothing(frame["positives"].to_numpy()):
+        overall["cmap_padded"] = Estimate(None)
+        not_said["cmap_padded"] = f"most classes have fewer than the {PADDING} positives that it adds"
+    return frame, overall, not_said
+
+
+def _distinct(values: np.ndarray, columns: np.ndarray, n_columns: int) -> np.ndarray:
+    """How many distinct values each column has."""
+    seen = np.zeros((n_columns, values.max(initial=0) + 1), dtype=bool)
+    seen[columns, values] = True
+    return seen.sum(axis=1)
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """The mean over the classes that a resample can say something of, ``(resamples,)``; NaN where it is none."""
+    counted = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        return np.where(counted, values, 0).sum(axis=0) / counted.sum(axis=0)
+
+
+def _add(frame: "pd.DataFrame", name: str, estimates: list[Estimate]) -> None:
+    columns = np.array([[np.nan if value is None else value for value in one] for one in estimates], dtype=float)
+    for column, ending in zip(columns.reshape(-1, 3).T, ("", "_low", "_high"), strict=True):
+        frame[name + ending] = column
+
+
+def _decide(
+    table: ScoreTable, thresholds: np.ndarray, weights: np.ndarray, said: np.ndarray
+) -> tuple["pd.DataFrame", dict[str, Estimate]]:
+    """What comes of the thresholds: of each class, and over all that have positives."""
+    import pandas as pd
+
+    group = table.group_of_rows
+    counts = count_decisions(table.targets, table.scores, thresholds, group, weights)
+    true, false, missed = counts["true"], counts["false"], counts["missed"]
+    with np.errstate(invalid="ignore"):
+        precision, recall = true / (true + false), true / (true + missed)
+        f1 = 2 * true / (2 * true + false + missed)
+        together = [values.sum(axis=0) for values in (true, false, missed)]
+        overall = {
+            "macro_f1": estimate_share(_mean(f1[said]), table.n_groups),
+            "precision": estimate_share(together[0] / (together[0] + together[1]), table.n_groups),
+            "recall": estimate_share(together[0] / (together[0] + together[2]), table.n_groups),
+            "f1": estimate_share(2 * together[0] / (2 * together[0] + together[1] + together[2]), table.n_groups),
+        }
+    detected = table.scores >= np.where(np.isnan(thresholds), np.inf, thresholds)
+    groups_of = {
+        "detected": _groups_with(detected & (table.targets >= 0), group),
+        "present": _groups_with(table.targets == 1, group),
+    }
+    frame = pd.DataFrame({"threshold": thresholds})
+    frame["detections"] = (true + false)[:, 0].astype(int)
+    _add(frame, "precision", [estimate_share(*one) for one in zip(precision, groups_of["detected"], strict=True)])
+    _add(frame, "recall", [estimate_share(*one) for one in zip(recall, groups_of["present"], strict=True)])
+    _add(frame, "f1", [estimate_share(*one) for one in zip(f1, groups_of["present"], strict=True)])
+    alarms, hours = _alarms(table, detected, weights)
+    frame["hours_without"] = hours
+    _add(frame, "false_alarms_per_hour", alarms)
+    return frame, overall
+
+
+def _groups_with(cells: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """In how many groups each class has such a cell."""
+    rows, columns = np.nonzero(cells)
+    return _distinct(group[rows], columns, cells.shape[1])
+
+
+def _alarms(table: ScoreTable, detected: np.ndarray, weights: np.ndarray) -> tuple[list[Estimate], np.ndarray]:
+    """Detections an hour of each class in the recordings that are without it, and how many hours these are."""
+    order = np.argsort(table.recording, kind="stable")
+    starts = np.searchsorted(table.recording[order], np.arange(len(table.recordings)))
+    without = np.maximum.reduceat(np.abs(table.targets[order]), starts, axis=0) == 0  # (recordings, classes)
+    number = np.add.reduceat(detected[order].astype(np.float32), starts, axis=0) * without
+    hours = np.add.reduceat(table.seconds[order], starts)[:, None] / 3600 * without
+    group = table.group_of_rows[order][starts]
+    n_groups = len(weights)
+    by_group = [np.zeros((n_groups, len(table.labels)), dtype=np.float32) for _ in range(2)]
+    for sums, values in zip(by_group, (number, hours), strict=True):
+        np.add.at(sums, group, values)
+    total, length = (sums.T @ weights for sums in by_group)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        estimates = [_rate(*one, n_groups) for one in zip(total / length, length[:, 0], strict=True)]
+    return estimates, length[:, 0]
+
+
+def _rate(resampled: np.ndarray, hours: float, n_groups: int) -> Estimate:
+    """Events an hour. None at all is no proof of none: the interval is then that of Garwood (1936) for a count of 0."""
+    if not hours:
+        return Estimate(None)
+    if resampled[0] == 0:
+        return Estimate(0.0, 0.0, float(gammaincinv(1, (1 + LEVEL) / 2) / hours))
+    return estimate(resampled, n_groups)
+
+
+def _nocall_alarms(table: ScoreTable, thresholds: np.ndarray, weights: np.ndarray) -> tuple[Estimate, float]:
+    """Detections an hour of any species in recordings in which none calls, and how many hours these are."""
+    species = np.array([label != NOCALL for label in table.labels])
+    calls = np.zeros(len(table.recordings), dtype=bool)
+    np.logical_or.at(calls, table.recording, (table.targets[:, species] != 0).any(axis=1))
+    rows = ~calls[table.recording]
+    if not rows.any() or not species.any():
+        return Estimate(None), 0.0
+    limits = np.where(np.isnan(thresholds), np.inf, thresholds)
+    number = (table.scores[rows] >= limits)[:, species].sum(axis=1)
+    group, n_groups = table.group_of_rows[rows], len(weights)
+    hours = np.bincount(group, table.seconds[rows] / 3600, minlength=n_groups)
+    total = np.bincount(group, number, minlength=n_groups)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rate = (total @ weights) / (hours @ weights)
+    return _rate(rate, float(hours.sum()), int((hours > 0).sum())), float(hours.sum())
+
+
+def _confusions(table: ScoreTable) -> "pd.DataFrame":
+    """Rows of one class alone in which another has the highest score: the pairs with the most rows.
+
+    ``share`` is that of all rows of the class alone.
+    """
+    import pandas as pd
+
+    single = np.flatnonzero(((table.targets == 1).sum(axis=1) == 1) & (table.targets >= 0).all(axis=1))
+    present, highest = table.targets[single].argmax(axis=1), table.scores[single].argmax(axis=1)
+    of_class = np.bincount(present, minlength=len(table.labels))
+    wrong = present != highest
+    pairs, rows = np.unique(present[wrong] * len(table.labels) + highest[wrong], return_counts=True)
+    pairs = np.divmod(pairs, len(table.labels))
+    share = rows / of_class[pairs[0]] if len(rows) else np.empty(0)
+    order = np.lexsort((-share, -rows))[:STRONGEST]
+    names = np.array(table.labels, dtype=object)
+    return pd.DataFrame(
+        {
+            "present": names[pairs[0][order]],
+            "highest": names[pairs[1][order]],
+            "rows": rows[order],
+            "share": share[order],
+        }
+    )

@@ -1,0 +1,525 @@
+"""The steps of evaluate.py, in their order: scores and truth are found, thresholds are fitted and applied."""
+
+import argparse
+import logging
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from evaluation import reading
+from evaluation.calibration import fit_curves
+from evaluation.decisions import Decisions, aim_of, read_decisions
+from evaluation.output import as_text, write
+from evaluation.scores import DEFAULT_THRESHOLD, Evaluation, evaluate
+from evaluation.table import PRESENT, UNKNOWN, ScoreTable, concatenate
+from evaluation.thresholds import fit
+from utils.config import Config, load_config
+from utils.errors import DataError, UserError, first_line
+from utils.files import must_be_writable, whole
+from utils.run_folder import CONFIG, EVALUATION, LABELS, SEPARATOR, SPLIT, SUMMARY, TEST_SCORES, THRESHOLDS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What is to be evaluated.
+
+    Attributes:
+        table: scores and truth.
+        runs: whose scores they are; none for a table of another tool.
+        decisions: the thresholds of the run, if there are any.
+        window_s: seconds of a row.
+        name: what it is, for a person.
+    """
+
+    table: ScoreTable
+    runs: tuple[Path, ...] = ()
+    decisions: Decisions | None = None
+    window_s: float = 0.0
+    name: str = ""
+
+
+def load(options: argparse.Namespace) -> list[Scored]:
+    """The tables to evaluate: one, or one for each seed of a folder of runs.
+
+    Raises:
+        UserError: there is nothing to evaluate, or it does not fit together.
+    """
+    if options.output is not None:
+        must_be_writable(options.output / "scores.json")
+    if options.predictions is not None:
+        return [load_tables(options)]
+    if options.data is not None:
+        return [score_data(options)]
+    subset = "val" if options.fit_thresholds else "test"
+    found = []
+    for seed, runs in runs_by_seed(options.run).items():
+        one = len(runs) == 1
+        if one and options.fit_thresholds:
+            _must_have(runs[0], subset)
+        tables = [score_subset(run, subset if one else "test", options) for run in runs]
+        name = f"{runs[0].name}, the recordings of its {subset} subset" if one else f"{len(runs)} folds, pooled"
+        window_s = float(tables[0].seconds.max())
+        found.append(
+            Scored(
+                concatenate(tables), tuple(runs), decisions_of(runs[0]), window_s, name + f", seed {seed}" * (not one)
+            )
+        )
+    return found
+
+
+# Tables of any tool
+
+
+def load_tables(options: argparse.Namespace) -> Scored:
+    """``--predictions`` and ``--labels``."""
+    with ThreadPoolExecutor(2) as pool:  # pandas reads a table without holding the interpreter
+        predicted = pool.submit(reading.read_table, options.predictions)
+        truth = read_truth(options.labels, options.window_s)
+        predictions = predicted.result()
+    table, remarks = reading.match(truth, predictions)
+    for remark in remarks:
+        log.warning("%s: %s", options.predictions, remark)
+    return Scored(table, name=f"{options.predictions} against {options.labels}")
+
+
+def read_truth(path: Path, window_s: float | None) -> reading.Truth:
+    """A table of ``row_id`` and a column for each class, or a folder that the data door reads.
+
+    Raises:
+        DataError: it is neither.
+    """
+    if path.is_dir():
+        return truth_of_data(read_data(path), window_s, str(path))
+    wide = reading.read_table(path)
+    if not isinstance(wide, reading.Wide):
+        raise DataError(
+            f"{path}: a table of labels has row_id and a column of 0 and 1 for each class; for annotations give the "
+            "folder with the recordings"
+        )
+    return reading.truth_of(wide)
+
+
+# A data set that the program reads
+
+
+def read_data(folder: Path) -> "pd.DataFrame":
+    """The recordings and labels of any data set, with ``seconds`` of each recording."""
+    from dataloader.audio.decoding import BadRecording, audio_info
+    from dataloader.metadata import read_metadata
+
+    table = read_metadata(folder)
+    seconds = []
+    for path in table["path"]:
+        try:
+            info = audio_info(Path(path))
+            seconds.append(info.frames / info.sample_rate)
+        except BadRecording as bad:
+            log.warning("%s: left out: %s", path, bad)
+            seconds.append(np.nan)
+    table = table.assign(seconds=seconds)
+    if table["seconds"].isna().all():
+        raise DataError(f"{folder}: none of its {len(table)} recordings can be read")
+    return table[table["seconds"].notna()].reset_index(drop=True)
+
+
+def truth_of_data(data: "pd.DataFrame", window_s: float | None, source: str) -> reading.Truth:
+    """A row for each recording, or for each window where the labels have times."""
+    from dataloader.metadata import class_labels, class_names
+
+    labels = class_labels(data)
+    columns = {label: number for number, label in enumerate(labels)}
+    names = {}
+    for row in class_names(data, labels).itertuples():
+        for name in (row.common_name, row.scientific_name, row.label):
+            names[reading.normal(name)] = row.label
+    stems = tuple(reading.stem_of(name) for name in data["filename"])
+    targets = np.stack([_targets(row, columns) for row in data.itertuples()])
+    return reading.Truth(
+        source, tuple(labels), targets, stems, np.zeros(len(data)), data["seconds"].to_numpy(),
+        dict(zip(stems, data["group"], strict=True)), None, names, timed=False,
+    )  # fmt: skip
+
+
+def _targets(row, columns: dict[str, int]) -> np.ndarray:
+    """``(classes,)`` of a recording: what is known to be in its background is neither present nor absent."""
+    targets = np.zeros(len(columns), dtype=np.int8)
+    for label in getattr(row, "secondary_labels", ()):
+        if label in columns:
+            targets[columns[label]] = UNKNOWN
+    for label in row.labels:
+        if label in columns:
+            targets[columns[label]] = PRESENT
+    return targets
+
+
+def score_data(options: argparse.Namespace) -> Scored:
+    """``--run RUN --data DIR``: the recordings of the folder, scored by the run.
+
+    Raises:
+        DataError: none of its species is a class of the run.
+    """
+    if len(options.run) > 1:
+        raise UserError("--data goes with one --run")
+    (run,) = options.run
+    data = read_data(options.data)
+    warn_of_training_recordings(run, data)
+    predictor = open_predictor(run, options)
+    labels = predictor.labels
+    present = {label for labels in data["labels"] for label in labels}
+    if not present & set(labels):
+        raise DataError(
+            f"{options.data}: none of its {len(present)} species is a class of {run}, such as {labels[0]}; they are "
+            f"{', '.join(sorted(present)[:5])}"
+        )
+    if unknown := sorted(present - set(labels)):
+        log.warning(
+            "%s: the run does not know %d of the %d species, which are left out: %s",
+            options.data, len(unknown), len(present), ", ".join(unknown),
+        )  # fmt: skip
+    table = score_recordings(predictor, data, str(options.data))
+    return Scored(table, (run,), decisions_of(run), predictor.grid.window_s, f"{run.name} on {options.data}")
+
+
+def warn_of_training_recordings(run: Path, data: "pd.DataFrame") -> None:
+    """Say if the run was trained on recordings of these names."""
+    if not (run / SPLIT).is_file():
+        return
+    split = _read(run / SPLIT)
+    trained = {reading.stem_of(name) for name in split.loc[split["split"] != "test", "filename"]}
+    if known := [name for name in data["filename"] if reading.stem_of(name) in trained]:
+        log.warning(
+            "%d of %d recordings have the names of recordings that %s was trained or validated on, the first is %s: "
+            "their scores say nothing of new ones", len(known), len(data), run, known[0],
+        )  # fmt: skip
+
+
+def open_predictor(run: Path, options: argparse.Namespace):
+    from inference.predictor import Predictor
+
+    return Predictor(run, window_s=options.window_s, backend=options.backend)
+
+
+def score_recordings(predictor, data: "pd.DataFrame", source: str) -> ScoreTable:
+    """Score recordings window by window, as predict.py does.
+
+    Args:
+        data: with ``filename``, ``path``, ``labels``, ``secondary_labels`` and ``group``.
+    """
+    from dataloader.audio.decoding import BadRecording
+
+    columns = {label: number for number, label in enumerate(predictor.labels)}
+    rows = {row.path: row for row in data.itertuples()}
+    scores, targets, seconds, names, groups = [], [], [], [], []
+    for path, result in predictor.predict_files(list(rows)):
+        if isinstance(result, BadRecording):
+            log.warning("%s: left out: %s", path, result)
+            continue
+        row = rows[str(path)]
+        scores.append(result.each.mean(axis=0))
+        seconds.append(np.minimum(result.end_s, result.seconds) - result.start_s)
+        targets.append(np.broadcast_to(_targets(row, columns), scores[-1].shape))
+        names.append(row.filename)
+        groups.append(row.group)
+    if not names:
+        raise DataError(f"{source}: none of its {len(data)} recordings can be scored")
+    order = np.argsort(np.array(names, dtype=object).astype(str))  # they come as soon as they are done
+    counts = [len(scores[number]) for number in order]
+    return ScoreTable(
+        labels=tuple(predictor.labels),
+        scores=np.concatenate([scores[number] for number in order]),
+        targets=np.concatenate([targets[number] for number in order]),
+        recordings=tuple(names[number] for number in order),
+        recording=np.repeat(np.arange(len(order)), counts),
+        group=tuple(groups[number] for number in order),
+        seconds=np.concatenate([seconds[number] for number in order]),
+        timed=False,
+        source=source,
+    )
+
+
+# A run, or the folds of several
+
+
+def runs_by_seed(given: Sequence[Path]) -> dict[int, list[Path]]:
+    """The finished runs that are meant, by seed: a run, several, or all in a folder of folds.
+
+    Raises:
+        UserError: there is none.
+    """
+    found: list[Path] = []
+    for path in given:
+        inside = [path] if (path / CONFIG).is_file() else sorted(one.parent for one in path.rglob(CONFIG))
+        if not inside:
+            raise UserError(f"{path}: no run is there; give the folder that train_classifier.py printed")
+        finished = [run for run in inside if (run / SUMMARY).is_file()]
+        if not finished:
+            raise UserError(
+                f"{inside[0]}: this run is not finished; go on with: python train_classifier.py --resume {inside[0]}"
+            )
+        if len(finished) < len(inside):
+            log.warning(
+                "%s: %d of %d runs are not finished, and left out", path, len(inside) - len(finished), len(inside)
+            )
+        found += finished
+    by_seed: dict[int, list[Path]] = {}
+    for run in found:
+        by_seed.setdefault(load_config(run / CONFIG).trainer.seed, []).append(run)
+    return by_seed
+
+
+def _must_have(run: Path, subset: str) -> None:
+    split = _read(run / SPLIT)
+    if (split["split"] == subset).any():
+        return
+    config = load_config(run / CONFIG)
+    text = (
+        "thresholds are never fitted on the test subset; fit them on out-of-fold scores: give the folder of all folds"
+    )
+    if not config.data.folds:
+        text = "lower [data] train_ratio, or fit on other recordings with --data DIR"
+    raise UserError(f"{run}: it has no validation subset; {text}")
+
+
+def score_subset(run: Path, subset: str, options: argparse.Namespace) -> ScoreTable:
+    """The scores of a subset of a run, by window; kept in the run, so that the recordings are read once.
+
+    Where the recordings are gone, those of the test subset by recording, as training has kept them.
+
+    Raises:
+        DataError: the subset is empty, or its recordings are gone.
+    """
+    from inference.backends import checkpoint_of, file_digest
+
+    split = _read(run / SPLIT)
+    split = split[split["split"] == subset].reset_index(drop=True)
+    if split.empty:
+        raise DataError(
+            f"{run}: no recording is in its {subset} subset; evaluate it on other recordings with --data DIR, or train "
+            "folds with train_classifier.py --folds 5"
+        )
+    digest = file_digest(checkpoint_of(run))
+    kept = run / EVALUATION / f"{subset}_windows.npz"
+    key = f"{digest} {options.window_s}"
+    if (table := read_scores(kept, key)) is not None:
+        return table
+    try:
+        data = recordings_of(run, load_config(run / CONFIG), split)
+    except DataError as error:
+        if subset != "test" or not (run / TEST_SCORES).is_file():
+            raise
+        log.warning("%s; scores are those of whole recordings, as training kept them", first_line(error))
+        return read_test_scores(run, split)
+    table = score_recordings(open_predictor(run, options), data, str(run))
+    try:
+        keep_scores(kept, key, table)
+    except OSError as error:  # a run on a read-only disk
+        log.warning(
+            "%s: the scores cannot be kept (%s); the next evaluation works them out again", kept, first_line(error)
+        )
+    return table
+
+
+def recordings_of(run: Path, config: Config, split: "pd.DataFrame") -> "pd.DataFrame":
+    """The recordings of rows of ``split.csv``, with ``path``, ``labels``, ``secondary_labels`` and ``group``.
+
+    Raises:
+        DataError: one of them is gone.
+    """
+    from dataloader.metadata import load_table
+
+    level, logger = logging.WARNING, logging.getLogger("dataloader")
+    before = logger.level
+    logger.setLevel(level)  # what is said of the table was said in training
+    try:
+        table = load_table(config).set_index("filename")
+    finally:
+        logger.setLevel(before)
+    if missing := [name for name in split["filename"] if name not in table.index]:
+        raise DataError(f"{run}: {len(missing)} of its recordings are gone, the first is {missing[0]}")
+    found = table.loc[split["filename"]]
+    gone = [path for path in found["path"] if not Path(path).is_file()]
+    if gone:
+        raise DataError(f"{run}: {len(gone)} of its recordings are gone, the first is {gone[0]}")
+    return split.assign(
+        path=found["path"].to_numpy(),
+        labels=[tuple(filter(None, text.split(SEPARATOR))) for text in split["label"]],
+        secondary_labels=found["secondary_labels"].to_numpy(),
+    )
+
+
+def read_test_scores(run: Path, split: "pd.DataFrame") -> ScoreTable:
+    """What training has kept of the test subset: a row a recording."""
+    labels = tuple(_read(run / LABELS)["label"])
+    wide = reading.read_table(run / TEST_SCORES)
+    if not isinstance(wide, reading.Wide) or wide.labels != labels or set(wide.keys) != set(split["filename"]):
+        raise DataError(f"{run / TEST_SCORES}: damaged; it does not fit {LABELS} and {SPLIT}")
+    columns = {label: number for number, label in enumerate(labels)}
+    by_name = split.set_index("filename").loc[list(wide.keys)]
+    targets = np.zeros(wide.values.shape, dtype=np.int8)
+    for row, text in enumerate(by_name["label"]):
+        for label in filter(None, text.split(SEPARATOR)):
+            targets[row, columns[label]] = PRESENT
+    return ScoreTable(
+        labels, wide.values, targets, wide.keys, np.arange(len(wide.keys)), tuple(by_name["group"]),
+        np.zeros(len(wide.keys)), timed=False, source=str(run),
+    )  # fmt: skip
+
+
+def keep_scores(path: Path, key: str, table: ScoreTable) -> None:
+    """Keep a table in a file, whole or not at all."""
+    path.parent.mkdir(exist_ok=True)
+    with whole(path, durable=False) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(
+            file, key=key, labels=table.labels, scores=table.scores, targets=table.targets, recordings=table.recordings,
+            recording=table.recording, group=table.group, seconds=table.seconds, timed=table.timed,
+        )  # fmt: skip
+
+
+def read_scores(path: Path, key: str) -> ScoreTable | None:
+    """What ``keep_scores`` has kept under this key; None if it is not there, of other weights, or damaged."""
+    try:
+        with np.load(path) as kept:
+            if str(kept["key"]) != key:
+                return None
+            names = {name: tuple(map(str, kept[name])) for name in ("labels", "recordings", "group")}
+            arrays = {name: kept[name] for name in ("scores", "targets", "recording", "seconds")}
+            return ScoreTable(**names, **arrays, timed=bool(kept["timed"]), source=str(path.parents[1]))
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # a changed byte makes numpy and zipfile raise a dozen kinds
+        log.warning("%s: it cannot be read, so the recordings are scored again (%s)", path, first_line(error))
+        return None
+
+
+def _read(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; this is no run that has begun to train") from None
+    except ValueError as error:
+        raise DataError(f"{path}: damaged ({first_line(error)})") from None
+
+
+# Thresholds
+
+
+def decisions_of(run: Path) -> Decisions | None:
+    """The thresholds in a run, if any were fitted for the weights that it has now."""
+    from inference.backends import checkpoint_of, file_digest
+
+    folder = run if run.is_dir() else run.parent
+    path = folder / THRESHOLDS
+    if not path.is_file():
+        return None
+    found = read_decisions(path.read_text(encoding="utf-8"), path)
+    if found.checkpoint != file_digest(checkpoint_of(run)):
+        log.warning("%s: fitted for other weights than the run has now, and not used; fit them again", path)
+        return None
+    return found
+
+
+def fit_thresholds(options: argparse.Namespace, found: Iterable[Scored]) -> list[Path]:
+    """Fit thresholds and calibration on what was scored, and keep them beside the weights of each run."""
+    from inference.backends import checkpoint_of, file_digest
+
+    kind, value = options.aim
+    written = []
+    for scored in found:
+        its = fit(scored.table, kind, value)
+        curves = tuple(fit_curves(scored.table))
+        tell_fit(kind, value, scored, its, curves)
+        for run in scored.runs:
+            decisions = Decisions(
+                scored.table.labels, file_digest(checkpoint_of(run)), scored.name, scored.window_s, curves
+            )
+            before = decisions_of(run)
+            same = before is not None and (before.fitted_on, before.window_s) == (scored.name, scored.window_s)
+            for aim, one in before.fits.items() if same else ():
+                decisions = decisions.with_fit(aim, one)
+            path = run / THRESHOLDS
+            decisions.with_fit(aim_of(kind, value), its).save(path)
+            written.append(path)
+    return written
+
+
+def tell_fit(kind: str, value: float | None, scored: Scored, its, curves) -> None:
+    """Print what was fitted, and why it was not for some classes."""
+    table = scored.table
+    kinds = [curve.kind for curve in curves]
+    print(
+        f"fitted on {scored.name}: {len(table.scores):,} windows of {len(table.recordings)} recordings, "
+        f"{table.n_groups} groups ({table.grouped_by})"
+    )
+    counts = ", ".join(f"{kinds.count(name)} {name}" for name in dict.fromkeys(kinds))
+    print(f"calibration by class: {counts} (pooled: too few positives, fitted over all classes)")
+    aim = aim_of(kind, value).replace("_", " ")
+    shown = [label for label, limit in zip(table.labels, its.thresholds, strict=True) if not np.isnan(limit)]
+    print(f"thresholds for {aim}: {len(shown)} of {len(table.labels)} classes")
+    for label, limit in zip(table.labels, its.thresholds, strict=True):
+        text = f"{limit:.4f}" if not np.isnan(limit) else f"refused: {its.refused[label]}"
+        print(f"  {label}: {text}{' (shared by classes with few positives)' if label in its.pooled else ''}")
+
+
+def judge(options: argparse.Namespace, scored: Scored) -> Evaluation:
+    """Evaluate a table with the thresholds in force: those that were asked for, of the run, or the default.
+
+    Raises:
+        UserError: thresholds of the run are asked for, and it has none.
+    """
+    table, decisions = scored.table, scored.decisions
+    wanted = options.threshold
+    if options.aim is not None or wanted == "auto":
+        if decisions is None:
+            source = scored.runs[0] if scored.runs else options.predictions
+            raise UserError(
+                f"{source}: it has no thresholds; fit them with: python evaluate.py --run RUN --fit-thresholds"
+            )
+        aim = "auto" if wanted == "auto" else aim_of(*options.aim)
+    else:
+        aim = "auto" if decisions is not None and wanted is None and decisions.fits else None
+    limits, name = DEFAULT_THRESHOLD if wanted is None else wanted, None
+    if aim is not None:
+        limits = decisions.fit_for(aim, scored.runs[0]).thresholds
+        name = f"the run's thresholds ({list(decisions.fits)[-1] if aim == 'auto' else aim}, {decisions.fitted_on})"
+        if decisions.fitted_on == scored.name:
+            name += "; fitted on these very recordings, so precision and recall are too good"
+    if options.calibrated:
+        if decisions is None:
+            raise UserError(
+                "--calibrated: no calibration was fitted; python evaluate.py --run RUN --fit-thresholds does"
+            )
+        limits = _calibrated(decisions, limits) if aim is not None else limits
+        table = replace(table, scores=decisions.probabilities(table.scores))
+    return evaluate(table, limits, threshold_name=name, min_positives=options.min_positives)
+
+
+def _calibrated(decisions: Decisions, limits: np.ndarray) -> np.ndarray:
+    """Thresholds as probabilities; NaN stays."""
+    values = decisions.probabilities(np.nan_to_num(limits, nan=0.5)[None])[0]
+    return np.where(np.isnan(limits), np.nan, values)
+
+
+def report(options: argparse.Namespace, evaluations: Sequence[tuple[Scored, Evaluation]]) -> None:
+    """Print the tables, and write the files where ``--output`` says."""
+    for scored, evaluation in evaluations:
+        print(f"{scored.name}: ", end="")
+        print(as_text(evaluation))
+        if len(evaluations) > 1:
+            print()
+    if options.output is not None:
+        several = len(evaluations) > 1
+        for number, (scored, evaluation) in enumerate(evaluations, 1):
+            folder = options.output / f"seed{number}" if several else options.output
+            write(evaluation, folder, {"name": scored.name, "runs": [str(run) for run in scored.runs]})
+        print(f"scores: {options.output}")

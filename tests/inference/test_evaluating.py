@@ -1,0 +1,206 @@
+"""Is a run scored on the recordings that are meant, and are thresholds fitted on no others?"""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+import evaluate
+from dataloader.metadata import AUDIO, TABLE
+from evaluation.decisions import read_decisions
+from utils.errors import DataError, UserError
+from utils.metrics import macro_auc
+from utils.run_folder import LABELS, SPLIT, SUMMARY, TEST_SCORES, THRESHOLDS
+
+LABELS_OF_RUN = ("asbfly", "bkskit1", "comgre")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, sound):
+    """Twenty-four recordings of three species, two a recordist."""
+    folder = tmp_path_factory.mktemp("data")
+    rows = []
+    for number in range(24):
+        label = LABELS_OF_RUN[number % 3]
+        name = f"{label}/XC{number}.ogg"
+        (folder / AUDIO / label).mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / AUDIO / name, sound(9.0, seed=number), 16_000)
+        secondary = "['comgre']" if number == 0 else "[]"
+        rows.append((name, label, secondary, f"group{number // 2}"))
+    table = pd.DataFrame(rows, columns=["filename", "primary_label", "secondary_labels", "group_id"])
+    table.to_csv(folder / TABLE, index=False)
+    return folder
+
+
+@pytest.fixture
+def run(make_run, data, tmp_path):
+    """A finished run with 12 recordings to train on, 8 for validation and 4 for the test."""
+    folder = tmp_path / "run"
+    shutil.copytree(make_run(labels=LABELS_OF_RUN), folder)
+    (folder / "config.ini").write_text(f"[paths]\ndata_dir = {data}\n[testing]\ntesting = false\n")
+    split = pd.read_csv(data / TABLE).rename(columns={"primary_label": "label", "group_id": "group"})
+    split["split"] = ["train"] * 12 + ["val"] * 8 + ["test"] * 4
+    split[["filename", "label", "group", "split"]].to_csv(folder / SPLIT, index=False)
+    pd.DataFrame({"label": LABELS_OF_RUN, "scientific_name": LABELS_OF_RUN, "common_name": LABELS_OF_RUN}).to_csv(
+        folder / LABELS, index=False
+    )
+    (folder / SUMMARY).write_text("{}")
+    return folder
+
+
+def call(*arguments):
+    return evaluate.main([*map(str, arguments), *(["--backend", "torch"] if "--run" in arguments else [])])
+
+
+def test_a_run_is_scored_on_its_own_test_subset_as_predict_scores_it(run, data, tmp_path, capsys):
+    from inference.predictor import Predictor
+
+    assert call("--run", run, "--output", tmp_path / "out") == 0
+    assert capsys.readouterr().out.strip().endswith(f"scores: {tmp_path / 'out'}")
+    found = json.loads((tmp_path / "out" / "scores.json").read_text())
+    names = [f"{LABELS_OF_RUN[number % 3]}/XC{number}.ogg" for number in range(20, 24)]
+    predictor = Predictor(run, backend="torch")
+    scores = np.stack([predictor.predict_file(data / AUDIO / name).each[0].mean(axis=0) for name in names])
+    targets = np.array([[name.startswith(label) for label in LABELS_OF_RUN] for name in names])
+    assert found["macro_auc"] == pytest.approx(macro_auc(targets, scores), abs=1e-6)
+    assert (found["n_recordings"], found["n_groups"], found["n_decided_rows"]) == (4, 2, 12)
+    assert "4 held-out recordings say little" in found["advice"][0]
+
+
+def test_scores_are_kept_and_used_again_until_the_weights_change(run, data, capsys, monkeypatch):
+    call("--run", run)
+    first = capsys.readouterr().out
+    monkeypatch.setattr("inference.evaluating.open_predictor", None)  # would raise if it were called
+    call("--run", run)
+    assert capsys.readouterr().out == first
+    with pytest.raises(TypeError):
+        call("--run", run, "--window-s", 2)
+    kept = next((run / "evaluation").iterdir())
+    kept.write_bytes(kept.read_bytes()[:-100])
+    with pytest.raises(TypeError):
+        call("--run", run)
+
+
+def test_thresholds_are_fitted_on_the_validation_subset_and_then_in_force(run, capsys):
+    assert call("--run", run, "--fit-thresholds", "--recall", 0.5) == 0
+    told = capsys.readouterr().out
+    assert told.splitlines()[0].startswith("fitted on run, the recordings of its val subset: 24 windows of 8")
+    assert told.splitlines()[-1] == f"thresholds: {run / THRESHOLDS}"
+    decisions = read_decisions((run / THRESHOLDS).read_text(), run)
+    limits = decisions.fits["recall=0.5"].thresholds
+    assert np.isfinite(limits).all()
+    call("--run", run)
+    assert "the run's thresholds (recall=0.5, run, the recordings of its val subset)" in capsys.readouterr().out
+    call("--run", run, "--fit-thresholds", "--f1")
+    assert list(read_decisions((run / THRESHOLDS).read_text(), run).fits) == ["recall=0.5", "f1"]
+    with pytest.raises(UserError, match=r"no thresholds were fitted for precision 0\.9"):
+        call("--run", run, "--precision", 0.9)
+
+
+def test_a_precision_that_the_data_cannot_show_is_refused_by_class(run, capsys):
+    call("--run", run, "--fit-thresholds", "--precision", 0.99)
+    told = capsys.readouterr().out
+    assert "thresholds for precision=0.99: 0 of 3 classes" in told
+    assert "asbfly: refused: 9 positives, and a precision of 0.99 takes at least" in told
+    call("--run", run)
+    assert "never" in capsys.readouterr().out
+
+
+def test_thresholds_of_other_weights_are_not_used(run, make_run, capsys, caplog):
+    call("--run", run, "--fit-thresholds", "--f1")
+    shutil.copy(make_run(labels=LABELS_OF_RUN, seed=2) / "best.pt", run / "best.pt")
+    capsys.readouterr()
+    call("--run", run)
+    assert "a threshold of 0.25" in capsys.readouterr().out
+    assert "fitted for other weights" in caplog.text
+
+
+def test_a_run_scores_any_data_set_and_says_which_recordings_it_knows(run, data, capsys, caplog):
+    call("--run", run, "--data", data)
+    assert "24 recordings" in capsys.readouterr().out
+    assert "20 of 24 recordings have the names of recordings that" in caplog.text
+
+
+def test_other_tools_are_scored_on_the_same_truth(data, tmp_path, capsys):
+    table = pd.read_csv(data / TABLE)
+    rows = [(name, 0.0, 3.0, label, 0.9) for name, label in zip(table["filename"], table["primary_label"], strict=True)]
+    frame = pd.DataFrame(rows, columns=["Begin File", "Begin Time (s)", "End Time (s)", "Species Code", "Confidence"])
+    frame.to_csv(tmp_path / "raven.txt", sep="\t", index=False)
+    call("--predictions", tmp_path / "raven.txt", "--labels", data, "--output", tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "scores.json").read_text())["macro_auc"] == 1.0
+    assert "recordists and places" in capsys.readouterr().out
+
+
+def test_folds_are_pooled_and_their_thresholds_are_out_of_fold(run, data, tmp_path, capsys):
+    folds = tmp_path / "folds"
+    split = pd.read_csv(run / SPLIT)
+    for fold in (1, 2):
+        folder = folds / f"seed1-fold{fold}" / "run"
+        shutil.copytree(run, folder)
+        (folder / "config.ini").write_text(
+            f"[paths]\ndata_dir = {data}\n[testing]\ntesting = false\n[data]\nfolds = 2\nfold = {fold}\n"
+        )
+        test = np.arange(24) // 12 + 1 == fold
+        split.assign(split=np.where(test, "test", "train")).to_csv(folder / SPLIT, index=False)
+    call("--run", folds)
+    assert capsys.readouterr().out.startswith("2 folds, pooled, seed 1: 24 recordings")
+    with pytest.raises(UserError, match=r"no validation subset.*give the folder of all folds"):
+        call("--run", folds / "seed1-fold1" / "run", "--fit-thresholds", "--f1")
+    call("--run", folds, "--fit-thresholds", "--f1")
+    assert len(list(folds.rglob(THRESHOLDS))) == 2
+    capsys.readouterr()
+    call("--run", folds)
+    assert "fitted on these very recordings" in capsys.readouterr().out
+
+
+def test_a_run_whose_recordings_are_gone_is_scored_by_what_training_kept(run, data, tmp_path, capsys, caplog):
+    split = pd.read_csv(run / SPLIT)
+    test = split[split["split"] == "test"]
+    scores = pd.DataFrame(np.eye(3)[[0, 1, 2, 0]], columns=LABELS_OF_RUN, index=test["filename"])
+    (run / "config.ini").write_text(f"[paths]\ndata_dir = {tmp_path / 'gone'}\n[testing]\ntesting = false\n")
+    with pytest.raises(DataError, match="gone"):
+        call("--run", run)
+    scores.to_csv(run / TEST_SCORES)
+    call("--run", run)
+    assert "4 recordings" in capsys.readouterr().out
+    assert "scores are those of whole recordings" in caplog.text
+    with pytest.raises(DataError, match="gone"):
+        call("--run", run, "--fit-thresholds", "--f1")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda run: (run / SUMMARY).unlink(),
+            "this run is not finished; go on with: python train",
+        ),
+        (lambda run: (run / SPLIT).unlink(), "no such file; this is no run that has begun to train"),
+        (lambda run: (run / "config.ini").unlink(), "no run is there"),
+    ],
+)
+def test_a_run_that_cannot_be_scored_is_an_error_of_a_line(run, change, message):
+    change(run)
+    with pytest.raises(UserError, match=message):
+        call("--run", run)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give --run, or --predictions with --labels"),
+        (["--predictions", "x"], "--predictions and --labels go together"),
+        (["--run", "x", "--fit-thresholds"], "--fit-thresholds needs an aim"),
+        (["--run", "x", "--precision", "0.9", "--f1"], "choose one of"),
+        (["--run", "x", "--precision", "1.5"], "1.5 is not between 0 and 1"),
+        (["--predictions", "x", "--labels", "y", "--data", "z"], "go with --run"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        evaluate.parse(arguments)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
