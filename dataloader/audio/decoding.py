@@ -1,62 +1,40 @@
 """How does a file become a mono float32 waveform, whole, a span of it or in blocks, and what may be wrong with it?
 
-Ogg Vorbis and Opus, FLAC, WAV and MP3, decoded by libsndfile, resampled by soxr. ``AudioStream`` needs the
-same memory for a night as for a call; ``read_audio`` gives one array. A truncated Ogg decodes without an
-error, and a damaged one skips without a word, so both are looked for: see ``whole_or_reason`` and ``AudioStream``.
+libsndfile decodes Ogg Vorbis and Opus, FLAC, WAV and its relatives, AIFF, CAF and MP3 (``sndfile``); FFmpeg, if the
+package ``av`` is installed, what libsndfile cannot open or would cut short (``ffmpeg``); soxr resamples.
+``AudioStream`` needs the same memory for a night as for a call; ``read_audio`` gives one array. A truncated Ogg
+decodes without an error, a damaged one is skipped through in silence, and a header may count less than the file
+holds, so all of that is looked for: see ``containers`` and ``AudioStream``.
 """
 
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile as sf
 import soxr
 
-from dataloader.audio.containers import cut_of
+from dataloader.audio.containers import examine
+from dataloader.audio.endings import ENDINGS, HAS_FFMPEG
+from dataloader.audio.errors import REASONS, BadRecording
+from dataloader.audio.ffmpeg import FFmpegFile
+from dataloader.audio.findings import Findings
+from dataloader.audio.signatures import kind_of_sound
+from dataloader.audio.sndfile import DecodeError, SndFile
 
-ENDINGS = (".flac", ".mp3", ".ogg", ".opus", ".wav")  # of recordings that are looked for in a folder
+__all__ = ["ENDINGS", "READER", "REASONS", "AudioInfo", "AudioStream", "BadRecording", "audio_info", "read_audio"]
 
-REASONS = (
-    "missing",  # no such file
-    "unreadable",  # not a recording, or the system refuses it
-    "empty",  # no bytes or no samples
-    "truncated",  # the end is not there
-    "hole",  # the end is there, and samples between are not
-    "silent",  # nothing but zeros, or one constant value
-    "not_finite",  # NaN, infinity, or beyond anything that is sound
-    "too_short",  # told by the caller, who knows how long is long enough
-    "crashed",  # told by the caller, whose worker died on it
-)
+# What judged a recording and found its length. A new number means that the cache judges all recordings again, once.
+READER = "2+av" if HAS_FFMPEG else "2"
 
 _PIECE = 2**18  # frames decoded at once: 8 s at 32 kHz; what an MP3 loses at most where its decoder gives up
 _SILENT = 1e-5  # span of the samples, full scale 1: a third of a step of 16 bits, so no 16-bit sound is below it
 _LOUDEST = 1e10  # above any whole number stored as float (2^31); its power still is a finite float32
-_MP3_FRAMES = 2 * 1152  # encoder delay and padding, which not every MP3 states
 _MP3_MEMORY = 10 * 1152  # frames before a span from which an MP3 decoder has what it needs of the past
 _LOWEST_RATE = 1000  # Hz; a damaged header with less would make minutes of sound of each sample
 _FILTER = 256  # frames beside a span that the resampler looks at, times the ratio when going down
-
-
-class BadRecording(Exception):  # noqa: N818 - it names what it is, and is caught rather than shown
-    """A recording that cannot be used; the message is ``reason: detail``, and the caller names the file.
-
-    Attributes:
-        reason: one of ``REASONS``.
-        detail: what was found, for a person.
-    """
-
-    def __init__(self, reason: str, detail: str):
-        if reason not in REASONS:
-            raise ValueError(f"{reason!r} is none of {', '.join(REASONS)}")
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
-
-    def __str__(self) -> str:
-        return f"{self.reason}: {self.detail}"
+_UNSTATED_S = 60  # seconds of a block where all is asked for and no length is known
 
 
 @dataclass(frozen=True)
@@ -80,8 +58,11 @@ def audio_info(path: Path | str) -> AudioInfo:
     Raises:
         BadRecording: it cannot be opened: missing, empty, truncated or unreadable.
     """
-    with _open(path) as file:
-        return _info(file)
+    source, _ = _open(path)
+    try:
+        return _info(source)
+    finally:
+        source.close()
 
 
 def resampled_length(frames: int, from_rate: int, to_rate: int) -> int:
@@ -151,14 +132,11 @@ class AudioStream(Iterator[np.ndarray]):
     def __init__(
         self, path: Path | str, sample_rate: int, block_s: float | None, *, max_s: float = 0.0, strict: bool = True
     ):
-        problem = whole_or_reason(path)
-        if problem and strict:
-            raise problem
-        self._decoder = _Decoder(path, strict, problem)
+        self._decoder = _Decoder(path, strict)
         self.info = self._decoder.info
         if block_s is None:
             promised = resampled_length(self.info.frames, self.info.sample_rate, sample_rate)
-            self._size = promised or 60 * sample_rate
+            self._size = promised or _UNSTATED_S * sample_rate
         else:
             self._size = max(1, round(block_s * sample_rate))
         self._sample_rate = sample_rate
@@ -180,7 +158,7 @@ class AudioStream(Iterator[np.ndarray]):
     def _limited(self) -> Iterator[np.ndarray]:
         """The blocks up to ``max_s``; then the judgement."""
         given = 0
-        with self._decoder.file:
+        with self._decoder:
             for block in self._resampled() if self._sample_rate != self.info.sample_rate else self._as_stored():
                 block = block[: int(min(len(block), self._most - given))]
                 given += len(block)
@@ -217,51 +195,79 @@ class AudioStream(Iterator[np.ndarray]):
 
 
 def whole_or_reason(path: Path | str) -> BadRecording | None:
-    """Look from outside whether a recording's end is there (``containers.cut_of``); nothing is decoded.
+    """Look from outside whether a recording's end is there (``containers.examine``); nothing is decoded.
 
-    At most 65 KiB are read, but for an MP3 without a header of its length, whose every frame is looked at.
-    FLAC and most MP3 have no mark at their end: only decoding tells (``AudioStream``).
+    Of most formats only the beginning and the end are read; of an MP3 the header of every frame.
 
     Returns:
-        What is wrong (``missing``, ``unreadable``, ``empty``, ``truncated``); None if nothing is seen.
+        What is wrong whatever decodes the file (``missing``, ``unreadable``, ``empty``, ``truncated``, ``hole``);
+        None if nothing is seen.
     """
     try:
-        with open(path, "rb") as file:
-            if not (size := file.seek(0, os.SEEK_END)):
-                return BadRecording("empty", "the file has 0 bytes")
-            cut = cut_of(file, size)
-            return BadRecording("truncated", cut) if cut else None
-    except FileNotFoundError:
-        return BadRecording("missing", "no such file")
-    except OSError as error:
-        return BadRecording("unreadable", error.strerror or str(error))
+        fault = examine(path).fault
+    except BadRecording as bad:
+        return bad
+    return BadRecording(*fault) if fault else None
 
 
-class _SoundFile(sf.SoundFile):
-    """A file that is read straight on.
+def _open(path: Path | str) -> tuple[SndFile | FFmpegFile, BadRecording | None]:
+    """The decoder that reads the most of a file, and what is known to be wrong with it.
 
-    soundfile seeks after each read to where it believes to be. Behind a hole in an Ogg that is another place: samples
-    come twice, as many in all as promised, and the hole is not seen. It does not where it believes it cannot.
+    Raises:
+        BadRecording: nothing of it can be decoded.
     """
-
-    def seekable(self) -> bool:
-        return False
-
-
-def _open(path: Path | str) -> _SoundFile:
-    # As bytes, a name that is not UTF-8 opens too; Windows wants text.
-    name = os.fspath(path) if os.name == "nt" else os.fsencode(path)
+    found = examine(path)
+    problem = BadRecording(*found.fault) if found.fault else None
+    unread, refused = found.unread, []
+    if unread and HAS_FFMPEG and (second := _by_ffmpeg(path, found, refused)):
+        return second, problem
+    first = None
     try:
-        return _SoundFile(name)
-    except sf.LibsndfileError as error:
-        raise whole_or_reason(path) or BadRecording("unreadable", f"not ogg, flac, wav or mp3 ({error})") from None
-    except TypeError:  # soundfile takes *.raw for samples without a header and asks for their rate
-        raise whole_or_reason(path) or BadRecording("unreadable", "raw samples; store them as wav or flac") from None
+        first = SndFile(path, found)
+    except DecodeError as error:
+        refused.append(str(error))
+    if first and first.stops_early and not unread:
+        unread = "its bit rate varies and no header says how long it is"
+    if first and not unread:
+        return first, problem
+    if not found.unread and HAS_FFMPEG and (second := _by_ffmpeg(path, found, refused)):
+        if first:
+            first.close()
+        return second, problem
+    if not first:
+        raise problem or BadRecording("unreadable", _not_readable(path, "; ".join(refused)))
+    return first, problem or BadRecording("truncated", _not_whole(unread, first, found.frames))
 
 
-def _info(file: sf.SoundFile) -> AudioInfo:
-    promised = file.frames if file.frames < 2**62 else 0  # libsndfile's "unknown" is 2^63 - 1
-    return AudioInfo(file.samplerate, file.channels, promised)
+def _by_ffmpeg(path: Path | str, found: Findings, refused: list[str]) -> FFmpegFile | None:
+    """The file opened by FFmpeg; if that cannot, None, and the reason is added to ``refused``."""
+    try:
+        return FFmpegFile(path, found)
+    except DecodeError as error:
+        refused.append(str(error))
+        return None
+
+
+def _not_readable(path: Path | str, refused: str) -> str:
+    """Why no decoder opens a file, and what to do."""
+    kind = kind_of_sound(path)
+    if HAS_FFMPEG:
+        what = f"{kind}, damaged or cut off" if kind else "not a sound file"
+        return f"{what}; neither libsndfile nor FFmpeg can open it ({refused})"
+    if kind:
+        return f"{kind}; install the package av, which reads it"
+    return f"not a sound file that libsndfile knows ({refused}); the package av knows more kinds"
+
+
+def _not_whole(why: str, first: SndFile, frames: int) -> str:
+    """Why only the beginning of a file would be read, and what to do."""
+    seconds = f"{first.promised / first.rate:.2f} of {frames / first.rate:.2f} s"
+    read = f", so that only {seconds} are read" if frames > first.promised else ""
+    return f"{why}{read}; install the package av, which reads all of it, or convert it with ffmpeg"
+
+
+def _info(source: SndFile | FFmpegFile) -> AudioInfo:
+    return AudioInfo(source.rate, source.channels, source.promised)
 
 
 def _allocate(size: int) -> np.ndarray:
@@ -275,71 +281,87 @@ class _Decoder:
     """An open file that gives mono samples and watches what is wrong with them.
 
     Attributes:
-        file: to be closed by the user.
+        info: what is known of the file before decoding.
         position: frame that is decoded next.
         ended: there is no more.
         problem: the first found; None if nothing is wrong.
     """
 
-    def __init__(self, path: Path | str, strict: bool, problem: BadRecording | None = None):
-        self.file = _open(path)
-        self.info = _info(self.file)
-        if self.info.sample_rate < _LOWEST_RATE:
-            self.file.close()
-            raise BadRecording("unreadable", f"its header says {self.info.sample_rate} Hz, which is no rate of sound")
-        self.problem = problem
+    def __init__(self, path: Path | str, strict: bool, *, whole: bool = True):
+        """Open a file; ``whole``: what is wrong with its end matters."""
+        self.source, problem = _open(path)
+        self.info = _info(self.source)
+        self.problem: BadRecording | None = None
         self.position = 0
         self.ended = False
         self._strict = strict
         self._low, self._high = math.inf, -math.inf
         self._channels = np.empty((_PIECE, self.info.channels), np.float32) if self.info.channels > 1 else None
+        try:
+            if self.info.sample_rate < _LOWEST_RATE:
+                text = f"its header says {self.info.sample_rate} Hz, which is no rate of sound"
+                raise BadRecording("unreadable", text)
+            if problem and whole:
+                self._refuse(problem)
+        except BadRecording:
+            self.source.close()
+            raise
+
+    def __enter__(self) -> "_Decoder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.source.close()
 
     def seek(self, frame: int) -> None:
         """Go to ``frame``; where the decoder cannot, nothing more comes."""
         try:
-            self.position = self.file.seek(frame)
-        except sf.LibsndfileError as error:
+            self.position = self.source.seek(frame)
+        except DecodeError as error:
             self.ended = True
             self._lost(f"the decoder cannot go to {frame / self.info.sample_rate:.2f} s ({error})")
 
     def fill(self, out: np.ndarray) -> int:
         """Decode the next ``len(out)`` frames into ``out``, ``(frames,)``; return how many there were."""
-        filled = 0
-        # Not one frame more than promised is asked for: libsndfile has no more, zeroes what it cannot fill,
-        # and of a FLAC stumbles over a tag behind the last one.
-        wanted = min(len(out), (self.info.frames or math.inf) - self.position)
+        filled, most = 0, self._most()
+        wanted = min(len(out), most - self.position)
         while filled < wanted and not self.ended:
             piece = out[filled : min(filled + _PIECE, wanted)]
             got = self._decode(piece)
             self.ended = got < len(piece)
             filled += got
-        self.ended |= self.position == self.info.frames
+        self.ended |= self.position == most
         return filled
 
     def judge(self) -> None:
         """Say what can only be said at the end."""
         if self.ended:
             self.check_count(self.info.frames)
+            if self.source.holes:
+                self._refuse(BadRecording("hole", f"{self.source.holes} pieces of it do not decode"))
         if self.position == 0:
-            self._refuse("empty", "it holds no samples")
+            self._refuse(BadRecording("empty", "it holds no samples"))
         elif self._high - self._low < _SILENT:
-            self._refuse("silent", f"all its samples lie between {self._low:g} and {self._high:g}")
+            self._refuse(BadRecording("silent", f"all its samples lie between {self._low:g} and {self._high:g}"))
 
     def check_count(self, promised: int) -> None:
         """Compare with the frame that should have been reached; 0: none was promised."""
         lost = promised - self.position
-        if lost > (_MP3_FRAMES if self.file.format == "MP3" else 0):
+        if lost > self.source.slack:
             self._lost(f"{lost / self.info.sample_rate:.2f} of {promised / self.info.sample_rate:.2f} s are missing")
+
+    def _most(self) -> float:
+        return self.info.frames if self.source.is_exact and self.info.frames else math.inf
 
     def _decode(self, out: np.ndarray) -> int:
         """Decode at most ``_PIECE`` frames."""
         target = out if self._channels is None else self._channels[: len(out)]
         try:
-            got = len(self.file.read(out=target))
-        except sf.LibsndfileError as error:
-            got = max(0, self.file.tell() - self.position)  # decoded before the error; of an MP3 it is not known: 0
+            got = self.source.read(target)
+        except DecodeError as error:
+            got = error.decoded
             at = (self.position + got) / self.info.sample_rate
-            self._lost(f"the decoder gave up after {at:.2f} s ({error.error_string.strip(' .')})")
+            self._lost(f"the decoder gave up after {at:.2f} s ({error})")
         if self._channels is not None:
             _mean(target[:got], out[:got])
         self.position += got
@@ -350,17 +372,16 @@ class _Decoder:
     def _watch(self, samples: np.ndarray) -> None:
         low, high = float(samples.min()), float(samples.max())
         if not (low >= -_LOUDEST and high <= _LOUDEST):  # so that NaN, of which nothing is true, is caught
-            self._refuse("not_finite", f"NaN, infinite or absurd before {self.position / self.info.sample_rate:.2f} s")
+            at = self.position / self.info.sample_rate
+            self._refuse(BadRecording("not_finite", f"NaN, infinite or absurd values before {at:.2f} s"))
             samples[~(np.abs(samples) <= _LOUDEST)] = 0.0
             low, high = float(samples.min()), float(samples.max())
         self._low, self._high = min(self._low, low), max(self._high, high)
 
     def _lost(self, detail: str) -> None:
-        # That an Ogg's end is there was seen before; the others carry no mark at their end.
-        self._refuse("hole" if self.file.format == "OGG" else "truncated", detail)
+        self._refuse(BadRecording(self.source.lost_as, detail))
 
-    def _refuse(self, reason: str, detail: str) -> None:
-        problem = BadRecording(reason, detail)
+    def _refuse(self, problem: BadRecording) -> None:
         if self._strict:
             raise problem
         self.problem = self.problem or problem
@@ -378,28 +399,37 @@ def _mean(channels: np.ndarray, out: np.ndarray) -> None:
 def _read_span(
     path: Path | str, sample_rate: int, start_s: float, duration_s: float | None, strict: bool
 ) -> np.ndarray:
-    """Seek, decode the span and its margins, resample, cut the margins off."""
-    decoder = _Decoder(path, strict)
-    rate, promised = decoder.info.sample_rate, decoder.info.frames or math.inf
-    first = round(start_s * sample_rate)
-    stop = math.inf if duration_s is None else first + round(duration_s * sample_rate)
-    margin = 0 if rate == sample_rate else _FILTER * math.ceil(max(1.0, rate / sample_rate))
-    before = margin + (_MP3_MEMORY if decoder.file.format == "MP3" else 0)
-    # Begin where a sample of the file and one of the result fall together, as they do at 0.
-    step = rate // math.gcd(rate, sample_rate)
-    begin = max(0, (first * rate // sample_rate - before) // step * step)
-    end = min(promised, math.ceil(stop * rate / sample_rate) + margin) if stop < math.inf else promised
-    with decoder.file:
+    """Go to the span, decode it and its margins, resample, cut the margins off."""
+    with _Decoder(path, strict, whole=False) as decoder:
+        rate, promised = decoder.info.sample_rate, decoder.info.frames
+        limit = promised if promised and decoder.source.is_exact else math.inf
+        first = round(start_s * sample_rate)
+        stop = math.inf if duration_s is None else first + round(duration_s * sample_rate)
+        margin = 0 if rate == sample_rate else _FILTER * math.ceil(max(1.0, rate / sample_rate))
+        before = margin + (_MP3_MEMORY if decoder.source.is_mpeg else 0)
+        # Begin where a sample of the file and one of the result fall together, as they do at 0.
+        step = rate // math.gcd(rate, sample_rate)
+        begin = max(0, (first * rate // sample_rate - before) // step * step)
+        end = min(limit, math.ceil(stop * rate / sample_rate) + margin) if stop < math.inf else limit
         if begin >= end or stop <= first:
             return np.empty(0, np.float32)
-        if math.isinf(end):
-            raise BadRecording("unreadable", "its header does not say how long it is; name a duration")
-        span = _allocate(int(end) - begin)
         decoder.seek(begin)
-        span = span[: decoder.fill(span)]
-        if decoder.info.frames:
-            decoder.check_count(int(end))
-    if rate != sample_rate:
+        span = _decode_up_to(decoder, end - begin)
+        if promised:
+            decoder.check_count(int(min(end, promised)))
+    if rate != sample_rate and len(span):
         span = soxr.resample(span, rate, sample_rate)
     skipped = begin * sample_rate // rate
     return span[first - skipped : None if math.isinf(stop) else int(stop) - skipped]
+
+
+def _decode_up_to(decoder: _Decoder, frames: float) -> np.ndarray:
+    """The next ``frames``, or all that are left: ``(frames,)``."""
+    if not math.isinf(frames):
+        span = _allocate(int(frames))
+        return span[: decoder.fill(span)]
+    blocks = []
+    while not decoder.ended:
+        block = _allocate(_PIECE)
+        blocks.append(block[: decoder.fill(block)])
+    return np.concatenate(blocks) if blocks else np.empty(0, np.float32)

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dataloader.audio.decoding import ENDINGS, AudioStream, BadRecording
+from dataloader.audio.decoding import AudioStream, BadRecording
+from dataloader.audio.endings import ENDINGS, sound_files_not_used
 from dataloader.cache.spectrogram import MelSpectrogram
 from utils.config import DataProcess
 from utils.errors import DataError
@@ -37,6 +38,8 @@ def load_background(folder: Path, process: DataProcess, minutes: float, held_out
     kept: list[np.ndarray] = []
     files, scored = background_files(folder), {os.path.realpath(path) for path in held_out}
     heard = [path for path in files if os.path.realpath(path) not in scored]
+    if unused := sound_files_not_used(folder.rglob("*")):
+        log.warning("%s: %s", folder, unused)
     if len(heard) < len(files):
         log.warning("%s: %d recordings of it are for val or test, and no background", folder, len(files) - len(heard))
     for path in heard:

@@ -96,3 +96,13 @@ def test_a_folder_without_recordings_is_told(tmp_path):
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(DataError, match="no recording is there"):
         find_recordings([tmp_path])
+
+
+def test_sound_files_that_no_decoder_reads_are_counted_in_one_line(folder, caplog):
+    for name in ("1.wac", "deep/2.wac", "deep/.3.wac"):
+        (folder / name).write_bytes(b"")
+    find_recordings([folder])
+    line = "2 sound files are not used (2 .wac): convert .wac and .zc files with the maker's program"
+    assert caplog.messages == [line]
+    with pytest.raises(DataError, match=r"no recording is there \(2 sound files are not used"):
+        find_recordings([f"{folder}/**/*.wac"])

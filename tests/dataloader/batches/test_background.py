@@ -69,7 +69,7 @@ def test_where_none_can_be_used_it_is_an_error_of_one_line(tmp_path):
     [
         ("", r"background_dir = '': empty; background_p above 0 needs a folder of recordings"),
         ("background_dir = gone", r"background_dir = 'gone': no such folder; or set background_p to 0"),
-        ("background_dir = .", r"background_dir = '.': holds no sound files \(.flac, .mp3, .ogg, .opus, .wav\)"),
+        ("background_dir = .", r"background_dir = '.': holds no sound files \(.*.flac, .*.wav.*\)"),
     ],
 )
 def test_a_missing_or_empty_folder_is_told_before_anything_is_done(tmp_path, text, complaint):

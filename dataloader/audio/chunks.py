@@ -1,0 +1,190 @@
+"""WAV, RF64, W64, AIFF, CAF and AU: do the samples fill what the header gives them, neither less nor more?"""
+
+import struct
+from typing import BinaryIO
+
+from dataloader.audio.findings import SOUND, Findings, truncated
+
+# Sizes of a data chunk that mean "unknown, to the end of the file": FFmpeg and others; SoX; arecord.
+_WAV_STREAMED = (0, 0xFFFFFFFF, 0x7FFFF000, 0x80000000)
+_MOST_CHUNKS = 1000  # a file with more before its samples is not worth walking through
+_WAV_UNCLOSED = 8  # size of the whole in a file that libsndfile has not closed: it reads such a file to its end
+_WAV_TAG = 65_536  # bytes behind the samples that may be a tag of some kind
+_JOINED = truncated("several recordings joined into one, of which only the first is read; split it")
+_MPEG = (0x0050, 0x0055)  # formats of WAV: layers I and II, layer III
+_SMALL_S = 0.010  # seconds; as much as a recorder's wrong header may count too many without being taken for a cut
+_W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
+
+
+def examine_wav(file: BinaryIO, size: int, order: str) -> tuple[Findings, tuple[int, int] | None]:
+    """Walk through the chunks of a WAV or RF64 file.
+
+    Args:
+        size: of the file, in bytes.
+        order: ``<``, or ``>`` for RIFX.
+
+    Returns:
+        What was found; and, if MPEG frames stand in the data chunk, its first byte and its end.
+    """
+    position, large, bytes_a_second, step, coding = 12, None, 0, 1, 0
+    for _ in range(_MOST_CHUNKS):
+        file.seek(position)
+        header = file.read(8)
+        if len(header) < 8:
+            return truncated("it ends before its samples"), None
+        name, length = struct.unpack(order + "4sI", header)
+        if name == b"ds64" and len(sizes := file.read(16)) == 16:  # RF64: sizes of 64 bits
+            large = struct.unpack(order + "8xQ", sizes)[0]
+        if name == b"fmt " and len(form := file.read(14)) == 14:
+            coding, bytes_a_second, step = struct.unpack(order + "H6xIH", form)
+        if name == b"data":
+            begin, counted = position + 8, large if large is not None else length
+            streamed = length in _WAV_STREAMED and not large
+            if streamed and (length or _wav_size(file, order) == _WAV_UNCLOSED):
+                counted = size - begin
+            frames = (begin, min(size, begin + counted)) if coding in _MPEG else None
+            return _wav_data(file, (begin, counted, size), order, (bytes_a_second, step)), frames
+        position += 8 + length + length % 2
+    return SOUND, None
+
+
+def _wav_data(file: BinaryIO, place: tuple[int, int, int], order: str, rate: tuple[int, int]) -> Findings:
+    """What is wrong with a data chunk.
+
+    Args:
+        place: first byte of its samples, how many it counts, and bytes of the file.
+        rate: bytes a second, and of one sample of all channels.
+    """
+    begin, length, size = place
+    if begin + length > size:
+        return _lacking(begin + length - size, length, *rate)
+    ends = {begin + length, begin + length + length % 2}  # not all programs pad an odd size
+    if any(_stands_at(file, end, mark) for end in ends for mark in (b"RIFF", b"RIFX", b"RF64")):
+        return _JOINED
+    if uncounted := min(_wav_uncounted(file, end, size, order) for end in ends):
+        text = "bytes of samples are not counted in its header; convert it: ffmpeg -ignore_length 1"
+        return truncated(f"{uncounted:,} {text}")
+    return SOUND
+
+
+def _lacking(missing: int, length: int, bytes_a_second: int, step: int) -> Findings:
+    """The verdict on a file that ends ``missing`` bytes before its samples should.
+
+    Frontier Labs BAR recorders with firmware before 3.00, and a phone app, write the size of the whole file as that
+    of the samples: what is "missing" is the header, and all the sound is there.
+    """
+    if 0 < missing < _SMALL_S * bytes_a_second:
+        return Findings(missing=-(-missing // max(1, step)))
+    return truncated(f"{missing:,} of {length:,} bytes of samples are missing")
+
+
+def _stands_at(file: BinaryIO, position: int, mark: bytes) -> bool:
+    file.seek(position)
+    return file.read(len(mark)) == mark
+
+
+def _wav_size(file: BinaryIO, order: str) -> int:
+    """Bytes of a WAV file behind its first eight, as its header has them."""
+    file.seek(4)
+    return struct.unpack(order + "I", file.read(4))[0]
+
+
+def _wav_uncounted(file: BinaryIO, position: int, size: int, order: str) -> int:
+    """Bytes of samples from ``position`` on, behind those that the header counts; 0 where there are none.
+
+    Chunks may stand there, a tag, and the padding of a recorder that reserves its space beforehand. But 4 GiB are no
+    padding: a size of 32 bits has started again from 0 there.
+    """
+    for _ in range(_MOST_CHUNKS):
+        file.seek(position)
+        if len(header := file.read(8)) < 8 or header.startswith(b"ID3"):
+            return 0
+        name, length = struct.unpack(order + "4sI", header)
+        if not all(32 <= byte < 127 for byte in name.removesuffix(b"\0")):
+            break
+        if position + 8 + length > size:
+            if name.endswith(b"\0"):  # two quiet samples look like that
+                break
+            return 0  # a chunk that is cut off, behind all samples
+        position += 8 + length + length % 2
+    file.seek(position)
+    left = size - position
+    padding = left < 2**32 and len(set(file.read(_WAV_TAG))) == 1
+    return 0 if left <= _WAV_TAG or padding else left
+
+
+def examine_aiff(file: BinaryIO, size: int) -> Findings:
+    """Walk through the chunks of an AIFF or AIFF-C file; all its numbers are big-endian."""
+    position, step, rate = 12, 1, 0.0
+    file.seek(4)
+    whole = 8 + struct.unpack(">I", file.read(4))[0]
+    if _stands_at(file, whole, b"FORM") or _stands_at(file, whole + 1, b"FORM"):
+        return _JOINED
+    for _ in range(_MOST_CHUNKS):
+        file.seek(position)
+        if len(header := file.read(8)) < 8:
+            return truncated("it ends before its samples")
+        name, length = struct.unpack(">4sI", header)
+        if name == b"COMM" and len(common := file.read(18)) == 18:
+            channels, bits, exponent, mantissa = struct.unpack(">H4xHHQ", common)
+            step, rate = channels * -(-bits // 8), mantissa * 2.0 ** ((exponent & 0x7FFF) - 16_446)
+        if name == b"SSND":
+            missing = position + 8 + length - size
+            return _lacking(missing, length, round(rate * step), step) if missing > 0 else SOUND
+        position += 8 + length + length % 2
+    return SOUND
+
+
+def examine_caf(file: BinaryIO, size: int) -> Findings:
+    """Walk through the chunks of a Core Audio file; a size of -1 means "to the end of the file"."""
+    position, rate, step = 8, 0.0, 1
+    for _ in range(_MOST_CHUNKS):
+        file.seek(position)
+        if len(header := file.read(12)) < 12:
+            return truncated("it ends before its samples")
+        name, length = struct.unpack(">4sq", header)
+        if name == b"desc" and len(form := file.read(20)) == 20:
+            rate, step = struct.unpack(">d8xI", form)
+        if name == b"data":
+            missing = position + 12 + length - size
+            if length < 0:
+                return SOUND
+            if missing > 0:
+                return _lacking(missing, length, round(rate * step), step)
+            return _JOINED if _stands_at(file, position + 12 + length, b"caff") else SOUND
+        if length < 0:
+            break
+        position += 12 + length
+    return SOUND
+
+
+def examine_w64(file: BinaryIO, size: int) -> Findings:
+    """Walk through the chunks of a W64 file: names of 16 bytes, and sizes that count their own header of 24."""
+    position, bytes_a_second, step = 40, 0, 1
+    for _ in range(_MOST_CHUNKS):
+        file.seek(position)
+        if len(header := file.read(24)) < 24:
+            return truncated("it ends before its samples")
+        name, length = struct.unpack("<16sQ", header)
+        if name.startswith(b"fmt ") and len(form := file.read(14)) == 14:
+            bytes_a_second, step = struct.unpack("<8xIH", form)
+        if name == _W64_DATA:
+            missing = position + length - size
+            if missing > 0:
+                return _lacking(missing, length - 24, bytes_a_second, step)
+            return _JOINED if _stands_at(file, position + length + -length % 8, b"riff\x2e\x91\xcf\x11") else SOUND
+        position += max(24, length + -length % 8)
+    return SOUND
+
+
+def examine_au(file: BinaryIO, size: int) -> Findings:
+    """Compare the size in the header of an AU file; 2^32 - 1 means unknown."""
+    file.seek(0)
+    if len(header := file.read(24)) < 24:
+        return truncated("it ends before its samples")
+    _, offset, length, coding, rate, channels = struct.unpack(">4s5I", header)
+    step = channels * {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8}.get(coding, 1)
+    missing = offset + length - size if length != 0xFFFFFFFF else 0
+    if missing > 0:
+        return _lacking(missing, length, rate * step, step)
+    return _JOINED if length != 0xFFFFFFFF and _stands_at(file, offset + length, b".snd") else SOUND

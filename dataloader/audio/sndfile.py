@@ -1,0 +1,145 @@
+"""The first decoder: libsndfile, for Ogg Vorbis and Opus, FLAC, WAV and its relatives, AIFF, CAF, AU and MP3."""
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import soundfile as sf
+
+from dataloader.audio.errors import BadRecording
+from dataloader.audio.findings import Findings
+
+MPEG_SLACK = 2 * 1152  # samples of encoder delay and padding, which not every MP3 states
+_MPEG_TRIMMED = 3 * 1152  # samples that a decoder leaves out at most of what the frames hold, as a header asks
+_UNKNOWN = 2**62  # libsndfile's "unknown length" is 2^63 - 1
+
+
+class DecodeError(Exception):
+    """A decoder cannot go on.
+
+    Attributes:
+        decoded: samples that it gave in the call that raised this.
+    """
+
+    def __init__(self, message: str, decoded: int = 0):
+        super().__init__(message)
+        self.decoded = decoded
+
+
+class SndFile:
+    """An open file, decoded by libsndfile.
+
+    Attributes:
+        rate: Hz.
+        channels: how many.
+        promised: samples of each channel that will come; 0 if nothing promises a number.
+        is_exact: whether no more than promised may be asked for: libsndfile has no more, fills with zeros what it
+            cannot fill, and stumbles over a tag behind the last frame of a FLAC or MP3.
+        slack: samples that may be missing in the end without anything being wrong.
+        lost_as: the reason for a bad recording if samples are missing.
+        is_mpeg: whether a span needs the frames before it.
+        stops_early: whether it would stop before the end of the file, which holds more.
+        holes: pieces that did not decode and were passed over; libsndfile does not pass over any.
+
+    Raises:
+        BadRecording: samples without a header.
+        DecodeError: libsndfile refuses the file.
+    """
+
+    is_exact = True
+    holes = 0
+
+    def __init__(self, path: Path | str, found: Findings):
+        # As bytes, a name that is not UTF-8 opens too; Windows wants text.
+        name = os.fspath(path) if os.name == "nt" else os.fsencode(path)
+        try:
+            self._file = _Straight(_Span(path, *found.span) if found.span else name)
+        except sf.LibsndfileError as error:
+            text = error.error_string.strip(" .")
+            wrong = "does not exist" in text  # what it says of an MP3 without frames
+            raise DecodeError("no frames of an MP3 in it" if wrong else text) from None
+        except TypeError:  # soundfile takes *.raw for samples without a header and asks for their rate
+            raise BadRecording("unreadable", "samples without a header; store them as WAV or FLAC") from None
+        self.rate, self.channels = self._file.samplerate, self._file.channels
+        self.is_mpeg = self._file.subtype.startswith("MPEG")
+        self.lost_as = "hole" if self._file.format == "OGG" else "truncated"  # the end of an Ogg was seen before
+        self.slack = MPEG_SLACK if self.is_mpeg else 0
+        self.stops_early = False
+        self.promised = self._file.frames if self._file.frames < _UNKNOWN else 0
+        if found.frames and self.is_mpeg:  # libsndfile may have estimated
+            self.stops_early = found.frames - self.promised > _MPEG_TRIMMED
+            self.promised = min(self.promised, found.frames)
+        self.promised = self.promised or found.frames
+
+    def read(self, out: np.ndarray) -> int:
+        """Decode into ``out``, ``(frames,)`` or ``(frames, channels)``; fewer than asked for only at the end.
+
+        Raises:
+            DecodeError: it gave up. Of an MP3 it is not known how far it came: 0.
+        """
+        before = self._file.tell()
+        try:
+            return len(self._file.read(out=out))
+        except sf.LibsndfileError as error:
+            raise DecodeError(error.error_string.strip(" ."), max(0, self._file.tell() - before)) from None
+
+    def seek(self, frame: int) -> int:
+        """Go to a frame; return where that is.
+
+        Raises:
+            DecodeError: it cannot.
+        """
+        try:
+            return self._file.seek(frame)
+        except sf.LibsndfileError as error:
+            raise DecodeError(str(error)) from None
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Straight(sf.SoundFile):
+    """A file that is read straight on.
+
+    soundfile seeks after each read to where it believes to be. Behind a hole in an Ogg that is another place: samples
+    come twice, as many in all as promised, and the hole is not seen. It does not where it believes it cannot.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
+class _Span(io.RawIOBase):
+    """Some of a file's bytes, as a file of its own: what stands before and behind, the decoder does not see."""
+
+    def __init__(self, path: Path | str, begin: int, end: int):
+        super().__init__()
+        self._file, self._begin, self._size = open(path, "rb"), begin, end - begin  # noqa: SIM115 - closed in close
+        self._position = 0
+        self.seek(0)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(0, base + offset)
+        self._file.seek(self._begin + self._position)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: bytearray) -> int:
+        left = max(0, self._size - self._position)
+        count = self._file.readinto(memoryview(buffer)[:left])
+        self._position += count
+        return count
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(0, self._size - self._position)
+        data = self._file.read(left if size < 0 else min(size, left))
+        self._position += len(data)
+        return data
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
