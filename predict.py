@@ -4,9 +4,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from inference.choices import BACKENDS, COMBINATIONS, DEVICES, FORMATS
 from utils.command import run_command
 
-FORMATS = ("submission", "csv", "raven", "audacity")
 _LONGEST_ROW_S = 86_400.0
 
 
@@ -20,7 +20,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--format", choices=FORMATS, required=True)
     add("--window-s", type=_row, metavar="S", help="seconds a row; default: as trained, for a submission 5")
     add("--step-s", type=_positive, metavar="S", help="seconds from row to row; default: the same as --window-s")
-    add("--combine", choices=("mean", "min", "rank"), default="mean", help="several runs; rank: submissions only")
+    add("--combine", choices=COMBINATIONS, default="mean", help="several runs; rank: submissions only")
     add("--smooth", action="store_true", help="weigh neighbouring rows in: .1 .2 .4 .2 .1")
     add("--shift-tta", action="store_true", help="look also half a window earlier and later; twice the work")
     add(
@@ -33,8 +33,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--merge", action="store_true", help="make consecutive detections of a label one; threshold 0.25")
     add("--sample-submission", type=Path, metavar="CSV", help="write its columns and rows, in its order")
     add("--report", type=Path, metavar="HTML", help="also a page with pictures and sound of the detections")
-    add("--backend", choices=("auto", "torch", "onnx", "openvino"), default="auto", help="auto: the fastest installed")
-    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add("--backend", choices=("auto", *BACKENDS), default="auto", help="auto: the fastest installed")
+    add("--device", choices=DEVICES, default="auto")
     add("--resume", action="store_true", help="go on with a job that was stopped")
     add("--strict", action="store_true", help="exit code 1 if any recording could not be scored")
     options = parser.parse_args(arguments)

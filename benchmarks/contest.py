@@ -37,7 +37,7 @@ from benchmarks.contest_table import as_number, as_text, costs_of, result_of, ro
 from dataloader.metadata import load_table
 from dataloader.tables.splits import deal_into_folds
 from factory.choices import check_choices
-from inference.backends import BACKENDS
+from inference.choices import BACKENDS
 from training.steps import refused
 from utils.command import run_command
 from utils.config import Config, differences, load_config

@@ -11,7 +11,7 @@ import pandas as pd
 
 from benchmarks.contest_cells import METRICS, Cell, labels_of, scores_of, summary_of, tested_of
 from dataloader.metadata import load_table
-from inference.backends import checkpoint_of, network_of
+from inference.checkpoints import checkpoint_of, network_of
 from inference.predictor import Predictor
 from utils.config import Config
 from utils.errors import DataError, UserError

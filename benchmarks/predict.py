@@ -32,7 +32,7 @@ from dataloader.batches.windows import image_size
 from dataloader.cache.spectrogram import MelSpectrogram, standardise
 from factory.model import build_model
 from factory.model_card import ModelCard
-from inference.backends import BACKENDS, Loaded, installed
+from inference.backends import BACKENDS, Loaded, is_available
 from inference.predictor import Predictor
 from utils.command import run_command
 from utils.config import DataProcess, Model
@@ -110,7 +110,7 @@ def compare(model_type: str, n_recordings: int, rounds: int) -> None:
     audio = sum(sf.info(path).duration for path in paths)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"):
         run = make_run(Path(folder), model_type, 182)
-        predictors = {name: Predictor(run, backend=name, device="cpu") for name in BACKENDS if installed(name)}
+        predictors = {name: Predictor(run, backend=name, device="cpu") for name in BACKENDS if is_available(name)}
         size = next(iter(predictors.values())).models[0].batch
         n_batches = round(audio / PROCESS.max_length_s / size)
         batches = [np.random.default_rng(0).standard_normal((size, 1, 128, 320), np.float32)] * n_batches

@@ -18,7 +18,7 @@ def combine(each: Sequence[np.ndarray], how: str) -> list[np.ndarray]:
     Returns:
         for each recording ``(rows, classes)`` float32.
     """
-    return _WAYS[how](each)
+    return COMBINATIONS[how](each)
 
 
 def _mean(each: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -41,7 +41,7 @@ def rank_mean(each: Sequence[np.ndarray]) -> list[np.ndarray]:
     return np.split(total.astype(np.float32), np.cumsum([one.shape[1] for one in each])[:-1])
 
 
-_WAYS = {"mean": _mean, "min": _least, "rank": rank_mean}  # as --combine of predict.py names them
+COMBINATIONS = {"mean": _mean, "min": _least, "rank": rank_mean}  # as --combine of predict.py names them
 
 
 def smooth(scores: np.ndarray) -> np.ndarray:

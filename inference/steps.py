@@ -13,8 +13,8 @@ from tqdm import tqdm
 from dataloader.audio.decoding import BadRecording, audio_info
 from inference import tables
 from inference.inputs import find_recordings
-from inference.job import Job
 from inference.predictor import Predictor
+from inference.score_store import ScoreStore
 from utils.errors import DataError, UserError, first_line
 from utils.files import must_be_writable, remove_leftovers
 from utils.lock import alone
@@ -120,7 +120,7 @@ def check_sample(options: argparse.Namespace, predictor: Predictor, recordings: 
 
 
 @contextlib.contextmanager
-def open_job(options: argparse.Namespace, predictor: Predictor) -> Iterator[Job]:
+def open_job(options: argparse.Namespace, predictor: Predictor) -> Iterator[ScoreStore]:
     """Where scores are kept until all are there; no other job may write the same output meanwhile.
 
     Says, whatever stops the job, how to go on with what is kept.
@@ -136,7 +136,7 @@ def open_job(options: argparse.Namespace, predictor: Predictor) -> Iterator[Job]
     output.parent.mkdir(parents=True, exist_ok=True)
     busy = f"{output}: another predict.py is at work on it; wait for it, or choose another --output"
     with alone(output, busy):
-        job = Job(options.output, settings, resume=options.resume)
+        job = ScoreStore(options.output, settings, resume=options.resume)
         for place in filter(None, (options.output, options.report)):  # what a killed job was about to write
             if (folder := place if place.is_dir() else Path(os.path.abspath(place)).parent).is_dir():
                 remove_leftovers(folder)
@@ -148,7 +148,7 @@ def open_job(options: argparse.Namespace, predictor: Predictor) -> Iterator[Job]
             raise
 
 
-def score(predictor: Predictor, recordings: list[Path], job: Job) -> list[Path]:
+def score(predictor: Predictor, recordings: list[Path], job: ScoreStore) -> list[Path]:
     """Score what is not scored yet, and say what is wrong with any; return the recordings that are scored.
 
     Raises:
@@ -196,7 +196,7 @@ def _caution(problem: str) -> str:
 
 
 def write(
-    options: argparse.Namespace, predictor: Predictor, recordings: list[Path], scored: list[Path], job: Job,
+    options: argparse.Namespace, predictor: Predictor, recordings: list[Path], scored: list[Path], job: ScoreStore,
     sample: tables.Sample | None,
 ) -> None:  # fmt: skip
     """Write the output, and the report if one is wanted; then nothing needs to be kept."""

@@ -24,7 +24,7 @@ import torch
 import export
 import predict
 from inference import steps
-from inference.job import Job
+from inference.score_store import ScoreStore
 from utils.command import run_command
 from utils.files import host
 
@@ -230,13 +230,13 @@ def test_a_job_killed_with_9_goes_on_and_the_output_is_the_same_to_the_byte(
     command(*line, tmp_path / "undisturbed.csv")
     killing = (
         "import os, signal, predict\n"
-        "from inference.job import Job\n"
-        "keep = Job.keep\n"
+        "from inference.score_store import ScoreStore\n"
+        "keep = ScoreStore.keep\n"
         "def kept(job, scores):\n"
         "    keep(job, scores)\n"
         "    if len(list(job.folder.glob('*.npz'))) == 3:\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "Job.keep = kept\n"
+        "ScoreStore.keep = kept\n"
         "predict.main()\n"
     )
     output = tmp_path / "out.csv"
@@ -252,8 +252,8 @@ def test_a_job_killed_with_9_goes_on_and_the_output_is_the_same_to_the_byte(
 
     parts[0].write_bytes(parts[0].read_bytes()[:-100])
     scored = []
-    keep = Job.keep
-    monkeypatch.setattr(Job, "keep", lambda job, scores: (scored.append(scores.path), keep(job, scores)))
+    keep = ScoreStore.keep
+    monkeypatch.setattr(ScoreStore, "keep", lambda job, scores: (scored.append(scores.path), keep(job, scores)))
     told = command(*line, output, "--resume")
     assert "going on: 2 of 8 recordings are scored already" in told.err
     assert len(scored) == 6
@@ -265,7 +265,7 @@ def test_a_second_job_with_the_same_output_is_refused_and_takes_nothing_from_the
     command, tiny_run, recordings, tmp_path, monkeypatch
 ):
     line = ["--run", tiny_run, "--input", recordings, "--format", "csv", "--output", tmp_path / "out.csv"]
-    second, keep = [], Job.keep
+    second, keep = [], ScoreStore.keep
 
     def kept(job, scores):
         keep(job, scores)
@@ -273,7 +273,7 @@ def test_a_second_job_with_the_same_output_is_refused_and_takes_nothing_from_the
             other = [sys.executable, "predict.py", *map(str, line), "--step-s", "1"]
             second.append(subprocess.run(other, cwd=ROOT, capture_output=True, text=True))
 
-    monkeypatch.setattr(Job, "keep", kept)
+    monkeypatch.setattr(ScoreStore, "keep", kept)
     command(*line)
     assert second[0].returncode == 1
     assert "out.csv: another predict.py is at work on it; wait for it" in second[0].stderr.splitlines()[-1]
@@ -283,8 +283,8 @@ def test_a_second_job_with_the_same_output_is_refused_and_takes_nothing_from_the
 
 def test_a_recording_removed_once_it_is_scored_is_written(command, tiny_run, recordings, tmp_path, monkeypatch):
     shutil.copytree(recordings, tmp_path / "in")
-    keep = Job.keep
-    monkeypatch.setattr(Job, "keep", lambda job, scores: (keep(job, scores), scores.path.unlink()))
+    keep = ScoreStore.keep
+    monkeypatch.setattr(ScoreStore, "keep", lambda job, scores: (keep(job, scores), scores.path.unlink()))
     line = ["--run", tiny_run, "--input", tmp_path / "in", "--format", "csv", "--output", tmp_path / "out.csv"]
     command(*line, "--report", tmp_path / "out.html", "--strict")
     assert len({row["file"] for row in rows_of(tmp_path / "out.csv")}) == 4
@@ -292,8 +292,8 @@ def test_a_recording_removed_once_it_is_scored_is_written(command, tiny_run, rec
 
 
 def test_a_job_stopped_by_sigterm_says_how_to_go_on(command, tiny_run, recordings, tmp_path, monkeypatch):
-    keep = Job.keep
-    monkeypatch.setattr(Job, "keep", lambda *args: (keep(*args), os.kill(os.getpid(), signal.SIGTERM)))
+    keep = ScoreStore.keep
+    monkeypatch.setattr(ScoreStore, "keep", lambda *args: (keep(*args), os.kill(os.getpid(), signal.SIGTERM)))
     line = ["--run", tiny_run, "--input", recordings, "--format", "csv", "--output", tmp_path / "out.csv"]
     told = command(*line, code=143)
     assert told.err.count(KEPT) == 1
@@ -301,7 +301,7 @@ def test_a_job_stopped_by_sigterm_says_how_to_go_on(command, tiny_run, recording
     assert not (tmp_path / "out.csv").exists()
     leftover = tmp_path / f".out.csv.{host()}.999999999.tmp"  # as of a kill -9 while the table was written
     leftover.touch()
-    monkeypatch.setattr(Job, "keep", keep)
+    monkeypatch.setattr(ScoreStore, "keep", keep)
     assert KEPT not in command(*line, "--resume").err
     assert os.listdir(tmp_path) == ["out.csv"]
 
@@ -361,7 +361,9 @@ def no_room(*_, **__):
 def one_line(told) -> str:
     """The only line of an error; what was loaded before it is news, not an error."""
     lines = [
-        line for line in told.err.splitlines() if " classes, rows of " not in line and "exporting it to" not in line
+        line
+        for line in told.err.splitlines()
+        if " classes, rows of " not in line and "exporting it once to" not in line
     ]
     assert len(lines) == 1, told.err
     assert told.out == ""
@@ -369,12 +371,12 @@ def one_line(told) -> str:
 
 
 def no_such_run(place, run):
-    return {"--run": place / "nowhere"}, "no run is there"
+    return {"--run": place / "nowhere"}, "this is not a run"
 
 
 def no_best_checkpoint(place, run):
     (run / "best.pt").unlink()
-    return {}, "it has no best.pt yet"
+    return {}, "there is no best.pt yet"
 
 
 def damaged_checkpoint(place, run):
@@ -405,13 +407,13 @@ def export_without_labels(place, run):
     )
     opset = [onnx.helper.make_opsetid("", 17)]
     onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=9), str(place / "x.onnx"))
-    return {"--run": place / "x.onnx"}, "it holds no labels"
+    return {"--run": place / "x.onnx"}, "there is no model card in it"
 
 
 def damaged_export(place, run):
     pytest.importorskip("openvino")
     (place / "x.xml").write_text("garbage")
-    return {"--run": place / "x.xml"}, "damaged, or not a file of OpenVINO"
+    return {"--run": place / "x.xml"}, "damaged, or not an OpenVINO file"
 
 
 def other_labels(place, run):
@@ -608,4 +610,4 @@ def test_export_prints_the_difference_and_predict_takes_the_file(command, tiny_r
     pairs = zip(rows_of(tmp_path / "exported.csv"), rows_of(tmp_path / "run.csv"), strict=True)
     assert max(abs(float(one["score"]) - float(other["score"])) for one, other in pairs) < 1e-4
     told = command("--run", tmp_path, "--to", "onnx", main=export.main, code=1)
-    assert "no run is there" in one_line(told)
+    assert "this is not a run" in one_line(told)

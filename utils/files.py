@@ -75,6 +75,12 @@ def keep_text(path: Path, text: str) -> None:
         write_text(path, text)
 
 
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, as hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def second_name(path: Path, name: Path) -> None:
     """Make ``name`` hold what ``path`` holds now, whole or not at all; without a copy where links are possible."""
     temporary = temporary_for(name)

@@ -7,13 +7,14 @@ import pytest
 import soundfile as sf
 
 from inference import export
-from inference.backends import CARD_KEY, installed, load
+from inference.backends import CARD_KEY, is_available, load
+from inference.checkpoints import network_of
 from inference.predictor import Predictor
 from utils.errors import CheckpointError, DataError, UserError
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
-KINDS = ["onnx", pytest.param("openvino", marks=pytest.mark.skipif(not installed("openvino"), reason="no openvino"))]
+KINDS = ["onnx", pytest.param("openvino", marks=pytest.mark.skipif(not is_available("openvino"), reason="no openvino"))]
 
 
 @pytest.fixture
@@ -28,11 +29,12 @@ def recordings(tmp_path, sound):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_exported_file_takes_the_place_of_the_run(tiny_run, recordings, tmp_path, kind, caplog):
-    checkpoint, output = export.places(tiny_run, kind, tmp_path / f"out/model.{'onnx' if kind == 'onnx' else 'xml'}")
-    images = export.real_inputs(checkpoint, [recordings])
+    checkpoint = tiny_run / "best.pt"
+    output = export.output_path(checkpoint, kind, tmp_path / f"out/model.{'onnx' if kind == 'onnx' else 'xml'}")
+    images = export.real_batches(checkpoint, [recordings])
     assert [one.shape for one in images] == [(4, 1, 32, 192)] * 2
     assert "bad.wav: left out: empty" in caplog.text
-    difference = export.export(checkpoint, kind, output, images)
+    difference = export.export_checkpoint(checkpoint, kind, output, images)
     assert 0 <= difference < 1e-4
     left = {path.name for path in output.parent.iterdir()}
     assert left == ({"model.onnx"} if kind == "onnx" else {"model.xml", "model.bin"})
@@ -50,8 +52,9 @@ def test_an_exported_file_takes_the_place_of_the_run(tiny_run, recordings, tmp_p
 def test_the_metadata_holds_what_prediction_needs(tiny_run, tmp_path):
     import json
 
-    checkpoint, output = export.places(tiny_run, "onnx", tmp_path / "model.onnx")
-    export.export(checkpoint, "onnx", output, [np.zeros((1, 1, 32, 192), np.float32)])
+    checkpoint = tiny_run / "best.pt"
+    output = export.output_path(checkpoint, "onnx", tmp_path / "model.onnx")
+    export.export_checkpoint(checkpoint, "onnx", output, [np.zeros((1, 1, 32, 192), np.float32)])
     (text,) = [entry.value for entry in onnx.load(str(output)).metadata_props if entry.key == CARD_KEY]
     card = json.loads(text)
     assert card["labels"] == ["asbfly", "bkskit1", "comgre"]
@@ -64,17 +67,18 @@ def test_the_metadata_holds_what_prediction_needs(tiny_run, tmp_path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_that_computes_something_else_is_not_written(tiny_run, tmp_path, kind, difference, monkeypatch):
     monkeypatch.setattr(export, "largest_difference", lambda *_: difference)
-    checkpoint, output = export.places(tiny_run, kind, tmp_path / f"model.{'onnx' if kind == 'onnx' else 'xml'}")
+    checkpoint = tiny_run / "best.pt"
+    output = export.output_path(checkpoint, kind, tmp_path / f"model.{'onnx' if kind == 'onnx' else 'xml'}")
     for name in (output, output.with_suffix(".bin")):
         name.write_text("an earlier export")
     with pytest.raises(UserError, match=r"a logit differs by .* nothing is written"):
-        export.export(checkpoint, kind, output, [])
+        export.export_checkpoint(checkpoint, kind, output, [])
     assert {path.name for path in tmp_path.iterdir()} == {output.name, "model.bin"}
     assert {path.read_text() for path in tmp_path.iterdir()} == {"an earlier export"}
 
 
 def test_the_largest_difference_is_that_of_any_logit(tiny_run):
-    network, *_ = export.network_of(tiny_run / "best.pt")
+    network, *_ = network_of(tiny_run / "best.pt")
     forward = load(tiny_run, "torch").forward
     images = [np.random.default_rng(seed).standard_normal((2, 1, 32, 192)).astype(np.float32) for seed in range(3)]
 
@@ -91,15 +95,13 @@ def test_the_largest_difference_is_that_of_any_logit(tiny_run):
 
 
 def test_places_and_recordings_that_will_not_do_are_told(tiny_run, tmp_path):
-    with pytest.raises(UserError, match=r"model\.pt: a file of onnx ends in \.onnx"):
-        export.places(tiny_run, "onnx", tmp_path / "model.pt")
-    with pytest.raises(CheckpointError, match="no run is there"):
-        export.places(tmp_path, "onnx", None)
-    assert export.places(tiny_run, "onnx", None)[1] == tiny_run / "best.onnx"
+    with pytest.raises(UserError, match=r"model\.pt: the name of an onnx file must end in \.onnx"):
+        export.output_path(tiny_run / "best.pt", "onnx", tmp_path / "model.pt")
+    assert export.output_path(tiny_run / "best.pt", "onnx", None) == tiny_run / "best.onnx"
     (tmp_path / "empty.wav").write_bytes(b"")
     for audio in (None, [tmp_path / "empty.wav"]):
         with pytest.raises(DataError, match="name some with --audio"):
-            export.real_inputs(tiny_run / "best.pt", audio)
+            export.real_batches(tiny_run / "best.pt", audio)
 
 
 def test_without_audio_the_runs_own_recordings_are_compared_with(make_run, recordings, tmp_path, caplog):
@@ -112,24 +114,27 @@ def test_without_audio_the_runs_own_recordings_are_compared_with(make_run, recor
     (run / "split.csv").write_text(
         "filename,label,group,split\nx/0.wav,x,a,train\nx/1.wav,x,b,test\nx/gone.wav,x,c,test\n"
     )
-    (images,) = export.real_inputs(run / "best.pt", None)
-    (expected,) = export.real_inputs(run / "best.pt", [tmp_path / "train_audio/x/1.wav"])
+    (images,) = export.real_batches(run / "best.pt", None)
+    (expected,) = export.real_batches(run / "best.pt", [tmp_path / "train_audio/x/1.wav"])
     np.testing.assert_array_equal(images, expected)
 
 
-@pytest.mark.skipif(not installed("openvino"), reason="no openvino")
+@pytest.mark.skipif(not is_available("openvino"), reason="no openvino")
 def test_openvino_files_that_cannot_be_used_are_told(tiny_run, tmp_path):
-    checkpoint, output = export.places(tiny_run, "openvino", tmp_path / "model.xml")
-    export.export(checkpoint, "openvino", output, [np.zeros((1, 1, 32, 192), np.float32)])
+    checkpoint = tiny_run / "best.pt"
+    output = export.output_path(checkpoint, "openvino", tmp_path / "model.xml")
+    export.export_checkpoint(checkpoint, "openvino", output, [np.zeros((1, 1, 32, 192), np.float32)])
     text = output.read_text()
     output.write_text(text.replace(CARD_KEY, "something_else"))
-    with pytest.raises(CheckpointError, match="it holds no labels"):
+    with pytest.raises(CheckpointError, match="there is no model card in it"):
         load(output)
     for content in ("garbage", text[: len(text) // 2]):
         output.write_text(content)
-        with pytest.raises(CheckpointError, match="damaged, or not a file of OpenVINO"):
+        with pytest.raises(CheckpointError, match="damaged, or not an OpenVINO file"):
             load(output)
     output.write_text(text)
     output.with_suffix(".bin").unlink()
-    with pytest.raises(CheckpointError, match=r"model\.bin: no such file; the weights of model\.xml belong beside it"):
+    with pytest.raises(
+        CheckpointError, match=r"model\.bin: no such file; the weights of model\.xml must be in the same folder"
+    ):
         load(output)

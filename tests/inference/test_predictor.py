@@ -22,7 +22,7 @@ from dataloader.cache.prepare import Job, prepare
 from dataloader.cache.spectrogram import MelSpectrogram, MelStream
 from factory.model import build_model, model_settings
 from inference import predictor as predictor_module
-from inference.backends import network_of
+from inference.checkpoints import network_of
 from inference.predictor import Predictor
 from utils.config import DataProcess, Model
 from utils.errors import UserError

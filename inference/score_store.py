@@ -22,7 +22,7 @@ _SETTINGS = "job.json"
 _PARTS = ("start_s", "end_s", "each", "seconds", "sample_rate", "problem")
 
 
-class Job:
+class ScoreStore:
     """The scored recordings of a job, each in a file of its own in ``.<output's name>.parts``.
 
     Args:

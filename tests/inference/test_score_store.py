@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from inference.combine import smooth
-from inference.job import Job
 from inference.predictor import Scores
+from inference.score_store import ScoreStore
 from utils.errors import DataError
 
 SETTINGS = {"--run": ["abc"], "--step-s": 5.0, "--shift-tta": False}
@@ -30,7 +30,7 @@ def scores(path, problem=None):
 
 
 def job(tmp_path, *, resume=True, **changes):
-    return Job(tmp_path / "out.csv", SETTINGS | changes, resume=resume)
+    return ScoreStore(tmp_path / "out.csv", SETTINGS | changes, resume=resume)
 
 
 def part_of(job, path):
@@ -165,7 +165,7 @@ def test_an_output_of_this_folder_has_a_name_too(tmp_path, monkeypatch):
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    assert Job(tmp_path.__class__("."), SETTINGS, resume=False).folder == tmp_path / ".here.parts"
+    assert ScoreStore(tmp_path.__class__("."), SETTINGS, resume=False).folder == tmp_path / ".here.parts"
 
 
 def test_nothing_is_left_in_the_end(tmp_path, recordings):

@@ -1,0 +1,10 @@
+"""The names that the options of predict.py and export.py accept. It imports nothing slow, so that --help is fast.
+
+The modules named below hold one function for each name; a test checks that the two agree.
+"""
+
+FORMATS = ("submission", "csv", "raven", "audacity")  # inference/tables.py
+COMBINATIONS = ("mean", "min", "rank")  # inference/combine.py
+BACKENDS = ("torch", "onnx", "openvino")  # inference/backends.py
+EXPORT_FORMATS = ("onnx", "openvino")  # inference/exported.py
+DEVICES = ("auto", "cpu", "cuda")

@@ -1,0 +1,11 @@
+"""What the tests of prediction share."""
+
+import shutil
+
+import pytest
+
+
+@pytest.fixture
+def run(tiny_run, tmp_path):
+    """A copy of the run, to be changed."""
+    return shutil.copytree(tiny_run, tmp_path / "run", ignore=shutil.ignore_patterns("*.onnx", "*.xml", "*.bin"))
