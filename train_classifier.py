@@ -31,26 +31,30 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     from dataloader.metadata import check_classes
-    from training import steps  # torch and timm take seconds to import: not for --help
+    from training.build import build_and_dry_run, build_trainer  # torch and timm take seconds to import: not for --help
+    from training.environment import open_folder, print_result, processes_of
+    from training.fit import train
+    from training.recordings import cache_folder, load_table, prepare, split_recordings
+    from training.resume import is_finished, load
 
-    config = steps.load(options)
-    if options.resume and steps.is_finished(options.resume, config):
+    config = load(options)
+    if options.resume and is_finished(options.resume, config):
         print(f"run: {options.resume.resolve()}")
         return 0
     if not options.prepare_only:
         must_be_writable((options.resume or config.paths.runs_dir / "a run") / CONFIG)
-    with steps.processes_of(config) as (processes, device):
-        table = steps.load_table(config, processes)
-        model = steps.build_and_dry_run(config, table, options.resume)
-        metadata = steps.prepare(config, table, processes)
+    with processes_of(config) as (processes, device):
+        table = load_table(config, processes)
+        model = build_and_dry_run(config, table, options.resume)
+        metadata = prepare(config, table, processes)
         if options.prepare_only:
-            return steps.tell(processes, f"prepared: {steps.cache_folder(config)}")
+            return print_result(processes, f"prepared: {cache_folder(config)}")
         check_classes(metadata, config.agent.loss)
-        with steps.open_folder(config, options.resume, processes) as folder:
-            metadata = steps.split(config, metadata, folder, processes)
-            trainer = steps.build_trainer(config, model, metadata, folder, device, processes)
-            steps.train(config, trainer, metadata, folder)
-        return steps.tell(processes, f"run: {folder}")
+        with open_folder(config, options.resume, processes) as folder:
+            metadata = split_recordings(config, metadata, folder, processes)
+            trainer = build_trainer(config, model, metadata, folder, device, processes)
+            train(config, trainer, metadata, folder)
+        return print_result(processes, f"run: {folder}")
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ from dataloader.metadata import load_table
 from dataloader.tables.splits import deal_into_folds
 from factory.choices import check_choices
 from inference.choices import BACKENDS
-from training.steps import refused
+from training.resume import refused
 from utils.command import run_command
 from utils.config import Config, differences, load_config
 from utils.errors import ConfigError, DataError, Problem, UserError

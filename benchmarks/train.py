@@ -27,7 +27,9 @@ from torch import nn
 from benchmarks.birds import FOLDER, count
 from dataloader.batches.dataset import WindowDataset
 from factory.optimizer import build_optimizer
-from training import steps as run
+from training.build import build_and_dry_run, build_trainer
+from training.environment import open_folder, processes_of
+from training.recordings import load_table, prepare, split_recordings
 from utils.command import run_command
 from utils.config import Agent, Config, load_config
 from utils.trainer import Trainer
@@ -105,14 +107,14 @@ def config_for(model_type: str, folder: Path, options: argparse.Namespace) -> Co
 def compare(model_type: str, folder: Path, options: argparse.Namespace) -> WindowDataset | None:
     """Print the comparison; return the dataset, if windows are read from the disk."""
     config = config_for(model_type, folder, options)
-    with run.processes_of(config) as (processes, device):
-        table = run.load_table(config, processes)
-        model = run.build_and_dry_run(config, table)
-        metadata = run.prepare(config, table, processes)
-        with run.open_folder(config, None, processes) as place:
-            metadata = run.split(config, metadata, place)
-            trainer = run.build_trainer(config, model, metadata, place, device, processes)
-            twin = run.build_and_dry_run(config, table).to(device, memory_format=torch.channels_last)
+    with processes_of(config) as (processes, device):
+        table = load_table(config, processes)
+        model = build_and_dry_run(config, table)
+        metadata = prepare(config, table, processes)
+        with open_folder(config, None, processes) as place:
+            metadata = split_recordings(config, metadata, place)
+            trainer = build_trainer(config, model, metadata, place, device, processes)
+            twin = build_and_dry_run(config, table).to(device, memory_format=torch.channels_last)
             dataset = getattr(trainer.train_subset.batches, "dataset", None)
             waiting = Waiting(trainer.train_subset.batches)
             trainer.train_subset = replace(trainer.train_subset, batches=waiting)

@@ -1,6 +1,7 @@
-"""Do imports point one way, and is nothing done at import that takes time?"""
+"""Do imports point one way and in no circle, and is nothing done at import that takes time?"""
 
 import ast
+import graphlib
 import io
 import subprocess
 import sys
@@ -21,10 +22,12 @@ def room(path):
 MAY_IMPORT = {
     "models": set(),
     "utils": {"utils"},
+    "evaluation": {"evaluation", "utils"},
     "dataloader": {"dataloader", "utils"},
     "factory": {"factory", "models", "dataloader", "utils"},
-    "inference": {"inference", "factory", "models", "dataloader", "utils"},
-    "training": {"training", "inference", "factory", "models", "dataloader", "utils"},
+    "inference": {"inference", "factory", "models", "dataloader", "evaluation", "utils"},
+    "training": {"training", "inference", "factory", "models", "dataloader", "evaluation", "utils"},
+    "reports": {"reports", "evaluation", "dataloader", "utils"},  # what it draws comes as arrays and tables
 }
 SOURCES = sorted(path for package in [*MAY_IMPORT, "benchmarks", "docs"] for path in (ROOT / package).rglob("*.py"))
 SOURCES += sorted(ROOT.glob("*.py"))
@@ -37,13 +40,25 @@ def name(path):
     return str(path.relative_to(ROOT))
 
 
-def imports(tree):
-    for node in ast.walk(tree):
+def is_a_script(node):
+    """Whether it is ``if __name__ == "__main__":``; what stands under it may import every room."""
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"
+
+
+def imports(path):
+    """What a file imports, early or late, by its full name: of ``from a import b`` both ``a`` and ``a.b``."""
+    body = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if not is_a_script(node)]
+    for node in ast.walk(ast.Module(body, [])):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "relative imports hide which way they point"
-            yield node.module.split(".")[0]
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def rooms_imported(path):
+    return {imported.split(".")[0] for imported in imports(path)}
 
 
 def catches(handler):
@@ -61,23 +76,25 @@ def reasons_beside(text):
 
 @pytest.mark.parametrize("path", [path for path in CODE if room(path) in MAY_IMPORT], ids=name)
 def test_imports_point_one_way(path):
-    found = set(imports(ast.parse(path.read_text(encoding="utf-8")))) & OURS
-    allowed = MAY_IMPORT[room(path)]
-    if path == ROOT / "utils/visualise.py":  # its command draws a recording; its functions draw arrays
-        allowed = allowed | {"dataloader", "factory", "training"}
-    assert found <= allowed
+    assert rooms_imported(path) & OURS <= MAY_IMPORT[room(path)]
 
 
-def test_only_the_command_in_visualise_knows_recordings():
-    tree = ast.parse((ROOT / "utils/visualise.py").read_text(encoding="utf-8"))
-    outside = [node for node in tree.body if getattr(node, "name", "") != "main"]
-    assert len(outside) == len(tree.body) - 1
-    assert not {"dataloader", "factory", "training"} & {found for node in outside for found in imports(node)}
+def test_only_scripts_import_the_reports():
+    assert not [name(path) for path in CODE if room(path) not in ("", "reports") and "reports" in rooms_imported(path)]
+
+
+def test_no_files_import_each_other_in_a_circle():
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in CODE}
+    graph = {module: modules.keys() & set(imports(path)) for module, path in modules.items()}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as circle:
+        pytest.fail(" -> ".join(reversed(circle.args[1])))
 
 
 @pytest.mark.parametrize("path", [path for path in CODE if room(path) not in MAY_IMPORT], ids=name)
 def test_nothing_imports_a_script(path):
-    assert not set(imports(ast.parse(path.read_text(encoding="utf-8")))) & SCRIPTS
+    assert not rooms_imported(path) & SCRIPTS
 
 
 @pytest.mark.parametrize("path", CODE, ids=name)

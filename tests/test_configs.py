@@ -10,7 +10,8 @@ import torch
 
 from dataloader.demo import make_demo
 from factory.choices import check_choices
-from training import steps as run
+from training.build import build_and_dry_run, build_trainer
+from training.recordings import cache_folder, load_table, prepare, split_recordings
 from utils.config import load_config
 from utils.distributed import Processes
 from utils.interrupt import Interrupt
@@ -41,8 +42,8 @@ def test_every_recipe_means_the_folders_of_config_ini_and_most_share_its_spectro
     recipe, shipped = load_config(path), load_config(ROOT / "config.ini")
     assert recipe.paths == shipped.paths
     assert recipe.data.hash_path == shipped.data.hash_path
-    assert run.cache_folder(recipe).parent == run.cache_folder(shipped).parent
-    assert (run.cache_folder(recipe) != run.cache_folder(shipped)) == (path.name in OWN_SPECTROGRAMS)
+    assert cache_folder(recipe).parent == cache_folder(shipped).parent
+    assert (cache_folder(recipe) != cache_folder(shipped)) == (path.name in OWN_SPECTROGRAMS)
 
 
 @every_recipe
@@ -93,10 +94,10 @@ def begin(config, folder):
     """What train_classifier.py does until the first step."""
     folder.mkdir()
     processes = Processes()
-    table = run.load_table(config, processes)
-    model = run.build_and_dry_run(config, table)
-    metadata = run.split(config, run.prepare(config, table, processes), folder)
-    return run.build_trainer(config, model, metadata, folder, torch.device("cpu"), processes)
+    table = load_table(config, processes)
+    model = build_and_dry_run(config, table)
+    metadata = split_recordings(config, prepare(config, table, processes), folder)
+    return build_trainer(config, model, metadata, folder, torch.device("cpu"), processes)
 
 
 def first_two(batches):

@@ -152,7 +152,7 @@ def test_a_checkpoint_builds_it_again():
 
 def test_torchaudio_is_loaded_for_it_alone():
     code = (
-        "import sys; from training import steps; from factory.model import build_model; from utils.config import Model;"
+        "import sys; import training.build; from factory.model import build_model; from utils.config import Model;"
         "build_model(Model(type='test_resnet', transfer_learning=False), 3); assert 'torchaudio' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

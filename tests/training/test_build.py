@@ -1,0 +1,23 @@
+"""Is the trainer refused where nothing is left to validate with?"""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from training.build import build_trainer
+from utils.config import Agent, Config, DataProcess, Trainer
+from utils.distributed import Processes
+from utils.errors import ConfigError
+
+PLAIN = Config(data_process=DataProcess(n_mels=8, max_length_s=1.0))
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [({"trainer": Trainer(early_stop=1)}, "early_stop"), ({"agent": Agent(lr_decay_type="plateau")}, "lr_decay_type")],
+)
+def test_what_follows_the_validation_part_is_told_that_groups_left_none(metadata, tmp_path, settings, key):
+    table = metadata.assign(split="train")
+    with pytest.raises(ConfigError, match=rf"{key} = .*: .* no group of recordings .* for it; .*"):
+        build_trainer(replace(PLAIN, **settings), None, table, tmp_path, torch.device("cpu"), Processes())

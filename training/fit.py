@@ -1,0 +1,83 @@
+"""Training and its summary: the epochs, then the test with the weights that are kept."""
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dataloader.tables.splits import SPLITS
+from utils.config import Config, to_ini
+from utils.errors import UserError, first_line
+from utils.files import write_text
+from utils.run_folder import CONFIG, EPOCHS, SUMMARY, TEST_SCORES
+from utils.trainer import Trainer
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+
+
+def train(config: Config, trainer: Trainer, metadata: "pd.DataFrame", folder: Path) -> None:
+    """Train until the last epoch and summarise; whatever happens, the trackers send what they have.
+
+    Raises:
+        Stopped, UserError: as of ``Trainer.fit``; or a process that reads batches has died.
+    """
+    try:
+        if trainer.processes.is_main:  # now that nothing refuses to go on
+            (folder / SUMMARY).unlink(missing_ok=True)  # of a finished run that is made longer: it has to finish again
+            write_text(folder / CONFIG, to_ini(config))
+        trainer.fit()
+        summarise(trainer, metadata, folder)
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise UserError(
+            f"a process that reads batches has died ({first_line(error)}), most likely for want of memory or of room "
+            "in /dev/shm; lower [trainer] num_workers, or set it to 0, and --resume the run"
+        ) from None
+    finally:
+        for tracker in trainer.trackers:
+            tracker.close()
+
+
+def summarise(trainer: Trainer, metadata: "pd.DataFrame", folder: Path) -> None:
+    """Score the test subset with the checkpoint that is kept; write ``test_scores.csv`` and ``summary.json``."""
+    test, of_recordings = trainer.test()
+    if not trainer.processes.is_main:
+        return
+    if of_recordings is not None:
+        table = _score_table(trainer, of_recordings)
+        write_text(folder / TEST_SCORES, table.to_csv(float_format="%.9g", lineterminator="\n"))  # as fine as a float32
+    counts = metadata["split"].value_counts()
+    epoch = trainer.scored_epoch
+    validation = _row_of(folder, epoch)
+    summary = {
+        "best_epoch": epoch,
+        **{name: validation.get(name) for name in ("val_loss", "val_macro_auc", "val_top1", "val_cmap")},
+        **test,
+        "n_classes": len(trainer.card["labels"]),
+        **{f"n_{split}": int(counts.get(split, 0)) for split in SPLITS},
+        "seconds": round(trainer.seconds, 1),
+        "audio_hours": round(float(metadata["seconds"].sum()) / 3600, 4),
+    }
+    for tracker in trainer.trackers:
+        tracker.log_summary(summary)
+    told = ", ".join(f"{name} {value:.4f}" for name, value in test.items() if value is not None)
+    log.info("test: %s (the weights of epoch %s)", told or "no test subset", epoch)
+
+
+def _score_table(trainer: Trainer, of_recordings: "np.ndarray") -> "pd.DataFrame":
+    """The scores of the test subset, a row a recording and a column a class."""
+    import pandas as pd
+
+    filenames = pd.Index(trainer.test_subset.filenames, name="filename")
+    return pd.DataFrame(of_recordings, index=filenames, columns=trainer.card["labels"])
+
+
+def _row_of(folder: Path, epoch: int | None) -> dict[str, object]:
+    """What was told of an epoch."""
+    rows = [json.loads(line) for line in (folder / EPOCHS).read_text(encoding="utf-8").splitlines()]
+    return next((row for row in rows if row["epoch"] == epoch), {})

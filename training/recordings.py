@@ -1,0 +1,146 @@
+"""The recordings of a run: the table, prepared, and the split of it that the run folder keeps."""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dataloader import metadata as tables
+from dataloader.batches.balance import keep_quietest
+from dataloader.cache.entries import cache_key
+from dataloader.data_preprocess import AudioPreprocessor
+from dataloader.tables.splits import SPLITS, deal_into_folds, split_by_group
+from training.environment import main_first
+from utils.config import Config
+from utils.distributed import Processes
+from utils.errors import DataError
+from utils.files import write_text
+from utils.run_folder import CONTENT, LABELS, SEPARATOR, SPLIT
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+
+
+def load_table(config: Config, processes: Processes) -> "pd.DataFrame":
+    """The recordings that the config asks for; the main process goes first, as it may have to make a demo."""
+    return main_first(processes, lambda: tables.load_table(config))
+
+
+def prepare(config: Config, table: "pd.DataFrame", processes: Processes) -> "pd.DataFrame":
+    """The metadata of the good recordings, whose spectrograms are in the cache now."""
+    preprocessor = AudioPreprocessor(config.data_process, config.data)
+    metadata = main_first(processes, lambda: preprocessor.prepare(table))
+    return tables.drop_small_classes(metadata, config.data.min_samples_in_class)
+
+
+def cache_folder(config: Config) -> Path:
+    """Where the spectrograms of the config are."""
+    return config.data.output_dir / cache_key(config.data_process)
+
+
+def split_recordings(
+    config: Config,
+    metadata: "pd.DataFrame",
+    folder: Path,
+    processes: Processes = Processes(),  # noqa: B008 - frozen
+) -> "pd.DataFrame":
+    """The metadata with the split of each recording in ``split``, and in ``split.csv``.
+
+    A resumed run keeps the split it has; so do all processes but the main one.
+
+    Raises:
+        DataError: a recording of the resumed run is no longer there, or has another label now.
+    """
+    return main_first(processes, lambda: _split(config, metadata, folder))
+
+
+def _split(config: Config, metadata: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
+    return _known_split(metadata, folder) if (folder / SPLIT).is_file() else _new_split(config, metadata, folder)
+
+
+def _known_split(metadata: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
+    """The split of a run that has begun, if its recordings are what they were."""
+    path, known = folder / SPLIT, _read_known(folder / SPLIT, ["filename", "label", "split"])
+    if missing := sorted(set(known.index) - set(metadata["filename"])):
+        raise DataError(
+            f"{path}: {len(missing)} recordings of this run are gone or bad now, the first is "
+            f"{missing[0]}; bring them back or start a new run"
+        )
+    if strange := sorted(set(known["split"]) - set(SPLITS)):
+        raise DataError(f"{path}: damaged: a split {strange[0]!r}; mend it or start a new run")
+    kept = metadata[metadata["filename"].isin(known.index)].reset_index(drop=True)
+    labels, before = kept["labels"].map(SEPARATOR.join), kept["filename"].map(known["label"])
+    if (changed := labels != before).any():
+        name, was, now = (column[changed].iloc[0] for column in (kept["filename"], before, labels))
+        raise DataError(
+            f"{path}: {changed.sum()} recordings have another label in the table now, the first is "
+            f"{name}, {was!r} in this run and {now!r} there; bring the table back or start a new run"
+        )
+    if (folder / CONTENT).is_file():  # runs of before have none
+        digests = kept["filename"].map(_read_known(folder / CONTENT, ["filename", "digest"])["digest"])
+        if (changed := kept["digest"] != digests).any():
+            raise DataError(
+                f"{folder / CONTENT}: {changed.sum()} recordings are not those that this run began with, the first is "
+                f"{kept['filename'][changed].iloc[0]}; bring them back or start a new run"
+            )
+    return kept.assign(split=kept["filename"].map(known["split"]))
+
+
+def _read_known(path: Path, columns: list[str]) -> "pd.DataFrame":
+    """A table of the run folder, by filename."""
+    import pandas as pd
+
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False)[columns].set_index("filename")
+    except (ValueError, KeyError):  # of pandas: empty, not a table, not UTF-8; or a column is missing
+        raise DataError(f"{path}: damaged: no table of {', '.join(columns)}; mend it or start a new run") from None
+
+
+def _new_split(config: Config, metadata: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    metadata = keep_quietest(metadata.assign(split=_splits(config, metadata)), config.data.keep_quietest)
+    labels = tables.class_labels(metadata)
+    table = pd.DataFrame(
+        {
+            "filename": metadata["filename"],
+            "label": metadata["labels"].map(SEPARATOR.join),
+            "group": metadata["group"],
+            "split": metadata["split"],
+        }
+    )
+    content = metadata[["filename", "digest"]]
+    for name, frame in ((LABELS, tables.class_names(metadata, labels)), (CONTENT, content), (SPLIT, table)):
+        write_text(folder / name, frame.to_csv(index=False, lineterminator="\n"))
+    _warn_of_strangers(metadata, labels, config.labels.secondary)
+    counts = metadata["split"].value_counts()
+    log.info(
+        "%d classes; %s", len(labels), ", ".join(f"{counts.get(split, 0)} recordings for {split}" for split in SPLITS)
+    )
+    empty = int(((metadata["split"] == "train") & (metadata["labels"].map(len) == 0)).sum())
+    if empty and config.agent.loss == "cross_entropy":
+        log.warning(
+            "[agent] loss = cross_entropy learns nothing from %d recordings without a bird; bce does, or make them a "
+            "class by [labels] nocall = true", empty,
+        )  # fmt: skip
+    return metadata
+
+
+def _warn_of_strangers(metadata: "pd.DataFrame", labels: list[str], secondary: str) -> None:
+    behind = {label for names in metadata["secondary_labels"] for label in names}
+    if secondary != "ignore" and behind and behind.isdisjoint(labels):
+        log.warning(
+            "[labels] secondary = %s changes nothing: no species in the background, such as %s, is a class; a class is "
+            "written as %s", secondary, min(behind), labels[0],
+        )  # fmt: skip
+
+
+def _splits(config: Config, metadata: "pd.DataFrame") -> list[str]:
+    """The split of each recording of a new run."""
+    data = config.data
+    if data.folds:
+        return ["test" if fold == data.fold else "train" for fold in deal_into_folds(metadata, data.folds)]
+    return split_by_group(
+        metadata, train_ratio=data.train_ratio, test_val_ratio=data.test_val_ratio, seed=config.trainer.seed
+    )

@@ -1,0 +1,77 @@
+"""The config of a run: that of a new one, or that of the run to resume with the changes that it can take."""
+
+import argparse
+import logging
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from factory.choices import check_choices
+from utils.config import Config, differences, load_config
+from utils.errors import ConfigError, DataError, Problem, UserError
+from utils.run_folder import CONFIG, LAST, PREV, SUMMARY
+
+log = logging.getLogger(__name__)
+
+
+# What a resumed run may change: it decides where and how fast the run goes, not what it computes.
+_MAY_CHANGE = {
+    "trainer": "device batch_size_val batch_size_test num_workers n_epochs early_stop compile cache_on_device "
+    "save_every_minutes max_minutes",
+    "data": "output_dir hash_path num_workers multi_threading backend max_bad_share",
+    "callbacks": "neptune_logger neptune_mode neptune_project model_checkpoint_verbose",
+    "paths": "data_dir demo_dir runs_dir",
+    "augmentation": "background_dir",
+    "agent": "lr_verbose",
+}
+
+
+def load(options: argparse.Namespace) -> Config:
+    """The config of a new run, or that of the run to resume with what was changed since.
+
+    Raises:
+        ConfigError: with every problem; for a resumed run also the keys that cannot change.
+        DataError: there is no such run.
+    """
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) and not options.resume:
+        raise UserError(
+            "torchrun started again after an error, which would begin a new run; go on with --resume RUN_DIR"
+        )
+    if not options.resume:
+        return load_config(options.config or Path(CONFIG), options.overrides, check_choices)
+    if not (options.resume / CONFIG).is_file():
+        raise DataError(f"{options.resume}: no run is there; --resume takes a folder with a {CONFIG}")
+    check = partial(check_choices, fetch=not has_checkpoint(options.resume))
+    config = load_config(options.resume / CONFIG, options.overrides, check)
+    changes = differences(load_config(options.resume / CONFIG), config)
+    problems = [
+        Problem(
+            f"cannot change in a run that has begun (it is {before}); start a new run", section, key, after, "--set"
+        )
+        for section, key, before, after in refused(changes)
+    ]
+    if problems:
+        raise ConfigError(problems)
+    for section, key, before, after in changes:
+        log.info("[%s] %s changes from %s to %s", section, key, before, after)
+    return config
+
+
+def refused(changes: list[tuple[str, str, Any, Any]]) -> list[tuple[str, str, Any, Any]]:
+    """Those of ``utils.config.differences`` that a run which has begun cannot take."""
+    return [change for change in changes if change[1] not in _MAY_CHANGE.get(change[0], "").split()]
+
+
+def is_finished(folder: Path, config: Config) -> bool:
+    """Whether the run has its summary, and is not to be made longer now; says so."""
+    before, now = load_config(folder / CONFIG).trainer, config.trainer
+    stops_later = before.early_stop and not 0 < now.early_stop <= before.early_stop
+    finished = (folder / SUMMARY).is_file() and not (stops_later or now.n_epochs > before.n_epochs)
+    if finished:
+        log.info("%s: this run is finished; there is nothing to resume", folder)
+    return finished
+
+
+def has_checkpoint(folder: Path | None) -> bool:
+    return folder is not None and any((folder / name).exists() for name in (LAST, PREV))
