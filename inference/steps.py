@@ -1,10 +1,9 @@
-"""The steps of a prediction, in the order of predict.py: each takes what it needs from the options."""
+"""The steps of a prediction, in the order of predict.py."""
 
-import argparse
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -13,91 +12,50 @@ from tqdm import tqdm
 from dataloader.audio.decoding import BadRecording, audio_info
 from inference import tables
 from inference.inputs import find_recordings
+from inference.options import Options
+from inference.outputs import check_outputs, resolve_outputs
 from inference.predictor import Predictor
 from inference.score_store import ScoreStore
-from utils.errors import DataError, UserError, first_line
-from utils.files import must_be_writable, remove_leftovers
+from utils.errors import DataError, UserError, counted, first_line
+from utils.files import remove_leftovers
 from utils.lock import alone
-from utils.run_folder import BEST, CONFIG, LAST
 
 log = logging.getLogger(__name__)
 
+__all__ = ["find", "load", "open_store", "read_sample", "resolve_outputs", "score", "write"]
+
 _SUBMISSION_S = 5.0  # seconds of a row in BirdCLEF
-_PARTLY = "%s: %s; what decodes of it is scored%s"
-_BEHIND_A_HOLE = ", and times behind the hole are too early by up to as much"
+_PARTLY = "%s: %s; the part that can be decoded is scored%s"
+_BEHIND_A_HOLE = ", and times after the hole are too early by up to that much"
 
 
-def find(options: argparse.Namespace) -> list[Path]:
+def find(options: Options) -> list[Path]:
     """The recordings to score.
 
     Raises:
-        DataError: none is there, two have one name in a submission, or output or report is no place to write to.
+        DataError: there are none, or two have the same name in a submission, or an output cannot be written.
     """
-    for name in ("output", "report"):
-        if (path := getattr(options, name)) is not None:
-            setattr(options, name, _place(path))
-    output, report = options.output, options.report
     recordings = find_recordings(options.input)
     if options.format == "submission":
         tables.must_differ_in_name(recordings)
-    in_folder = options.format in tables.TABLES and (len(recordings) > 1 or output.is_dir())
-    if output.is_dir() and not in_folder:
-        raise DataError(f"{output}: a folder; --output is a file for {options.format} of {len(recordings)} recordings")
-    if in_folder and output.is_file():
-        raise DataError(f"{output}: a file; --output is a folder for {options.format} of several recordings")
-    if report is not None and report.is_dir():
-        raise DataError(f"{report}: a folder; --report is a file")
-    if report is not None:
-        _must_not_nest(output, report, in_folder)
-    for path in filter(None, (output, report)):
-        must_be_writable(path)
-    _must_overwrite_nothing(options, recordings)
+    check_outputs(options, recordings)
+    _announce_shortened_names(options, recordings)
     return recordings
 
 
-def _place(path: Path) -> Path:
-    """The path; where it is a link, what that leads to, as the file there is the one to be replaced.
-
-    Raises:
-        DataError: it has no name, or is a device.
-    """
-    must_be_writable(path)
-    if path.is_symlink() or path.name == "..":
-        path = Path(os.path.realpath(path))
-    if not Path(os.path.abspath(path)).name:
-        raise DataError(f"{path}: no name of a file; add one")
-    return path
+def _announce_shortened_names(options: Options, recordings: Sequence[Path]) -> None:
+    if options.format in tables.TABLES:
+        ending, _ = tables.TABLES[options.format]
+        paths = tables.table_paths(options.output, recordings, options.format)
+        short = [path for one, path in paths.items() if path != options.output and path.name != one.name + ending]
+        if short:
+            log.warning(
+                "%s too long for the file system; shortened, for example to %s",
+                counted(len(short), "name of a table is", "names of tables are"), short[0].name,
+            )  # fmt: skip
 
 
-def _must_not_nest(output: Path, report: Path, in_folder: bool) -> None:
-    """
-    Raises:
-        DataError: one would be a folder of the other.
-    """
-    inner, outer = (Path(os.path.abspath(path)) for path in (report, output))
-    if inner in outer.parents or (outer in inner.parents and not in_folder):
-        raise DataError(f"{output} and {report}: one of --output and --report lies in the other; choose other places")
-
-
-def _must_overwrite_nothing(options: argparse.Namespace, recordings: list[Path]) -> None:
-    """
-    Raises:
-        DataError: output or report would take the place of what is read, or of each other.
-    """
-    runs = [path for run in options.run for path in (run, run / BEST, run / LAST, run / CONFIG, _weights_of(run))]
-    read = {"--input": recordings, "--run": runs, "--sample-submission": [options.sample_submission]}
-    taken = {os.path.realpath(path): name for name, paths in read.items() for path in paths if path is not None}
-    for name, path in (("--output", options.output), ("--report", options.report)):
-        if path is not None and (other := taken.setdefault(os.path.realpath(path), name)) != name:
-            raise DataError(f"{path}: {name} would overwrite {other}; choose another name")
-
-
-def _weights_of(run: Path) -> str:
-    """Where they are, if this is an exported file of OpenVINO."""
-    return f"{os.path.splitext(run)[0]}.bin"
-
-
-def load(options: argparse.Namespace) -> Predictor:
+def load(options: Options) -> Predictor:
     """The models, ready to score."""
     window_s = options.window_s or (_SUBMISSION_S if options.format == "submission" else None)
     predictor = Predictor(
@@ -105,12 +63,13 @@ def load(options: argparse.Namespace) -> Predictor:
         backend=options.backend, device=options.device,
     )  # fmt: skip
     names = ", ".join(f"{model.card.model_type} ({model.backend})" for model in predictor.models)
-    log.info("%s: %d classes, rows of %g s", names, len(predictor.labels), predictor.grid.window_s)
+    classes = counted(len(predictor.labels), "class", "classes")
+    log.info("%s: %s, rows of %g s", names, classes, predictor.grid.window_s)
     return predictor
 
 
-def check_sample(options: argparse.Namespace, predictor: Predictor, recordings: list[Path]) -> tables.Sample | None:
-    """The sample submission, if there is one: it must fit the run and the recordings."""
+def read_sample(options: Options, predictor: Predictor, recordings: Sequence[Path]) -> tables.SampleSubmission | None:
+    """The sample submission, if one is given; it must fit the run and the recordings."""
     if options.sample_submission is None:
         return None
     sample = tables.read_sample(options.sample_submission, predictor.labels)
@@ -120,10 +79,10 @@ def check_sample(options: argparse.Namespace, predictor: Predictor, recordings: 
 
 
 @contextlib.contextmanager
-def open_job(options: argparse.Namespace, predictor: Predictor) -> Iterator[ScoreStore]:
-    """Where scores are kept until all are there; no other job may write the same output meanwhile.
+def open_store(options: Options, predictor: Predictor) -> Iterator[ScoreStore]:
+    """The store that keeps the scores until the output is written; no other process may write the same output.
 
-    Says, whatever stops the job, how to go on with what is kept.
+    If anything stops the job, a warning says how to continue with the scores that are kept.
     """
     settings = {
         "--run": [model.digest for model in predictor.models],
@@ -134,79 +93,88 @@ def open_job(options: argparse.Namespace, predictor: Predictor) -> Iterator[Scor
     }
     output = Path(os.path.abspath(options.output))
     output.parent.mkdir(parents=True, exist_ok=True)
-    busy = f"{output}: another predict.py is at work on it; wait for it, or choose another --output"
+    busy = f"{output}: another predict.py is writing it; wait for that one, or choose another --output"
     with alone(output, busy):
-        job = ScoreStore(options.output, settings, resume=options.resume)
-        for place in filter(None, (options.output, options.report)):  # what a killed job was about to write
-            if (folder := place if place.is_dir() else Path(os.path.abspath(place)).parent).is_dir():
-                remove_leftovers(folder)
+        store = ScoreStore(options.output, settings, resume=options.resume)
+        _remove_leftovers_of(options)
         try:
-            yield job
-        except BaseException:  # a full disk, Ctrl-C, a bug: what is scored outlives them all
-            if not job.is_empty:
-                log.warning("what is scored is kept: go on with the same command and --resume")
+            yield store
+        except BaseException:  # a full disk, Ctrl-C, a bug: the scores so far are kept in every case
+            if not store.is_empty:
+                log.warning("the scores so far are kept: continue with the same command and --resume")
             raise
 
 
-def score(predictor: Predictor, recordings: list[Path], job: ScoreStore) -> list[Path]:
-    """Score what is not scored yet, and say what is wrong with any; return the recordings that are scored.
+def _remove_leftovers_of(options: Options) -> None:
+    """Remove the temporary files of a job that was killed while it wrote output or report."""
+    for path in filter(None, (options.output, options.report)):
+        folder = path if path.is_dir() else Path(os.path.abspath(path)).parent
+        if folder.is_dir():
+            remove_leftovers(folder)
+
+
+def score(predictor: Predictor, recordings: Sequence[Path], store: ScoreStore) -> list[Path]:
+    """Score the recordings that are not in the store yet; warn of each that has a problem.
+
+    Returns:
+        the recordings that are scored.
 
     Raises:
         DataError: not one recording could be scored.
     """
-    todo = [recording for recording in recordings if recording not in job]
+    todo = [recording for recording in recordings if recording not in store]
     if len(todo) < len(recordings):
-        log.info("going on: %d of %d recordings are scored already", len(recordings) - len(todo), len(recordings))
-        for path, problem in job.problems(recordings):
+        log.info("continuing: %d of %d recordings are already scored", len(recordings) - len(todo), len(recordings))
+        for path, problem in store.problems(recordings):
             log.warning(_PARTLY, path, problem, _caution(problem))
     bad = set()
-    with _bar(todo) as bar, _memory():
+    with _bar(todo) as bar, _explain_memory():
         for path, result in predictor.predict_files(todo):
             if isinstance(result, BadRecording):
                 bad.add(path)
                 log.warning("%s: left out: %s", path, result)
             else:
-                job.keep(result)
+                store.keep(result)
                 if result.problem is not None:
                     log.warning(_PARTLY, path, result.problem, _caution(str(result.problem)))
                 _advance(bar, result.seconds / 3600)
     if len(bad) == len(recordings):
-        job.remove()
+        store.remove()
         raise DataError(f"no recording could be scored ({len(bad)} tried); nothing is written")
-    log.info("%d recordings scored, %d left out", len(recordings) - len(bad), len(bad))
+    log.info("%s scored, %d left out", counted(len(recordings) - len(bad), "recording"), len(bad))
     return [recording for recording in recordings if recording not in bad]
 
 
 @contextlib.contextmanager
-def _memory() -> Iterator[None]:
-    """Word for a person that there was too little."""
+def _explain_memory() -> Iterator[None]:
+    """Turn the errors that mean too little memory into one line."""
     try:
         yield
-    except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is one; on a CPU it is a plain one
+    except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is one; on a CPU it is a plain RuntimeError
         known = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
         if not known:
             raise
-        text = "end other programs; --device cpu needs no memory of a GPU, and a shorter --window-s less"
-        raise UserError(f"out of memory ({first_line(error)}); {text}") from None
+        advice = "close other programs; --device cpu needs no GPU memory, and a shorter --window-s needs less"
+        raise UserError(f"out of memory ({first_line(error)}); {advice}") from None
 
 
 def _caution(problem: str) -> str:
-    """What to beware of in the scores of a recording with that problem."""
+    """What else the user should know about the scores of a recording with this problem."""
     return _BEHIND_A_HOLE if problem.startswith("hole:") else ""
 
 
 def write(
-    options: argparse.Namespace, predictor: Predictor, recordings: list[Path], scored: list[Path], job: ScoreStore,
-    sample: tables.Sample | None,
+    options: Options, predictor: Predictor, recordings: Sequence[Path], scored: Sequence[Path], store: ScoreStore,
+    sample: tables.SampleSubmission | None,
 ) -> None:  # fmt: skip
-    """Write the output, and the report if one is wanted; then nothing needs to be kept."""
+    """Write the output, and the report if one is wanted; then remove the store."""
     for path in filter(None, (options.output, options.report)):
         path.parent.mkdir(parents=True, exist_ok=True)
     card = predictor.models[0].card
     detection_filter = tables.DetectionFilter(options.threshold, options.top_k, options.merge)
     if options.merge or options.format in tables.TABLES:
         detection_filter = detection_filter.or_default()
-    results = job.results(scored, options.combine, options.smooth)
+    results = store.results(scored, options.combine, options.smooth)
     if options.format == "submission":
         tables.write_submission(options.output, results, card, predictor.grid, sample)
     elif options.format == "csv":
@@ -216,7 +184,7 @@ def write(
     if options.report is not None:
         from inference.report import write_report
 
-        results = job.results(scored, options.combine, options.smooth)
+        results = store.results(scored, options.combine, options.smooth)
         write_report(
             options.report,
             results,
@@ -225,18 +193,18 @@ def write(
             [one.card.model_type for one in predictor.models],
         )
         log.info("report: %s", options.report)
-    job.remove()
+    store.remove()
 
 
-def _bar(recordings: list[Path]) -> tqdm:
-    """A bar in hours of audio, with the time left, where there is a terminal."""
+def _bar(recordings: Sequence[Path]) -> tqdm:
+    """A progress bar in hours of audio, with the time left, if stderr is a terminal."""
     hours = sum(map(_hours, recordings)) if os.isatty(2) else None
     form = "{desc}: {percentage:3.0f}%|{bar}| {n:.2f}/{total:.2f} h of audio [{elapsed}<{remaining}]"
     return tqdm(total=hours, desc="scoring", bar_format=form, disable=None, dynamic_ncols=True)
 
 
 def _advance(bar: tqdm, hours: float) -> None:
-    """Move on; the total follows where a header has promised less than there was, as tqdm would forget it."""
+    """Move on; raise the total where a header promised less than the file holds, or tqdm would drop it."""
     if bar.total is not None:
         bar.total = max(bar.total, bar.n + hours)
     bar.update(hours)

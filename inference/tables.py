@@ -1,6 +1,6 @@
-"""Scores -> the tables that others read: Kaggle's submission, CSV, Raven selection tables, Audacity labels.
+"""Scores -> the tables that other programs read: Kaggle submissions, CSV, Raven selection tables, Audacity labels.
 
-Each is written whole or not at all.
+Each table is written completely or not at all.
 """
 
 import csv
@@ -16,8 +16,8 @@ import numpy as np
 from dataloader.metadata import NOCALL
 from factory.model_card import ModelCard
 from inference.window_plan import Grid
-from utils.errors import DataError
-from utils.files import whole, write_text
+from utils.errors import DataError, counted
+from utils.files import fitting_name, whole, write_text
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +106,11 @@ def _merged(found: Iterable[Detection]) -> list[Detection]:
 
 
 class _Rows:
-    """A file whose rows end in a line feed, for a csv.writer that is told of both: it quotes only what ends rows."""
+    """A file whose rows end in a line feed.
+
+    csv.writer quotes only the characters of its own line terminator. With both characters in it, a name that holds
+    either one is quoted, and the rows still end in a line feed alone.
+    """
 
     def __init__(self, file: TextIO):
         self._file = file
@@ -116,7 +120,7 @@ class _Rows:
 
 
 def write_csv(path: Path, results: Iterable[Result], card: ModelCard, detection_filter: DetectionFilter) -> None:
-    """``file,start_s,end_s,label,score``; a row for every label of every window unless thinned."""
+    """``file,start_s,end_s,label,score``: a row for each detection; without a filter, for each label of each window."""
     with whole(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(_Rows(file), lineterminator="\r\n")
         writer.writerow(("file", "start_s", "end_s", "label", "score"))
@@ -132,19 +136,19 @@ def write_csv(path: Path, results: Iterable[Result], card: ModelCard, detection_
 
 
 @dataclass(frozen=True)
-class Sample:
-    """A sample submission: the columns and rows that are expected, in their order."""
+class SampleSubmission:
+    """The columns and rows that Kaggle expects, in their order."""
 
     path: Path
     labels: tuple[str, ...]
     row_ids: tuple[str, ...]
 
 
-def read_sample(path: Path, labels: Sequence[str]) -> Sample:
+def read_sample(path: Path, labels: Sequence[str]) -> SampleSubmission:
     """Read a sample submission and compare its columns with the labels of the run.
 
     Raises:
-        DataError: missing, not such a table, or of other species.
+        DataError: the file is missing, or is another kind of table, or has none of the run's species.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
@@ -154,53 +158,53 @@ def read_sample(path: Path, labels: Sequence[str]) -> Sample:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; --sample-submission takes Kaggle's sample_submission.csv") from None
     except (UnicodeDecodeError, csv.Error):
-        raise DataError(f"{path}: not a CSV table; give Kaggle's sample_submission.csv") from None
+        raise DataError(f"{path}: this is not a CSV table; give Kaggle's sample_submission.csv") from None
     if header[:1] != ["row_id"] or len(header) < 2 or len(set(header)) < len(header):
-        raise DataError(f"{path}: its columns should be row_id and one for each species; it begins with {header[:3]}")
+        raise DataError(f"{path}: its columns must be row_id and one for each species; it begins with {header[:3]}")
     if not row_ids:
-        raise DataError(f"{path}: it has no rows; give one that names the rows to write, or leave it out")
+        raise DataError(f"{path}: it has no rows; give a file that lists the rows to write, or no --sample-submission")
     expected = tuple(header[1:])
     if not (shared := set(expected) & set(labels)):
         raise DataError(
             f"{path}: none of its {len(expected)} species is among the {len(labels)} of the run "
-            f"({expected[0]} ... against {labels[0]} ...); is it of another competition?"
+            f"({expected[0]} ..., the run has {labels[0]} ...); give the file of the run's own competition"
         )
     if missing := [label for label in expected if label not in shared]:
-        log.warning("the run does not know %d species; they get their prior: %s", len(missing), ", ".join(missing))
+        log.warning("the run does not know %d species, which get the prior: %s", len(missing), ", ".join(missing))
     if extra := [label for label in labels if label not in shared and label != NOCALL]:
-        log.warning("%s has no column for %d species of the run: %s", path, len(extra), ", ".join(extra))
-    return Sample(path, expected, row_ids)
+        log.warning("%s has no column for %d of the run's species: %s", path, len(extra), ", ".join(extra))
+    return SampleSubmission(path, expected, row_ids)
 
 
-def must_have_all(sample: Sample, recordings: Iterable[Path]) -> None:
+def must_have_all(sample: SampleSubmission, recordings: Iterable[Path]) -> None:
     """
     Raises:
-        DataError: a recording that the sample names is not among the inputs.
+        DataError: the sample submission lists a recording that is not among the inputs.
     """
     given = {words(recording.stem) for recording in recordings}
     wanted = dict.fromkeys(row_id.rpartition("_")[0] for row_id in sample.row_ids)
     if missing := [stem for stem in wanted if stem not in given]:
         raise DataError(
-            f"{sample.path}: {len(missing)} of its {len(wanted)} recordings are not among the inputs, "
+            f"{sample.path}: {len(missing)} of its {len(wanted)} recordings are missing from the inputs, "
             f"the first is {missing[0]}; add their folder to --input"
         )
 
 
-def must_fit(sample: Sample, grid: Grid) -> None:
+def must_fit(sample: SampleSubmission, grid: Grid) -> None:
     """
     Raises:
-        DataError: a row of the sample is of no window, however long its recording is.
+        DataError: a row of the sample submission ends where no window can end.
     """
-    strange = [row_id for row_id in sample.row_ids if not _is_end(row_id.rpartition("_")[2], grid)]
-    if strange:
+    impossible = [row_id for row_id in sample.row_ids if not _is_end(row_id.rpartition("_")[2], grid)]
+    if impossible:
         raise DataError(
-            f"{sample.path}: {len(strange)} of its {len(sample.row_ids)} rows end where no window does, the first is "
-            f"{strange[0]}; choose --window-s and --step-s as the competition does, 5 and 5"
+            f"{sample.path}: {len(impossible)} of its {len(sample.row_ids)} rows end where no window ends, the first "
+            f"is {impossible[0]}; set --window-s and --step-s to the values of the competition (5 and 5)"
         )
 
 
 def _is_end(text: str, grid: Grid) -> bool:
-    """Is this how the end second of some row is written?"""
+    """Whether this is the end second of some row, as it is written in a row_id."""
     try:
         number = round((float(text) - grid.window_s) / grid.step_s)
     except (ValueError, OverflowError):
@@ -209,7 +213,7 @@ def _is_end(text: str, grid: Grid) -> bool:
 
 
 def _end_of(number: int, grid: Grid) -> str:
-    """The end second in the row_id of a recording's row."""
+    """The end second of a row, as it is written in a row_id."""
     return _seconds(number * grid.step_s + grid.window_s)
 
 
@@ -221,19 +225,23 @@ def must_differ_in_name(recordings: Iterable[Path]) -> None:
     seen: dict[str, Path] = {}
     for recording in recordings:
         if (other := seen.setdefault(recording.stem, recording)) is not recording:
-            raise DataError(f"{other} and {recording} have one name, and so one row_id; leave one of them out")
+            raise DataError(
+                f"{other} and {recording} have the same name, and so the same row_ids; leave one of them out"
+            )
 
 
-def write_submission(path: Path, results: Iterable[Result], card: ModelCard, grid: Grid, sample: Sample | None) -> None:
+def write_submission(
+    path: Path, results: Iterable[Result], card: ModelCard, grid: Grid, sample: SampleSubmission | None
+) -> None:
     """``row_id`` and a column for each species; a row_id is ``<stem>_<end second>``.
 
-    With a sample: its columns and rows, in its order. What the run cannot know of it (a species, a
-    recording that could not be read, a row behind where a recording was cut off) gets its prior, one
-    over the number of species.
+    With a sample submission, the columns and rows are those of the sample, in its order. What cannot be predicted
+    (a species that the run does not know, a recording that cannot be read, a row after the end of a truncated
+    recording) gets the prior: one over the number of species.
     """
-    labels = sample.labels if sample else tuple(sorted(set(card.labels) - {NOCALL}))  # which is no species
-    place = {label: number for number, label in enumerate(card.labels)}
-    columns = [place.get(label, -1) for label in labels]
+    labels = sample.labels if sample else tuple(sorted(set(card.labels) - {NOCALL}))  # nocall is no species
+    index = {label: number for number, label in enumerate(card.labels)}
+    columns = [index.get(label, -1) for label in labels]
     known = np.array([column >= 0 for column in columns])
     prior = np.float32(1 / len(labels))
     rows = (
@@ -250,21 +258,20 @@ def write_submission(path: Path, results: Iterable[Result], card: ModelCard, gri
 
 def _rows_of(result: Result, grid: Grid) -> Iterator[tuple[str, np.ndarray]]:
     for number, scores in enumerate(result.scores):
-        # Not end_s: a last row that was pushed back by the recording's end keeps the name of the window it stands for.
+        # Not end_s: a last row that is moved back to end with the recording keeps the row_id of its regular window.
         yield f"{words(result.path.stem)}_{_end_of(number, grid)}", scores
 
 
 def _as_in(
-    sample: Sample, rows: Iterable[tuple[str, np.ndarray]], prior: np.float32
+    sample: SampleSubmission, rows: Iterable[tuple[str, np.ndarray]], prior: np.float32
 ) -> Iterator[tuple[str, np.ndarray]]:
     scored = dict(rows)
     if unknown := [row_id for row_id in sample.row_ids if row_id not in scored]:
         stems = dict.fromkeys(row_id.rpartition("_")[0] for row_id in unknown)
-        log.warning(
-            "%d rows get the prior, as these recordings could not be read that far: %s", len(unknown), ", ".join(stems)
-        )
+        rows_text, names = counted(len(unknown), "row"), ", ".join(stems)
+        log.warning("%s got the prior, because these recordings could not be read that far: %s", rows_text, names)
     if left := len(scored.keys() - set(sample.row_ids)):
-        log.warning("%d rows that %s does not name are left out", left, sample.path)
+        log.warning("%s not listed in %s: left out", counted(left, "row"), sample.path)
     for row_id in sample.row_ids:
         yield row_id, scored.get(row_id, np.full(len(sample.labels), prior))
 
@@ -278,7 +285,7 @@ RAVEN_COLUMNS = (
 
 
 def raven_table(result: Result, card: ModelCard, detection_filter: DetectionFilter) -> str:
-    """A selection table of Raven Pro: tab-separated, a selection for each detection."""
+    """A selection table of Raven Pro: tab-separated, with one selection for each detection."""
     high = min(card.process.f_max, result.sample_rate / 2)
     low = min(card.process.f_min, high)
     lines = ["\t".join(RAVEN_COLUMNS)]
@@ -293,7 +300,7 @@ def raven_table(result: Result, card: ModelCard, detection_filter: DetectionFilt
 
 
 def audacity_table(result: Result, card: ModelCard, detection_filter: DetectionFilter) -> str:
-    """A label track of Audacity: start, end and label, tab-separated, without a header."""
+    """A label track of Audacity: start, end and label, separated by tabs, without a header."""
     return "".join(
         f"{one.start_s:.6f}\t{one.end_s:.6f}\t{_cell(card.labels[one.label])}\n"
         for one in _birds(result, card, detection_filter)
@@ -301,12 +308,12 @@ def audacity_table(result: Result, card: ModelCard, detection_filter: DetectionF
 
 
 def _birds(result: Result, card: ModelCard, detection_filter: DetectionFilter) -> Iterator[Detection]:
-    """The detections of a table; that no bird calls is none."""
+    """The detections of a recording without the class nocall."""
     return (one for one in detections(result, detection_filter) if card.labels[one.label] != NOCALL)
 
 
 def _cell(value: object) -> str:
-    """What fits between two tabs: a name may hold tabs and line breaks."""
+    """The text of a cell; tabs and line breaks in a name become blanks."""
     return " ".join(str(value).splitlines()).replace("\t", " ")
 
 
@@ -324,19 +331,32 @@ def write_tables(
     kind: str,
     recordings: Sequence[Path],
 ) -> None:
-    """A table at ``path`` for one recording, unless a folder is there; else a table for each, in their own folders."""
-    ending, table = TABLES[kind]
-    above = os.path.commonpath([os.path.abspath(recording.parent) for recording in recordings])
+    """Write a table at ``path`` for one recording; for several, or if a folder is there, a table for each in it."""
+    _, table = TABLES[kind]
+    paths = table_paths(path, recordings, kind)
     for result in results:
-        place = path
-        if len(recordings) > 1 or path.is_dir():
-            place = path / (os.path.relpath(os.path.abspath(result.path), above) + ending)
-            place.parent.mkdir(parents=True, exist_ok=True)
-        write_text(place, table(result, card, detection_filter))
+        paths[result.path].parent.mkdir(parents=True, exist_ok=True)
+        write_text(paths[result.path], table(result, card, detection_filter))
+
+
+def table_paths(path: Path, recordings: Sequence[Path], kind: str) -> dict[Path, Path]:
+    """For each recording, the path of its table. In a folder the tables keep the folders of their recordings.
+
+    A name that would be too long for a file is shortened and ends in a digest.
+    """
+    if len(recordings) == 1 and not path.is_dir():
+        return {recordings[0]: path}
+    ending, _ = TABLES[kind]
+    above = os.path.commonpath([os.path.abspath(recording.parent) for recording in recordings])
+    paths = {}
+    for recording in recordings:
+        relative = Path(os.path.relpath(os.path.abspath(recording), above))
+        paths[recording] = path / relative.with_name(fitting_name(relative.name, ending))
+    return paths
 
 
 def words(path: Path | str) -> str:
-    """A path as text; bytes that are not UTF-8 are told by their numbers, so that two names stay two."""
+    """A path as text; bytes that are not UTF-8 are written as numbers, so that different names stay different."""
     return os.fsencode(path).decode("utf-8", errors="backslashreplace")
 
 

@@ -31,7 +31,7 @@ from utils.files import host
 ROOT = Path(__file__).parents[1]
 EXPORTS = all(map(importlib.util.find_spec, ("onnx", "onnxruntime")))
 LABELS = ["asbfly", "bkskit1", "comgre"]
-KEPT = "warning: what is scored is kept: go on with the same command and --resume"
+KEPT = "warning: the scores so far are kept: continue with the same command and --resume"
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_a_submission_like_the_sample_and_a_bad_recording_gets_the_prior(command
     assert {row["new1"] for row in rows} == {"0.25"}
     assert {rows[1][label] for label in LABELS} == {"0.25"}
     assert "r9.ogg: left out: " in told.err
-    assert "they get their prior: new1" in told.err
+    assert "the run does not know 1 species, which get the prior: new1" in told.err
     assert "2 recordings scored, 1 left out" in told.err
     command(*line, "--sample-submission", sample, "--strict", code=1)
     assert rows_of(tmp_path / "s.csv") == rows  # strict tells by its exit code only
@@ -178,7 +178,7 @@ def test_a_recording_with_a_hole_comes_with_a_caution(command, tiny_run, sound, 
     (tmp_path / "hole.ogg").write_bytes(content[: pages[5]] + content[pages[9] :])
     line = ["--run", tiny_run, "--input", tmp_path / "hole.ogg", "--output", tmp_path / "o.csv", "--format", "csv"]
     told = command(*line)
-    assert "what decodes of it is scored, and times behind the hole are too early by up to as much" in told.err
+    assert "can be decoded is scored, and times after the hole are too early by up to that much" in told.err
 
 
 @pytest.mark.parametrize(
@@ -248,14 +248,14 @@ def test_a_job_killed_with_9_goes_on_and_the_output_is_the_same_to_the_byte(
 
     told = command(*line, output, "--resume", "--step-s", 1, code=1)
     assert told.err.count("\n") == 2  # what is loaded, and:
-    assert "that job had another --step-s; give the same" in told.err
+    assert "the earlier job had another --step-s; use the same value" in told.err
 
     parts[0].write_bytes(parts[0].read_bytes()[:-100])
     scored = []
     keep = ScoreStore.keep
     monkeypatch.setattr(ScoreStore, "keep", lambda job, scores: (scored.append(scores.path), keep(job, scores)))
     told = command(*line, output, "--resume")
-    assert "going on: 2 of 8 recordings are scored already" in told.err
+    assert "continuing: 2 of 8 recordings are already scored" in told.err
     assert len(scored) == 6
     assert output.read_bytes() == (tmp_path / "undisturbed.csv").read_bytes()
     assert not (tmp_path / ".out.csv.parts").exists()
@@ -276,7 +276,7 @@ def test_a_second_job_with_the_same_output_is_refused_and_takes_nothing_from_the
     monkeypatch.setattr(ScoreStore, "keep", kept)
     command(*line)
     assert second[0].returncode == 1
-    assert "out.csv: another predict.py is at work on it; wait for it" in second[0].stderr.splitlines()[-1]
+    assert "out.csv: another predict.py is writing it; wait for that one" in second[0].stderr.splitlines()[-1]
     assert len({row["file"] for row in rows_of(tmp_path / "out.csv")}) == 4
     assert os.listdir(tmp_path) == ["out.csv"]
 
@@ -345,7 +345,7 @@ def test_a_truncated_recording_is_scored_with_a_warning_and_a_changed_one_again(
     assert told.err.count(warning) == 1
     sf.write(tmp_path / "in/r1.wav", sound(9.0), 16_000)
     told = command(*line, "--resume")
-    assert "going on: 1 of 2" in told.err
+    assert "continuing: 1 of 2" in told.err
     assert told.err.count(warning) == 1
     starts = [row["start_s"] for row in rows_of(tmp_path / "out.csv") if row["file"].endswith("r1.wav")]
     assert starts[::3] == ["0", "3", "6"]
@@ -434,7 +434,7 @@ def folder_without_recordings(place, run):
 
 def output_is_a_folder(place, run):
     (place / "out").mkdir()
-    return {"--output": place / "out"}, "--output is a file for csv"
+    return {"--output": place / "out"}, "with --format csv, --output is a file"
 
 
 def output_is_a_recording(place, run):
@@ -463,20 +463,20 @@ def report_is_the_output(place, run):
 
 
 def report_is_a_folder(place, run):
-    return {"--report": place / "in"}, "a folder; --report is a file"
+    return {"--report": place / "in"}, "this is a folder; --report is a file"
 
 
 def report_within_the_output(place, run):
-    return {"--report": place / "new/out.csv/page.html"}, "one of --output and --report lies in the other"
+    return {"--report": place / "new/out.csv/page.html"}, "one of --output and --report is inside the other"
 
 
 def report_within_the_output_by_another_path(place, run):
     report = place / "new/out.csv/page.html"
-    return {"--output": os.path.relpath(place / "new/out.csv"), "--report": report}, "lies in the other"
+    return {"--output": os.path.relpath(place / "new/out.csv"), "--report": report}, "is inside the other"
 
 
 def output_within_the_report(place, run):
-    return {"--output": place / "x/tables", "--report": place / "x", "--format": "raven"}, "lies in the other"
+    return {"--output": place / "x/tables", "--report": place / "x", "--format": "raven"}, "is inside the other"
 
 
 def output_is_a_pipe(place, run):
@@ -486,7 +486,7 @@ def output_is_a_pipe(place, run):
 
 
 def output_without_a_name(place, run):
-    return {"--output": "/", "--format": "raven"}, "/: no name of a file; add one"
+    return {"--output": "/", "--format": "raven"}, "/: this is not the name of a file; add one"
 
 
 def output_behind_a_file(place, run):
@@ -500,11 +500,14 @@ def output_where_nobody_may_write(place, run):
 
 def tables_where_a_file_is(place, run):
     (place / "file").write_text("")
-    return {"--output": place / "file", "--format": "raven"}, "--output is a folder for raven"
+    return {
+        "--output": place / "file",
+        "--format": "raven",
+    }, "and several recordings, --output is a folder"
 
 
 def two_of_one_name(place, run):
-    return {"--format": "submission"}, "have one name"
+    return {"--format": "submission"}, "have the same name"
 
 
 def sample_with_other_columns(place, run):
@@ -567,15 +570,18 @@ def test_only_bad_recordings_are_an_error_and_nothing_is_left(command, tiny_run,
     ("arguments", "message"),
     [
         (["--window-s", "0"], "--window-s: 0 is not above 0"),
-        (["--window-s", "86401"], "--window-s: 86401 s are more than a day"),
-        (["--combine", "rank"], "--combine rank goes with --format submission alone"),
-        (["--format", "submission", "--combine", "rank", "--report", "r"], "goes with --format submission alone"),
+        (["--window-s", "86401"], "--window-s: 86401 s is more than a day"),
+        (["--combine", "rank"], "use it with --format submission, no --report"),
+        (
+            ["--format", "submission", "--combine", "rank", "--report", "r"],
+            "use it with --format submission, no --report",
+        ),
         (["--step-s", "nan"], "--step-s: nan is not above 0"),
         (["--step-s", "five"], "--step-s: five is not a number"),
         (["--threshold", "2"], "--threshold: 2 is not between 0 and 1"),
         (["--top-k", "0"], "--top-k: 0 is below 1"),
         (["--top-k", "1.5"], "--top-k: 1.5 is not a whole number"),
-        (["--sample-submission", "x.csv"], "--sample-submission goes with --format submission"),
+        (["--sample-submission", "x.csv"], "--sample-submission needs --format submission"),
         (["--format", "submission", "--merge"], "a submission holds every score"),
         (["--format", "submission", "--threshold", "0"], "a submission holds every score"),
     ],

@@ -57,6 +57,15 @@ def first_line(error: object) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number with its noun.
+
+    >>> counted(1, "class", "classes"), counted(2, "recording")
+    ('1 class', '2 recordings')
+    """
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
 def unknown(name: str, known: Sequence[str], *, nearest: int = 1, list_known: bool = True) -> str:
     """Word the message for a name that is not in ``known``: the nearest ones, then all.
 

@@ -16,6 +16,7 @@ from utils.errors import DataError
 TEMPORARY = re.compile(r"^\..+\.(?P<host>[^.]+)\.(?P<pid>\d+)\.tmp$")
 
 _LONGEST_NAME = 255  # bytes, on every common file system
+_LONGEST_OUTPUT = 240  # bytes of a name that the program chooses
 
 
 def host() -> str:
@@ -30,6 +31,19 @@ def temporary_for(path: Path) -> Path:
     if len(os.fsencode(temporary.name)) > _LONGEST_NAME:
         temporary = path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()}{ending}")
     return temporary
+
+
+def fitting_name(name: str, ending: str) -> str:
+    """``name + ending``, short enough for a file: a name of more than 240 bytes ends in a digest instead.
+
+    The rest up to the limit of file systems (255 bytes) is for what the program itself adds, such as ``.lock``.
+    """
+    if len(os.fsencode(name + ending)) <= _LONGEST_OUTPUT:
+        return name + ending
+    digest = f"-{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
+    room = _LONGEST_OUTPUT - len(digest) - len(os.fsencode(ending))
+    start = os.fsencode(name)[:room].decode("utf-8", errors="ignore")
+    return start + digest + ending
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Is what was scored kept, and only what still holds?"""
+"""Are scores kept, and used again only while they are valid?"""
 
 import errno
 import os
@@ -29,19 +29,19 @@ def scores(path, problem=None):
     return Scores(path, np.arange(4) * 5.0, np.arange(4) * 5.0 + 5, each, 20.0, 44_100, problem)
 
 
-def job(tmp_path, *, resume=True, **changes):
+def store(tmp_path, *, resume=True, **changes):
     return ScoreStore(tmp_path / "out.csv", SETTINGS | changes, resume=resume)
 
 
-def part_of(job, path):
-    return job._part(path)
+def file_of(kept, path):
+    return kept._file_of(path)
 
 
 def test_what_is_kept_comes_back_as_it_was(tmp_path, recordings):
-    first = job(tmp_path, resume=False)
+    first = store(tmp_path, resume=False)
     for path in recordings[:2]:
         first.keep(scores(path))
-    again = job(tmp_path)
+    again = store(tmp_path)
     assert [path in again for path in recordings] == [True, True, False]
     for result, path in zip(again.results(recordings[:2], "mean", False), recordings[:2], strict=True):
         assert result.path == path
@@ -51,7 +51,7 @@ def test_what_is_kept_comes_back_as_it_was(tmp_path, recordings):
 
 
 def test_models_are_combined_and_then_rows_are_smoothed(tmp_path, recordings):
-    kept = job(tmp_path)
+    kept = store(tmp_path)
     for path in recordings:
         kept.keep(scores(path))
     (result, *_) = kept.results(recordings, "min", True)
@@ -62,31 +62,31 @@ def test_models_are_combined_and_then_rows_are_smoothed(tmp_path, recordings):
 
 
 def test_without_resume_a_job_begins_anew(tmp_path, recordings):
-    job(tmp_path).keep(scores(recordings[0]))
-    assert recordings[0] not in job(tmp_path, resume=False)
+    store(tmp_path).keep(scores(recordings[0]))
+    assert recordings[0] not in store(tmp_path, resume=False)
 
 
 @pytest.mark.parametrize(("key", "value"), [("--step-s", 2.5), ("--run", ["other"]), ("--shift-tta", True)])
 def test_another_setting_is_refused_by_name_and_nothing_is_lost(tmp_path, recordings, key, value):
-    job(tmp_path).keep(scores(recordings[0]))
-    with pytest.raises(DataError, match=f"that job had another {key}; give the same, or begin anew"):
-        job(tmp_path, **{key: value})
-    assert recordings[0] in job(tmp_path)
+    store(tmp_path).keep(scores(recordings[0]))
+    with pytest.raises(DataError, match=f"the earlier job had another {key}; use the same value, or start again"):
+        store(tmp_path, **{key: value})
+    assert recordings[0] in store(tmp_path)
 
 
 def test_a_recording_changed_since_is_scored_again(tmp_path, recordings):
-    kept = job(tmp_path)
+    kept = store(tmp_path)
     for path in recordings:
         kept.keep(scores(path))
     recordings[0].write_text("something longer")
     os.utime(recordings[1], ns=(1, 1))
     recordings[2].unlink()
-    assert [path in job(tmp_path) for path in recordings] == [False, False, False]
+    assert [path in store(tmp_path) for path in recordings] == [False, False, False]
 
 
 @pytest.mark.parametrize("how", ["mean", "rank"])
 def test_a_recording_changed_or_removed_after_it_was_scored_is_written_all_the_same(tmp_path, recordings, how):
-    kept = job(tmp_path)
+    kept = store(tmp_path)
     assert not any(path in kept for path in recordings)
     os.utime(recordings[2], ns=(1, 1))  # while it was scored
     for path in recordings:
@@ -94,23 +94,23 @@ def test_a_recording_changed_or_removed_after_it_was_scored_is_written_all_the_s
     os.utime(recordings[0], ns=(1, 1))
     recordings[1].unlink()
     assert [result.path for result in kept.results(recordings, how, False)] == recordings
-    assert not any(path in job(tmp_path) for path in recordings)  # for the next job they are others
+    assert not any(path in store(tmp_path) for path in recordings)  # for the next job they are others
 
 
 @pytest.mark.parametrize("how", ["mean", "rank"])
 def test_a_result_that_is_there_no_more_is_an_error_not_left_out(tmp_path, recordings, how):
-    kept = job(tmp_path)
+    kept = store(tmp_path)
     for path in recordings:
         kept.keep(scores(path))
-    part_of(kept, recordings[1]).unlink()
-    with pytest.raises(DataError, match=r"b\.wav: what was kept of it is gone, or damaged; go on with --resume"):
+    file_of(kept, recordings[1]).unlink()
+    with pytest.raises(DataError, match=r"b\.wav: its kept scores are missing or damaged; score it again"):
         list(kept.results(recordings, how, False))
 
 
 def test_a_damaged_part_is_not_taken_wherever_the_damage_is(tmp_path, recordings):
-    kept, rng = job(tmp_path), random.Random(1)
+    kept, rng = store(tmp_path), random.Random(1)
     kept.keep(scores(recordings[0]))
-    path = part_of(kept, recordings[0])
+    path = file_of(kept, recordings[0])
     whole = path.read_bytes()
     (expected,) = kept.results(recordings[:1], "mean", False)
     refused = 0
@@ -132,21 +132,21 @@ def test_a_damaged_part_is_not_taken_wherever_the_damage_is(tmp_path, recordings
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff"])
 def test_a_damaged_job_begins_anew(tmp_path, recordings, content):
-    kept = job(tmp_path)
+    kept = store(tmp_path)
     kept.keep(scores(recordings[0]))
     (kept.folder / "job.json").write_bytes(content)
-    assert recordings[0] not in job(tmp_path)
+    assert recordings[0] not in store(tmp_path)
 
 
 def test_what_was_wrong_is_remembered(tmp_path, recordings):
-    kept = job(tmp_path)
+    kept = store(tmp_path)
     kept.keep(scores(recordings[0], problem="truncated: 3 s are missing"))
     kept.keep(scores(recordings[1]))
-    assert list(job(tmp_path).problems(recordings)) == [(recordings[0], "truncated: 3 s are missing")]
+    assert list(store(tmp_path).problems(recordings)) == [(recordings[0], "truncated: 3 s are missing")]
 
 
 def test_a_full_disk_leaves_what_was_kept(tmp_path, recordings, monkeypatch):
-    kept = job(tmp_path)
+    kept = store(tmp_path)
     kept.keep(scores(recordings[0]))
     before = sorted(kept.folder.iterdir())
 
@@ -169,7 +169,7 @@ def test_an_output_of_this_folder_has_a_name_too(tmp_path, monkeypatch):
 
 
 def test_nothing_is_left_in_the_end(tmp_path, recordings):
-    kept = job(tmp_path)
+    kept = store(tmp_path)
     kept.keep(scores(recordings[0]))
     kept.remove()
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in recordings}

@@ -152,8 +152,8 @@ def test_row_ids_follow_the_grid_where_the_last_row_is_pushed_back_or_short(tmp_
 def test_a_sample_decides_columns_rows_and_order(tmp_path, caplog):
     rows = ("r1_10", "r0_5", "r1_5")
     sample = tables.read_sample(sample_file(tmp_path, "row_id,c,new1,a,new2", rows), CARD.labels)
-    assert "the run does not know 2 species; they get their prior: new1, new2" in caplog.text
-    assert "no column for 1 species of the run: b" in caplog.text
+    assert "the run does not know 2 species, which get the prior: new1, new2" in caplog.text
+    assert "no column for 1 of the run's species: b" in caplog.text
     tables.write_submission(tmp_path / "s.csv", [result()], CARD, GRID, sample)
     assert table(tmp_path / "s.csv") == [
         ["row_id", "c", "new1", "a", "new2"],
@@ -161,8 +161,8 @@ def test_a_sample_decides_columns_rows_and_order(tmp_path, caplog):
         ["r0_5", "0.25", "0.25", "0.25", "0.25"],  # a recording that could not be read
         ["r1_5", "0.2", "0.25", "0.9", "0.25"],
     ]
-    assert "1 rows get the prior, as these recordings could not be read that far: r0" in caplog.text
-    assert "1 rows that" in caplog.text  # r1_15 is scored and not asked for
+    assert "1 row got the prior, because these recordings could not be read that far: r0" in caplog.text
+    assert "1 row not listed in" in caplog.text  # r1_15 is scored and not asked for
 
 
 def test_rows_behind_the_end_of_a_truncated_recording_get_the_prior(tmp_path, caplog):
@@ -177,12 +177,12 @@ def test_rows_behind_the_end_of_a_truncated_recording_get_the_prior(tmp_path, ca
     ("content", "message"),
     [
         ("row_id,x,y\nr1_5,0,0\n", "none of its 2 species is among the 3 of the run"),
-        ("id,a,b\nr1_5,0,0\n", r"its columns should be row_id .* begins with \['id', 'a', 'b'\]"),
-        ("row_id,a,a\nr1_5,0,0\n", "its columns should be"),
-        ("row_id\nr1_5\n", "its columns should be"),
-        ("", "its columns should be"),
+        ("id,a,b\nr1_5,0,0\n", r"its columns must be row_id .* begins with \['id', 'a', 'b'\]"),
+        ("row_id,a,a\nr1_5,0,0\n", "its columns must be"),
+        ("row_id\nr1_5\n", "its columns must be"),
+        ("", "its columns must be"),
         ("row_id,a,b,c\n", "it has no rows"),
-        (b"\xff\xfe\x00row", "not a CSV table"),
+        (b"\xff\xfe\x00row", "this is not a CSV table"),
         (None, "no such file"),
     ],
 )
@@ -202,7 +202,7 @@ def test_a_sample_saved_by_excel_is_read(tmp_path):
 
 def test_recordings_that_the_sample_names_must_be_there(tmp_path):
     sample = tables.read_sample(sample_file(tmp_path, rows=("r1_5", "soundscape_2_5", "soundscape_2_10")), CARD.labels)
-    with pytest.raises(DataError, match="1 of its 2 recordings are not among the inputs, the first is soundscape_2;"):
+    with pytest.raises(DataError, match=r"1 of its 2 recordings are missing from the inputs, .* soundscape_2;"):
         tables.must_have_all(sample, [Path("r1.ogg"), Path("r3.ogg")])
     tables.must_have_all(sample, [Path("r1.ogg"), Path("deep/soundscape_2.ogg")])
 
@@ -210,12 +210,12 @@ def test_recordings_that_the_sample_names_must_be_there(tmp_path):
 @pytest.mark.parametrize("row_id", ["r1_7", "r1_0", "r1_5.0", "r1_", "r1", "r1_nan"])
 def test_rows_that_end_where_no_window_does_are_told_before_scoring(tmp_path, row_id):
     sample = tables.read_sample(sample_file(tmp_path, rows=("r1_5", row_id)), CARD.labels)
-    with pytest.raises(DataError, match=f"1 of its 2 rows end where no window does, the first is {row_id};"):
+    with pytest.raises(DataError, match=f"1 of its 2 rows end where no window ends, the first is {row_id};"):
         tables.must_fit(sample, GRID)
 
 
 def test_two_recordings_of_one_name_are_an_error():
-    with pytest.raises(DataError, match=r"a/r1\.ogg and b/r1\.wav have one name"):
+    with pytest.raises(DataError, match=r"a/r1\.ogg and b/r1\.wav have the same name"):
         tables.must_differ_in_name([Path("a/r1.ogg"), Path("a/r2.ogg"), Path("b/r1.wav")])
 
 
@@ -287,6 +287,16 @@ def test_one_recording_gives_a_file_and_several_a_folder_where_none_overwrites_a
     tables.write_tables(tmp_path / "out", several, CARD, DetectionFilter(), "audacity", [its.path for its in several])
     written = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.txt"))
     assert written == ["a/r.ogg.labels.txt", "b/r.ogg.labels.txt", "b/r.wav.labels.txt", "r.ogg.labels.txt"]
+
+
+def test_names_too_long_for_a_file_are_shortened_and_stay_different(tmp_path):
+    long = [tmp_path / "in" / ("Ä" * 110 + f"{number}.ogg") for number in range(2)] + [tmp_path / "in/short.ogg"]
+    results = [result(path) for path in long]
+    tables.write_tables(tmp_path / "out", results, CARD, DetectionFilter(), "raven", long)
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert len(written) == 3
+    assert "short.ogg.selections.txt" in written
+    assert all(name.endswith(".selections.txt") and len(os.fsencode(name)) <= 240 for name in written)
 
 
 @pytest.mark.parametrize("write", [tables.write_csv, tables.write_submission])

@@ -12,7 +12,16 @@ import pytest
 
 import train_classifier
 from utils.errors import DataError
-from utils.files import TEMPORARY, host, must_be_writable, remove_leftovers, second_name, whole, write_text
+from utils.files import (
+    TEMPORARY,
+    fitting_name,
+    host,
+    must_be_writable,
+    remove_leftovers,
+    second_name,
+    whole,
+    write_text,
+)
 
 
 def test_what_is_written_appears_whole(tmp_path):
@@ -105,3 +114,13 @@ def test_a_run_that_cannot_be_kept_is_told_before_recordings_are_prepared(tmp_pa
     with pytest.raises(DataError, match="runs is a file, not a folder; choose another place"):
         train_classifier.main([f"--set={name}={tmp_path / place}" for name, place in settings.items()])
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+@pytest.mark.parametrize("name", ["a" * 250, "\u00e4" * 120, os.fsdecode(b"\xff" * 250)])
+def test_a_name_too_long_for_a_file_ends_in_a_digest(tmp_path, name):
+    short = fitting_name(name, ".parts")
+    assert len(os.fsencode(short)) <= 240
+    assert short.endswith(".parts")
+    assert short != fitting_name(name + "b", ".parts")
+    (tmp_path / short).touch()
+    assert fitting_name("a.ogg", ".txt") == "a.ogg.txt"

@@ -1,0 +1,142 @@
+"""The command line of predict.py. It imports nothing slow, so that --help is fast."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from inference.choices import BACKENDS, COMBINATIONS, DEVICES, FORMATS
+
+_LONGEST_ROW_S = 86_400.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for; the fields have the names of the options."""
+
+    run: list[Path]
+    input: list[str]
+    output: Path
+    format: str
+    window_s: float | None
+    step_s: float | None
+    combine: str
+    smooth: bool
+    shift_tta: bool
+    threshold: float | None
+    top_k: int | None
+    merge: bool
+    sample_submission: Path | None
+    report: Path | None
+    backend: str
+    device: str
+    resume: bool
+    strict: bool
+
+
+def parse(description: str, arguments: Sequence[str] | None) -> Options:
+    """Read the command line. A mistake ends the process with exit code 2, before anything slow is imported."""
+    parser = argparse.ArgumentParser(description=description)
+    _add_what_and_where(parser)
+    _add_rows_and_scores(parser)
+    _add_filters(parser)
+    _add_execution(parser)
+    options = Options(**vars(parser.parse_args(arguments)))
+    if problem := _contradiction(options):
+        parser.error(problem)
+    return options
+
+
+def _add_what_and_where(parser: argparse.ArgumentParser) -> None:
+    add, several = parser.add_argument, {"nargs": "+", "action": "extend", "required": True}
+    add(
+        "--run", type=Path, metavar="RUN_DIR", **several,
+        help="the folder of a run, or a file that export.py wrote; the scores of several runs are combined",
+    )  # fmt: skip
+    add("--input", metavar="PATH", help="recordings, folders (searched recursively) or patterns", **several)
+    add(
+        "--output", type=Path, required=True, metavar="FILE",
+        help="the table; for raven and audacity with several recordings, a folder with one table each",
+    )  # fmt: skip
+    add("--format", choices=FORMATS, required=True)
+    add(
+        "--sample-submission", type=Path, metavar="CSV",
+        help="a submission gets the columns and rows of this file, in its order",
+    )  # fmt: skip
+    add("--report", type=Path, metavar="HTML", help="also write a page with pictures and sound of the detections")
+
+
+def _add_rows_and_scores(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--window-s", type=_row, metavar="S", help="seconds of a row; default: as in training, 5 for a submission")
+    add("--step-s", type=_positive, metavar="S", help="seconds from row to row; default: the value of --window-s")
+    add("--combine", choices=COMBINATIONS, default="mean", help="how to combine several runs; rank: submissions only")
+    add("--smooth", action="store_true", help="average neighbouring rows with the weights .1 .2 .4 .2 .1")
+    add(
+        "--shift-tta", action="store_true",
+        help="also score windows half a window earlier and later; takes twice the time",
+    )  # fmt: skip
+
+
+def _add_filters(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--threshold", type=_share, metavar="SCORE",
+        help="leave out lower scores; default: none for csv, 0.25 for raven, audacity, --merge and --report",
+    )  # fmt: skip
+    add("--top-k", type=_count, metavar="K", help="keep the K best labels of each row")
+    add("--merge", action="store_true", help="join consecutive detections of a label into one")
+
+
+def _add_execution(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--backend", choices=("auto", *BACKENDS), default="auto", help="auto: the fastest one that is installed")
+    add("--device", choices=DEVICES, default="auto")
+    add("--resume", action="store_true", help="continue a job that was stopped")
+    add("--strict", action="store_true", help="exit with code 1 if any recording could not be scored")
+
+
+def _contradiction(options: Options) -> str | None:
+    """What is wrong with the options together; None if nothing is."""
+    if options.sample_submission and options.format != "submission":
+        return "--sample-submission needs --format submission"
+    if options.format == "submission" and (options.threshold is not None or options.top_k or options.merge):
+        return "a submission holds every score; use --threshold, --top-k and --merge with the other formats"
+    if options.combine == "rank" and (options.format != "submission" or options.report):
+        return "--combine rank gives ranks, to which no threshold applies; use it with --format submission, no --report"
+    return None
+
+
+def _number(text: str, kind: type, name: str) -> float:
+    try:
+        return kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is not {name}") from None
+
+
+def _positive(text: str) -> float:
+    value = _number(text, float, "a number")
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def _row(text: str) -> float:
+    value = _positive(text)
+    if value > _LONGEST_ROW_S:
+        raise argparse.ArgumentTypeError(f"{text} s is more than a day")
+    return value
+
+
+def _share(text: str) -> float:
+    value = _number(text, float, "a number")
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def _count(text: str) -> int:
+    value = _number(text, int, "a whole number")
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is below 1")
+    return value
