@@ -19,7 +19,7 @@ from evaluation.table import PRESENT, UNKNOWN, ScoreTable, concatenate
 from evaluation.thresholds import fit
 from utils.config import Config, load_config
 from utils.errors import DataError, UserError, first_line
-from utils.files import must_be_writable, whole
+from utils.files import file_digest, must_be_writable, whole
 from utils.run_folder import CONFIG, EVALUATION, LABELS, SEPARATOR, SPLIT, SUMMARY, TEST_SCORES, THRESHOLDS
 
 if TYPE_CHECKING:
@@ -297,7 +297,7 @@ def score_subset(run: Path, subset: str, options: argparse.Namespace) -> ScoreTa
     Raises:
         DataError: the subset is empty, or its recordings are gone.
     """
-    from inference.backends import checkpoint_of, file_digest
+    from inference.checkpoints import checkpoint_of
 
     split = _read(run / SPLIT)
     split = split[split["split"] == subset].reset_index(drop=True)
@@ -416,7 +416,7 @@ def _read(path: Path) -> "pd.DataFrame":
 
 def decisions_of(run: Path) -> Decisions | None:
     """The thresholds in a run, if any were fitted for the weights that it has now."""
-    from inference.backends import checkpoint_of, file_digest
+    from inference.checkpoints import checkpoint_of
 
     folder = run if run.is_dir() else run.parent
     path = folder / THRESHOLDS
@@ -431,7 +431,7 @@ def decisions_of(run: Path) -> Decisions | None:
 
 def fit_thresholds(options: argparse.Namespace, found: Iterable[Scored]) -> list[Path]:
     """Fit thresholds and calibration on what was scored, and keep them beside the weights of each run."""
-    from inference.backends import checkpoint_of, file_digest
+    from inference.checkpoints import checkpoint_of
 
     kind, value = options.aim
     written = []
