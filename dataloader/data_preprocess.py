@@ -13,6 +13,7 @@ import math
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -28,7 +29,8 @@ from dataloader.cache.space import check_space
 from dataloader.cache.spectrogram import MelSpectrogram
 from dataloader.cache.workers import run_alone, run_jobs
 from dataloader.metadata import load_table
-from dataloader.tables.duplicates import CONTENT, find_duplicates, merge_duplicates
+from dataloader.tables.duplicates import CONTENT, IDENTITY, SOUND, find_duplicates, merge_duplicates
+from dataloader.tables.schema import counted
 from utils.command import run_command
 from utils.config import Data, DataProcess, load_config
 from utils.errors import DataError
@@ -213,18 +215,18 @@ class AudioPreprocessor:
         )
 
     def _handle_duplicates(self, metadata: "pd.DataFrame") -> "pd.DataFrame":
-        duplicates = find_duplicates(metadata)
+        drop = self.data.duplicates == "drop"
+        duplicates = find_duplicates(metadata, self.process.n_mels if drop else 0)
         listed = cache.write_duplicates(self.folder, duplicates)
         if not duplicates:
             return metadata
-        exact = sum(rule == CONTENT for _, _, rule in duplicates)
-        drop = self.data.duplicates == "drop"
-        log.log(
-            logging.WARNING if exact or drop else logging.INFO,
-            "%d exact copies and %d recordings of one label, author and length are %s; they are listed in %s",
-            exact,
-            len(duplicates) - exact,
-            "left out" if drop else "kept ([data] duplicates = drop leaves them out)",
+        rules = Counter(rule for _, _, rule in duplicates)
+        kinds = {CONTENT: "equal to the byte", SOUND: "of equal sound", IDENTITY: "of one number in an archive"}
+        log.warning(
+            "%s of an earlier one (%s) %s; listed in %s",
+            counted(len(duplicates), "recording is a copy", "recordings are copies"),
+            ", ".join(f"{count} {kinds[rule]}" for rule, count in rules.items()),
+            "left out" if drop else "kept, on one side of the split ([data] duplicates = drop leaves copies out)",
             listed,
         )
         return merge_duplicates(metadata, duplicates, drop=drop)

@@ -65,7 +65,7 @@ def summarise(trainer: Trainer, metadata: "pd.DataFrame", folder: Path) -> None:
     }
     for tracker in trainer.trackers:
         tracker.log_summary(summary)
-    told = ", ".join(f"{name} {value:.4f}" for name, value in test.items() if value is not None)
+    told = ", ".join(f"{name} {_short(value)}" for name, value in test.items() if value is not None)
     log.info("test: %s (the weights of epoch %s)", told or "no test subset", epoch)
 
 
@@ -81,3 +81,7 @@ def _row_of(folder: Path, epoch: int | None) -> dict[str, object]:
     """What was told of an epoch."""
     rows = [json.loads(line) for line in (folder / EPOCHS).read_text(encoding="utf-8").splitlines()]
     return next((row for row in rows if row["epoch"] == epoch), {})
+
+
+def _short(value: float | int) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.4f}"

@@ -8,7 +8,8 @@ from dataloader import metadata as tables
 from dataloader.batches.balance import keep_quietest
 from dataloader.cache.entries import cache_key
 from dataloader.data_preprocess import AudioPreprocessor
-from dataloader.tables.splits import SPLITS, deal_into_folds, split_by_group
+from dataloader.tables.schema import CLASSES, counted
+from dataloader.tables.splits import SPLITS, deal_into_folds, known_split, split_by_group
 from training.environment import main_first
 from utils.config import Config
 from utils.distributed import Processes
@@ -84,15 +85,20 @@ def _known_split(metadata: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
                 f"{folder / CONTENT}: {changed.sum()} recordings are not those that this run began with, the first is "
                 f"{kept['filename'][changed].iloc[0]}; bring them back or start a new run"
             )
-    return kept.assign(split=kept["filename"].map(known["split"]))
+    kept = kept.assign(split=kept["filename"].map(known["split"]))
+    if (
+        kept.attrs.get(CLASSES) and (folder / LABELS).is_file()
+    ):  # a list of classes in the data may be newer than the run
+        kept.attrs[CLASSES] = _read_known(folder / LABELS, ["label"], by="label").index.tolist()
+    return kept
 
 
-def _read_known(path: Path, columns: list[str]) -> "pd.DataFrame":
-    """A table of the run folder, by filename."""
+def _read_known(path: Path, columns: list[str], by: str = "filename") -> "pd.DataFrame":
+    """A table of the run folder, by one of its columns."""
     import pandas as pd
 
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False)[columns].set_index("filename")
+        return pd.read_csv(path, dtype=str, keep_default_na=False)[columns].set_index(by)
     except (ValueError, KeyError):  # of pandas: empty, not a table, not UTF-8; or a column is missing
         raise DataError(f"{path}: damaged: no table of {', '.join(columns)}; mend it or start a new run") from None
 
@@ -115,9 +121,8 @@ def _new_split(config: Config, metadata: "pd.DataFrame", folder: Path) -> "pd.Da
         write_text(folder / name, frame.to_csv(index=False, lineterminator="\n"))
     _warn_of_strangers(metadata, labels, config.labels.secondary)
     counts = metadata["split"].value_counts()
-    log.info(
-        "%d classes; %s", len(labels), ", ".join(f"{counts.get(split, 0)} recordings for {split}" for split in SPLITS)
-    )
+    of_each = ", ".join(f"{counted(int(counts.get(split, 0)), 'recording')} for {split}" for split in SPLITS)
+    log.info("%s; %s", counted(len(labels), "class", "classes"), of_each)
     empty = int(((metadata["split"] == "train") & (metadata["labels"].map(len) == 0)).sum())
     if empty and config.agent.loss == "cross_entropy":
         log.warning(
@@ -139,6 +144,8 @@ def _warn_of_strangers(metadata: "pd.DataFrame", labels: list[str], secondary: s
 def _splits(config: Config, metadata: "pd.DataFrame") -> list[str]:
     """The split of each recording of a new run."""
     data = config.data
+    if (known := known_split(metadata, folds=data.folds, fold=data.fold)) is not None:
+        return known
     if data.folds:
         return ["test" if fold == data.fold else "train" for fold in deal_into_folds(metadata, data.folds)]
     return split_by_group(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from factory.choices import check_choices
-from utils.config import Config, differences, load_config
+from utils.config import SOURCE, Config, differences, load_config
 from utils.errors import ConfigError, DataError, Problem, UserError
 from utils.run_folder import CONFIG, LAST, PREV, SUMMARY
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 _MAY_CHANGE = {
     "trainer": "device batch_size_val batch_size_test num_workers n_epochs early_stop compile cache_on_device "
     "save_every_minutes max_minutes",
-    "data": "output_dir hash_path num_workers multi_threading backend max_bad_share",
+    "data": "output_dir hash_path num_workers multi_threading backend max_bad_share table",
     "callbacks": "neptune_logger neptune_mode neptune_project model_checkpoint_verbose",
     "paths": "data_dir demo_dir runs_dir",
     "augmentation": "background_dir",
@@ -60,7 +60,13 @@ def load(options: argparse.Namespace) -> Config:
 
 def refused(changes: list[tuple[str, str, Any, Any]]) -> list[tuple[str, str, Any, Any]]:
     """Those of ``utils.config.differences`` that a run which has begun cannot take."""
-    return [change for change in changes if change[1] not in _MAY_CHANGE.get(change[0], "").split()]
+    return [change for change in changes if not _may_change(change[0], change[1])]
+
+
+def _may_change(section: str, key: str) -> bool:
+    if section.startswith(SOURCE):  # where the recordings are, as data_dir of [paths]
+        return key in ("data_dir", "table")
+    return key in _MAY_CHANGE.get(section, "").split()
 
 
 def is_finished(folder: Path, config: Config) -> bool:

@@ -16,6 +16,7 @@ from dataloader.batches.timed import training_windows
 from dataloader.batches.waveforms import WaveformTransform
 from dataloader.batches.windows import make_windows
 from dataloader.metadata import NOCALL
+from dataloader.tables.schema import WEIGHT
 from dataloader.tables.splits import SPLITS
 from factory.frontend import frontend_of
 from training.mixer import Mixer
@@ -110,13 +111,18 @@ def _subset(
         rank=processes.rank,
         world=processes.world,
     )
-    return Subset(batches=read(dataset, order), order=order, filenames=dataset.filenames, targets=dataset.targets)
+    return Subset(
+        batches=read(dataset, order), order=order, filenames=dataset.filenames, targets=dataset.targets,
+        timed=dataset.timed,
+    )  # fmt: skip
 
 
 def _balance(config: Config, dataset: WindowDataset, training: "pd.DataFrame") -> Balance | None:
     """What evens out the classes; None where no setting asks for it."""
-    data = config.data
-    if not (data.balance_power or data.rare_to or data.class_cap):
+    data, weights = config.data, None
+    if WEIGHT in training and training[WEIGHT].nunique() > 1:
+        weights = training[WEIGHT].to_numpy()
+    if not (data.balance_power or data.rare_to or data.class_cap) and weights is None:
         return None
     return Balance(
         dataset.recording,
@@ -125,6 +131,7 @@ def _balance(config: Config, dataset: WindowDataset, training: "pd.DataFrame") -
         rare_to=data.rare_to,
         class_cap=data.class_cap,
         seed=config.trainer.seed,
+        weights=weights,
     )
 
 

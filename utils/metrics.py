@@ -101,6 +101,29 @@ def scores(targets: np.ndarray, scores: np.ndarray, prefix: str = "val_") -> dic
     return {prefix + name: metric(targets, scores) for name, metric in metrics.items()}
 
 
+def window_scores(targets: np.ndarray, scores: np.ndarray, prefix: str = "test_") -> dict[str, float | int | None]:
+    """Metrics of windows whose labels have times: ``window_macro_auc``, and how many windows and positives there are.
+
+    Args:
+        targets: ``(windows, classes)``; a target below 0 is not known and has no part in the AUC of its class.
+
+    Raises:
+        ValueError: the shapes differ, or a score is not finite.
+    """
+    targets = np.asarray(targets)
+    _checked(targets, scores)
+    areas = []
+    for of_class, score in zip(targets.T, np.asarray(scores).T, strict=True):
+        known = of_class >= 0
+        if (area := macro_auc(of_class[known, None], score[known, None])) is not None:
+            areas.append(area)
+    return {
+        f"{prefix}window_macro_auc": float(np.mean(areas)) if areas else None,
+        f"{prefix}n_windows": int((targets >= 0).any(axis=1).sum()),
+        f"{prefix}n_labelled_windows": int((targets > 0.5).any(axis=1).sum()),
+    }
+
+
 def _checked(targets: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What is positive, and the scores; both ``(rows, n_classes)``."""
     positive, scores = np.asarray(targets) > 0.5, np.asarray(scores)

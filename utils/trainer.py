@@ -23,7 +23,7 @@ from utils.checkpoint import Checkpoints, load_checkpoint
 from utils.distributed import Processes
 from utils.errors import CheckpointError, UserError, first_line
 from utils.interrupt import Interrupt, Stopped
-from utils.metrics import mean_by_recording, scores
+from utils.metrics import mean_by_recording, scores, window_scores
 from utils.tracking import Tracker
 from utils.utils import seed_everything, seed_for
 
@@ -64,12 +64,14 @@ class Subset:
         order: decides the rows of each batch: ``go_to(epoch, first_batch)``, and ``len``.
         filenames: of the recordings, by row.
         targets: ``(recordings, classes)``.
+        timed: ``(recordings,)``, whether the labels of a recording have times, so that its windows are scored too.
     """
 
     batches: Iterable[Any]
     order: Any
     filenames: Sequence[str]
     targets: np.ndarray
+    timed: np.ndarray | None = None
 
 
 @dataclass
@@ -267,7 +269,11 @@ class Trainer:
             worst = subset.filenames[recordings[~np.isfinite(windows).all(axis=1)][0]]
             raise UserError(f"the model's answer to {worst} is not finite; lower [agent] lr_warmup_end")
         by_recording = mean_by_recording(windows, recordings, len(subset.targets))
-        return {f"{prefix}loss": loss} | scores(subset.targets, by_recording, prefix), by_recording
+        metrics = {f"{prefix}loss": loss} | scores(subset.targets, by_recording, prefix)
+        if prefix == "test_" and subset.timed is not None and subset.timed.any():
+            of_timed = subset.timed[recordings]
+            metrics |= window_scores(targets.numpy()[of_timed], windows[of_timed], prefix)
+        return metrics, by_recording
 
     def test(self) -> tuple[dict[str, float | None], np.ndarray | None]:
         """Score the test subset with the checkpoint that is kept for prediction.

@@ -58,13 +58,15 @@ class Balance:
         power: rows are drawn with weights (rows of their class)^-power; 0: each comes once.
         rare_to: recordings of a class with fewer come again until there are this many; 0: no.
         class_cap: of a class with more recordings an epoch has this many, others each time; 0: all.
+        weights: of each recording: its rows are drawn so much more often; None: all alike.
     """
 
     def __init__(
         self, recording: np.ndarray, labels: Sequence[tuple[str, ...]], *, power: float, rare_to: int,
-        class_cap: int, seed: int,
+        class_cap: int, seed: int, weights: np.ndarray | None = None,
     ):  # fmt: skip
         self._power, self._seed = power, seed
+        self._weights = None if weights is None else np.asarray(weights, dtype=np.float64)[recording]  # of each row
         counts = Counter(label for names in labels for label in names)
         class_of = [min(names, key=lambda label: (counts[label], label)) if names else "" for names in labels]
         rows_of: dict[str, dict[int, list[int]]] = {}  # class -> recording -> rows
@@ -80,8 +82,10 @@ class Balance:
         rng = np.random.default_rng(seed_for(self._seed, "balance", epoch))
         chosen = [self._of_class(*one, rng) for one in zip(self._classes, self._wanted, self._sizes, strict=True)]
         rows = np.concatenate(chosen)
-        if self._power:
+        if self._power or self._weights is not None:
             weights = np.repeat(np.power(np.array(self._sizes, float), -self._power), self._sizes)
+            if self._weights is not None:
+                weights = weights * self._weights[rows]
             rows = rng.choice(rows, len(rows), p=weights / weights.sum())
         return np.sort(rows)
 

@@ -1,70 +1,170 @@
-"""Recordings that stand in a data set more than once."""
+"""Recordings that stand in a data set more than once. Content proves a copy, not a name or a length.
 
+Two recordings are copies if their files are equal to the byte, or if they are equally long and sound alike: their
+spectrograms in the cache, each band without its mean, have a correlation of at least ``ALIKE``. That finds a recording
+that was saved again in another format, at another level, under another label. Recordings of several sources that have
+one number in an archive (XC134896) are taken for one as well.
+
+All pairs of 100,000 recordings of one length would be 5 billion spectrograms; a short stretch of each, projected on a
+few random directions (Johnson and Lindenstrauss 1984), names the few pairs that are worth comparing.
+"""
+
+import logging
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dataloader.cache.entries import read_window
+from dataloader.tables import schema
+from dataloader.tables.groups import catalogue_number
 
 if TYPE_CHECKING:
     import pandas as pd
 
+log = logging.getLogger(__name__)
 
-CONTENT, RECORDIST = "content", "label_author_length"  # the rules
+CONTENT, SOUND, IDENTITY = "content", "sound", "identity"  # what shows that two are one
+ALIKE = 0.9  # correlation of the spectrograms of copies; that of different recordings is near 0
+_CANDIDATE = 0.6  # of the projections of short stretches, whose error is about 0.1
+_STRETCH = 64  # frames, from the middle
+_DIRECTIONS = 64
+_BLOCK = 2048  # recordings compared with all others at once
 
 
-def find_duplicates(metadata: "pd.DataFrame") -> list[tuple[str, str, str]]:
+def find_duplicates(metadata: "pd.DataFrame", n_mels: int = 0) -> list[tuple[str, str, str]]:
     """``(filename, duplicate_of, rule)`` of every recording that repeats an earlier one.
 
-    Two rules: ``content``, the files are equal to the byte; ``label_author_length``, the rule of the
-    BirdCLEF 2024 winners: one label, one author, one length in samples. The second fits recordings
-    at their full length. Where all were cut to one length it says too much; then keep them.
-
     Args:
-        metadata: with ``filename``, ``labels``, ``digest``, ``samples`` and, for the second rule, ``author``.
+        metadata: with ``filename`` and ``digest``, of several sources ``source``; to compare sounds also ``entry`` and
+            ``frames``.
+        n_mels: of the entries; 0: sounds are not compared, which reads a little of each entry.
     """
-    first: dict[tuple, str] = {}
-    content_of: dict[str, str] = {}
-    duplicates = []
-    authors = metadata["author"] if "author" in metadata else [""] * len(metadata)
-    columns = (metadata["filename"], metadata["labels"], metadata["digest"], metadata["samples"], authors)
-    for filename, labels, digest, samples, author in zip(*columns, strict=True):
-        content_of[filename] = digest
-        content, recordist = (CONTENT, digest), (RECORDIST, labels, author.strip(), samples)
-        rules = [content, recordist] if author.strip() else [content]
-        original = next((first[rule] for rule in rules if rule in first), None)
-        if original:
-            duplicates.append((filename, original, CONTENT if content_of[original] == digest else RECORDIST))
-        for rule in rules:  # a later copy of a copy is told as one of the original
-            first.setdefault(rule, original or filename)
-    return duplicates
+    first: dict[str, str] = {}
+    found: dict[str, tuple[str, str]] = {}
+    for filename, digest in zip(metadata["filename"], metadata["digest"], strict=True):
+        if first.setdefault(digest, filename) != filename:
+            found[filename] = first[digest], CONTENT
+    if schema.SOURCE in metadata:
+        _find_identities(metadata, found)
+    if n_mels:
+        rest = metadata[~metadata["filename"].isin(found)]
+        for filename, original in _alike(rest, n_mels):
+            found.setdefault(filename, (original, SOUND))
+    return [(name, _original(name, found), found[name][1]) for name in metadata["filename"] if name in found]
+
+
+def _original(name: str, found: dict[str, tuple[str, str]]) -> str:
+    """The recording at the end: a copy of a copy is one of the first."""
+    while name in found:
+        name = found[name][0]
+    return name
+
+
+def _find_identities(metadata: "pd.DataFrame", found: dict[str, tuple[str, str]]) -> None:
+    first: dict[str, tuple[str, str]] = {}
+    for filename, source in zip(metadata["filename"], metadata[schema.SOURCE], strict=True):
+        number = catalogue_number(filename)
+        if not number or filename in found:
+            continue
+        original, its_source = first.setdefault(number, (filename, source))
+        if its_source != source:
+            found[filename] = original, IDENTITY
+
+
+def _alike(metadata: "pd.DataFrame", n_mels: int) -> Iterator[tuple[str, str]]:
+    """Pairs ``(filename, earlier filename)`` of equally long recordings that sound alike."""
+    for frames, rows in metadata.groupby("frames", sort=False):
+        if len(rows) < 2:
+            continue
+        entries, names = rows["entry"].tolist(), rows["filename"].tolist()
+        prints = np.stack([_fingerprint(entry, n_mels, frames) for entry in entries])
+        for later, earlier in _candidates(prints):
+            if correlation(entries[later], entries[earlier], n_mels, frames) >= ALIKE:
+                yield names[later], names[earlier]
+
+
+def _fingerprint(entry: str, n_mels: int, frames: int) -> np.ndarray:
+    """``(_DIRECTIONS,)`` float32 of length 1: a short stretch, projected.
+
+    The cosine of two is about the correlation of the stretches.
+    """
+    length = min(_STRETCH, frames)
+    stretch = _centred(entry, n_mels, frames, (frames - length) // 2, length).ravel()
+    return _unit(_projection(len(stretch)) @ stretch)
+
+
+_projections: dict[int, np.ndarray] = {}
+
+
+def _projection(size: int) -> np.ndarray:
+    """``(_DIRECTIONS, size)``, the same for every stretch of this size."""
+    if size not in _projections:
+        _projections.clear()  # equally long recordings come together
+        _projections[size] = np.random.default_rng(0).standard_normal((_DIRECTIONS, size), dtype=np.float32)
+    return _projections[size]
+
+
+def _candidates(prints: np.ndarray) -> Iterator[tuple[int, int]]:
+    """``(later, earlier)`` rows of fingerprints whose cosine is high, block by block."""
+    for start in range(0, len(prints), _BLOCK):
+        block = prints[start : start + _BLOCK]
+        for row, column in np.argwhere(block @ prints[: start + len(block)].T >= _CANDIDATE):
+            if column < start + row:
+                yield int(start + row), int(column)
+
+
+def correlation(entry: str, other: str, n_mels: int, frames: int) -> float:
+    """Of two spectrograms in the cache, each band without its mean over time."""
+    one, two = (_centred(path, n_mels, frames, 0, frames).ravel() for path in (entry, other))
+    lengths = float(np.linalg.norm(one)) * float(np.linalg.norm(two))
+    return float(one @ two) / lengths if lengths else 0.0
+
+
+def _centred(entry: str, n_mels: int, frames: int, first: int, length: int) -> np.ndarray:
+    """``(length, n_mels)`` float32 of an entry, each band without its mean over these frames."""
+    window = np.empty((length, n_mels), dtype=np.float16)
+    read_window(entry, n_mels, frames, first, window)
+    values = window.astype(np.float32)
+    return values - values.mean(axis=0)
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    length = np.linalg.norm(vector)
+    return vector / length if length else vector
 
 
 def merge_duplicates(metadata: "pd.DataFrame", duplicates: list[tuple[str, str, str]], *, drop: bool) -> "pd.DataFrame":
     """Bring each recording and its duplicates together.
 
-    With ``drop`` one of them is left, with the labels of all, in the foreground and in the background. Without,
-    exact copies keep to one group, so that no split has the one on this side and the other on that.
+    With ``drop`` one of them is left, with the labels and annotations of all. Without, they keep to one group, so that
+    no split has the one on this side and the other on that.
     """
-    of = {filename: original for filename, original, _ in duplicates} if drop else _exact_copies(metadata)
+    of = {filename: original for filename, original, _ in duplicates}
     rows = metadata.set_index("filename", drop=False)
-    labels, behind, groups = dict(rows["labels"]), dict(rows["secondary_labels"]), dict(rows["group"])
+    columns = [name for name in ("labels", "secondary_labels", schema.ANNOTATIONS) if name in metadata]
+    values = {name: dict(rows[name]) for name in columns}
+    groups = dict(rows["group"])
     joined: dict[str, str] = {}
     for copy, original in of.items():
-        for its in labels, behind:
-            its[original] = tuple(dict.fromkeys(its[original] + its[copy]))
+        for its in values.values():
+            its[original] = _both(its[original], its[copy])
         first, second = sorted((_last(joined, groups[copy]), _last(joined, groups[original])))
         if first != second:
             joined[second] = first
     merged = metadata.assign(group=[_last(joined, group) for group in metadata["group"]])
     if not drop:
         return merged
-    for column, its in (("labels", labels), ("secondary_labels", behind)):
+    for column, its in values.items():
         merged[column] = [its[name] for name in merged["filename"]]
     return merged[~merged["filename"].isin(of)].reset_index(drop=True)
 
 
-def _exact_copies(metadata: "pd.DataFrame") -> dict[str, str]:
-    """Recordings whose bytes are those of an earlier one -> that one."""
-    first: dict[str, str] = {}
-    pairs = zip(metadata["filename"], metadata["digest"], strict=True)
-    return {name: first[digest] for name, digest in pairs if first.setdefault(digest, name) != name}
+def _both(one: tuple | None, other: tuple | None) -> tuple | None:
+    """What stands in either, each once; None (no annotations) adds nothing."""
+    if not isinstance(one, tuple) or not isinstance(other, tuple):
+        return one if isinstance(one, tuple) else other
+    return tuple(dict.fromkeys(one + other))
 
 
 def _last(joined: dict[str, str], group: str) -> str:

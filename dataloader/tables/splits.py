@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dataloader.tables.schema import KNOWN_SPLIT, counted, listed
 from utils.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -50,6 +51,55 @@ def split_by_group(table: "pd.DataFrame", *, train_ratio: float, test_val_ratio:
     return splits
 
 
+def known_split(table: "pd.DataFrame", *, folds: int, fold: int) -> list[str] | None:
+    """The split that the data set brings with it; None where it brings none.
+
+    Folds in place of names: recordings of ``fold`` are the test set, all others train, as with [data] ``folds``. Groups
+    that stand on two sides are warned of: what is known there helps here.
+
+    Args:
+        table: with ``filename`` and ``group``, and where a split is known ``known_split``: train, val, test, the number
+            of a fold, or nothing for a recording that trains.
+        folds: of [data]; 0: none are dealt.
+
+    Raises:
+        ConfigError: [data] asks for folds and the split has names, or there is no such fold.
+    """
+    if KNOWN_SPLIT not in table or not table[KNOWN_SPLIT].ne("").any():
+        return None
+    known = table[KNOWN_SPLIT].tolist()
+    numbers = sorted({int(name) for name in known if name.isdecimal()})
+    if numbers and fold not in numbers:
+        text = f"the data's own split has the folds {', '.join(map(str, numbers))}; name one of them"
+        raise ConfigError(Problem(text, "data", "fold", fold))
+    if folds and not numbers:
+        raise ConfigError(
+            Problem("the data's own split has train, val and test, and no folds; set it to 0", "data", "folds", folds)
+        )
+    splits = [
+        "test" if name.isdecimal() and int(name) == fold else name if name in SPLITS else "train" for name in known
+    ]
+    counts = Counter(splits)
+    unknown = known.count("")
+    log.info(
+        "the data's own split is kept%s: %s%s",
+        f", fold {fold} of {len(numbers)} is the test set" if numbers else "",
+        ", ".join(f"{counts[split]} for {split}" for split in SPLITS),
+        f"; {unknown} of no known split train" if unknown else "",
+    )
+    sides: dict[str, set[str]] = {}
+    for group, split in zip(table["group"], splits, strict=True):
+        sides.setdefault(group, set()).add(split)
+    straddling = sorted(group for group, found in sides.items() if len(found) > 1)
+    if straddling:
+        log.warning(
+            "%s on more than one side of the data's own split, so that its scores are too good (a group is of one "
+            "recordist and place, one archive number, or one recorder and day): %s",
+            counted(len(straddling), "group is", "groups are"), listed(straddling, 3),
+        )  # fmt: skip
+    return splits
+
+
 def deal_into_folds(table: "pd.DataFrame", n_folds: int) -> list[int]:
     """Give every recording one of ``n_folds`` folds, each to be tested by a model that is trained on the others.
 
@@ -79,7 +129,8 @@ def deal_into_folds(table: "pd.DataFrame", n_folds: int) -> list[int]:
         for label in labels:
             folds_of_class.setdefault(label, set()).add(fold_of[group])
     if alone := sorted(label for label, folds in folds_of_class.items() if len(folds) == 1):
-        log.warning("%d classes are of one fold only, where nobody has learned them: %s", len(alone), ", ".join(alone))
+        classes = counted(len(alone), "class is", "classes are")
+        log.warning("%s of one fold only, where nobody has learned them: %s", classes, ", ".join(alone))
     return [fold_of[group] + 1 for group in table["group"]]
 
 
@@ -142,7 +193,6 @@ def _log_small_classes(table: "pd.DataFrame", splits: list[str], expected: list[
     for missing in expected[1:]:
         absent = sorted(label for label, counts in present.items() if not counts[missing])
         if absent:
-            log.warning(
-                "%d classes have too few groups for %s and are not scored there; training comes first: %s",
-                len(absent), missing, ", ".join(absent),
-            )  # fmt: skip
+            classes = counted(len(absent), "class has", "classes have")
+            text = "%s too few groups of recordings for %s, where nothing scores them; training comes first: %s"
+            log.warning(text, classes, missing, ", ".join(absent))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from utils.metrics import macro_auc, mean_by_recording, padded_cmap, scores, top1
+from utils.metrics import macro_auc, mean_by_recording, padded_cmap, scores, top1, window_scores
 
 METRICS = [macro_auc, top1, padded_cmap]
 
@@ -122,3 +122,11 @@ def test_a_recordings_score_is_the_mean_over_its_windows_in_any_order():
 def test_windows_that_do_not_match_the_recordings_are_an_error(recording):
     with pytest.raises(ValueError, match="expected"):
         mean_by_recording(np.zeros((3, 2)), np.array(recording), 3)
+
+
+def test_windows_are_scored_without_what_is_not_known():
+    targets = np.array([[1, -1], [0, 1], [0, -1], [-1, -1], [1, -1]], dtype=np.float32)
+    predicted = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.9], [1.0, 0.1], [0.25, 0.5]])
+    found = window_scores(targets, predicted)
+    assert found == {"test_window_macro_auc": 0.75, "test_n_windows": 4, "test_n_labelled_windows": 3}
+    assert window_scores(-np.ones((2, 2)), predicted[:2])["test_window_macro_auc"] is None

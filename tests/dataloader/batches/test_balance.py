@@ -152,3 +152,11 @@ def test_a_recording_of_two_species_stays_if_either_keeps_it_and_those_of_none_a
         entry(Path(path).with_name(f"{level}.npy"), level) for path, level in zip(rows["entry"], levels, strict=True)
     ]
     assert keep_quietest(rows, 0.34)["level"].tolist() == [-60, -20, -70, 0]
+
+
+def test_windows_of_a_source_of_twice_the_weight_come_twice_as_often():
+    recording, weights = np.repeat(np.arange(40), 10), np.where(np.arange(40) < 20, 2.0, 1.0)
+    balance = Balance(recording, [("a",)] * 40, power=0.0, rare_to=0, class_cap=0, seed=1, weights=weights)
+    drawn = np.concatenate([recording[balance.rows(epoch)] for epoch in range(20)])
+    assert balance.n_rows == 400
+    assert np.mean(drawn < 20) == pytest.approx(2 / 3, abs=0.02)

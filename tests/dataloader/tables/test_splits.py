@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from dataloader.metadata import author_groups, read_metadata
-from dataloader.tables.splits import deal_into_folds, split_by_group
+from dataloader.tables.splits import deal_into_folds, known_split, split_by_group
 from utils.errors import ConfigError
 
 BIRDS = Path(os.environ.get("BIRDS_DIR") or Path(__file__).parents[4] / "shared" / "birds")
@@ -44,7 +44,7 @@ def test_a_class_too_small_for_every_side_is_trained_on(caplog):
         {"labels": [("rare",)] * 3 + [("common",)] * 20, "group": ["one"] * 3 + [f"g{i}" for i in range(20)]}
     )
     assert split(rows)[:3] == ["train"] * 3
-    assert "1 classes have too few groups for val" in caplog.text
+    assert "1 class has too few groups of recordings for val" in caplog.text
     assert "rare" in caplog.text
 
 
@@ -110,7 +110,7 @@ def test_a_class_is_on_as_many_folds_as_it_has_groups_and_one_that_nobody_can_le
     )
     folds = rows.assign(fold=deal_into_folds(rows, 4)).groupby(rows["labels"].map(" ".join))["fold"].nunique()
     assert folds.to_dict() == {"one": 1, "three": 3, "many": 4, "": 4}
-    assert caplog.messages == ["1 classes are of one fold only, where nobody has learned them: one"]
+    assert caplog.messages == ["1 class is of one fold only, where nobody has learned them: one"]
 
 
 def test_a_fold_gets_its_only_chance_of_a_class_though_it_grows_larger_than_the_others():
@@ -167,3 +167,37 @@ def test_real_recordings_are_dealt_into_folds_well():
     # A place of many species goes to one fold whole, and may leave another without one of them.
     assert (of_class["folds"] < of_class["groups"].clip(upper=5)).sum() <= 3
     assert (of_class["folds"] >= 2).all()
+
+
+def of_known_split(*splits, groups="abcdef"):
+    rows = list(zip(splits, groups, strict=False))
+    return pd.DataFrame(
+        {
+            "filename": [f"a/{number}" for number in range(len(rows))],
+            "known_split": [split for split, _ in rows],
+            "group": [group for _, group in rows],
+        }
+    )
+
+
+def test_a_known_split_stays_and_what_has_none_trains(caplog):
+    caplog.set_level("INFO")
+    table = of_known_split("test", "val", "train", "")
+    assert known_split(table, folds=0, fold=1) == ["test", "val", "train", "train"]
+    assert "the data's own split is kept: 2 for train, 1 for val, 1 for test; 1 of no known split train" in caplog.text
+    assert known_split(of_known_split("", ""), folds=0, fold=1) is None
+    assert known_split(table.drop(columns="known_split"), folds=0, fold=1) is None
+
+
+def test_a_fold_of_the_data_is_the_test_set():
+    table = of_known_split("0", "1", "2", "1")
+    assert known_split(table, folds=0, fold=1) == ["train", "test", "train", "test"]
+    with pytest.raises(ConfigError, match=r"\[data\] fold = '3': the data's own split has the folds 0, 1, 2; name one"):
+        known_split(table, folds=3, fold=3)
+    with pytest.raises(ConfigError, match=r"\[data\] folds = '5': the data's own split has train, val and test"):
+        known_split(of_known_split("train", "test"), folds=5, fold=1)
+
+
+def test_a_group_on_two_sides_of_a_known_split_is_warned_of(caplog):
+    known_split(of_known_split("train", "test", "val", groups="aab"), folds=0, fold=1)
+    assert "1 group is on more than one side of the data's own split" in caplog.text
