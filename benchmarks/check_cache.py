@@ -37,7 +37,7 @@ SECONDS = FRAMES * PROCESS.hop_length / PROCESS.sample_rate
 
 
 def preprocessor(folder: Path) -> AudioPreprocessor:
-    data = Data(output_dir=folder / "cache", hash_path=folder / "last_key", min_recording_s=SECONDS / 2, num_workers=1)
+    data = Data(output_dir=folder / "cache", hash_path=folder / "last_key", min_recording_s=SECONDS / 2)
     return AudioPreprocessor(PROCESS, data)
 
 

@@ -7,15 +7,13 @@
 import argparse
 import contextlib
 import functools
-import itertools
 import logging
 import math
 import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,11 +21,10 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from dataloader.cache import entries as cache
-from dataloader.cache.crashes import journal, take_suspects
 from dataloader.cache.prepare import Job, prepare
 from dataloader.cache.space import check_space
 from dataloader.cache.spectrogram import MelSpectrogram
-from dataloader.cache.workers import run_alone, run_jobs
+from dataloader.cache.workers import run_jobs
 from dataloader.metadata import load_table
 from dataloader.tables.duplicates import CONTENT, IDENTITY, SOUND, find_duplicates, merge_duplicates
 from dataloader.tables.schema import counted
@@ -80,11 +77,10 @@ class AudioPreprocessor:
                 raise DataError(f"[data] hash_path: {error}") from None
         self.folder.mkdir(parents=True, exist_ok=True)
         keep_text(self.folder / cache.SETTINGS, cache.settings_text(self.process))
-        suspects = take_suspects(self.folder)
         self._remove_leftovers()
         allowed_bad = math.inf if is_part else self.data.max_bad_share * len(table)
         try:
-            records = self._bring_up_to_date(table, suspects, allowed_bad)
+            records = self._bring_up_to_date(table, allowed_bad)
         except OSError as error:  # a write that fails names no file
             error.filename = error.filename or str(self.folder)
             raise
@@ -94,14 +90,8 @@ class AudioPreprocessor:
         keep_text(self.data.hash_path, self.key + "\n")
         return metadata
 
-    def _bring_up_to_date(
-        self, table: "pd.DataFrame", suspects: set[str], allowed_bad: float
-    ) -> dict[str, cache.Record]:
-        """The record of every recording of the table, after doing what was not done.
-
-        Args:
-            suspects: filenames; an earlier start crashed on one of them.
-        """
+    def _bring_up_to_date(self, table: "pd.DataFrame", allowed_bad: float) -> dict[str, cache.Record]:
+        """The record of every recording of the table, after doing what was not done."""
         index = cache.read_index(self.folder)
         entries = _entry_sizes(self.folder)
         records, jobs = {}, []
@@ -111,13 +101,9 @@ class AudioPreprocessor:
             else:
                 jobs.append(Job(filename, path))
         if jobs:
-            risky = [job for job in jobs if job.filename in suspects]
-            others = [job for job in jobs if job.filename not in suspects]
-            with journal(self.folder) as in_hand:
-                watch = lambda job: in_hand(job.filename)  # noqa: E731
-                if new := [job for job in others if cache.entry_name(job.filename) not in entries]:
-                    check_space(new, self.process, self.folder, watch)
-                self._run(others, risky, records, watch, allowed_bad=allowed_bad)
+            if new := [job for job in jobs if cache.entry_name(job.filename) not in entries]:
+                check_space(new, self.process, self.folder)
+            self._run(jobs, records, allowed_bad)
         return {filename: self._judged(record) for filename, record in records.items()}
 
     def _judged(self, record: cache.Record) -> cache.Record:
@@ -138,39 +124,25 @@ class AudioPreprocessor:
         expected = cache.entry_size(self.process.n_mels, record.frames)
         return bool(record.reason) or entries.get(cache.entry_name(record.filename)) == expected
 
-    def _run(
-        self,
-        jobs: Sequence[Job],
-        risky: Sequence[Job],
-        records: dict[str, cache.Record],
-        in_hand: Callable[[Job], AbstractContextManager],
-        allowed_bad: float,
-    ) -> None:
-        """Do the jobs; add their records; keep the index in step.
-
-        Args:
-            risky: jobs too, each in a process of its own as it may crash.
-        """
-        work = functools.partial(prepare, folder=self.folder, mel=MelSpectrogram(self.process))
-        if risky:
-            named = ", ".join(job.filename for job in risky)
-            log.warning("an earlier start crashed; trying alone what it had in hand: %s", named)
-        alone = (run_alone(work, job, _crashed) for job in risky)
+    def _run(self, jobs: Sequence[Job], records: dict[str, cache.Record], allowed_bad: float) -> None:
+        """Do the jobs; add their records; keep the index in step."""
+        n_workers = min(self.data.num_workers, len(jobs))
         results = run_jobs(
-            work,
+            functools.partial(prepare, folder=self.folder, mel=MelSpectrogram(self.process)),
             jobs,
-            n_workers=self.data.num_workers,
+            n_workers=n_workers,
             threads=self.data.multi_threading,
             backend=self.data.backend,
             died=_crashed,
-            in_hand=in_hand,
         )
-        total = len(risky) + len(jobs)
         new, bad, seconds, saved_at = {}, 0, 0.0, time.monotonic()
-        log.info("preparing %d recordings with %d workers", total, min(self.data.num_workers, total))
+        log.info("preparing %s with %s", counted(len(jobs), "recording"), counted(n_workers, "worker"))
         try:
-            with tqdm(total=total, unit="rec", desc="preparing", disable=None, dynamic_ncols=True) as bar:
-                for record in itertools.chain(alone, results):
+            with (
+                contextlib.closing(results),
+                tqdm(total=len(jobs), unit="rec", desc="preparing", disable=None, dynamic_ncols=True) as bar,
+            ):
+                for record in results:
                     new[record.filename] = records[record.filename] = record
                     bad += bool(self._judged(record).reason)
                     seconds += record.seconds

@@ -53,7 +53,7 @@ class Schedule:
 
     def state_dict(self) -> dict[str, Any]:
         """Where the schedule stands, in plain values, without a setting: a run made longer follows its new n_epochs."""
-        known = vars(self._scheduler)
+        known = self._scheduler.state_dict()
         return {
             "name": self.name,
             "rate": self.rate,
@@ -69,7 +69,7 @@ class Schedule:
         if state["name"] != self.name:
             mend = f"this run began with {state['name']!r}; resume it with that, or start a new run"
             raise ConfigError(Problem(mend, "agent", "lr_decay_type", self.name))
-        vars(self._scheduler).update(state["position"])
+        self._scheduler.load_state_dict(self._scheduler.state_dict() | state["position"])
         for group in self._optimizer.param_groups:
             group["lr"] = state["rate"] * _factor(group)
 

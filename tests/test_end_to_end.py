@@ -26,6 +26,7 @@ SMALL = {
     "data_process.n_mels": "32",
     "data_process.max_length_s": "3",
     "data.num_workers": "1",
+    "data.multi_threading": "true",
     "trainer.n_epochs": "2",
     "trainer.batch_size_train": "8",
     "agent.lr_warmup_epochs": "1",

@@ -4,12 +4,10 @@ Two kinds, by torch's own ``AveragedModel``: an exponential moving average over 
 the last epochs. The running statistics of BatchNorm are averaged with the weights they belong to.
 """
 
-from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
 class Average:
@@ -25,7 +23,8 @@ class Average:
         self._ema, self._first_epoch = bool(ema), n_epochs - last + 1 if last else None
         self._average = None
         if ema or last:
-            self._average = AveragedModel(model, multi_avg_fn=_towards(1 - ema if ema else None), use_buffers=True)
+            way = {"multi_avg_fn": get_ema_multi_avg_fn(ema)} if ema else {"avg_fn": _mean}
+            self._average = AveragedModel(model, **way, use_buffers=True)
 
     def after_step(self) -> None:
         """Take the model's weights into the moving average."""
@@ -69,18 +68,9 @@ class Average:
             self._average.load_state_dict(state["average"])
 
 
-def _towards(share: float | None) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
-    """What moves an average a ``share`` of the way to the model, or as far as the mean of all so far is; None: that.
+def _mean(average: Tensor, weights: Tensor, n_before: Tensor) -> Tensor:
+    """The mean of ``n_before`` tensors, moved on by one more; of whole numbers, such as a BatchNorm's count, the last.
 
-    torch's own for the mean divides whole numbers on a GPU, such as BatchNorm counts batches by, which is an error
-    there; its moving average does each of them by itself.
+    torch's own mean divides whole numbers, which is an error on a GPU.
     """
-
-    def move(average: list[Tensor], model: list[Tensor], n_before: Tensor) -> None:
-        """Tensors of one device and type."""
-        if average[0].is_floating_point():
-            torch._foreach_lerp_(average, model, share or 1 / (int(n_before) + 1))
-        else:
-            torch._foreach_copy_(average, model)
-
-    return move
+    return average.lerp(weights, 1 / (int(n_before) + 1)) if average.is_floating_point() else weights

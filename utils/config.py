@@ -186,7 +186,7 @@ class Data:
     hash_path: Path = Path("cache/last_key")  # holds the key last prepared
     num_workers: Count = 2  # workers that prepare recordings
     multi_threading: bool = False  # those workers are threads; false: processes
-    backend: Literal["local", "dask", "ray"] = "local"  # where the workers run
+    backend: Literal["local", "dask"] = "local"  # where the workers run
     duplicates: Literal["keep", "drop"] = "keep"  # recordings that stand in the table more than once
     min_samples_in_class: Count = 5  # good recordings; a class with fewer is left out
     train_ratio: Annotated[float, Bounds(above=0.0, high=1.0)] = 0.7  # share of recordings to train on

@@ -5,8 +5,7 @@ import math
 import os
 import shutil
 import statistics
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from pathlib import Path
 
 from dataloader.audio.decoding import BadRecording, audio_info
@@ -20,9 +19,7 @@ log = logging.getLogger(__name__)
 _SAMPLE = 200  # recordings whose length is looked up; the others are taken to be like them
 
 
-def estimate_bytes(
-    jobs: Sequence[Job], process: DataProcess, in_hand: Callable[[Job], AbstractContextManager] = nullcontext
-) -> int:
+def estimate_bytes(jobs: Sequence[Job], process: DataProcess) -> int:
     """About how many bytes the entries of ``jobs`` will take.
 
     A recording's header tells its length, but 24,459 headers take half a minute: a sample's bytes of
@@ -32,29 +29,23 @@ def estimate_bytes(
     sample = [i for i in range(0, len(jobs), max(1, len(jobs) // _SAMPLE)) if sizes[i]]
     if not sample:
         return 0
-    cached = [_entry_bytes(jobs[i], process, in_hand) for i in sample]
+    cached = [_entry_bytes(jobs[i], process) for i in sample]
     # A damaged header may promise any length, so no recording counts for more than 20 times what is usual.
     usual = statistics.median(of_cache / sizes[i] for i, of_cache in zip(sample, cached, strict=True))
     counted = sum(min(of_cache, 20 * usual * sizes[i]) for i, of_cache in zip(sample, cached, strict=True))
     return round(counted * sum(sizes) / sum(sizes[i] for i in sample))
 
 
-def check_space(
-    jobs: Sequence[Job],
-    process: DataProcess,
-    folder: Path,
-    in_hand: Callable[[Job], AbstractContextManager] = nullcontext,
-) -> None:
+def check_space(jobs: Sequence[Job], process: DataProcess, folder: Path) -> None:
     """Refuse work whose result would not fit.
 
     Args:
         folder: where it goes.
-        in_hand: entered around a recording whose header is read.
 
     Raises:
         DataError: says how much is needed, how much is free, and what would fit.
     """
-    needed, free = estimate_bytes(jobs, process, in_hand), shutil.disk_usage(folder).free
+    needed, free = estimate_bytes(jobs, process), shutil.disk_usage(folder).free
     takes = (
         f"the spectrograms of {len(jobs)} recordings take about {needed / 1e9:.3f} GB and {free / 1e9:.3f} GB is free"
     )
@@ -80,10 +71,9 @@ def _size(path: str) -> int:
         return 0
 
 
-def _entry_bytes(job: Job, process: DataProcess, in_hand: Callable[[Job], AbstractContextManager]) -> int:
+def _entry_bytes(job: Job, process: DataProcess) -> int:
     try:
-        with in_hand(job):
-            info = audio_info(job.path)
+        info = audio_info(job.path)
     except BadRecording:
         return 0
     seconds = info.frames / info.sample_rate

@@ -1,34 +1,39 @@
 """Run one function over many recordings on several workers, and outlive a worker that dies.
 
-joblib does the work: processes (loky), threads, or the machines of a ray cluster. On those of dask it is asked itself:
-through joblib the death of a worker would be waited for without end.
+The workers are processes, which an error in a C library ends one at a time, or threads of this process, or those of a
+dask cluster.
 """
 
 import contextlib
 import functools
 import itertools
 import logging
+import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import joblib
 import torch
-from joblib.externals.loky.process_executor import BrokenProcessPool, TerminatedWorkerError
+from threadpoolctl import threadpool_limits
 
+from utils.command import explain_os_error
 from utils.errors import DataError, first_line
 
 log = logging.getLogger(__name__)
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+Numbered = tuple[int, Any]  # a job, or its result, with the number of the job
 
-# Recordings handed over at once: a hand-over costs 0.7 ms of this process, and a short recording 14 of a worker's.
-_BATCH = 4
-_EXTRAS = {"dask": "dask[distributed]", "ray": "ray[default]"}
+_BATCH = 4  # jobs handed over at once: that takes 1 ms of this process, and a short recording 14 ms of a worker
+_WAITING = (
+    4  # batches for each worker that are handed over and not done, so that no worker has to wait for this process
+)
 
 
 def run_jobs(
@@ -39,101 +44,159 @@ def run_jobs(
     threads: bool,
     backend: str,
     died: Callable[[Job], Result],
-    in_hand: Callable[[Job], AbstractContextManager] = contextlib.nullcontext,
 ) -> Iterator[Result]:
     """Yield ``work(job)`` of every job, in the order in which they are done.
 
     Args:
         work: called in the workers; picklable where these are processes.
-        n_workers: one runs in this process.
         threads: the workers are threads of this process, else processes.
-        backend: ``local``, ``dask`` (the cluster at DASK_SCHEDULER_ADDRESS, else one on this
-            machine) or ``ray``.
-        died: the result of a job of which a worker died, for instance in a C library. The other
-            jobs of that worker are done again.
-        in_hand: entered around a job that is done in this very process, which a crash would take along.
+        backend: ``local``, or ``dask`` (the cluster at DASK_SCHEDULER_ADDRESS, else one on this machine).
+        died: the result of a job of which a worker process died, for instance in a C library. The other jobs of that
+            worker are done again.
+
+    Raises:
+        DataError: the workers cannot be started.
     """
     if not jobs:
         return
+    n_workers = min(n_workers, len(jobs))
     if backend == "dask":
         yield from _run_on_dask(work, jobs, n_workers, threads, died)
-        return
-    with _parallel_config(backend, n_workers, threads):
-        left, most = dict(enumerate(jobs)), _BATCH
-        while left:
-            handed_out: set[int] = set()
-            n_jobs = min(n_workers, len(left))
-            batch = max(1, min(most, len(left) // (8 * n_jobs)))  # of few, small ones, for all to end together
-            here = backend == "local" and (threads or n_jobs == 1)
-            doing = functools.partial(_watched, work, in_hand) if here else work
-            try:
-                for number, result in _run(doing, left, handed_out, n_jobs, batch):
+    elif threads:
+        log.info("[data] multi_threading = true: a crash of a C library on a recording would end the whole run")
+        with _one_thread(), contextlib.closing(_run_in_threads(work, jobs, n_workers)) as results:
+            yield from results
+    else:
+        yield from _run_in_processes(work, jobs, n_workers, died)
+
+
+def _run_in_threads(work: Callable[[Job], Result], jobs: Sequence[Job], n_workers: int) -> Iterator[Result]:
+    pool = ThreadPoolExecutor(n_workers)
+    try:
+        for _, result in _as_done(pool, functools.partial(_do, work), enumerate(jobs), 1, _WAITING * n_workers):
+            yield result
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _run_in_processes(
+    work: Callable[[Job], Result], jobs: Sequence[Job], n_workers: int, died: Callable[[Job], Result]
+) -> Iterator[Result]:
+    left, with_care = dict(enumerate(jobs)), False
+    while left:
+        handed_out: set[int] = set()
+        batch = max(1, min(_BATCH, len(left) // (8 * n_workers)))  # small ones at the end, so that all end together
+        batch, waiting = (1, n_workers) if with_care else (batch, _WAITING * n_workers)
+        try:
+            with _processes(work, n_workers) as pool:
+                for number, result in _as_done(pool, _do_in_worker, left.items(), batch, waiting, handed_out):
                     del left[number]
                     yield result
-            except (TerminatedWorkerError, BrokenProcessPool):
-                if batch > 1:  # from now on one by one, so that few are under suspicion when it happens again
-                    log.warning("a worker died; going on with one recording at a time")
-                    most = 1
-                    continue
-                # One of those handed out and not done is the culprit: each gets a process of its own.
-                suspects = [number for number in sorted(handed_out) if number in left]
-                log.warning("a worker died; trying its %d recordings one by one", len(suspects))
-                for number in suspects:
-                    yield run_alone(work, left.pop(number), died)
+        except BrokenProcessPool:
+            if not with_care:  # from now on few recordings are in the workers' hands when it happens again
+                log.warning("a worker process died; continuing with one recording at a time")
+                with_care = True
+                continue
+            # One of those handed out and not done is the culprit: each gets a process of its own.
+            suspects = [number for number in sorted(handed_out) if number in left]
+            log.warning("a worker process died; trying its %d recordings one by one", len(suspects))
+            for number in suspects:
+                yield _run_alone(work, left.pop(number), died)
 
 
-def _run(
-    work: Callable[[Job], Result], jobs: dict[int, Job], handed_out: set[int], n_workers: int, batch: int
-) -> Iterator[tuple[int, Result]]:
-    def tasks() -> Iterator:
-        for number, job in list(jobs.items()):
-            handed_out.add(number)
-            yield joblib.delayed(_numbered)(work, number, job)
-
-    parallel = joblib.Parallel(
-        n_jobs=n_workers, return_as="generator_unordered", batch_size=batch, pre_dispatch=4 * n_workers * batch
-    )
-    with contextlib.closing(parallel(tasks())) as results:
-        yield from results
-
-
-def _numbered(work: Callable[[Job], Result], number: int, job: Job) -> tuple[int, Result]:
-    return number, work(job)
-
-
-def _watched(work: Callable[[Job], Result], in_hand: Callable[[Job], AbstractContextManager], job: Job) -> Result:
-    with in_hand(job):
-        return work(job)
-
-
-def run_alone(work: Callable[[Job], Result], job: Job, died: Callable[[Job], Result]) -> Result:
+def _run_alone(work: Callable[[Job], Result], job: Job, died: Callable[[Job], Result]) -> Result:
     """The result of ``job`` in a process of its own, which may die of it."""
-    # Two workers, as joblib runs a single one in this process.
     try:
-        return joblib.Parallel(n_jobs=2, backend="loky", batch_size=1)([joblib.delayed(work)(job)])[0]
-    except (TerminatedWorkerError, BrokenProcessPool):
+        with _processes(work, 1) as pool:
+            return pool.submit(_do_in_worker, [(0, job)]).result()[0][1]
+    except BrokenProcessPool:
         return died(job)
 
 
-@contextlib.contextmanager
-def _parallel_config(backend: str, n_workers: int, threads: bool) -> Iterable[None]:
-    """joblib's backend for the settings; a worker has one thread of the numerical libraries."""
-    if backend == "ray":
-        with _needs("ray"):
-            from ray.util.joblib import register_ray
+def _as_done(
+    pool: Executor,
+    do: Callable[[Sequence[Numbered]], list[Numbered]],
+    jobs: Iterator[Numbered],
+    batch: int,
+    most_waiting: int,
+    handed_out: set[int] | None = None,
+) -> Iterator[Numbered]:
+    """The result of every numbered job as it is done; ``handed_out`` gets the numbers of those that were submitted."""
+    coming, waiting = iter(list(jobs)), set()
+    while True:
+        while len(waiting) < most_waiting and (some := list(itertools.islice(coming, batch))):
+            if handed_out is not None:
+                handed_out.update(number for number, _ in some)
+            waiting.add(pool.submit(do, some))
+        if not waiting:
+            return
+        done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+        for future in done:
+            yield from future.result()
 
-            register_ray()
-        with joblib.parallel_config(backend="ray"):
-            yield
-    elif threads or n_workers == 1:
-        with joblib.parallel_config(backend="threading"), _one_thread():
-            yield
-    else:
-        _hush_loky()
-        with joblib.parallel_config(
-            backend="loky", inner_max_num_threads=1, initializer=_leave_ctrl_c_to_the_main_process
-        ):
-            yield
+
+def _do(work: Callable[[Job], Result], jobs: Sequence[Numbered]) -> list[Numbered]:
+    return [(number, work(job)) for number, job in jobs]
+
+
+_work: Callable | None = None  # of a worker process; sent once, as it holds the mel filters
+
+
+def _do_in_worker(jobs: Sequence[Numbered]) -> list[Numbered]:
+    return _do(_work, jobs)
+
+
+def _begin_worker(work: Callable) -> None:
+    """In a new worker process: keep the work, use one thread, leave Ctrl-C to the main process and end with it."""
+    global _work
+    _work = work
+    torch.set_num_threads(1)
+    threadpool_limits(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes
+    threading.Thread(target=_end_with_the_main_process, daemon=True).start()
+
+
+def _end_with_the_main_process() -> None:
+    multiprocessing.parent_process().join()  # returns when that is dead, however it died
+    os._exit(1)
+
+
+@contextlib.contextmanager
+def _processes(work: Callable, n_workers: int) -> Iterator[ProcessPoolExecutor]:
+    """A pool of processes that know ``work``; they are stopped at once if this is left by an error or a signal.
+
+    Raises:
+        DataError: no process can be started.
+    """
+    others = set(multiprocessing.active_children())
+    mend = "set [data] multi_threading = true, which needs no processes"
+    try:
+        # spawn: a fork would copy the locks of libraries that have threads by now.
+        pool = ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn"), _begin_worker, (work,))
+    except OSError as error:  # no semaphores, as where /dev/shm is read-only
+        raise DataError(f"no worker process can be started: /dev/shm: {explain_os_error(error)}; or {mend}") from None
+    try:
+        _must_start(pool, mend)
+        yield pool
+    except BaseException:  # Ctrl-C and a reader that has enough are among them
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown()
+
+
+def _must_start(pool: ProcessPoolExecutor, mend: str) -> None:
+    """Wait for the first worker, so that one that dies later is known to have died of a recording."""
+    try:
+        pool.submit(_do_in_worker, []).result()
+    except BrokenProcessPool:
+        why = (
+            "they end as soon as they begin, for want of memory or because the script has no if __name__ == '__main__'"
+        )
+        raise DataError(f"no worker process can be started: {why}; {mend}") from None
+    except OSError as error:  # too many open files, too many processes
+        raise DataError(f"no worker process can be started: {explain_os_error(error)}; or {mend}") from None
 
 
 @contextlib.contextmanager
@@ -147,47 +210,16 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _leave_ctrl_c_to_the_main_process() -> None:
-    """In a worker: a terminal sends Ctrl-C to it as well, and it would print a traceback."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _hush_loky() -> None:
-    """Have the thread that manages loky's workers end without a traceback when they are stopped, as by Ctrl-C.
-
-    It logs that no more work can be handed out, and dies of work that is gone. What a worker dies of reaches us as
-    an exception all the same.
-    """
-    logging.getLogger("concurrent.futures").setLevel(logging.CRITICAL)
-    others = threading.excepthook
-    if getattr(others, "is_ours", False):
-        return
-
-    def hook(failed: threading.ExceptHookArgs) -> None:
-        if failed.thread is None or failed.thread.name != "ExecutorManagerThread":
-            others(failed)
-
-    hook.is_ours = True
-    threading.excepthook = hook
-
-
-@contextlib.contextmanager
-def _needs(backend: str) -> Iterator[None]:
-    """Within it what an optional backend needs is imported."""
-    try:
-        yield
-    except ImportError as error:
-        raise DataError(
-            f"[data] backend = {backend}: {error.name} is not installed; pip install '{_EXTRAS[backend]}'"
-        ) from None
-
-
 def _run_on_dask(
     work: Callable[[Job], Result], jobs: Sequence[Job], n_workers: int, threads: bool, died: Callable[[Job], Result]
 ) -> Iterator[Result]:
     """``run_jobs`` on the cluster at DASK_SCHEDULER_ADDRESS, else on one on this machine."""
-    with _needs("dask"):
+    try:
         from dask.distributed import Client, KilledWorker, as_completed
+    except ImportError as error:
+        what = f"{error.name} is not installed; pip install 'dask[distributed]'"
+        raise DataError(f"[data] backend = dask: {what}") from None
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # importing it has set another
     with _dask_client(Client, n_workers, threads) as client:
         waiting, job_of, done = iter(jobs), {}, as_completed(loop=client.loop)
 
@@ -212,7 +244,7 @@ def _dask_client(client: type, n_workers: int, threads: bool) -> AbstractContext
     address = os.environ.get("DASK_SCHEDULER_ADDRESS")
     if not address:
         local = {"n_workers": 1 if threads else n_workers, "threads_per_worker": n_workers if threads else 1}
-        return client(**local, dashboard_address=None)
+        return client(**local, dashboard_address=None, silence_logs=logging.CRITICAL)
     try:
         return client(address)
     except (OSError, ValueError) as error:

@@ -37,6 +37,7 @@ n_mels = 32
 max_length_s = 3
 [data]
 num_workers = 1
+multi_threading = true
 [trainer]
 n_epochs = 1
 batch_size_train = 8

@@ -21,7 +21,7 @@ import soundfile as sf
 from tqdm import tqdm
 
 from dataloader import data_preprocess
-from dataloader.audio.decoding import audio_info, read_audio
+from dataloader.audio.decoding import read_audio
 from dataloader.batches.windows import make_windows
 from dataloader.cache import entries as cache
 from dataloader.cache import prepare as entry
@@ -74,7 +74,9 @@ def recordings(tmp_path):
 
 def preprocessor(tmp_path, process=PROCESS, name="cache", **settings):
     data = Data(output_dir=tmp_path / name, hash_path=tmp_path / name / "last_key")
-    return AudioPreprocessor(process, replace(data, **({"num_workers": 1, "max_bad_share": 1.0} | settings)))
+    return AudioPreprocessor(
+        process, replace(data, **({"num_workers": 1, "multi_threading": True, "max_bad_share": 1.0} | settings))
+    )
 
 
 def files(folder):
@@ -335,7 +337,7 @@ def test_an_index_that_cannot_be_read_costs_a_look_and_nothing_more(tmp_path, re
     assert decoded == []
 
 
-@pytest.mark.parametrize("settings", [{"num_workers": 2, "multi_threading": True}, {"num_workers": 2}], ids=str)
+@pytest.mark.parametrize("settings", [{"num_workers": 2}, {"num_workers": 2, "multi_threading": False}], ids=str)
 def test_threads_and_processes_give_the_same_bytes_as_one_worker(tmp_path, recordings, settings):
     table = table_of(recordings)
     preprocessor(tmp_path, name="one").prepare(table)
@@ -396,40 +398,14 @@ def deadly_prepare(job, **settings):
     return entry.prepare(job, **settings)
 
 
-IN_THIS_PROCESS = [{"num_workers": 1}, {"num_workers": 2, "multi_threading": True}]
-
-
-@pytest.mark.parametrize("settings", IN_THIS_PROCESS, ids=str)
-def test_a_crash_costs_the_recording_when_started_again(tmp_path, recordings, monkeypatch, caplog, settings):
-    table, job = table_of(recordings), preprocessor(tmp_path, **settings)
-    with monkeypatch.context() as patch:
-        patch.setattr(data_preprocess, "prepare", deadly_prepare)
-        status = os.waitpid(forked(lambda: job.prepare(table)), 0)[1]
-        assert os.WTERMSIG(status) == signal.SIGSEGV
-        assert len(job.prepare(table)) == 5
-    assert "an earlier start crashed; trying alone what it had in hand: " in caplog.text
+def test_a_crash_costs_one_worker_the_recording_alone(tmp_path, recordings, monkeypatch):
+    table, job = table_of(recordings), preprocessor(tmp_path, multi_threading=False)
+    monkeypatch.setattr(data_preprocess, "prepare", deadly_prepare)
+    assert len(job.prepare(table)) == 5
     with open(job.folder / "bad_recordings.csv", newline="") as file:
         (row,) = csv.DictReader(file)
     assert (Path(row["path"]).name, row["reason"]) == ("XC2.ogg", "crashed")
-    caplog.clear()
-    assert len(job.prepare(table)) == 5  # and it is not tried again
-    assert "in hand" not in caplog.text
     assert not list(job.folder.glob(".*"))
-
-
-def test_a_crash_on_a_header_while_space_is_estimated_costs_that_recording_too(tmp_path, recordings, monkeypatch):
-    table, job, seen = table_of(recordings), preprocessor(tmp_path), []
-
-    def deadly_info(path):
-        seen.append(Path(path).name)
-        return ctypes.string_at(0) if path.endswith("XC2.ogg") else audio_info(path)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(space, "audio_info", deadly_info)
-        patch.setattr(data_preprocess, "run_alone", lambda work, job, died: died(job))
-        assert os.WTERMSIG(os.waitpid(forked(lambda: job.prepare(table)), 0)[1]) == signal.SIGSEGV
-        assert len(job.prepare(table)) == 5
-    assert sorted(seen) == ["XC0.ogg", "XC1.ogg", "XC3.ogg", "XC4.ogg", "XC5.ogg"]
 
 
 def kill_prepare(job, **settings):
@@ -438,9 +414,8 @@ def kill_prepare(job, **settings):
     return entry.prepare(job, **settings)
 
 
-@pytest.mark.parametrize("settings", IN_THIS_PROCESS, ids=str)
-def test_kill_9_accuses_no_recording(tmp_path, recordings, monkeypatch, caplog, settings):
-    table, job = table_of(recordings), preprocessor(tmp_path, **settings)
+def test_kill_9_accuses_no_recording(tmp_path, recordings, monkeypatch, caplog):
+    table, job = table_of(recordings), preprocessor(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(data_preprocess, "prepare", kill_prepare)
         assert os.WTERMSIG(os.waitpid(forked(lambda: job.prepare(table)), 0)[1]) == signal.SIGKILL
@@ -638,7 +613,7 @@ def test_the_command_prepares_and_says_where(tmp_path, capsys):
     make_demo(tmp_path / "demo", species=2, recordings=3)
     (tmp_path / "config.ini").write_text(
         "[paths]\ndata_dir = demo\n[data_process]\nn_mels = 32\n"
-        "[data]\nnum_workers = 1\noutput_dir = c\nhash_path = c/key\n"
+        "[data]\nnum_workers = 1\nmulti_threading = true\noutput_dir = c\nhash_path = c/key\n"
     )
     line = ["--config", str(tmp_path / "config.ini")]
     assert main([*line, "--shard", "1/2"]) == 0

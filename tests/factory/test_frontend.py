@@ -19,6 +19,7 @@ SETTINGS = {
     "data_process.n_mels": 16,
     "data_process.max_length_s": 2,
     "data.num_workers": 1,
+    "data.multi_threading": True,
     "trainer.n_epochs": 1,
     "trainer.batch_size_train": 8,
     "trainer.device": "cpu",

@@ -70,7 +70,7 @@ WRONG = [
     ("data_process", "mode", "slices", "unknown; did you mean 'slice'? Known: slice, single"),
     ("data_process", "standardize", "zzz", "unknown; Known: per_frequency, per_clip, none"),
     ("data", "standardize_over", "windows", "unknown; did you mean 'window'? Known: window, recording"),
-    ("data", "backend", "dusk", "unknown; did you mean 'dask'? Known: local, dask, ray"),
+    ("data", "backend", "dusk", "unknown; did you mean 'dask'? Known: local, dask"),
     ("trainer", "device", "gpu", "unknown; did you mean 'cpu'? Known: auto, cpu, cuda"),
     ("callbacks", "neptune_mode", "off", "unknown; did you mean 'offline'? Known: offline, online, debug"),
     # settings that contradict one another

@@ -1,5 +1,6 @@
 """Do the workers give every result, also when one of them dies?"""
 
+import errno
 import functools
 import os
 import signal
@@ -26,6 +27,10 @@ def deadly(number, victim):
     return number
 
 
+def threads_of_torch(_):
+    return torch.get_num_threads()
+
+
 def run(work, jobs, *, n_workers=2, threads=False, backend="local"):
     results = run_jobs(
         work, jobs, n_workers=n_workers, threads=threads, backend=backend, died=lambda job: f"died of {job}"
@@ -42,9 +47,9 @@ def test_nothing_to_do_starts_no_worker():
     assert run(square, []) == []
 
 
-@pytest.mark.parametrize("n", [15, 100], ids=["one by one", "in batches"])
-def test_a_worker_that_dies_of_a_recording_costs_that_recording_only(n):
-    results = run(functools.partial(deadly, victim=7), range(n))
+@pytest.mark.parametrize(("n", "n_workers"), [(15, 1), (100, 2)], ids=["one by one", "in batches"])
+def test_a_worker_that_dies_of_a_recording_costs_that_recording_only(n, n_workers):
+    results = run(functools.partial(deadly, victim=7), range(n), n_workers=n_workers)
     assert results == sorted([*(str(number) for number in range(n) if number != 7), "died of 7"])
 
 
@@ -84,38 +89,64 @@ def test_a_worker_has_one_thread_of_the_numerical_libraries(n_workers, threads, 
     monkeypatch.setenv("OMP_NUM_THREADS", "2")  # 1 in all of our tests
     torch.set_num_threads(2)
     try:
-        assert run(lambda _: torch.get_num_threads(), range(4), n_workers=n_workers, threads=threads) == ["1"] * 4
+        assert run(threads_of_torch, range(4), n_workers=n_workers, threads=threads) == ["1"] * 4
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
 
 
-def test_ctrl_c_is_no_traceback():
-    script = """
-import itertools, os, time
+SCRIPT = """
+import multiprocessing, time
 from dataloader.cache.workers import run_jobs
 def slow(n):
     time.sleep(0.01)
-jobs = run_jobs(slow, range(10_000), n_workers=2, threads=False, backend="local", died=None)
-next(jobs)
-try:
-    print("begun", flush=True)
-    for _ in jobs:
+if __name__ == "__main__":
+    jobs = run_jobs(slow, range(10_000), n_workers=2, threads=False, backend="local", died=None)
+    next(jobs)
+    try:
+        print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+        for _ in jobs:
+            pass
+    except KeyboardInterrupt:
         pass
-except KeyboardInterrupt:
-    pass
 """
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_workers_end_with_the_main_process_without_a_traceback(tmp_path, number):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     child = subprocess.Popen(
-        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
+        [sys.executable, tmp_path / "script.py"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, start_new_session=True,
     )  # fmt: skip
-    assert child.stdout.readline() == "begun\n"
-    os.killpg(child.pid, signal.SIGINT)  # as a terminal does: to the workers too
-    assert "Traceback" not in child.communicate(timeout=60)[1]
+    workers = list(map(int, child.stdout.readline().split()))
+    assert workers
+    if number == signal.SIGINT:
+        os.killpg(child.pid, number)  # as a terminal does: to the workers too
+    else:
+        os.kill(child.pid, number)
+    assert "Traceback" not in child.communicate(timeout=60)[1]  # which waits for all that hold the pipe
+    assert not any(Path(f"/proc/{worker}/cwd").exists() for worker in workers)
 
 
-@pytest.mark.parametrize(("backend", "module"), [("dask", "dask.distributed"), ("ray", "ray.util.joblib")])
-def test_a_backend_that_is_not_installed_says_what_to_install(monkeypatch, backend, module):
-    monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(DataError, match=rf"backend = {backend}: .* is not installed; pip install '{backend}\["):
-        run(square, [1], backend=backend)
+def test_processes_that_cannot_start_are_reported_in_a_line(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT.replace('if __name__ == "__main__":', "if True:"))
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, tmp_path / "script.py"], env=environment, capture_output=True, text=True)
+    assert "DataError: no worker process can be started: they end as they begin" in done.stderr
+
+
+def test_a_dev_shm_without_room_for_semaphores_is_named(monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("dataloader.cache.workers.ProcessPoolExecutor", refuse)
+    with pytest.raises(DataError, match=r"/dev/shm: the file system is read-only; .*; or set \[data\] multi_threading"):
+        run(square, [1])
+
+
+def test_dask_that_is_not_installed_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "dask.distributed", None)
+    with pytest.raises(DataError, match=r"backend = dask: .* is not installed; pip install 'dask\["):
+        run(square, [1], backend="dask")
