@@ -9,6 +9,7 @@ from utils.command import run_command
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(__doc__, arguments)
     from inference import steps  # it imports torch, which takes seconds: not for --help
+    from reports.detections import write_report
 
     options = steps.resolve_outputs(options)
     recordings = steps.find(options)
@@ -17,6 +18,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with steps.open_store(options, predictor) as store:
         scored = steps.score(predictor, recordings, store)
         steps.write(options, predictor, recordings, scored, store, sample)
+        if options.report is not None:
+            write_report(options.report, **steps.contents_of_report(options, predictor, scored, store))
+        store.remove()
     print(f"written: {options.output}")
     return 1 if options.strict and len(scored) < len(recordings) else 0
 

@@ -8,3 +8,4 @@ COMBINATIONS = ("mean", "min", "rank")  # inference/combine.py
 BACKENDS = ("torch", "onnx", "openvino")  # inference/backends.py
 EXPORT_FORMATS = ("onnx", "openvino")  # inference/exported.py
 DEVICES = ("auto", "cpu", "cuda")
+DEFAULT_THRESHOLD = 0.25  # of Raven and Audacity tables, of a report and of --merge, unless one is given

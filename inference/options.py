@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from inference.choices import BACKENDS, COMBINATIONS, DEVICES, FORMATS
+from inference.choices import BACKENDS, COMBINATIONS, DEFAULT_THRESHOLD, DEVICES, FORMATS
 
 _LONGEST_ROW_S = 86_400.0
 
@@ -26,6 +26,8 @@ class Options:
     threshold: float | None
     top_k: int | None
     merge: bool
+    stop_threshold: float | None
+    longest_s: float | None
     sample_submission: Path | None
     report: Path | None
     backend: str
@@ -86,6 +88,11 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--top-k", type=_count, metavar="K", help="keep the K best labels of each row")
     add("--merge", action="store_true", help="join consecutive detections of a label into one")
+    add(
+        "--stop-threshold", type=_share, metavar="SCORE",
+        help="with --merge: a detection goes on as long as scores are at least this; default: the value of --threshold",
+    )  # fmt: skip
+    add("--longest-s", type=_positive, metavar="S", help="with --merge: cut longer detections; default: 60 seconds")
 
 
 def _add_execution(parser: argparse.ArgumentParser) -> None:
@@ -102,9 +109,20 @@ def _contradiction(options: Options) -> str | None:
         return "--sample-submission needs --format submission"
     if options.format == "submission" and (options.threshold is not None or options.top_k or options.merge):
         return "a submission holds every score; use --threshold, --top-k and --merge with the other formats"
+    if not options.merge and (options.stop_threshold is not None or options.longest_s):
+        return "--stop-threshold and --longest-s need --merge"
+    if options.stop_threshold is not None and options.stop_threshold > _least_start(options):
+        return "--stop-threshold must not be above --threshold (0.25 if it is not given)"
     if options.combine == "rank" and (options.format != "submission" or options.report):
         return "--combine rank gives ranks, to which no threshold applies; use it with --format submission, no --report"
     return None
+
+
+def _least_start(options: Options) -> float:
+    """The lowest score with which a merged detection can start."""
+    if options.threshold is None:
+        return 1.0 if options.top_k else DEFAULT_THRESHOLD
+    return options.threshold
 
 
 def _number(text: str, kind: type, name: str) -> float:

@@ -3,14 +3,18 @@
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
 from dataloader.audio.decoding import BadRecording, audio_info
+from dataloader.metadata import NOCALL
 from inference import tables
+from inference.detections import LONGEST_S, Detection, DetectionFilter, Result, detections
 from inference.inputs import find_recordings
 from inference.options import Options
 from inference.outputs import check_outputs, resolve_outputs
@@ -22,7 +26,10 @@ from utils.lock import alone
 
 log = logging.getLogger(__name__)
 
-__all__ = ["find", "load", "open_store", "read_sample", "resolve_outputs", "score", "write"]
+__all__ = [
+    "contents_of_report", "find", "load", "open_store", "read_sample", "resolve_outputs",
+    "score", "write",
+]  # fmt: skip
 
 _SUBMISSION_S = 5.0  # seconds of a row in BirdCLEF
 _PARTLY = "%s: %s; the part that can be decoded is scored%s"
@@ -167,11 +174,10 @@ def write(
     options: Options, predictor: Predictor, recordings: Sequence[Path], scored: Sequence[Path], store: ScoreStore,
     sample: tables.SampleSubmission | None,
 ) -> None:  # fmt: skip
-    """Write the output, and the report if one is wanted; then remove the store."""
-    for path in filter(None, (options.output, options.report)):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    """Write the output."""
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     card = predictor.models[0].card
-    detection_filter = tables.DetectionFilter(options.threshold, options.top_k, options.merge)
+    detection_filter = _filter_of(options)
     if options.merge or options.format in tables.TABLES:
         detection_filter = detection_filter.or_default()
     results = store.results(scored, options.combine, options.smooth)
@@ -181,19 +187,37 @@ def write(
         tables.write_csv(options.output, results, card, detection_filter)
     else:
         tables.write_tables(options.output, results, card, detection_filter, options.format, recordings)
-    if options.report is not None:
-        from inference.report import write_report
 
-        results = store.results(scored, options.combine, options.smooth)
-        write_report(
-            options.report,
-            results,
-            card,
-            detection_filter.or_default(),
-            [one.card.model_type for one in predictor.models],
-        )
-        log.info("report: %s", options.report)
-    store.remove()
+
+def _filter_of(options: Options) -> DetectionFilter:
+    return DetectionFilter(
+        options.threshold, options.top_k, options.merge, options.stop_threshold, options.longest_s or LONGEST_S
+    )
+
+
+def contents_of_report(
+    options: Options, predictor: Predictor, scored: Sequence[Path], store: ScoreStore
+) -> dict[str, Any]:
+    """What ``reports.detections.write_report`` asks for."""
+    card, detection_filter = predictor.models[0].card, _filter_of(options).or_default()
+    return {
+        "recordings": _found_in(store.results(scored, options.combine, options.smooth), card.labels, detection_filter),
+        "species": list(zip(card.labels, card.scientific_names, card.common_names, strict=True)),
+        "process": card.process,
+        "models": [one.card.model_type for one in predictor.models],
+        "shown": detection_filter.words(),
+    }
+
+
+def _found_in(
+    results: Iterable[Result], labels: Sequence[str], detection_filter: DetectionFilter
+) -> Iterator[tuple[Path, float, list[Detection], float]]:
+    """For each recording its path, seconds, detections of species, and the highest score of any species."""
+    nocall = labels.index(NOCALL) if NOCALL in labels else None  # that no bird calls is no detection
+    for result in results:
+        found = [one for one in detections(result, detection_filter) if one.label != nocall]
+        species = result.scores if nocall is None else np.delete(result.scores, nocall, axis=1)
+        yield result.path, result.seconds, found, float(species.max(initial=0.0))
 
 
 def _bar(recordings: Sequence[Path]) -> tqdm:

@@ -9,100 +9,18 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import TextIO
 
 import numpy as np
 
 from dataloader.metadata import NOCALL
 from factory.model_card import ModelCard
+from inference.detections import Detection, DetectionFilter, Result, detections
 from inference.window_plan import Grid
 from utils.errors import DataError, counted
 from utils.files import fitting_name, whole, write_text
 
 log = logging.getLogger(__name__)
-
-DEFAULT_THRESHOLD = 0.25  # of Raven and Audacity tables, and of --merge, unless one is given
-
-
-@dataclass(frozen=True)
-class Result:
-    """The rows of one recording.
-
-    Attributes:
-        start_s, end_s: ``(rows,)``, seconds.
-        scores: ``(rows, classes)``, in the order of the card' labels.
-        seconds, sample_rate: of the recording.
-    """
-
-    path: Path
-    start_s: np.ndarray
-    end_s: np.ndarray
-    scores: np.ndarray
-    seconds: float
-    sample_rate: int
-
-
-@dataclass(frozen=True)
-class DetectionFilter:
-    """Which scores are told.
-
-    Args:
-        threshold: the least score; None: all.
-        top_k: of each row at most so many labels, the best; None: all.
-        merge: tell consecutive detections of a label as one, with the highest of their scores.
-    """
-
-    threshold: float | None = None
-    top_k: int | None = None
-    merge: bool = False
-
-    def or_default(self) -> "DetectionFilter":
-        """The same, with ``DEFAULT_THRESHOLD`` where nothing thins."""
-        if self.threshold is None and self.top_k is None:
-            return DetectionFilter(DEFAULT_THRESHOLD, None, self.merge)
-        return self
-
-
-class Detection(NamedTuple):
-    """A label somewhere in a recording; ``label`` is its index."""
-
-    start_s: float
-    end_s: float
-    label: int
-    score: float
-
-
-def detections(result: Result, detection_filter: DetectionFilter) -> Iterator[Detection]:
-    """What is told of a recording, by time and then by label."""
-    found = (one for row in range(len(result.scores)) for one in _of_row(result, row, detection_filter))
-    return iter(_merged(found)) if detection_filter.merge else found
-
-
-def _of_row(result: Result, row: int, detection_filter: DetectionFilter) -> Iterator[Detection]:
-    scores = result.scores[row]
-    kept = np.ones(scores.shape, dtype=bool)
-    if detection_filter.threshold is not None:
-        kept &= scores >= detection_filter.threshold
-    if detection_filter.top_k is not None:
-        kept &= np.argsort(-scores, kind="stable").argsort() < detection_filter.top_k
-    start_s, end_s = float(result.start_s[row]), float(result.end_s[row])
-    return (Detection(start_s, end_s, int(label), float(scores[label])) for label in np.flatnonzero(kept))
-
-
-def _merged(found: Iterable[Detection]) -> list[Detection]:
-    done: list[Detection] = []
-    last: dict[int, int] = {}  # label -> where its last detection stands in ``done``
-    for one in found:
-        place = last.get(one.label)
-        if place is not None and one.start_s <= done[place].end_s + 1e-6:
-            before = done[place]
-            done[place] = Detection(
-                before.start_s, max(before.end_s, one.end_s), one.label, max(before.score, one.score)
-            )
-        else:
-            last[one.label] = len(done)
-            done.append(one)
-    return done
 
 
 class _Rows:

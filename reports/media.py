@@ -9,11 +9,14 @@ import soundfile as sf
 
 from dataloader.audio.decoding import AudioStream, read_audio
 from dataloader.cache.spectrogram import MelSpectrogram
+from utils.config import DataProcess
 from utils.visualise import COLOURS
 
 SOUND_BYTES_S = 7_000  # bytes a second of sound: 56 kbit/s, which keeps what is below 15 kHz
 _SOUND_RATE = 32_000  # Hz; the highest that is no more than a bird needs and that an MP3 may have
 _COMPRESSION = 0.9  # libsndfile's name for those 56 kbit/s at that rate; of 1.0 it makes an error
+_HEARD_HZ = 22_050.0  # people hear up to about 20 kHz; music goes up to here
+_TIME_EXPANSION = 10  # as bat detectors have it
 _BLOCK_S = 10.0  # seconds decoded at once
 _LEVELS = 32  # colours of a picture: fewer compress better, and more cannot be told apart
 _DEEPEST_DB = 70.0  # below the loudest a codec's silence flickers
@@ -45,6 +48,19 @@ def overview(path: Path, mel: MelSpectrogram, seconds: float, columns: int) -> n
     return picture.T
 
 
+def narrowed(db: np.ndarray, columns: int) -> np.ndarray:
+    """The same picture in at most so many columns, each the highest of those it stands for."""
+    if db.shape[1] <= columns:
+        return db
+    starts = np.arange(columns) * db.shape[1] // columns
+    return np.maximum.reduceat(db, starts, axis=1)
+
+
+def slower(process: DataProcess) -> int:
+    """How many times slower sounds are played, so that people hear what the model hears: 1, or 10 for bats."""
+    return _TIME_EXPANSION if process.f_max > _HEARD_HZ else 1
+
+
 def excerpt(path: Path, mel: MelSpectrogram, start_s: float, duration_s: float) -> np.ndarray:
     """The spectrogram of a span, ``(n_mels, frames)``, dB, at least one frame."""
     waveform = read_audio(path, mel.process.sample_rate, start_s=start_s, duration_s=duration_s, strict=False)
@@ -73,8 +89,8 @@ def png(db: np.ndarray) -> bytes:
     return memory.getvalue()
 
 
-def mp3(path: Path, start_s: float = 0.0, duration_s: float | None = None) -> bytes:
-    """A recording, or a span of it, as a mono MP3.
+def mp3(path: Path, start_s: float = 0.0, duration_s: float | None = None, *, slower: int = 1) -> bytes:
+    """A recording, or a span of it, as a mono MP3; it takes ``slower`` times as long as the recording.
 
     Why MP3: it is small, and no browser is without it; Ogg is silent in many a Safari, FLAC and WAV take
     ten times the room. Why a constant bit rate: a player then jumps to exactly the second it is told.
@@ -83,9 +99,9 @@ def mp3(path: Path, start_s: float = 0.0, duration_s: float | None = None) -> by
         BadRecording: it cannot be read (any more).
     """
     if duration_s is None:
-        blocks = AudioStream(path, _SOUND_RATE, _BLOCK_S, strict=False)
+        blocks = AudioStream(path, _SOUND_RATE * slower, _BLOCK_S, strict=False)
     else:
-        blocks = [read_audio(path, _SOUND_RATE, start_s=start_s, duration_s=duration_s, strict=False)]
+        blocks = [read_audio(path, _SOUND_RATE * slower, start_s=start_s, duration_s=duration_s, strict=False)]
     memory = io.BytesIO()
     form = {"format": "MP3", "subtype": "MPEG_LAYER_III", "bitrate_mode": "CONSTANT", "compression_level": _COMPRESSION}
     with sf.SoundFile(memory, "w", _SOUND_RATE, 1, **form) as file:

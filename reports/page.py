@@ -1,0 +1,97 @@
+"""How does a page come to be? Templates and data -> one HTML file that needs nothing beside it, and no network."""
+
+import base64
+import functools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from utils.files import whole
+
+if TYPE_CHECKING:
+    import jinja2
+
+TEMPLATES = Path(__file__).parent / "templates"
+_CHUNK = 64  # pieces of a template's output written at once
+
+
+def write_page(path: Path, template: str, **context: object) -> None:
+    """Render a template to ``path``, whole or not at all.
+
+    Generators in the context are read while the page is written, so pictures and sounds are not held in memory
+    together.
+    """
+    stream = _environment().get_template(template).stream(**context)
+    stream.enable_buffering(_CHUNK)
+    with whole(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        file.writelines(stream)
+
+
+@functools.cache
+def _environment() -> "jinja2.Environment":
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": False}
+    environment.filters.update(clock=clock, amount=amount)
+    return environment
+
+
+def clock(seconds: float) -> str:
+    """3725.4 -> 1:02:05."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def amount(number: int, one: str, many: str = "") -> str:
+    """``1 class``, ``2,000 recordings``: a number with its noun."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def hue(rank: int) -> int:
+    """The hue of a species, in degrees; neighbours in rank differ by the golden angle."""
+    return round(rank * 137.5 % 360)
+
+
+def data_uri(data: bytes, kind: str) -> str:
+    """What stands in a page in place of a file, such as ``data:image/png;base64,...``; ``kind`` is its MIME type."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}" if data else ""
+
+
+def printable(path: Path | str) -> str:
+    """A path as text; bytes that are not UTF-8 are shown by their numbers, so that two names stay two."""
+    return os.fsencode(path).decode("utf-8", errors="backslashreplace")
+
+
+_TICKS_HZ = (1000, 2000, 4000, 8000, 16_000, 32_000, 64_000, 128_000)
+
+
+def frequency_ticks(frequencies_hz: "Iterator[float] | list[float]") -> list[tuple[str, str]]:
+    """Round frequencies on a picture whose rows have these, rising: ``(distance from the bottom, words)``."""
+    bands = list(frequencies_hz)
+    places = ((hz, sum(band < hz for band in bands) / len(bands)) for hz in _TICKS_HZ if bands[0] < hz < bands[-1])
+    ticks: list[tuple[str, str]] = []
+    last = -1.0
+    for hz, place in places:
+        if place - last >= 0.08:  # or their words would touch
+            ticks.append((f"{place:.1%}", f"{hz // 1000} kHz"))
+            last = place
+    return ticks
+
+
+class Room:
+    """How many bytes may still be put into a page."""
+
+    def __init__(self, size: int):
+        self._left = size
+
+    def take(self, size: int) -> bool:
+        """Take ``size`` bytes if there are so many; whether there were."""
+        fits = size <= self._left
+        self._left -= size if fits else 0
+        return fits
