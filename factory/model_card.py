@@ -7,7 +7,7 @@ from typing import Any
 
 from factory.frontend import Frontend, frontend_of
 from factory.model import model_of, model_settings
-from utils.config import DataProcess, Model
+from utils.config import Data, DataProcess, Model
 from utils.errors import CheckpointError
 
 CARD_KEY = "bird_classifier"  # the key of the metadata in an exported file
@@ -22,6 +22,7 @@ class ModelCard:
         labels: the classes, in the order of the logits.
         process: the settings of the spectrogram, and the length of a window.
         standardize_over: ``window`` or ``recording``.
+        min_recording_s: the shortest recording that the run took, seconds; a shorter one is not predicted either.
     """
 
     model: Model
@@ -30,6 +31,7 @@ class ModelCard:
     common_names: tuple[str, ...]
     process: DataProcess
     standardize_over: str
+    min_recording_s: float = Data.min_recording_s
 
     @property
     def model_type(self) -> str:
@@ -56,6 +58,7 @@ class ModelCard:
             "common_names": list(self.common_names),
             "data_process": asdict(self.process),
             "standardize_over": self.standardize_over,
+            "min_recording_s": self.min_recording_s,
         }
 
 
@@ -75,10 +78,11 @@ def read_card(state: Mapping[str, Any], source: Path) -> ModelCard:
             common_names=tuple(state.get("common_names", labels)),
             process=process,
             standardize_over=state["standardize_over"],
+            min_recording_s=float(state.get("min_recording_s", Data.min_recording_s)),
         )
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from None
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{source}: it lacks what prediction needs, or is of another version ({error})") from None
     if not labels or len(card.scientific_names) != len(labels) or len(card.common_names) != len(labels):
         raise CheckpointError(f"{source}: it holds no labels, or not as many names as labels")

@@ -5,11 +5,15 @@ that was exported. The file ends with a SHA-256 of all that stands before it (fo
 in a last metadata property of an ONNX file, in a comment of an .xml file.
 """
 
+import contextlib
 import hashlib
+import io
 import json
+import os
+import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,23 +56,45 @@ def write_onnx(trained: TrainedNetwork, path: Path) -> None:
     Raises:
         ExportError: ONNX has no operation for a part of the network.
     """
-    card = trained.card
+    content = _onnx_network(trained) + _onnx_property(CARD_KEY, _card_text(trained))
+    # The checksum is the value of one more property; protobuf messages of one type may be joined end to end.
+    content += _onnx_property("sha256", "0" * _DIGEST_LENGTH)[:-_DIGEST_LENGTH]
+    with whole(path) as temporary:
+        temporary.write_bytes(content + _digest(content) + _ENDS[".onnx"])
+
+
+def _onnx_network(trained: TrainedNetwork) -> bytes:
+    card, buffer = trained.card, io.BytesIO()
     images = torch.zeros(2, *card.frontend.input_shape(card.process))
-    with whole(path) as temporary, warnings.catch_warnings(action="ignore"):
+    with warnings.catch_warnings(action="ignore"), _without_stdout():
         # The tracing exporter needs no further package, and our networks have no branches that depend on values.
         try:
             torch.onnx.export(
-                trained.network, (images,), str(temporary), dynamo=False, input_names=["images"],
-                output_names=["logits"], dynamic_axes={"images": {0: "batch"}, "logits": {0: "batch"}},
+                trained.network, (images,), buffer, dynamo=False, input_names=["images"], output_names=["logits"],
+                dynamic_axes={"images": {0: "batch"}, "logits": {0: "batch"}},
             )  # fmt: skip
-        except RuntimeError as error:  # of the exporter, or of tracing
+        except Exception as error:  # of an operation that it does not know, the exporter raises any kind of error
             why = first_line(error)
-            raise ExportError(f"{card.model_type} cannot be exported ({why}); use --backend torch") from None
-        with open(temporary, "ab") as file:  # protobuf messages of one type may be joined end to end
-            file.write(_onnx_property(CARD_KEY, _card_text(trained)))
-            placeholder = _onnx_property("sha256", "0" * _DIGEST_LENGTH)
-            file.write(placeholder[:-_DIGEST_LENGTH])
-        _append_checksum(temporary, path.suffix)
+            raise ExportError(f"{card.model_type} cannot be exported to ONNX ({why}); use --backend torch") from None
+    return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def _without_stdout() -> Iterator[None]:
+    """Keep stdout free for results: when an export fails, torch's C++ code prints the whole graph there."""
+    sys.stdout.flush()
+    try:
+        kept = os.dup(1)
+    except OSError:  # stdout is closed
+        yield
+        return
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _onnx_property(key: str, value: str) -> bytes:
@@ -92,9 +118,8 @@ def write_openvino(trained: TrainedNetwork, path: Path) -> None:
         model = openvino.Core().read_model(str(between))
         model.set_rt_info(_card_text(trained), CARD_KEY)
         openvino.serialize(model, str(path))
-        with open(path, "ab") as file:
-            file.write(b"<!-- sha256 ")
-        _append_checksum(path, path.suffix)
+    content = path.read_bytes() + b"<!-- sha256 "
+    path.write_bytes(content + _digest(content, _weights_of(path)) + _ENDS[".xml"])
 
 
 WRITERS: dict[str, Callable[[TrainedNetwork, Path], None]] = {"onnx": write_onnx, "openvino": write_openvino}
@@ -104,17 +129,15 @@ def _card_text(trained: TrainedNetwork) -> str:
     return json.dumps(trained.card.plain() | {"checkpoint": trained.digest, "version": _VERSION})
 
 
-def _append_checksum(path: Path, suffix: str) -> None:
-    digest = _digest(path.read_bytes(), path, suffix)
-    with open(path, "ab") as file:
-        file.write(digest + _ENDS[suffix])
+def _weights_of(path: Path) -> bytes:
+    """The weights that belong to an exported file but are not in it."""
+    return path.with_suffix(".bin").read_bytes() if path.suffix == ".xml" else b""
 
 
-def _digest(content: bytes, path: Path, suffix: str) -> bytes:
-    """SHA-256 of ``content``, for OpenVINO also of the weights beside ``path``, as hexadecimal digits."""
+def _digest(content: bytes, weights: bytes = b"") -> bytes:
+    """SHA-256 as hexadecimal digits."""
     digest = hashlib.sha256(content)
-    if suffix == ".xml":
-        digest.update(path.with_suffix(".bin").read_bytes())
+    digest.update(weights)
     return digest.hexdigest().encode()
 
 
@@ -144,8 +167,10 @@ def read_metadata(text: str | None, path: Path) -> Metadata:
 
 def _is_undamaged(path: Path) -> bool:
     content, end = path.read_bytes(), _ENDS[path.suffix]
-    stored = content.removesuffix(end)[-_DIGEST_LENGTH:]
-    return content.endswith(end) and stored == _digest(content.removesuffix(end)[:-_DIGEST_LENGTH], path, path.suffix)
+    if not content.endswith(end):
+        return False
+    content = content.removesuffix(end)
+    return content[-_DIGEST_LENGTH:] == _digest(content[:-_DIGEST_LENGTH], _weights_of(path))
 
 
 def onnx_card_text(path: Path) -> str | None:

@@ -21,7 +21,6 @@ from inference.window_plan import SPAN_S, Completed, Grid, Row, Windower, Window
 from utils.errors import DataError, UserError
 from utils.utils import cores
 
-SHORTEST_S = 0.5  # a recording below this is a bad one
 _BLOCK_S = 10.0  # seconds decoded and transformed at once
 _AHEAD = 4  # blocks that a thread reads ahead
 
@@ -74,6 +73,7 @@ class Predictor:
         _must_share_labels(self.models)
         card = self.models[0].card
         self.labels, self.scientific_names, self.common_names = card.labels, card.scientific_names, card.common_names
+        self.min_recording_s = max(model.card.min_recording_s for model in self.models)
         keys = [source_key(model.card) for model in self.models]
         self._sources = {key: source_of(model.card) for key, model in zip(keys, self.models, strict=True)}
         self._seen = [list(self._sources).index(key) for key in keys]  # by each model: models may share one
@@ -194,8 +194,10 @@ class Predictor:
             yield windower.push([stream.push(block) for stream, block in zip(streams, blocks, strict=True)])
         recording.sample_rate, recording.problem = audio[0].info.sample_rate, audio[0].problem
         recording.seconds = audio[0].decoded / recording.sample_rate
-        if recording.seconds < SHORTEST_S:
-            detail = f"{recording.seconds:.2f} s; at least {SHORTEST_S:g} s are needed"
+        if recording.seconds < self.min_recording_s:
+            detail = (
+                f"{recording.seconds:.2f} s; the run was trained on recordings of at least {self.min_recording_s:g} s"
+            )
             raise recording.problem or BadRecording("too_short", detail)
         yield windower.push([stream.finish() for stream in streams])
         if not windower.has_frames:

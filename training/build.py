@@ -118,4 +118,5 @@ def _card(config: Config, metadata: "pd.DataFrame", labels: list[str]) -> ModelC
         common_names=tuple(names["common_name"]),
         process=config.data_process,
         standardize_over=config.data.standardize_over,
+        min_recording_s=config.data.min_recording_s,
     )

@@ -1,6 +1,7 @@
 """Do PyTorch, ONNX Runtime and OpenVINO compute the same, and is what cannot be loaded refused in one line?"""
 
 import importlib.util
+import os
 
 import numpy as np
 import pytest
@@ -43,15 +44,22 @@ def test_the_scores_of_a_recording_are_the_same_on_all_backends(tiny_run, sound,
 
 
 @needs_all
-def test_what_cannot_be_exported_is_predicted_with_pytorch_unless_asked_otherwise(run, monkeypatch, caplog):
+@pytest.mark.parametrize("kind", [torch.onnx.OnnxExporterError, TypeError])
+def test_what_cannot_be_exported_is_predicted_with_pytorch_unless_asked_otherwise(
+    run, monkeypatch, caplog, capfd, kind
+):
     def fail(*_, **__):
-        raise torch.onnx.OnnxExporterError("no such operation\nand more")
+        os.write(1, b"the graph, in hundreds of lines")  # as torch's C++ code does
+        raise kind("no such operation\nand more")
 
     monkeypatch.setattr(torch.onnx, "export", fail)
     assert load(run, "auto").backend == "torch"
-    assert "test_efficientnet cannot be exported (no such operation)" in caplog.text
+    assert "test_efficientnet cannot be exported to ONNX (no such operation)" in caplog.text
     with pytest.raises(ExportError, match="use --backend torch"):
         load(run, "onnx")
+    with pytest.raises(ExportError, match="use --backend torch"):
+        load(run, "openvino")
+    assert capfd.readouterr().out == ""
     assert sorted(path.name for path in run.iterdir()) == ["best.pt", "config.ini", "last.pt"]
 
 
@@ -96,3 +104,10 @@ def test_an_exported_file_is_not_computed_on_the_cpu_where_cuda_is_asked(run, mo
         UserError, match=f"--device cuda: .*{name} runs on the CPU only; give the run, or use --device cpu"
     ):
         load(run / name, "auto", "cuda")
+
+
+@needs_all
+def test_a_real_network_that_onnx_cannot_express_is_predicted_with_pytorch(make_run, caplog):
+    run = make_run(model_type="eva02_tiny_patch14_224", n_mels=28, max_length_s=3.5)  # 28 x 224: whole patches
+    assert load(run).backend == "torch"
+    assert "eva02_tiny_patch14_224 cannot be exported to ONNX (" in caplog.text

@@ -165,10 +165,19 @@ def test_files_of_any_kind_rate_and_channels_are_scored(tiny, wav, rate, name, c
     assert np.abs(scores.each - same.each).max() < (5e-3 if name in ("a.wav", "a.flac") else 0.5)
 
 
-def test_half_a_second_is_enough_and_less_is_told(tiny, wav):
+def test_half_a_second_is_enough_and_less_is_reported(tiny, wav):
     assert tiny.predict_file(wav(0.5)).each.shape == (1, 1, 3)
-    with pytest.raises(BadRecording, match=r"too_short: 0\.10 s; at least 0\.5 s are needed"):
+    with pytest.raises(BadRecording, match=r"too_short: 0\.10 s; the run was trained on recordings of at least 0\.5 s"):
         tiny.predict_file(wav(0.1))
+
+
+def test_the_runs_own_shortest_recording_is_the_limit(run, wav):
+    state = torch.load(run / "best.pt", weights_only=True)
+    torch.save(state | {"min_recording_s": 0.05}, run / "best.pt")
+    its = Predictor(run, backend="torch")
+    assert its.predict_file(wav(0.1)).each.shape == (1, 1, 3)
+    with pytest.raises(BadRecording, match="too_short"):
+        its.predict_file(wav(0.04))
 
 
 @pytest.mark.parametrize(
