@@ -1,4 +1,4 @@
-"""Export a trained run to ONNX (one file) or OpenVINO (.xml and .bin): predict.py takes it in the run's place."""
+"""Export a trained run to ONNX (one file) or OpenVINO (.xml and .bin); predict.py --run takes the file like a run."""
 
 import argparse
 from collections.abc import Sequence
@@ -10,16 +10,14 @@ from utils.command import run_command
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", type=Path, required=True, metavar="RUN_DIR", help="the run, or one of its checkpoints")
-    parser.add_argument("--to", choices=EXPORT_FORMATS, required=True)
-    parser.add_argument("--output", type=Path, metavar="FILE", help="default: beside the checkpoint, .onnx or .xml")
-    parser.add_argument(
-        "--audio",
-        type=Path,
-        nargs="+",
-        metavar="PATH",
-        help="recordings to compare with; default: some of the run's own",
-    )
+    add = parser.add_argument
+    add("--run", type=Path, required=True, metavar="RUN_DIR", help="the run, or one of its checkpoints")
+    add("--to", choices=EXPORT_FORMATS, required=True)
+    add("--output", type=Path, metavar="FILE", help="default: beside the checkpoint, with the ending .onnx or .xml")
+    add(
+        "--audio", type=Path, nargs="+", metavar="PATH",
+        help="recordings for the comparison with PyTorch; default: some of the run's own",
+    )  # fmt: skip
     return parser.parse_args(arguments)
 
 

@@ -1,4 +1,4 @@
-"""Threads that read recordings ahead, and threads that compute: how both go on at the same time."""
+"""Threads that read recordings ahead, and batches that other threads compute: both at the same time."""
 
 import collections
 import queue
@@ -11,14 +11,14 @@ Item = TypeVar("Item")
 
 
 class ReadAhead(Iterator[Item]):
-    """Runs generators in threads, some items ahead of who asks.
+    """Runs generators in threads, a few items ahead of the consumer.
 
-    Each generator's items come in its order; those of several are mixed. What a generator raises is
-    raised to who asks.
+    The items of one generator keep their order; the items of several generators are mixed. An error in a generator is
+    raised in the consumer.
 
     Args:
-        generators: taken up one by one, each by a thread that is free.
-        depth: items kept ready for each thread, at most.
+        generators: each is run by the next free thread.
+        depth: the largest number of items that are kept ready for each thread.
     """
 
     def __init__(self, generators: Iterable[Iterator[Item]], n_threads: int, depth: int):
@@ -55,7 +55,7 @@ class ReadAhead(Iterator[Item]):
                     if not self._put("item", item):
                         return
             self._put("end", None)
-        except Exception as error:  # whatever it is, it is for the thread that asks
+        except Exception as error:  # every error is raised again, in the consumer's thread
             self._put("error", error)
 
     def _next_generator(self) -> Iterator[Item] | None:
@@ -63,7 +63,7 @@ class ReadAhead(Iterator[Item]):
             return next(self._generators, None)
 
     def _put(self, kind: str, item: Any) -> bool:
-        """Wait for room; False where nobody asks any more."""
+        """Wait until the queue has room; False if the consumer has stopped."""
         while not self._stop.is_set():
             try:
                 self._ready.put((kind, item), timeout=0.2)
@@ -74,13 +74,14 @@ class ReadAhead(Iterator[Item]):
 
 
 class Batches:
-    """Gathers what is to be computed into batches, has threads compute them, and hands the results out in order.
+    """Collects items into batches, lets threads compute them, and hands out the results in order.
 
     Args:
-        compute: ``(parts) -> results``, one for each part; called in threads.
-        pool: the threads; several of these objects may share them.
-        size: parts in a batch.
-        under_way: batches, at most; one more than there are threads, so that none has to wait.
+        compute: ``(items) -> results``, one result for each item; called in threads.
+        pool: the threads; several ``Batches`` may share them.
+        size: the number of items in a batch.
+        under_way: the largest number of batches at the same time; one more than there are threads keeps all threads
+            busy.
     """
 
     def __init__(
@@ -90,16 +91,16 @@ class Batches:
         self._waiting: list[tuple[Any, Callable[[Any], None]]] = []
         self._under_way: collections.deque[tuple[list[Callable[[Any], None]], Future]] = collections.deque()
 
-    def add(self, part: Any, receive: Callable[[Any], None]) -> None:
-        """Have ``part`` computed; ``receive`` is called with its result, in the thread that calls this object."""
-        self._waiting.append((part, receive))
+    def add(self, item: Any, receive: Callable[[Any], None]) -> None:
+        """Compute ``item`` later; then ``receive`` is called with its result, in the thread that uses this object."""
+        self._waiting.append((item, receive))
         if len(self._waiting) == self._size:
             self._submit()
         while self._under_way and self._under_way[0][1].done():
             self._hand_out()
 
     def finish(self) -> None:
-        """Compute what is left and hand it out."""
+        """Compute the last items and hand out all results."""
         if self._waiting:
             self._submit()
         while self._under_way:
@@ -108,9 +109,9 @@ class Batches:
     def _submit(self) -> None:
         while len(self._under_way) >= self._most:
             self._hand_out()
-        parts, receivers = zip(*self._waiting, strict=True)
+        items, receivers = zip(*self._waiting, strict=True)
         self._waiting = []
-        self._under_way.append((receivers, self._pool.submit(self._compute, list(parts))))
+        self._under_way.append((receivers, self._pool.submit(self._compute, list(items))))
 
     def _hand_out(self) -> None:
         receivers, future = self._under_way.popleft()

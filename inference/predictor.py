@@ -1,4 +1,4 @@
-"""From trained models to the scores of any recording, file or live, by the spectrogram and windows of training."""
+"""Scoring recordings and live sound with trained models, from the same spectrograms and windows as in training."""
 
 import functools
 import itertools
@@ -21,21 +21,21 @@ from inference.window_plan import SPAN_S, Completed, Grid, Row, Windower, Window
 from utils.errors import DataError, UserError
 from utils.utils import cores
 
-_BLOCK_S = 10.0  # seconds decoded and transformed at once
-_AHEAD = 4  # blocks that a thread reads ahead
+_BLOCK_S = 10.0  # seconds of audio that are decoded and transformed at once
+_AHEAD = 4  # blocks that each thread reads ahead
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What the models say of a recording.
+    """The scores of one recording.
 
     Attributes:
-        path: of the recording.
-        start_s, end_s: of each row, ``(rows,)``, seconds.
-        each: ``(models, rows, classes)`` float32, between 0 and 1.
-        seconds: its length.
-        sample_rate: its own, Hz.
-        problem: what is wrong with it, though it could be scored; None if nothing is.
+        path: the recording.
+        start_s, end_s: start and end of each row, ``(rows,)``, seconds.
+        each: the scores of each model, ``(models, rows, classes)`` float32, between 0 and 1.
+        seconds: the length of the recording.
+        sample_rate: the sample rate of the file, Hz.
+        problem: what is wrong with the recording, although it could be scored; None if nothing is wrong.
     """
 
     path: Path
@@ -48,20 +48,20 @@ class Scores:
 
 
 class Predictor:
-    """Scores recordings with one trained model or several.
+    """Scores recordings with one or several trained models.
 
     Args:
-        runs: folders of runs, checkpoints, or files that export.py wrote; their labels must be the same.
-        window_s: seconds of a row of the result; None: the length of the first model's windows, to the frame, so
-            that the rows are the windows of its training.
+        runs: folders of runs, checkpoints, or files that export.py wrote; all must have the same labels.
+        window_s: seconds of a row of the result; None: the exact length of the first model's windows, so that the
+            rows are the windows of its training.
         step_s: seconds from row to row; None: ``window_s``.
-        shift_tta: score also the windows half a window earlier and later, each with half the weight.
+        shift_tta: also score the windows half a window earlier and later, each with half the weight.
         backend: ``auto``, ``torch``, ``onnx`` or ``openvino``.
         device: ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
-        CheckpointError: a run is not there, damaged, or lacks what prediction needs.
-        UserError: the runs do not go together, or a backend cannot be had.
+        CheckpointError: a run does not exist, is damaged, or lacks what prediction needs.
+        UserError: the labels of the runs differ, or a backend is not installed.
     """
 
     def __init__(
@@ -76,7 +76,9 @@ class Predictor:
         self.min_recording_s = max(model.card.min_recording_s for model in self.models)
         keys = [source_key(model.card) for model in self.models]
         self._sources = {key: source_of(model.card) for key, model in zip(keys, self.models, strict=True)}
-        self._seen = [list(self._sources).index(key) for key in keys]  # by each model: models may share one
+        self._seen = [
+            list(self._sources).index(key) for key in keys
+        ]  # index of each model's source; models may share one
         rate = self._sources[keys[0]].rate
         window_s = window_s or card.frontend.window(card.process) / rate
         self.grid = Grid(window_s, step_s or window_s, shift_tta)
@@ -88,7 +90,7 @@ class Predictor:
         """Score one recording.
 
         Raises:
-            BadRecording: nothing of it can be scored.
+            BadRecording: no part of it can be scored.
             DataError: as of ``predict_files``.
         """
         ((_, result),) = self.predict_files([path])
@@ -97,23 +99,23 @@ class Predictor:
         return result
 
     def predict_files(self, paths: Iterable[Path | str]) -> Iterator[tuple[Path, Scores | BadRecording]]:
-        """Score recordings; each comes as soon as it is done, so in another order than given.
+        """Score recordings. Each is given as soon as it is ready, so the order is not that of ``paths``.
 
-        Recordings are read and transformed while the models compute. The memory needed does not grow
-        with the length of a recording, but for its scores.
+        Recordings are read and transformed while the models compute. Apart from its scores, the memory does not
+        depend on the length of a recording.
 
         Raises:
-            DataError: a model's answer is not finite.
+            DataError: the output of a model is not finite.
         """
         workers = max(model.workers for model in self.models)
-        # Of all models: each with threads of its own would be more than cores, on a CPU; on a GPU each has one.
+        # Shared by all models: on a CPU, threads for each model would be more threads than cores.
         pool = ThreadPoolExecutor(min(sum(model.workers for model in self.models), cores()))
         batches = [
             Batches(functools.partial(_score, model, plan), pool, size=model.batch, under_way=workers + 1)
             for model, plan in zip(self.models, self._plans, strict=True)
         ]
         readers = ReadAhead((self._pieces(Path(path)) for path in paths), max(1, cores() // 2), _AHEAD)
-        unscored: list[_Recording] = []  # whole, but some of their windows wait in a batch
+        unscored: list[_Recording] = []  # read completely, but some of their windows wait in a batch
         try:
             with readers:
                 for recording, piece in readers:
@@ -131,24 +133,24 @@ class Predictor:
             pool.shutdown(cancel_futures=True)
 
     def stream(self, chunks: Iterable[np.ndarray], sample_rate: int) -> Iterator[tuple[float, float, np.ndarray]]:
-        """Score live audio: each row as soon as all is there that it needs, in constant memory.
+        """Score live audio in constant memory: each row as soon as all its audio has arrived.
 
-        A model with longer windows than the rows, and one trained on images standardised over the
-        recording, also take in what comes after a row as well, and answer that much later.
+        A model whose windows are longer than the rows, or one that was trained on images standardised over the
+        recording, also needs audio after the row, so its scores come that much later.
 
         Args:
             chunks: ``(samples,)`` or ``(samples, channels)``, float, full scale 1; of any length.
-            sample_rate: Hz of the chunks.
+            sample_rate: of the chunks, Hz.
 
         Yields:
             ``(start_s, end_s, scores)`` with scores ``(classes,)``, the mean over the models.
 
         Raises:
-            DataError: a model's answer is not finite.
+            DataError: the output of a model is not finite.
         """
         windower = Windower(self._plans, self._seen)
         streams = [Live(source, sample_rate) for source in self._sources.values()]
-        scores: list[dict[int, np.ndarray]] = [{} for _ in self.models]  # of the windows that rows may still need
+        scores: list[dict[int, np.ndarray]] = [{} for _ in self.models]  # of windows that later rows may need
         counts, received = [0] * len(self.models), 0
 
         def rows(completed: Completed) -> Iterator[tuple[float, float, np.ndarray]]:
@@ -156,7 +158,7 @@ class Predictor:
                 for first in range(0, len(windows), model.batch):  # a chunk may be an hour
                     new = _score(model, self._plans[number], windows[first : first + model.batch])
                     if not np.isfinite(new).all():
-                        raise DataError(f"{model.source}: the model's answer is not finite; train the model anew")
+                        raise DataError(f"{model.source}: the output of the model is not finite; train the model again")
                     scores[number].update(enumerate(new, counts[number]))
                     counts[number] += len(new)
             for row in completed.rows:
@@ -174,8 +176,8 @@ class Predictor:
         yield from rows(windower.finish(received / sample_rate))
 
     def _pieces(self, path: Path) -> Iterator[tuple["_Recording", Completed | BadRecording | None]]:
-        """A recording's windows as it is decoded; then None, or what is wrong if nothing can be scored."""
-        torch.set_num_threads(1)  # of this thread; the models need the other cores
+        """The windows of a recording while it is decoded; at the end None, or the reason why it cannot be scored."""
+        torch.set_num_threads(1)  # for this thread; the models need the other cores
         recording = _Recording(path, len(self.models))
         try:
             for completed in self._completed_of(recording):
@@ -189,7 +191,7 @@ class Predictor:
         audio = [AudioStream(recording.path, source.sample_rate, _BLOCK_S, strict=False) for source in sources]
         streams = [source.stream() for source in sources]
         windower = Windower(self._plans, self._seen)
-        nothing = np.empty(0, np.float32)  # a rate may have a last sample more than another, and so a block more
+        nothing = np.empty(0, np.float32)  # at one sample rate there may be one more block than at another
         for blocks in itertools.zip_longest(*audio, fillvalue=nothing):
             yield windower.push([stream.push(block) for stream, block in zip(streams, blocks, strict=True)])
         recording.sample_rate, recording.problem = audio[0].info.sample_rate, audio[0].problem
@@ -206,7 +208,7 @@ class Predictor:
 
 
 class _Recording:
-    """A recording on its way: its rows, and the scores of its windows as they come."""
+    """A recording that is being scored: its rows so far, and the scores of its windows so far."""
 
     def __init__(self, path: Path, n_models: int):
         self.path, self.seconds, self.sample_rate, self.problem = path, 0.0, 0, None
@@ -215,7 +217,7 @@ class _Recording:
         self._scores: list[list[np.ndarray]] = [[] for _ in range(n_models)]
 
     def add(self, completed: Completed, batches: Sequence[Batches]) -> None:
-        """Take new rows, and have their windows scored."""
+        """Add new rows, and give their windows to the models."""
         self._rows += completed.rows
         for windows, scores, batch in zip(completed.windows, self._scores, batches, strict=True):
             self.unscored += len(windows)
@@ -223,36 +225,36 @@ class _Recording:
                 batch.add(window, functools.partial(self._receive, scores))
 
     def result(self) -> Scores:
-        """All of it, once every window is scored."""
+        """The scores, once every window is scored."""
         each = np.stack([_weighed(row, self._scores) for row in self._rows], axis=1)
         start_s, end_s = (np.array([getattr(row, name) for row in self._rows]) for name in ("start_s", "end_s"))
         return Scores(self.path, start_s, end_s, each, self.seconds, self.sample_rate, self.problem)
 
     def _receive(self, scores: list[np.ndarray], score: np.ndarray) -> None:
         if not np.isfinite(score).all():
-            raise DataError(f"{self.path}: the model's answer to it is not finite; train the model anew")
+            raise DataError(f"{self.path}: the output of the model is not finite; train the model again")
         scores.append(score)
         self.unscored -= 1
 
 
 def _scored(recordings: list[_Recording]) -> Iterator[tuple[Path, Scores]]:
-    """Take from ``recordings`` those that wait for nothing."""
+    """Remove from ``recordings`` those whose windows are all scored, and give their scores."""
     for recording in [one for one in recordings if not one.unscored]:
         recordings.remove(recording)
         yield recording.path, recording.result()
 
 
 def inputs_of(windows: Sequence[np.ndarray], plan: WindowPlan) -> np.ndarray:
-    """The model's input, ``(windows, 1, n_mels, frames)`` or ``(windows, samples)``, made as in training."""
+    """The input of the model, ``(windows, 1, n_mels, frames)`` or ``(windows, samples)``, computed as in training."""
     windows = torch.from_numpy(np.stack(windows))
     bands = (len(windows), windows.shape[2] if windows.ndim == 3 else 0)
-    # In dB, as if they had been cached without standardising.
+    # The windows are in dB, as if the cache held them without standardising.
     batch = Batch(windows, torch.zeros(bands), torch.ones(bands), torch.empty(0), torch.empty(0))
     return plan.transform(batch)[0].contiguous().numpy()
 
 
 def _score(model: Loaded, plan: WindowPlan, windows: Sequence[np.ndarray]) -> np.ndarray:
-    """``(windows, classes)``: the sigmoid of the logits, whatever the loss was."""
+    """``(windows, classes)``: the sigmoid of the logits, for every loss."""
     return expit(model.forward(inputs_of(windows, plan)))
 
 
@@ -260,20 +262,20 @@ def _weighed(row: Row, scores: Sequence[Sequence[np.ndarray] | Mapping[int, np.n
     """``(models, classes)``: the weighted mean of each model's windows at a row."""
     return np.stack(
         [
-            sum(np.float32(weight) * its[window] for window, weight in windows)
-            for its, windows in zip(scores, row.windows, strict=True)
+            sum(np.float32(weight) * scored[window] for window, weight in windows)
+            for scored, windows in zip(scores, row.windows, strict=True)
         ]
     )
 
 
 def _mono(chunk: np.ndarray) -> np.ndarray:
-    """``(samples,)`` float32, with silence in place of what is not finite."""
+    """``(samples,)`` float32; values that are not finite become silence."""
     samples = np.asarray(chunk, dtype=np.float32)
     return np.nan_to_num(samples.mean(axis=1) if samples.ndim == 2 else samples, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def plan_of(card: ModelCard, grid: Grid, source: Source) -> WindowPlan:
-    """The window plan of a model with this card."""
+    """The window plan of a model."""
     process, length = card.process, card.frontend.window(card.process)
     over_recording = card.standardize_over == "recording" and process.standardize != "none"
     span = max(length, round(SPAN_S * source.rate)) if over_recording and card.frontend.sees_images else 0
@@ -286,8 +288,8 @@ def _must_share_labels(models: Sequence[Loaded]) -> None:
     for other in models[1:]:
         if other.card.labels != first.card.labels:
             differing = sorted(set(first.card.labels) ^ set(other.card.labels))
-            what = f"only one of them has {differing[0]}" if differing else "they are in another order"
+            what = f"only one of them has {differing[0]}" if differing else "the order is different"
             raise UserError(
-                f"{other.source}: its labels are not those of {first.source} ({what}); "
+                f"{other.source}: its labels differ from those of {first.source} ({what}); "
                 "only runs with the same labels can be combined"
             )

@@ -1,4 +1,4 @@
-"""What does a model take in, as a recording arrives: its spectrogram in dB, or its waveform?"""
+"""The input of a model as a stream: the spectrogram of a recording in dB, or its waveform."""
 
 from typing import Protocol
 
@@ -11,7 +11,7 @@ from factory.model_card import ModelCard
 
 
 class Stream(Protocol):
-    """A recording on its way from samples to frames."""
+    """Turns the samples of one recording into frames, block by block."""
 
     def push(self, samples: np.ndarray) -> np.ndarray: ...
     def finish(self) -> np.ndarray: ...
@@ -21,8 +21,8 @@ class Spectrograms:
     """Frames of a spectrogram, ``(frames, n_mels)``, dB.
 
     Attributes:
-        sample_rate: of the samples that it takes, Hz.
-        rate: of its frames, a second.
+        sample_rate: Hz, of the samples that it takes.
+        rate: frames per second.
     """
 
     def __init__(self, card: ModelCard):
@@ -34,7 +34,7 @@ class Spectrograms:
 
 
 class Waveforms:
-    """The samples themselves, ``(samples,)``; as above."""
+    """The samples themselves, ``(samples,)``; each sample is a frame."""
 
     sample_rate, rate = SAMPLE_RATE, float(SAMPLE_RATE)
 
@@ -57,17 +57,17 @@ Source = Spectrograms | Waveforms
 
 
 def source_of(card: ModelCard) -> Source:
-    """What a model with this card takes in."""
+    """The source of a model's input."""
     return Spectrograms(card) if card.frontend.sees_images else Waveforms(card)
 
 
 def source_key(card: ModelCard) -> object:
-    """Equal for models that can share a source."""
+    """A key that is equal for models that can share a source."""
     return card.spectrogram if card.frontend.sees_images else card.frontend.name
 
 
 class Live:
-    """A source that takes samples of any rate."""
+    """A stream of a source that accepts samples of any rate."""
 
     def __init__(self, source: Source, sample_rate: int):
         self._stream, self._resampler = source.stream(), None

@@ -1,11 +1,11 @@
-"""Which stretches of a recording make the rows of the result, and which windows does each model score for them?
+"""Which segments of a recording are the rows of the result, and which windows does each model score for a row?
 
-A row is a stretch of ``window_s`` seconds, one every ``step_s``; the end of a recording is treated as in
-training: a tail of at least half a step (half a row, where rows do not touch each other) makes a last row that ends
-with the recording, a shorter one none.
-For each row a model scores one or more windows of the length it was trained on: in the middle of the
-row where its windows are longer (so it sees what is around the row), spread over the whole row where they are shorter.
-A window never reaches beyond the recording; only of a recording shorter than a window is it filled by repeating.
+A row is a segment of ``window_s`` seconds; a new row starts every ``step_s`` seconds. The end of a recording is treated
+as in training: a tail of at least half a step (half a row, where rows do not touch) gives a last row that ends with the
+recording; a shorter tail is left out.
+For each row a model scores one or more windows of the length that it was trained on. If its windows are longer than
+the row, one window has the row in its middle; if they are shorter, several are spread over the row.
+A window never reaches beyond the recording; a recording that is shorter than a window is repeated to fill it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,18 +18,19 @@ from dataloader.batches.dataset import Batch
 from dataloader.cache.spectrogram import BandStatistics
 from utils.config import DataProcess
 
-SPAN_S = 60.0  # around a window, for a model that was trained on images standardised over the recording
+# Seconds around a window that stand for the recording, where a model was trained on images standardised over that.
+SPAN_S = 60.0
 _SHIFTS = ((0.0, 0.5), (-0.5, 0.25), (0.5, 0.25))  # of shift_tta: (lengths of a window, weight)
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the rows of a recording stand.
+    """The rows of a recording.
 
     Args:
         window_s: length of a row, seconds.
-        step_s: from row to row, seconds.
-        shift_tta: score also the windows half a window earlier and later, each with half the weight.
+        step_s: from the start of a row to the start of the next, seconds.
+        shift_tta: also score the windows half a window earlier and later, each with half the weight.
     """
 
     window_s: float
@@ -42,10 +43,10 @@ class WindowPlan:
     """Which windows of a recording one model scores for each row.
 
     Args:
-        rate: frames (of a spectrogram, or samples) a second.
-        length: frames of a window.
-        span: frames over which a window is standardised; 0: the model does that over the window itself.
-        transform: makes windows the model's input, as in training.
+        rate: frames (of a spectrogram, or samples) per second.
+        length: frames in a window.
+        span: frames over which a window is standardised; 0: the transform does that over the window itself.
+        transform: turns windows into the input of the model, as in training.
     """
 
     grid: Grid
@@ -56,10 +57,10 @@ class WindowPlan:
     transform: Callable[[Batch], tuple] | None = None
 
     def windows(self, start_s: float, row: int | None = None) -> list[tuple[int, float]]:
-        """``(first frame, weight)`` of each window at the row that starts there; not yet kept inside the recording.
+        """``(first frame, weight)`` of each window for a row; a window may still reach beyond the recording.
 
         Args:
-            row: its frames, where the recording ends before it does.
+            row: frames in the row, if the recording is shorter than a row.
         """
         row = self.row_frames if row is None else row
         low, high = self._outermost(start_s, row)
@@ -72,7 +73,7 @@ class WindowPlan:
         ]
 
     def _outermost(self, start_s: float, row: int) -> tuple[int, int]:
-        """First frame of the first and of the last window at a row, before any shift."""
+        """First frame of the first and of the last window for a row, before any shift."""
         start = round(start_s * self.rate)
         if row <= self.length:
             return (middle := start - (self.length - row) // 2), middle
@@ -87,25 +88,25 @@ class WindowPlan:
         return round(self.grid.window_s * self.rate)
 
     def reach(self, start_s: float) -> tuple[int, int]:
-        """First frame, and the one after the last, that the row needs where the recording goes on."""
+        """The first frame that the row needs, and the frame after the last one, while the recording continues."""
         low, high = self._outermost(start_s, self.row_frames)
         shifts = [round(shift * self.length) for shift, _ in self._shifts]
         around = max(0, self.span - self.length)
-        # At the recording's beginning no window begins before it, and the span lies behind the window, all of it.
+        # No window starts before the recording; for the first windows, the whole span is after the window.
         low, high = low + min(shifts) - around, high + max(shifts) + self.length + around - around // 2
         return max(0, low), max(high, self.length, self.span)
 
     @property
     def keeps(self) -> int:
-        """Frames that a last row, pushed back by the recording's end, may reach back to."""
+        """How many frames back a last row, which is moved to end with the recording, may reach."""
         return max(self.row_frames, self.length) + self.length + self.span
 
     def cut(self, frames: np.ndarray, offset: int, total: int | None, first: int) -> np.ndarray:
-        """The window at ``first``, ``(length, features)`` float32, standardised over its span if it has one.
+        """The window at ``first``, ``(length, features)`` float32, standardised over its span if there is one.
 
         Args:
-            frames: what is held of the recording, ``(held, features)``, from frame ``offset`` on.
-            total: frames of the recording; None while it goes on.
+            frames: the frames that are held in memory, ``(held, features)``, from frame ``offset`` on.
+            total: frames in the recording; None while it continues.
         """
         first = self.kept_inside(first, total)
         window = frames[first - offset : first - offset + self.length]
@@ -121,6 +122,7 @@ class WindowPlan:
         return (window - mean) / scale
 
     def kept_inside(self, first: int, total: int | None) -> int:
+        """The first frame of a window, moved so that the window is inside the recording."""
         return max(0, first if total is None else min(first, total - self.length))
 
 
@@ -128,8 +130,8 @@ class Row(NamedTuple):
     """A row of the result.
 
     Attributes:
-        start_s, end_s: where it is in the recording.
-        windows: for each plan, ``(number, weight)`` of its windows; they are numbered over the whole recording.
+        start_s, end_s: start and end in the recording, seconds.
+        windows: for each plan, ``(number, weight)`` of its windows; the numbers count through the whole recording.
     """
 
     start_s: float
@@ -138,7 +140,7 @@ class Row(NamedTuple):
 
 
 class Completed(NamedTuple):
-    """What a piece of a recording completes.
+    """The rows and windows that a new piece of a recording completes.
 
     Attributes:
         rows: the new rows.
@@ -150,37 +152,37 @@ class Completed(NamedTuple):
 
 
 class Windower:
-    """Cuts a recording that arrives in pieces; holds no more of it than the rows to come need.
+    """Cuts windows from a recording that arrives in pieces; holds only the frames that later rows need.
 
     Args:
-        plans: of the models; the first says how many rows a recording has.
-        sources: for each plan, which of the arriving spectrograms it takes in.
+        plans: one for each model; the first one decides how many rows a recording has.
+        sources: for each plan, the index of its spectrogram among those that arrive.
     """
 
     def __init__(self, plans: Sequence[WindowPlan], sources: Sequence[int]):
         self._plans, self._sources = plans, sources
         self._held = [_Held() for _ in range(max(sources) + 1)]
         self._rows = 0
-        self._known: list[dict[int, int]] = [{} for _ in plans]  # first frame -> window, of the last rows
+        self._known: list[dict[int, int]] = [{} for _ in plans]  # first frame -> window, for the last row
         self._windows = [0] * len(plans)
 
     def push(self, pieces: Sequence[np.ndarray]) -> Completed:
-        """Take the next ``(frames, features)`` of each source; give what they complete."""
+        """Add the next ``(frames, features)`` of each source; return what they complete."""
         for held, piece in zip(self._held, pieces, strict=True):
             held.add(piece)
         completed = self._nothing()
         while all(plan.reach(self._next)[1] <= held.end for plan, held in self._pairs()):
             self._add_row(completed, self._next, self._next + self._plans[0].grid.window_s)
         for held in self._held:
-            plans = [plan for plan, its in self._pairs() if its is held]
+            plans = [plan for plan, other in self._pairs() if other is held]
             held.forget(min(min(plan.reach(self._next)[0], held.end - plan.keeps) for plan in plans))
         return completed
 
     def finish(self, duration_s: float) -> Completed:
-        """The rows that the recording's end completes.
+        """The rows that the end of the recording completes.
 
         Args:
-            duration_s: of the recording; of one that is shorter than a row, it is where the row ends.
+            duration_s: length of the recording; the end of the row, if the recording is shorter than a row.
         """
         completed = self._nothing()
         first, total = self._plans[0], self._held[self._sources[0]].end
@@ -199,7 +201,7 @@ class Windower:
 
     @property
     def has_frames(self) -> bool:
-        """Whether anything has arrived, of every source."""
+        """Whether at least one frame of every source has arrived."""
         return all(held.end for held in self._held)
 
     @property
@@ -219,7 +221,7 @@ class Windower:
             row_frames = min(plan.row_frames, total) if ended else plan.row_frames
             for first, _ in (windows := plan.windows(start_s, row_frames)):
                 first = plan.kept_inside(first, total)
-                if first in self._known[number]:  # a row's later window is often the next row's earlier one
+                if first in self._known[number]:  # neighbouring rows often share a window
                     known[first] = self._known[number][first]
                 elif first not in known:
                     known[first] = self._windows[number]
@@ -232,15 +234,15 @@ class Windower:
 
 
 class _Held:
-    """The frames of a recording that are still needed."""
+    """The frames of a recording that are still in memory."""
 
     def __init__(self) -> None:
         self._pieces: list[np.ndarray] = []
-        self.offset = self.end = 0  # the first frame that is held, and how many have arrived so far
+        self.offset = self.end = 0  # the first frame that is held; the number of frames that arrived
 
     @property
     def frames(self) -> np.ndarray:
-        """``(held, features)``; joined only when a window is cut, as a row may be hours long."""
+        """``(held, features)``; the pieces are joined only when a window is cut, because a row may be hours long."""
         if len(self._pieces) > 1:
             self._pieces = [np.concatenate(self._pieces)]
         return self._pieces[0] if self._pieces else np.empty((0, 0), np.float32)
@@ -251,11 +253,11 @@ class _Held:
             self.end += len(piece)
 
     def forget(self, first: int) -> None:
-        """Let go of what is before ``first``."""
+        """Drop the frames before ``first``."""
         while self._pieces and self.offset < first:
             drop = min(len(self._pieces[0]), first - self.offset)
             piece = self._pieces[0][drop:]
-            if 2 * piece.nbytes < getattr(piece.base, "nbytes", 0):  # or all that it is a part of stays in memory
+            if 2 * piece.nbytes < getattr(piece.base, "nbytes", 0):  # a view would keep the whole array in memory
                 piece = piece.copy()
             self._pieces[0] = piece
             self.offset += drop

@@ -45,10 +45,10 @@ def command(monkeypatch, capfd):
         monkeypatch.setattr(sys, "argv", [main.__module__, *map(str, arguments)])
         with pytest.raises(SystemExit) as left:
             run_command(main)
-        told = capfd.readouterr()
-        assert left.value.code == code, told.err
-        assert "Traceback" not in told.err
-        return told
+        printed = capfd.readouterr()
+        assert left.value.code == code, printed.err
+        assert "Traceback" not in printed.err
+        return printed
 
     yield run
     root.handlers[:], root.level = before[:2]
@@ -79,9 +79,9 @@ def everything(folder):
 
 
 def test_csv_of_a_folder(command, tiny_run, recordings, tmp_path):
-    told = command("--run", tiny_run, "--input", recordings, "--output", tmp_path / "new/out.csv", "--format", "csv")
-    assert told.out == f"written: {tmp_path}/new/out.csv\n"
-    assert "4 recordings scored, 0 left out" in told.err
+    printed = command("--run", tiny_run, "--input", recordings, "--output", tmp_path / "new/out.csv", "--format", "csv")
+    assert printed.out == f"written: {tmp_path}/new/out.csv\n"
+    assert "4 recordings scored, 0 left out" in printed.err
     rows = rows_of(tmp_path / "new/out.csv")
     assert list(rows[0]) == ["file", "start_s", "end_s", "label", "score"]
     assert list(dict.fromkeys(row["file"] for row in rows)) == [
@@ -99,15 +99,15 @@ def test_a_submission_like_the_sample_and_a_bad_recording_gets_the_prior(command
     row_ids = ["r2_10", "r9_5", "r1_5", "r1_10", "r2_5"]
     sample.write_text("row_id,comgre,new1,asbfly,bkskit1\n" + "".join(f"{row},0,0,0,0\n" for row in row_ids))
     line = ["--run", tiny_run, "--input", tmp_path / "in", "--output", tmp_path / "s.csv", "--format", "submission"]
-    told = command(*line, "--sample-submission", sample)
+    printed = command(*line, "--sample-submission", sample)
     rows = rows_of(tmp_path / "s.csv")
     assert list(rows[0]) == ["row_id", "comgre", "new1", "asbfly", "bkskit1"]
     assert [row["row_id"] for row in rows] == row_ids
     assert {row["new1"] for row in rows} == {"0.25"}
     assert {rows[1][label] for label in LABELS} == {"0.25"}
-    assert "r9.ogg: left out: " in told.err
-    assert "the run does not know 1 species, which get the prior: new1" in told.err
-    assert "2 recordings scored, 1 left out" in told.err
+    assert "r9.ogg: left out: " in printed.err
+    assert "the run does not know 1 species, which get the prior: new1" in printed.err
+    assert "2 recordings scored, 1 left out" in printed.err
     command(*line, "--sample-submission", sample, "--strict", code=1)
     assert rows_of(tmp_path / "s.csv") == rows  # strict tells by its exit code only
 
@@ -177,24 +177,24 @@ def test_a_recording_with_a_hole_comes_with_a_caution(command, tiny_run, sound, 
     pages = [at for at in range(len(content)) if content.startswith(b"OggS", at)]
     (tmp_path / "hole.ogg").write_bytes(content[: pages[5]] + content[pages[9] :])
     line = ["--run", tiny_run, "--input", tmp_path / "hole.ogg", "--output", tmp_path / "o.csv", "--format", "csv"]
-    told = command(*line)
-    assert "can be decoded is scored, and times after the hole are too early by up to that much" in told.err
+    printed = command(*line)
+    assert "can be decoded is scored, and times after the hole are too early by up to that much" in printed.err
 
 
 @pytest.mark.parametrize(
     "error",
     [torch.OutOfMemoryError("CUDA out of memory. Tried\nto"), MemoryError(), RuntimeError("can't allocate memory")],
 )
-def test_too_little_memory_is_told_in_a_line(command, tiny_run, recordings, tmp_path, monkeypatch, error):
+def test_too_little_memory_is_reported_in_one_line(command, tiny_run, recordings, tmp_path, monkeypatch, error):
     def fail(*_):
         raise error
         yield
 
     monkeypatch.setattr(steps.Predictor, "predict_files", fail)
     line = ["--run", tiny_run, "--input", recordings / "a/r1.wav", "--output", tmp_path / "o.csv", "--format", "csv"]
-    told = command(*line, code=1).err.splitlines()[-1]
-    assert told.startswith("out of memory (")
-    assert "--device cpu" in told
+    printed = command(*line, code=1).err.splitlines()[-1]
+    assert printed.startswith("out of memory (")
+    assert "--device cpu" in printed
 
 
 def test_a_name_that_stdout_cannot_write_is_no_error(tiny_run, recordings, tmp_path):
@@ -246,16 +246,16 @@ def test_a_job_killed_with_9_goes_on_and_the_output_is_the_same_to_the_byte(
     parts = sorted((tmp_path / ".out.csv.parts").glob("*.npz"))
     assert len(parts) == 3
 
-    told = command(*line, output, "--resume", "--step-s", 1, code=1)
-    assert told.err.count("\n") == 2  # what is loaded, and:
-    assert "the earlier job had another --step-s; use the same value" in told.err
+    printed = command(*line, output, "--resume", "--step-s", 1, code=1)
+    assert printed.err.count("\n") == 2  # what is loaded, and:
+    assert "the earlier job had another --step-s; use the same value" in printed.err
 
     parts[0].write_bytes(parts[0].read_bytes()[:-100])
     scored = []
     keep = ScoreStore.keep
     monkeypatch.setattr(ScoreStore, "keep", lambda job, scores: (scored.append(scores.path), keep(job, scores)))
-    told = command(*line, output, "--resume")
-    assert "continuing: 2 of 8 recordings are already scored" in told.err
+    printed = command(*line, output, "--resume")
+    assert "continuing: 2 of 8 recordings are already scored" in printed.err
     assert len(scored) == 6
     assert output.read_bytes() == (tmp_path / "undisturbed.csv").read_bytes()
     assert not (tmp_path / ".out.csv.parts").exists()
@@ -295,8 +295,8 @@ def test_a_job_stopped_by_sigterm_says_how_to_go_on(command, tiny_run, recording
     keep = ScoreStore.keep
     monkeypatch.setattr(ScoreStore, "keep", lambda *args: (keep(*args), os.kill(os.getpid(), signal.SIGTERM)))
     line = ["--run", tiny_run, "--input", recordings, "--format", "csv", "--output", tmp_path / "out.csv"]
-    told = command(*line, code=143)
-    assert told.err.count(KEPT) == 1
+    printed = command(*line, code=143)
+    assert printed.err.count(KEPT) == 1
     assert everything(tmp_path)[0].name == ".out.csv.parts"
     assert not (tmp_path / "out.csv").exists()
     leftover = tmp_path / f".out.csv.{host()}.999999999.tmp"  # as of a kill -9 while the table was written
@@ -336,17 +336,17 @@ def test_a_truncated_recording_is_scored_with_a_warning_and_a_changed_one_again(
     line = ["--run", tiny_run, "--input", tmp_path / "in", "--format", "csv", "--output", tmp_path / "out.csv"]
     with monkeypatch.context() as patch:  # the disk is full when the table is to be written
         patch.setattr(csv, "writer", no_room)
-        told = command(*line, code=1)
-    assert "no room on the disk" in told.err
-    assert told.err.count(KEPT) == 1
-    assert told.err.splitlines()[-1].startswith("no room")
+        printed = command(*line, code=1)
+    assert "no room on the disk" in printed.err
+    assert printed.err.count(KEPT) == 1
+    assert printed.err.splitlines()[-1].startswith("no room")
     assert not (tmp_path / "out.csv").exists()
     warning = "r2.ogg: truncated: "
-    assert told.err.count(warning) == 1
+    assert printed.err.count(warning) == 1
     sf.write(tmp_path / "in/r1.wav", sound(9.0), 16_000)
-    told = command(*line, "--resume")
-    assert "continuing: 1 of 2" in told.err
-    assert told.err.count(warning) == 1
+    printed = command(*line, "--resume")
+    assert "continuing: 1 of 2" in printed.err
+    assert printed.err.count(warning) == 1
     starts = [row["start_s"] for row in rows_of(tmp_path / "out.csv") if row["file"].endswith("r1.wav")]
     assert starts[::3] == ["0", "3", "6"]
 
@@ -358,15 +358,15 @@ def no_room(*_, **__):
 # bad input: one line each, and nothing is written
 
 
-def one_line(told) -> str:
+def one_line(printed) -> str:
     """The only line of an error; what was loaded before it is news, not an error."""
     lines = [
         line
-        for line in told.err.splitlines()
+        for line in printed.err.splitlines()
         if " classes, rows of " not in line and "exporting it once to" not in line
     ]
-    assert len(lines) == 1, told.err
-    assert told.out == ""
+    assert len(lines) == 1, printed.err
+    assert printed.out == ""
     return lines[0]
 
 
@@ -429,7 +429,7 @@ def no_such_input(place, run):
 
 def folder_without_recordings(place, run):
     (place / "empty").mkdir()
-    return {"--input": place / "empty"}, "no recording is there"
+    return {"--input": place / "empty"}, "there is no recording in it"
 
 
 def output_is_a_folder(place, run):
@@ -560,9 +560,9 @@ def test_only_bad_recordings_are_an_error_and_nothing_is_left(command, tiny_run,
     (tmp_path / "in/noise.mp3").write_bytes(bytes(range(256)) * 50)
     sf.write(tmp_path / "in/short.wav", sound(0.1), 16_000)
     line = ["--run", tiny_run, "--input", tmp_path / "in", "--output", tmp_path / "out.csv", "--format", "csv"]
-    told = command(*line, code=1).err.splitlines()
-    assert sum(text.startswith("warning: ") and ": left out: " in text for text in told) == 3
-    assert told[-1] == "no recording could be scored (3 tried); nothing is written"
+    printed = command(*line, code=1).err.splitlines()
+    assert sum(text.startswith("warning: ") and ": left out: " in text for text in printed) == 3
+    assert printed[-1] == "no recording could be scored (3 tried); nothing is written"
     assert everything(tmp_path) == sorted([tmp_path / "in", *(tmp_path / "in").iterdir()])
 
 
@@ -586,9 +586,9 @@ def test_only_bad_recordings_are_an_error_and_nothing_is_left(command, tiny_run,
         (["--format", "submission", "--threshold", "0"], "a submission holds every score"),
     ],
 )
-def test_options_that_will_not_do_are_told_before_anything_is_loaded(command, arguments, message):
-    told = command("--run", "x", "--input", "y", "--output", "z", "--format", "csv", *arguments, code=2)
-    assert message in told.err.splitlines()[-1]
+def test_wrong_options_are_reported_before_anything_is_loaded(command, arguments, message):
+    printed = command("--run", "x", "--input", "y", "--output", "z", "--format", "csv", *arguments, code=2)
+    assert message in printed.err.splitlines()[-1]
 
 
 def test_help_answers_at_once():
@@ -606,8 +606,8 @@ def test_help_answers_at_once():
 @pytest.mark.skipif(not EXPORTS, reason="onnx and onnxruntime are not installed")
 def test_export_prints_the_difference_and_predict_takes_the_file(command, tiny_run, recordings, tmp_path):
     output = tmp_path / "model.onnx"
-    told = command("--run", tiny_run, "--to", "onnx", "--output", output, "--audio", recordings, main=export.main)
-    first, second = told.out.splitlines()
+    printed = command("--run", tiny_run, "--to", "onnx", "--output", output, "--audio", recordings, main=export.main)
+    first, second = printed.out.splitlines()
     assert first.startswith("largest difference of a logit: ")
     assert float(first.rpartition(" ")[2]) < 1e-3
     assert second == f"exported: {output}"
@@ -615,5 +615,5 @@ def test_export_prints_the_difference_and_predict_takes_the_file(command, tiny_r
         command("--run", run, "--input", recordings, "--output", tmp_path / name, "--format", "csv")
     pairs = zip(rows_of(tmp_path / "exported.csv"), rows_of(tmp_path / "run.csv"), strict=True)
     assert max(abs(float(one["score"]) - float(other["score"])) for one, other in pairs) < 1e-4
-    told = command("--run", tmp_path, "--to", "onnx", main=export.main, code=1)
-    assert "this is not a run" in one_line(told)
+    printed = command("--run", tmp_path, "--to", "onnx", main=export.main, code=1)
+    assert "this is not a run" in one_line(printed)

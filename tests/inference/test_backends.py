@@ -81,7 +81,7 @@ def test_auto_takes_the_fastest_that_is_installed(run, monkeypatch):
         load(run / "x.onnx", "openvino")
 
 
-def test_backends_and_devices_that_do_not_fit_are_told(run, monkeypatch):
+def test_backends_and_devices_that_do_not_fit_are_reported(run, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     (run / "x.onnx").write_bytes(b"")
     (run / "x.xml").write_bytes(b"")

@@ -53,7 +53,7 @@ def test_a_run_is_predicted_with_its_best_epoch(run, caplog):
     assert "its last epoch is used for prediction" in caplog.text
 
 
-def test_checkpoints_that_cannot_be_used_are_told(run):
+def test_checkpoints_that_cannot_be_used_are_reported(run):
     state = torch.load(run / "best.pt", weights_only=True)
     for change, message in (
         ({"labels": ["one", "two"]}, "not as many names as labels"),

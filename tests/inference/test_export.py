@@ -94,7 +94,7 @@ def test_the_largest_difference_is_that_of_any_logit(tiny_run):
     assert np.isnan(lost)
 
 
-def test_places_and_recordings_that_will_not_do_are_told(tiny_run, tmp_path):
+def test_places_and_recordings_that_will_not_do_are_reported(tiny_run, tmp_path):
     with pytest.raises(UserError, match=r"model\.pt: the name of an onnx file must end in \.onnx"):
         export.output_path(tiny_run / "best.pt", "onnx", tmp_path / "model.pt")
     assert export.output_path(tiny_run / "best.pt", "onnx", None) == tiny_run / "best.onnx"
@@ -120,7 +120,7 @@ def test_without_audio_the_runs_own_recordings_are_compared_with(make_run, recor
 
 
 @pytest.mark.skipif(not is_available("openvino"), reason="no openvino")
-def test_openvino_files_that_cannot_be_used_are_told(tiny_run, tmp_path):
+def test_openvino_files_that_cannot_be_used_are_reported(tiny_run, tmp_path):
     checkpoint = tiny_run / "best.pt"
     output = export.output_path(checkpoint, "openvino", tmp_path / "model.xml")
     export.export_checkpoint(checkpoint, "openvino", output, [np.zeros((1, 1, 32, 192), np.float32)])

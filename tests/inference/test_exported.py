@@ -65,7 +65,7 @@ def test_changed_labels_settings_or_graph_are_found(run, tmp_path, name, before,
 
 @needs_all
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])
-def test_exported_files_that_cannot_be_used_are_told(run, backend, monkeypatch):
+def test_exported_files_that_cannot_be_used_are_reported(run, backend, monkeypatch):
     import onnx
 
     load(run, "onnx")

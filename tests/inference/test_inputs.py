@@ -33,7 +33,7 @@ def test_a_pattern_gives_what_it_matches(folder):
 
 def test_an_empty_name_is_not_the_current_folder(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    with pytest.raises(DataError, match="an empty name among the inputs"):
+    with pytest.raises(DataError, match="an input is empty"):
         find_recordings([""])
 
 
@@ -42,7 +42,9 @@ def test_a_file_is_taken_whatever_its_ending_and_each_once(folder, caplog):
     found = find_recordings([folder / "notes.txt", folder / "b.ogg", folder, folder / "a.wav"])
     assert names(found, folder) == ["notes.txt", "b.ogg", "a.wav", "deep/d.mp3", "deep/er/c.FLAC"]
     # In a submission its rows are missing.
-    assert caplog.messages == ["1 names are links to recordings of other names, and left out: again.ogg ..."]
+    assert caplog.messages == [
+        "1 link leads to a recording that is already there under another name; left out: again.ogg ..."
+    ]
 
 
 def test_linked_folders_are_read_once_and_links_that_lead_back_end(folder, tmp_path_factory):
@@ -55,7 +57,7 @@ def test_linked_folders_are_read_once_and_links_that_lead_back_end(folder, tmp_p
     assert names(find_recordings([folder]), folder) == expected
 
 
-def test_a_link_that_leads_nowhere_is_a_recording_to_be_told_of(folder):
+def test_a_link_that_leads_nowhere_is_a_recording_that_is_reported(folder):
     (folder / "gone.wav").symlink_to(folder / "unmounted/gone.wav")
     (folder / "gone.txt").symlink_to(folder / "unmounted/gone.txt")
     assert "gone.wav" in names(find_recordings([folder]), folder)
@@ -63,7 +65,7 @@ def test_a_link_that_leads_nowhere_is_a_recording_to_be_told_of(folder):
     assert names(find_recordings([f"{folder}/g*.wav"]), folder) == ["gone.wav"]
 
 
-def test_a_folder_that_cannot_be_read_is_told_not_passed_over(folder, monkeypatch):
+def test_a_folder_that_cannot_be_read_is_reported_not_ignored(folder, monkeypatch):
     scandir = os.scandir
 
     def refuse(path):
@@ -84,7 +86,7 @@ def test_brackets_in_a_name_are_no_pattern(folder):
 @pytest.mark.parametrize(
     ("name", "message"), [("nowhere", "no such file or folder"), ("*.aiff", "no recording"), (".cache", "")]
 )
-def test_what_names_no_recording_is_told(folder, name, message):
+def test_what_names_no_recording_is_reported(folder, name, message):
     if name == ".cache":  # asked for by name, what is hidden is meant
         assert names(find_recordings([folder / name]), folder) == [".cache/e.wav"]
         return
@@ -92,9 +94,9 @@ def test_what_names_no_recording_is_told(folder, name, message):
         find_recordings([folder, folder / name])
 
 
-def test_a_folder_without_recordings_is_told(tmp_path):
+def test_a_folder_without_recordings_is_reported(tmp_path):
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(DataError, match="no recording is there"):
+    with pytest.raises(DataError, match="there is no recording in it"):
         find_recordings([tmp_path])
 
 
@@ -104,5 +106,5 @@ def test_sound_files_that_no_decoder_reads_are_counted_in_one_line(folder, caplo
     find_recordings([folder])
     line = "2 sound files are not used (2 .wac): convert .wac and .zc files with the maker's program"
     assert caplog.messages == [line]
-    with pytest.raises(DataError, match=r"no recording is there \(2 sound files are not used"):
+    with pytest.raises(DataError, match=r"there is no recording in it \(2 sound files are not used"):
         find_recordings([f"{folder}/**/*.wac"])

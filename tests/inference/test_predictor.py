@@ -118,13 +118,13 @@ def test_a_stream_answers_as_soon_as_a_window_is_whole(tiny, sound):
     assert len(asked) == 7
 
 
-def test_a_stream_forgets_what_it_has_told(tiny_run, sound):
+def test_a_stream_forgets_what_it_has_given(tiny_run, sound):
     its = Predictor(tiny_run, step_s=1.0, shift_tta=True, backend="torch")
     chunk = sound(60.0)
     rows = its.stream((chunk for _ in range(5)), 16_000)
     held = [(len(rows.gi_frame.f_locals["scores"][0]), rows.gi_frame.f_locals["counts"][0]) for _ in rows]
     assert held[-1][1] > 300  # windows in all
-    assert max(known for known, _ in held) < 200  # those of a chunk, whose rows wait to be told
+    assert max(known for known, _ in held) < 200  # those of a chunk, whose rows wait to be printed
     assert held[-1][0] < 10
 
 
@@ -183,7 +183,7 @@ def test_the_runs_own_shortest_recording_is_the_limit(run, wav):
 @pytest.mark.parametrize(
     ("content", "reason"), [(b"", "empty"), (b"no sound at all" * 99, "unreadable"), (None, "missing")]
 )
-def test_what_is_no_recording_is_told_and_the_others_are_scored(tiny, wav, tmp_path, content, reason):
+def test_what_is_no_recording_is_reported_and_the_others_are_scored(tiny, wav, tmp_path, content, reason):
     bad = tmp_path / "bad.ogg"
     if content is not None:
         bad.write_bytes(content)
@@ -205,7 +205,7 @@ def test_of_a_recording_cut_off_what_decodes_is_scored(tiny, wav):
     np.testing.assert_allclose(cut.each[:, :rows], whole.each[:, :rows], atol=1e-3)
 
 
-def test_of_a_recording_cut_off_at_once_the_cut_is_told_not_its_length(tiny, wav):
+def test_of_a_recording_cut_off_at_once_the_cut_is_reported_not_its_length(tiny, wav):
     recording = wav(30.0)
     recording.write_bytes(recording.read_bytes()[:2000])
     with pytest.raises(BadRecording, match="truncated"):
@@ -258,7 +258,7 @@ def test_a_score_that_is_not_finite_names_the_recording(make_run, wav):
         list(Predictor(run, backend="torch").stream([np.zeros(64_000)], 16_000))
 
 
-def test_shift_tta_is_the_weighted_mean_of_three_looks(tiny_run, tiny, wav):
+def test_shift_tta_is_the_weighted_mean_of_three_windows(tiny_run, tiny, wav):
     recording = wav(12.0)
     shifted = Predictor(tiny_run, shift_tta=True, backend="torch").predict_file(recording)
     every = Predictor(tiny_run, step_s=1.5, backend="torch").predict_file(recording)  # windows at 0, 1.5, 3 ...

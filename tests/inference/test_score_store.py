@@ -61,7 +61,7 @@ def test_models_are_combined_and_then_rows_are_smoothed(tmp_path, recordings):
     assert np.concatenate(ranks).mean() == pytest.approx((12 + 1) / 2 / 12)
 
 
-def test_without_resume_a_job_begins_anew(tmp_path, recordings):
+def test_without_resume_a_job_starts_from_the_beginning(tmp_path, recordings):
     store(tmp_path).keep(scores(recordings[0]))
     assert recordings[0] not in store(tmp_path, resume=False)
 
@@ -131,7 +131,7 @@ def test_a_damaged_part_is_not_taken_wherever_the_damage_is(tmp_path, recordings
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff"])
-def test_a_damaged_job_begins_anew(tmp_path, recordings, content):
+def test_a_damaged_job_starts_from_the_beginning(tmp_path, recordings, content):
     kept = store(tmp_path)
     kept.keep(scores(recordings[0]))
     (kept.folder / "job.json").write_bytes(content)

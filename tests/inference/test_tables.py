@@ -27,7 +27,7 @@ def result(name="n/r1.ogg", scores=SCORES, window=5.0, step=5.0, sample_rate=32_
     return Result(Path(name), start, start + window, np.array(scores, np.float32), start[-1] + window, sample_rate)
 
 
-def told(found):
+def as_tuples(found):
     return [(one.start_s, one.end_s, CARD.labels[one.label], round(one.score, 3)) for one in found]
 
 
@@ -35,29 +35,29 @@ def table(path):
     return list(csv.reader(io.StringIO(path.read_text())))
 
 
-# what is told
+# what is kept
 
 
-def test_without_thinning_every_score_is_told_by_time_and_label():
-    found = told(detections(result(), DetectionFilter()))
+def test_without_a_filter_every_score_is_kept_by_time_and_label():
+    found = as_tuples(detections(result(), DetectionFilter()))
     assert found[:4] == [(0, 5, "b", 0.1), (0, 5, "a", 0.9), (0, 5, "c", 0.2), (5, 10, "b", 0.3)]
     assert len(found) == 9
 
 
-def test_the_threshold_itself_is_told():
-    assert told(detections(result(scores=[[0.5, 0.25, 0.75]]), DetectionFilter(threshold=0.5))) == [
+def test_the_threshold_itself_is_kept():
+    assert as_tuples(detections(result(scores=[[0.5, 0.25, 0.75]]), DetectionFilter(threshold=0.5))) == [
         (0, 5, "b", 0.5),
         (0, 5, "c", 0.75),
     ]
 
 
-def test_top_k_tells_so_many_of_each_row_and_of_equal_ones_the_first():
-    assert told(detections(result(), DetectionFilter(top_k=1))) == [
+def test_top_k_keeps_so_many_of_each_row_and_of_equal_ones_the_first():
+    assert as_tuples(detections(result(), DetectionFilter(top_k=1))) == [
         (0, 5, "a", 0.9),
         (5, 10, "a", 0.8),
         (10, 15, "b", 0.5),
     ]
-    assert told(detections(result(scores=[[0.3, 0.3, 0.3]]), DetectionFilter(top_k=2))) == [
+    assert as_tuples(detections(result(scores=[[0.3, 0.3, 0.3]]), DetectionFilter(top_k=2))) == [
         (0, 5, "b", 0.3),
         (0, 5, "a", 0.3),
     ]
@@ -65,7 +65,7 @@ def test_top_k_tells_so_many_of_each_row_and_of_equal_ones_the_first():
 
 def test_merging_joins_consecutive_detections_of_a_label_with_the_highest_score():
     scores = [[0.6, 0.1, 0.9], [0.1, 0.1, 0.7], [0.8, 0.1, 0.95], [0.7, 0.6, 0.1]]
-    assert told(detections(result(scores=scores), DetectionFilter(threshold=0.5, merge=True))) == [
+    assert as_tuples(detections(result(scores=scores), DetectionFilter(threshold=0.5, merge=True))) == [
         (0, 5, "b", 0.6),
         (0, 15, "c", 0.95),
         (10, 20, "b", 0.8),
@@ -75,11 +75,11 @@ def test_merging_joins_consecutive_detections_of_a_label_with_the_highest_score(
 
 def test_merging_joins_overlapping_rows_and_not_those_with_a_gap():
     one = [[0.9, 0, 0], [0.9, 0, 0]]
-    assert told(detections(result(scores=one, step=2.0), DetectionFilter(0.5, None, True))) == [(0, 7, "b", 0.9)]
-    assert len(told(detections(result(scores=one, step=6.0), DetectionFilter(0.5, None, True)))) == 2
+    assert as_tuples(detections(result(scores=one, step=2.0), DetectionFilter(0.5, None, True))) == [(0, 7, "b", 0.9)]
+    assert len(as_tuples(detections(result(scores=one, step=6.0), DetectionFilter(0.5, None, True)))) == 2
 
 
-def test_a_default_threshold_holds_where_nothing_else_thins():
+def test_a_default_threshold_holds_where_no_other_filter_is_given():
     assert DetectionFilter().or_default() == DetectionFilter(threshold=0.25)
     assert DetectionFilter(top_k=2).or_default() == DetectionFilter(top_k=2)
     assert DetectionFilter(threshold=0.0).or_default() == DetectionFilter(threshold=0.0)
@@ -186,7 +186,7 @@ def test_rows_behind_the_end_of_a_truncated_recording_get_the_prior(tmp_path, ca
         (None, "no such file"),
     ],
 )
-def test_a_sample_that_will_not_do_is_told(tmp_path, content, message):
+def test_a_sample_that_will_not_do_is_reported(tmp_path, content, message):
     path = tmp_path / "sample.csv"
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -208,7 +208,7 @@ def test_recordings_that_the_sample_names_must_be_there(tmp_path):
 
 
 @pytest.mark.parametrize("row_id", ["r1_7", "r1_0", "r1_5.0", "r1_", "r1", "r1_nan"])
-def test_rows_that_end_where_no_window_does_are_told_before_scoring(tmp_path, row_id):
+def test_rows_that_end_where_no_window_does_are_reported_before_scoring(tmp_path, row_id):
     sample = tables.read_sample(sample_file(tmp_path, rows=("r1_5", row_id)), CARD.labels)
     with pytest.raises(DataError, match=f"1 of its 2 rows end where no window ends, the first is {row_id};"):
         tables.must_fit(sample, GRID)
