@@ -23,6 +23,8 @@ _SPINS = "10000"
 MENDS = {
     errno.ENOSPC: "no room on the disk; free some and go on, what is done is kept",
     errno.EDQUOT: "the disk quota is used up; free some and go on, what is done is kept",
+    errno.EMFILE: "too many open files; raise the limit (ulimit -n 4096), or set fewer workers",
+    errno.ENFILE: "too many open files on this machine; close other programs, or set fewer workers",
     errno.EACCES: "permission denied; change who may read and write it, or choose another",
     errno.EROFS: "the file system is read-only; choose a folder you may write to",
     errno.EPERM: "not permitted; choose a folder you may write to",

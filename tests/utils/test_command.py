@@ -24,6 +24,7 @@ CASES = [
     (KeyboardInterrupt(), 130, "interrupted"),
     (OSError(errno.ENOSPC, "x", "cache/a.npy"), 1, f"cache/a.npy: {NO_ROOM}"),
     (OSError(errno.ENOSPC, "x"), 1, NO_ROOM),
+    (OSError(errno.EMFILE, "x"), 1, "too many open files; raise the limit (ulimit -n 4096), or set fewer workers"),
     (
         PermissionError(errno.EACCES, "x", "runs"),
         1,
