@@ -13,7 +13,7 @@ def resnet10t_slim(pretrained: bool = False, **options: Any) -> ResNet:
     """timm's ResNet-10-T of half the width, and a quarter in the stem: 1.2 million parameters; no pretrained weights.
 
     Its full convolutions keep a CPU busier than the depthwise ones of MobileNets do, most of all in bf16. The stem
-    sees the largest maps, so it is narrower still (docs/experiments.md, row 10 of the third ladder).
+    sees the largest maps, so it is narrower still (docs/experiments/ladders.md, row 10 of the third ladder).
     """
     shape = {"block": BasicBlock, "layers": (1, 1, 1, 1), "channels": (32, 64, 128, 256)}
     stem = {"stem_type": "deep_tiered", "stem_width": 8, "avg_down": True}

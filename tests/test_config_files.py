@@ -1,4 +1,4 @@
-"""Do the classes, config.ini and the README say the same?"""
+"""Do the classes, config.ini and docs/settings.md say the same?"""
 
 import re
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ def settings() -> dict[str, list[tuple[str, str, str]]]:
 
 
 def settings_table() -> str:
-    """The README's tables of settings: the words of config.ini, which so exist once."""
+    """The tables of docs/settings.md: the words of config.ini, which so exist once."""
     table, before = [], ""
     for section, comment, lines in blocks():
         table += [] if section == before else ["", f"**[{section}]**"]
@@ -75,6 +75,6 @@ def test_no_secret_is_shipped():
     assert all(values[secret] == "" for secret in SECRETS)
 
 
-def test_the_readme_lists_every_setting_with_its_default():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert settings_table() in readme, "paste what settings_table() of this test gives into README.md"
+def test_docs_settings_lists_every_setting_with_its_default():
+    page = (ROOT / "docs/settings.md").read_text(encoding="utf-8")
+    assert settings_table() in page, "paste what settings_table() of this test gives into docs/settings.md"

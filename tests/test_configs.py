@@ -46,11 +46,6 @@ def test_every_recipe_means_the_folders_of_config_ini_and_most_share_its_spectro
     assert (cache_folder(recipe) != cache_folder(shipped)) == (path.name in OWN_SPECTROGRAMS)
 
 
-@every_recipe
-def test_the_readme_names_every_recipe(path):
-    assert f"configs/{path.name}" in (ROOT / "README.md").read_text(encoding="utf-8")
-
-
 def test_the_first_places_recipe_has_its_published_settings():
     """Those of configs/effnet_seg20_80low.json and src/ of github.com/arpoyda/BirdCLEF_2024."""
     recipe = load_config(ROOT / "configs/birdclef2024_first_place.ini")

@@ -17,7 +17,7 @@ SIGTERM_EXIT = 143
 
 # How often torch's threads (GNU OpenMP) look for each other before they sleep, which by default goes on long after a
 # core was given to another program: beside one, training took six to nine times as long as alone, with this three to
-# four times (docs/experiments.md, 2026-11-27). Alone it is as fast.
+# four times (docs/experiments/log.md, 2026-11-27). Alone it is as fast.
 _SPINS = "10000"
 
 MENDS = {
