@@ -22,6 +22,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--resume", type=Path, metavar="RUN_DIR", help="go on with a run that was stopped")
     parser.add_argument("--prepare-only", action="store_true", help="fill the cache and stop")
+    parser.add_argument(
+        "--show-config", action="store_true", help="print every setting of the run as an INI file and stop"
+    )
     options = parser.parse_args(arguments)
     if options.resume and (options.config or options.prepare_only):
         parser.error("--resume takes the run's own config.ini; --config and --prepare-only do not go with it")
@@ -36,8 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from training.fit import train
     from training.recordings import cache_folder, load_table, prepare, split_recordings
     from training.resume import is_finished, load
+    from utils.config import to_ini
 
     config = load(options)
+    if options.show_config:
+        print(to_ini(config), end="")
+        return 0
     if options.resume and is_finished(options.resume, config):
         print(f"run: {options.resume.resolve()}")
         return 0

@@ -81,7 +81,8 @@ def _factor(group: dict[str, Any]) -> float:
 
 def warmup_cosine(agent: Agent, n_steps: int, steps_per_epoch: int) -> Law:
     """A line from lr_start to lr_warmup_end over lr_warmup_epochs, then a cosine to lr_end at the last step."""
-    peak = min(round(agent.lr_warmup_epochs * steps_per_epoch), n_steps - 1)  # the step that has the highest rate
+    steps = max(1, round(agent.lr_warmup_epochs * steps_per_epoch)) if agent.lr_warmup_epochs else 0
+    peak = min(steps, n_steps - 1)  # the step that has the highest rate
 
     def law(step: int) -> float:
         if step < peak:

@@ -151,8 +151,8 @@ def test_a_signal_to_the_whole_group_stops_a_run_with_workers_after_its_step(pla
 def test_a_run_of_random_crops_and_balanced_classes_goes_on_in_the_middle_with_other_workers(place):
     settings = {
         "augmentation.augment_random_crop": "true",
-        "data.sample_max_s": 4,
-        "data.crops_per_sample": 2,
+        "data.segment_max_s": 4,
+        "data.crops_per_segment": 2,
         "data.keep_quietest": 0.8,
         "data.balance_power": 0.5,
         "data.rare_to": 6,

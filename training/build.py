@@ -23,6 +23,7 @@ from training.resume import has_checkpoint
 from training.subsets import build_subsets, build_transform
 from utils.checkpoint import Checkpoints
 from utils.config import Config
+from utils.config_checks import needs_validation
 from utils.distributed import Processes
 from utils.errors import ConfigError, Problem
 from utils.tracking import build_trackers
@@ -91,13 +92,9 @@ def build_trainer(
 
 def _check_that_nothing_follows_validation(config: Config) -> None:
     """What a share of 0 in the config rules out is known there; that of groups too few or too large is known here."""
-    agent, text = config.agent, "no group of recordings is left for it; lower [data] train_ratio, or {}"
-    if config.trainer.early_stop:
-        why = f"watches a validation score, and {text.format('set it to 0')}"
-        raise ConfigError(Problem(why, "trainer", "early_stop", config.trainer.early_stop))
-    if agent.lr_decay and agent.lr_decay_type == "plateau":
-        why = f"follows the validation loss, and {text.format('choose another')}"
-        raise ConfigError(Problem(why, "agent", "lr_decay_type", "plateau"))
+    why = "no group of recordings is left for it (lower [data] train_ratio)"
+    if clashes := list(needs_validation(config, why)):
+        raise ConfigError(Problem(clash.text, *clash.section_and_key) for clash in clashes)
 
 
 def _model(config: Config, n_classes: int, *, fetch: bool) -> nn.Module:

@@ -10,7 +10,8 @@ from typing import TypeVar
 import torch
 
 from utils.command import log_to_file
-from utils.config import PARTNERED, Config, to_ini
+from utils.config import Config, to_ini
+from utils.config_checks import PARTNERED
 from utils.distributed import Processes, join_processes
 from utils.errors import ConfigError, Problem
 from utils.files import remove_leftovers, write_text

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dataloader.tables.splits import SPLITS
+from training.recordings import TRIAL
 from utils.config import Config, to_ini
 from utils.errors import UserError, first_line
 from utils.files import write_text
@@ -31,6 +32,8 @@ def train(config: Config, trainer: Trainer, metadata: "pd.DataFrame", folder: Pa
             write_text(folder / CONFIG, to_ini(config))
         trainer.fit()
         summarise(trainer, metadata, folder)
+        if config.testing.testing:
+            log.warning(TRIAL, len(metadata))
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
             raise

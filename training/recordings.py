@@ -22,10 +22,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+TRIAL = "[testing] testing = true: this is a trial on %d recordings; for all of the data: --set testing.testing=false"
+
 
 def load_table(config: Config, processes: Processes) -> "pd.DataFrame":
     """The recordings that the config asks for; the main process goes first, as it may have to make a demo."""
-    return main_first(processes, lambda: tables.load_table(config))
+    table = main_first(processes, lambda: tables.load_table(config))
+    if config.testing.testing:
+        log.warning(TRIAL, len(table))
+    else:
+        log.info("[testing] testing = false: all %d recordings of the data are used", len(table))
+    return table
 
 
 def prepare(config: Config, table: "pd.DataFrame", processes: Processes) -> "pd.DataFrame":

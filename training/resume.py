@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from factory.choices import check_choices
-from utils.config import SOURCE, Config, differences, load_config
+from utils.config import Config, differences, load_config
+from utils.config_checks import SOURCE
 from utils.errors import ConfigError, DataError, Problem, UserError
 from utils.run_folder import CONFIG, LAST, PREV, SUMMARY
 

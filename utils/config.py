@@ -5,16 +5,24 @@ has the type its field names, or reports everything that is wrong with it at onc
 """
 
 import configparser
+import functools
+import logging
 import os
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
+from utils.config_checks import SOURCE, contradictions, give_way
+from utils.config_history import update
 from utils.errors import ConfigError, Problem, unknown
+
+log = logging.getLogger(__name__)
+
+OVERRIDE = "--set"  # the source of a setting of the command line
 
 
 @dataclass(frozen=True)
@@ -51,55 +59,69 @@ Ratio = Annotated[float, Bounds(low=-100.0, high=100.0)]  # dB
 class Testing:
     """[testing]: a short trial on a part of the data, or on the demo when there is no data."""
 
-    testing: bool = True
-    data_samples_for_testing: Count = 120  # recordings: whole classes, at least two, until there are that many
+    # true: a short trial on a part of the data, or on synthetic birds where there are none; false: all of the data
+    testing: bool = False
+    # recordings: whole classes, largest first and at least two, until there are that many
+    data_samples_for_testing: Count = 120
 
 
 @dataclass(frozen=True, kw_only=True)
 class Callbacks:
     """[callbacks]: what is recorded about a run, and where."""
 
-    neptune_logger: bool = False
+    neptune_logger: bool = False  # true: send settings and scores to Neptune too
+    # offline (into the run folder, no account needed), online or debug
     neptune_mode: Literal["offline", "online", "debug"] = "offline"
-    neptune_project: str = ""  # workspace/name, for online
-    neptune_token: str = field(default="", repr=False)  # better: the environment variable NEPTUNE_API_TOKEN
-    model_checkpoint: bool = True  # keep best.pt; false: only last.pt, which is then what is scored
-    model_checkpoint_type: str = "val_macro_auc"  # the metric that decides which epoch is best
-    model_checkpoint_verbose: bool = True  # a line for each new best
+    neptune_project: str = ""  # workspace/name; needed for online
+    # better given as the environment variable NEPTUNE_API_TOKEN; never written to a run
+    neptune_token: str = field(default="", repr=False)
+    model_checkpoint: bool = True  # true: keep the best epoch as best.pt; false: only last.pt, which is then scored
+    # the score that decides which is best: val_loss, val_macro_auc, val_top1 or val_cmap
+    model_checkpoint_type: str = "val_macro_auc"
+    model_checkpoint_verbose: bool = True  # true: a line for each new best
 
 
 @dataclass(frozen=True, kw_only=True)
 class Paths:
     """[paths]: folders of the project."""
 
-    data_dir: Path = Path("data")  # holds train_metadata.csv and train_audio/
-    runs_dir: Path = Path("runs")  # a folder a run is made in it
-    demo_dir: Path = Path("demo")  # synthetic birds, made when testing finds no data_dir
+    data_dir: Path = Path("data")  # the recordings and their labels; docs/data.md shows which layouts are read
+    runs_dir: Path = Path("runs")  # each run makes a folder of its own in it
+    demo_dir: Path = Path("demo")  # synthetic birds, made when testing finds no data
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trainer:
     """[trainer]: the loop."""
 
+    # the same seed gives the same run (on a CPU to the last digit)
     seed: Annotated[int, Bounds(low=0, high=2**31 - 1)] = 1
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    batch_size_train: Count = 16  # windows
-    batch_size_val: Count = 64
-    batch_size_test: Count = 64
-    num_workers: CountOrNone = 0  # processes that read batches; 0: the main process reads
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # auto (a GPU where there is one), cpu, cuda or mps
+    batch_size_train: Count = 16  # windows a batch, over all processes together
+    batch_size_val: Count = 64  # windows at once in validation
+    batch_size_test: Count = 64  # windows at once in the test
+    num_workers: CountOrNone = 0  # processes that read batches; 0: the main process reads, enough for a CPU
+    # an epoch is every training window once, but for a last batch that is not full; with augment_random_crop,
+    # crops_per_segment windows of each segment
     n_epochs: Count = 24
-    accumulate: Count = 1  # batches whose gradients make one step: a larger batch than fits in memory
-    grad_clip: NotNegative = 5.0  # largest norm of the gradient; 0: no clipping
-    ema: Annotated[float, Bounds(low=0.0, high=0.99999)] = 0.0  # decay a step of averaged weights; 0: none
-    average_last: CountOrNone = 0  # score and keep the mean of the weights of the last epochs, this many; 0: none
-    early_stop: CountOrNone = 0  # epochs without a better model_checkpoint_type after which to stop; 0: never
+    accumulate: Count = 1  # batches whose gradients make one step, when a large batch does not fit in memory
+    grad_clip: NotNegative = 5.0  # largest norm of the gradient; 0: no limit
+    # decay a step of an average of the weights, such as 0.999, which is then scored; 0: none
+    ema: Annotated[float, Bounds(low=0.0, high=0.99999)] = 0.0
+    average_last: CountOrNone = 0  # score the mean of the weights of the last epochs, this many; 0: none
+    early_stop: CountOrNone = 0  # stop after this many epochs without a better model_checkpoint_type; 0: never
     amp: bool = True  # mixed precision on a GPU: bf16, or fp16 where that is missing
-    amp_on_cpu: bool = False  # bf16 on a CPU that has units for it; only networks of full convolutions gain
-    compile: bool = False  # torch.compile: a minute or more at the start, then perhaps faster steps on a GPU
-    deterministic: bool = False  # equal runs on a GPU as well, at a cost in speed; on a CPU runs are always equal
-    cache_on_device: Literal["auto", "yes", "no"] = "auto"  # keep the spectrograms in GPU memory; auto: if they fit
-    save_every_minutes: NotNegative = 10.0  # save in the middle of an epoch too; 0: at its end only
-    max_minutes: NotNegative = 0.0  # stop and save after this long; 0: no limit
+    # bf16 on a CPU with units for it (AVX-512 BF16, AMX): faster for full convolutions, as ResNet's; not for
+    # depthwise ones, as MobileNet's
+    amp_on_cpu: bool = False
+    # torch.compile: a minute or more at the start, for steps that may be faster on a GPU; on the CPU that was tried
+    # they were not
+    compile: bool = False
+    deterministic: bool = False  # equal runs on a GPU too, at a cost in speed; on a CPU runs are always equal
+    # keep all spectrograms in GPU memory: yes, no, or auto (if they take at most half of what is free)
+    cache_on_device: Literal["auto", "yes", "no"] = "auto"
+    save_every_minutes: NotNegative = 10.0  # minutes between saves within an epoch; 0: save at its end only
+    max_minutes: NotNegative = 0.0  # minutes after which to save and stop; 0: no limit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,40 +131,57 @@ class Agent:
     ``lr_warmup_end`` is the peak rate of every schedule, and the constant one without lr_decay.
     """
 
-    loss: str = "bce"
-    focal_alpha: Annotated[float, Bounds(low=-1.0, high=1.0)] = 0.25  # weight of the positives; below 0: none
-    focal_gamma: NotNegative = 2.0  # how much well-classified examples are turned down
-    optimizer: str = "adamw"
+    loss: str = "bce"  # bce (each species on its own), cross_entropy (species compete) or focal
+    # focal: weight of the birds that are there against those that are not; below 0: none
+    focal_alpha: Annotated[float, Bounds(low=-1.0, high=1.0)] = 0.25
+    focal_gamma: NotNegative = 2.0  # focal: how much what is right already is turned down; 0: not at all
+    optimizer: str = "adamw"  # adam, adamw, sgd or radam
+    # pull of the weights towards 0, not of biases and norms; adam and sgd add it to the gradient, and want 0 to
+    # 0.0001
     weight_decay: NotNegative = 0.05
-    lr_decay: bool = True
-    lr_decay_type: str = "warmup_cosine"
+    lr_decay: bool = True  # false: lr_warmup_end throughout
+    lr_decay_type: str = "warmup_cosine"  # warmup_cosine, cosine, exponential, plateau or one_cycle
     lr_start: NotNegative = 0.0001  # first rate of warmup_cosine and one_cycle
-    lr_warmup_end: Positive = 0.002  # peak
+    # highest rate of every schedule, and the constant one; the recipes in configs/ take 0.001 to 0.003, for
+    # wav2vec2_base 0.0001; sgd wants about 0.1
+    lr_warmup_end: Positive = 0.002
     lr_end: NotNegative = 0.00001  # last rate of warmup_cosine, cosine and one_cycle
+    # epochs from lr_start to lr_warmup_end (warmup_cosine); a tenth of a run that is no longer than this
     lr_warmup_epochs: NotNegative = 2.0
     backbone_lr_factor: Annotated[float, Bounds(above=0.0, high=1.0)] = (
         1.0  # rate of all but the head, times the head's
     )
-    exp_gamma: Annotated[float, Bounds(above=0.0, high=1.0)] = 0.9  # exponential: factor an epoch
-    plateau_factor: Annotated[float, Bounds(above=0.0, high=0.99)] = 0.5  # plateau: factor a drop
-    plateau_patience: CountOrNone = 3  # plateau: epochs without a better val_loss before a drop
-    lr_verbose: bool = False  # print the rate at each epoch
+    # exponential: the rate is multiplied by this after each epoch
+    exp_gamma: Annotated[float, Bounds(above=0.0, high=1.0)] = 0.9
+    # plateau: the rate is multiplied by this when val_loss gets no better ...
+    plateau_factor: Annotated[float, Bounds(above=0.0, high=0.99)] = 0.5
+    plateau_patience: CountOrNone = 3  # ... for more than this many epochs
+    lr_verbose: bool = False  # true: print the rate at each epoch
 
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
     """[model]: the network."""
 
-    type: str = "mobilenetv3_small_100"
-    transfer_learning: bool = True  # start from pretrained weights
-    weights_path: Path | None = None  # weights on disk, in place of a download
-    head: str = "default"  # the network's own, gem or sed
-    freeze_epochs: CountOrNone = 0  # the first epochs, in which only the head learns; 0: none
-    drop_rate: Annotated[float, Bounds(low=0.0, high=0.9)] = 0.0  # share of the features; 0: the network's own default
-    drop_path: Annotated[float, Bounds(low=0.0, high=0.9)] = 0.0  # share of the blocks; 0: the network's own default
-    frequency_channel: bool = False  # a second input channel: the place of each band, -1 to 1
-    wav2vec_layers: CountOrNone = 0  # of the transformer that are kept, from the input on; 0: all
-    freeze_encoder: bool = True  # wav2vec2: the convolutions keep pretrained weights; random ones are learned
+    type: str = "mobilenetv3_small_100"  # any image model of timm, or one on the waveform; see the presets above
+    transfer_learning: bool = True  # start from pretrained weights (weights_path, else a download)
+    # weights to start from: a file of timm's or of another port of the network (.pt, .pth, .bin, .safetensors), or
+    # best.pt of a run of the same type, whatever its species
+    weights_path: Path | None = None
+    # the network's own, gem (generalised mean, p learned) or sed (attention over scores of frames)
+    head: str = "default"
+    # the first epochs, in which only the head learns and the pretrained weights and norms stay as they are; 0: none,
+    # n_epochs: all
+    freeze_epochs: CountOrNone = 0
+    # share of the features dropped before the head in training; 0: the network's own default, mostly none
+    drop_rate: Annotated[float, Bounds(low=0.0, high=0.9)] = 0.0
+    # share of the blocks skipped in training; 0: the network's own default, mostly none
+    drop_path: Annotated[float, Bounds(low=0.0, high=0.9)] = 0.0
+    frequency_channel: bool = False  # true: the network also sees how high each band is, as a second channel
+    wav2vec_layers: CountOrNone = 0  # wav2vec2: layers of the transformer that are kept, from the input on; 0: all
+    # wav2vec2: the convolutions before the transformer keep their pretrained weights; random ones, and downloaded
+    # ones of a trial, are learned
+    freeze_encoder: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,39 +221,58 @@ class Data:
     time_expansion: Positive = 1.0  # how many times slower the files play than what was recorded; 10 for many bats
     min_overlap_s: Positive = 0.25  # a window has a label if so much of an annotation, or half of it, lies in it
     empty_windows: NotNegative = 1.0  # training windows of an annotated recording without a label, for each with one
+    # the cache of spectrograms: one folder for each choice of data_process settings
     output_dir: Path = Path("cache/spectrograms")
-    hash_path: Path = Path("cache/last_key")  # holds the key last prepared
+    hash_path: Path = Path("cache/last_key")  # a file that holds the name of the folder last prepared
     num_workers: Count = 2  # workers that prepare recordings
-    multi_threading: bool = False  # those workers are threads; false: processes
-    backend: Literal["local", "dask"] = "local"  # where the workers run
-    duplicates: Literal["keep", "drop"] = "keep"  # recordings that stand in the table more than once
+    multi_threading: bool = False  # true: those workers are threads; false: processes
+    # where they run: local, or dask (DASK_SCHEDULER_ADDRESS), which needs to be installed
+    backend: Literal["local", "dask"] = "local"
+    # recordings that stand in the table twice: keep or drop; either way listed in duplicates.csv
+    duplicates: Literal["keep", "drop"] = "keep"
     min_samples_in_class: Count = 5  # good recordings; a class with fewer is left out
-    train_ratio: Annotated[float, Bounds(above=0.0, high=1.0)] = 0.7  # share of recordings to train on
-    test_val_ratio: Share = 0.5  # share of the rest that is the test set
-    folds: CountOrNone = 0  # deal the recordings into this many, to test on one; 0: train_ratio and test_val_ratio
-    fold: Count = 1  # of them the one that is the test set; there is no validation set, all others train
-    group_by: Literal["group", "author", "folder", "file"] = "group"  # what the split keeps together
-    keep_quietest: Annotated[float, Bounds(above=0.0, high=1.0)] = 1.0  # of each class's training recordings
-    balance_power: Share = 0.0  # training windows are drawn with weights (windows of the class)^-power; 0: no drawing
-    rare_to: CountOrNone = 0  # training recordings of smaller classes are repeated up to this many; 0: no
-    class_cap: CountOrNone = 0  # training recordings of a class whose windows an epoch has, drawn anew; 0: all
-    sample_max_s: Seconds = 60.0  # augment_random_crop: longer recordings are cut in samples of at most this length
-    crops_per_sample: Count = 1  # augment_random_crop: windows a sample gives an epoch
-    shuffle: bool = True  # the training order, anew each epoch
+    # share of the recordings to train on; 1.0: all, and no scores
+    train_ratio: Annotated[float, Bounds(above=0.0, high=1.0)] = 0.7
+    test_val_ratio: Share = 0.5  # share of the rest that is the test set; what is left validates
+    # deal the recordings into this many folds instead, the same for every seed; 0: the two shares above
+    folds: CountOrNone = 0
+    fold: Count = 1  # the fold that is the test set; all others train, and nothing validates: the last epoch is scored
+    # what stays on one side of the split: group (recordist and place, or group_id) or author
+    group_by: Literal["group", "author", "folder", "file"] = "group"
+    # share of each class's training recordings that is kept, the quietest ones; 1.0: all
+    keep_quietest: Annotated[float, Bounds(above=0.0, high=1.0)] = 1.0
+    # how much more often windows of small classes come, 0 to 1; 0: each once; 0.5: drawn by (windows of their
+    # class)^-0.5; 1: all classes alike
+    balance_power: Share = 0.0
+    # a class with fewer training recordings has them repeated until there are this many; 0: no
+    rare_to: CountOrNone = 0
+    # a class with more training recordings gives an epoch as many windows as this many of them would, others each
+    # time; 0: all
+    class_cap: CountOrNone = 0
+    segment_max_s: Seconds = (
+        60.0  # augment_random_crop: a longer recording is cut into equal segments, at most this long
+    )
+    crops_per_segment: Count = 1  # augment_random_crop: windows that a sample gives an epoch
+    shuffle: bool = True  # true: a new training order each epoch; false: that of the table, over and over
+    # what the model sees is standardised over the window or the whole recording
     standardize_over: Literal["window", "recording"] = "window"
-    min_recording_s: NotNegative = 0.5  # a shorter recording is bad
-    max_bad_share: Share = 0.1  # more bad recordings than this stop the run
+    min_recording_s: NotNegative = 0.5  # seconds; a shorter recording is a bad one
+    max_bad_share: Share = 0.1  # share of bad recordings above which preparing stops
 
 
 @dataclass(frozen=True, kw_only=True)
 class Labels:
     """[labels]: what the table's labels mean in training. Scores always ask for the foreground alone."""
 
-    secondary: Literal["ignore", "mask", "soft", "hard"] = "ignore"  # species in the background
-    secondary_weight: Annotated[float, Bounds(above=0.0, high=1.0)] = 0.3  # soft: their target
-    primary_weight: Annotated[float, Bounds(above=0.0, high=1.0)] = 1.0  # target of those in the foreground
-    smoothing: Annotated[float, Bounds(low=0.0, high=0.9)] = 0.0  # share of the targets spread over all classes
-    nocall: bool = False  # recordings labelled nocall are a class; false: examples without a bird
+    # species in the background: ignore (absent), mask (not known: no part in the loss), soft or hard (present)
+    secondary: Literal["ignore", "mask", "soft", "hard"] = "ignore"
+    # soft: their target; hard gives them that of the foreground
+    secondary_weight: Annotated[float, Bounds(above=0.0, high=1.0)] = 0.3
+    # target of the species in the foreground, above 0 to 1
+    primary_weight: Annotated[float, Bounds(above=0.0, high=1.0)] = 1.0
+    # share of the targets that is spread evenly over all classes (label smoothing)
+    smoothing: Annotated[float, Bounds(low=0.0, high=0.9)] = 0.0
+    nocall: bool = False  # recordings labelled nocall: true: a class of its own; false: examples without any species
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,18 +283,26 @@ class DataProcess:
     which choose windows. Worker counts and paths live elsewhere.
     """
 
-    sample_rate: Annotated[int, Bounds(low=1000)] = 32_000  # Hz; recordings are resampled to this on reading
-    n_mels: Count = 128  # bands
-    n_fft: Annotated[int, Bounds(low=16)] = 1024  # samples
-    hop_length: Count = 500  # samples between frames: 64 frames a second at 32 kHz
-    f_min: NotNegative = 40.0  # Hz
-    f_max: Positive = 15_000.0  # Hz; at most half of sample_rate
-    max_length_s: Seconds = 5.0  # seconds a window
-    mode: Literal["slice", "single"] = "slice"  # windows one after another, or the first only
+    # Hz; recordings are resampled to this, and what is above half of it is lost (bats want 256000, and hop_length,
+    # n_fft, f_min, f_max to match)
+    sample_rate: Annotated[int, Bounds(low=1000)] = 32_000
+    # bands; fewer are coarser and faster: from random weights on a few hundred recordings 48 did better
+    n_mels: Count = 128
+    n_fft: Annotated[int, Bounds(low=16)] = 1024  # samples a frame is computed from
+    hop_length: Count = 500  # samples from frame to frame; 500 at 32 kHz: 64 frames a second
+    f_min: NotNegative = 40.0  # Hz, lower end of the lowest band
+    f_max: Positive = 15_000.0  # Hz, upper end of the highest band; at most half of sample_rate
+    max_length_s: Seconds = 5.0  # seconds a window: what the model sees at once
+    # slice: windows one after another; single: only the first of a recording (predict.py looks at all of it)
+    mode: Literal["slice", "single"] = "slice"
+    # per_frequency (each band over time), per_clip (all bands together) or none
     standardize: Literal["per_frequency", "per_clip", "none"] = "per_frequency"
-    floor_db: Annotated[float, Bounds(low=-200.0, high=0.0)] = -100.0  # dB re full scale; all below is this
-    min_deviation_db: Positive = 3.0  # dB; a steadier band is divided by this instead
-    max_recording_s: Annotated[float, Bounds(low=0.0, high=1e6)] = 0.0  # seconds read of a recording; 0: all
+    # dB re full scale; everything below is set to this
+    floor_db: Annotated[float, Bounds(low=-200.0, high=0.0)] = -100.0
+    # dB; a band that varies less is divided by this, so that codec noise is not blown up; 10 in configs/small_cpu.ini
+    min_deviation_db: Positive = 3.0
+    # seconds read of a recording to train and score; 0: all (predict.py reads all of it)
+    max_recording_s: Annotated[float, Bounds(low=0.0, high=1e6)] = 0.0
 
 
 CHOOSES_WINDOWS = frozenset({"max_length_s", "mode"})  # fields of DataProcess outside the cache key
@@ -250,37 +316,42 @@ class Augmentation:
     images, whose unit is a band's standard deviation. min and max: drawn evenly between them.
     """
 
-    data_augmentation: bool = True  # false switches all of this section off, and no other
-    augment_random_crop: bool = False  # windows anywhere in a sample of [data] sample_max_s, not one after another
-    eq_p: Share = 0.0  # random equaliser (FilterAugment, linear)
-    eq_max_db: Gain = 6.0  # gains from -this to this
-    gain_p: Share = 0.0
-    gain_max_db: Gain = 12.0  # from -this to this
-    background_p: Share = 0.0  # recordings without a call, added
-    background_dir: Path | None = None
-    background_minutes: Annotated[float, Bounds(low=0.1)] = 60.0  # kept in memory, about 1 MB each
-    background_min_snr_db: Ratio = 3.0
-    background_max_snr_db: Ratio = 30.0
-    hiss_p: Share = 0.0  # steady noise, added
+    data_augmentation: bool = True  # false switches all of this section off; [mixing] has switches of its own
+    # true: windows from anywhere in a recording, others each epoch, as all recipes in configs/ have it; false: as
+    # mode of [data_process] says
+    augment_random_crop: bool = False
+    eq_p: Share = 0.0  # random equaliser (FilterAugment)
+    eq_max_db: Gain = 6.0  # dB, the largest gain up or down
+    gain_p: Share = 0.0  # louder or softer
+    gain_max_db: Gain = 12.0  # dB, the largest gain up or down
+    background_p: Share = 0.0  # add a piece of the recordings in background_dir, such as wind, rain and streams
+    background_dir: Path | None = None  # any folder with sound files; they are read when training starts
+    # minutes of them that are kept in memory, about 1 MB each; the rest is not read
+    background_minutes: Annotated[float, Bounds(low=0.1)] = 60.0
+    background_min_snr_db: Ratio = 3.0  # dB of the window above the background, the least; drawn evenly from here ...
+    background_max_snr_db: Ratio = 30.0  # ... to here
+    hiss_p: Share = 0.0  # add steady noise
+    # white (even power per Hz), pink (falls by 3 dB an octave) or brown (6 dB)
     hiss_colour: Literal["white", "pink", "brown"] = "pink"
-    hiss_min_snr_db: Ratio = 3.0
-    hiss_max_snr_db: Ratio = 30.0
-    time_shift_p: Share = 0.0  # circular
-    time_shift_max_s: Annotated[float, Bounds(above=0.0, high=3600.0)] = 2.5  # seconds, to and fro
-    frequency_shift_p: Share = 0.0
-    frequency_shift_max_bands: Annotated[int, Bounds(low=1, high=4096)] = 4  # up and down
-    augment_add_noise: bool = True
-    noise_max_deviation: Annotated[float, Bounds(low=0.0, high=1000.0)] = 0.5  # of white noise on the image
-    augment_spec_augment: bool = True
-    time_masks: CountOrNone = 3
-    time_mask_max_s: Annotated[float, Bounds(above=0.0, high=3600.0)] = 1.0  # seconds
-    frequency_masks: CountOrNone = 3
-    frequency_mask_max_bands: Count = 24
-    xy_masks_p: Share = 0.0  # as SpecAugment, with a number of masks drawn for each window
-    xy_time_masks: CountOrNone = 12  # from 1 to this
-    xy_frequency_masks: CountOrNone = 3  # from 1 to this
-    xy_mask_min: Count = 8  # frames or bands
-    xy_mask_max: Count = 16
+    hiss_min_snr_db: Ratio = 3.0  # dB of the window above the noise, the least; drawn evenly from here ...
+    hiss_max_snr_db: Ratio = 30.0  # ... to here
+    time_shift_p: Share = 0.0  # move the window in time; what leaves at one end enters at the other
+    time_shift_max_s: Annotated[float, Bounds(above=0.0, high=3600.0)] = 2.5  # seconds, the farthest, to and fro
+    frequency_shift_p: Share = 0.0  # move the window up or down; the outermost band is repeated
+    frequency_shift_max_bands: Annotated[int, Bounds(low=1, high=4096)] = 4  # bands, the farthest
+    augment_add_noise: bool = True  # white noise on the image
+    # its largest deviation, in deviations of a band (dB where standardize = none)
+    noise_max_deviation: Annotated[float, Bounds(low=0.0, high=1000.0)] = 0.5
+    augment_spec_augment: bool = True  # hide stretches of time and of frequency (SpecAugment)
+    time_masks: CountOrNone = 3  # stretches of time a window
+    time_mask_max_s: Annotated[float, Bounds(above=0.0, high=3600.0)] = 1.0  # seconds, the longest of them
+    frequency_masks: CountOrNone = 3  # stretches of frequency a window
+    frequency_mask_max_bands: Count = 24  # bands, the widest of them
+    xy_masks_p: Share = 0.0  # hide stretches, of a number drawn for each window (XY masking)
+    xy_time_masks: CountOrNone = 12  # stretches of time, from 1 to this; 0: none
+    xy_frequency_masks: CountOrNone = 3  # stretches of frequency, from 1 to this; 0: none
+    xy_mask_min: Count = 8  # frames or bands, the narrowest
+    xy_mask_max: Count = 16  # frames or bands, the widest
 
     @property
     def crops(self) -> bool:
@@ -300,14 +371,19 @@ class Mixing:
     there) or ``linear`` (weighted by the shares, as cross_entropy wants it).
     """
 
-    power_mix_p: Share = 0.0  # sounds added, before standardising; labels max
+    power_mix_p: Share = 0.0  # add the partner's sound, on power before standardising; both are there then (labels max)
+    # shape of the Beta that draws the partner's share of the power; 4: as loud as they were recorded, give or take 3
+    # dB; large: exactly so
     power_mix_alpha: Alpha = 4.0
-    mixup_p: Share = 0.0  # standardised images added
+    mixup_p: Share = 0.0  # weighted mean of the two standardised images
+    # shape of the Beta that draws the partner's share; large: half and half, as labels max wants; 1: any share alike;
+    # 0.4: mostly one of the two, for linear
     mixup_alpha: Alpha = 4.0
+    # max (both are there) or linear (weighted by share; for cross_entropy)
     mixup_labels: Literal["max", "linear"] = "max"
-    cutmix_p: Share = 0.0  # a stretch of time replaced
-    cutmix_alpha: Alpha = 1.0
-    cutmix_labels: Literal["max", "linear"] = "linear"
+    cutmix_p: Share = 0.0  # a stretch of time is the partner's (horizontal CutMix)
+    cutmix_alpha: Alpha = 1.0  # shape of the Beta that draws the share of the window; 1: any share alike
+    cutmix_labels: Literal["max", "linear"] = "linear"  # max or linear, as for mixup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -339,7 +415,6 @@ class Config:
         return [*SECTIONS, *(SOURCE + name for name, _ in self.sources)]
 
 
-SOURCE = "source."  # begins the sections of sources; the rest is a name
 SOURCE_NAME = re.compile(r"[A-Za-z0-9][\w-]*")  # it begins filenames, and is a folder of the cache
 SECTIONS: Mapping[str, type] = {
     section.name: section.type for section in fields(Config) if section.name not in ("sources", "file")
@@ -405,11 +480,30 @@ def load_config(path: Path | str, overrides: Sequence[str] = (), check_choices: 
         sections["callbacks"] = replace(sections["callbacks"], neptune_token=os.environ[TOKEN_VARIABLE])
     several = tuple((name.removeprefix(SOURCE), sections.pop(name)) for name in sources)
     config = Config(**sections, sources=several, file=Path(os.path.abspath(path)))
-    found = [*_contradictions(config), *(check_choices(config) if check_choices else ())]
+    config, lines = give_way(config, lambda name: _rank(name, config, settings))
+    for line in lines:
+        _report(line)
+    found = [*contradictions(config), *(check_choices(config) if check_choices else ())]
     problems += [problem for problem in found if (problem.section, problem.key) not in wrong]
     if problems:
         raise ConfigError(_with_source(problem, settings, path.name) for problem in problems)
     return config
+
+
+def _rank(name: str, config: Config, settings: _Settings) -> int:
+    """How firmly the user wants a setting: 0 not at all (it has its default), 1 by a file, 2 by ``--set``."""
+    section, _, key = name.rpartition(".")
+    setting = settings.get((section, key))
+    default = Source() if section.startswith(SOURCE) else SECTIONS[section]()
+    if setting is None or getattr(config.section(section), key) == getattr(default, key):
+        return 0
+    return 2 if setting.source == OVERRIDE else 1
+
+
+@functools.cache
+def _report(line: str) -> None:
+    """Log a line, once: a run reads its config several times."""
+    log.info("%s", line)
 
 
 def to_ini(config: Config) -> str:
@@ -464,8 +558,8 @@ def _read_file(path: Path, problems: list[Problem]) -> _Settings:
     for section in parser.sections():
         if _known_section(section, path.name, problems):
             for key, text in parser.items(section):
-                if _known_key(section, key, path.name, problems):
-                    settings[section, key] = _Setting(_unquoted(text), path.name, Path(os.path.abspath(path)).parent)
+                setting = _Setting(_unquoted(text), path.name, Path(os.path.abspath(path)).parent)
+                _take(section, key, setting, settings, problems)
     return settings
 
 
@@ -500,9 +594,21 @@ def _read_overrides(overrides: Sequence[str], problems: list[Problem]) -> _Setti
         section, dot, key = name.rpartition(".") if name.startswith(SOURCE) else name.partition(".")
         if not equals or not dot:
             problems.append(Problem("expected section.key=value", source=f"--set {override}"))
-        elif _known_section(section, "--set", problems) and _known_key(section, key, "--set", problems):
-            settings[section, key] = _Setting(text.strip(), "--set", Path.cwd())
+        elif _known_section(section, OVERRIDE, problems):
+            _take(section, key, _Setting(text.strip(), OVERRIDE, Path.cwd()), settings, problems)
     return settings
+
+
+def _take(section: str, key: str, setting: _Setting, settings: _Settings, problems: list[Problem]) -> None:
+    """Take a setting into ``settings``, in the form that it has today."""
+    now = update(section, key, setting.text)
+    if now.problem:
+        problems.append(Problem(now.problem, section, key, setting.text, setting.source))
+        return
+    if now.line:
+        _report(f"{setting.source}: {now.line}")
+    if now.key is not None and _known_key(section, now.key, setting.source, problems):
+        settings[section, now.key] = setting._replace(text=now.text)
 
 
 def _known_section(section: str, source: str, problems: list[Problem]) -> bool:
@@ -615,149 +721,3 @@ def _to_text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return repr(value) if isinstance(value, float) else str(value)
-
-
-PARTNERED = ("power_mix_p", "mixup_p", "cutmix_p")  # of [mixing]: need another window in the batch
-_RANGES = (  # section, key of the lower end, key of the upper end
-    ("augmentation", "background_min_snr_db", "background_max_snr_db"),
-    ("augmentation", "hiss_min_snr_db", "hiss_max_snr_db"),
-    ("augmentation", "xy_mask_min", "xy_mask_max"),
-)
-
-_Clash = tuple[str, str, str]  # section, key, what is wrong with its value beside others
-
-
-def _contradictions(config: Config) -> Iterator[Problem]:
-    """Settings that are legal one by one and not together."""
-    for check in (
-        _of_the_image,
-        _of_the_model,
-        _of_the_rates,
-        _of_the_data,
-        _of_the_labels,
-        _of_the_changes,
-        _of_the_run,
-    ):
-        for section, key, text in check(config):
-            yield Problem(text, section, key, _to_text(getattr(config.section(section), key)))
-
-
-def _of_the_image(config: Config) -> Iterator[_Clash]:
-    process = config.data_process
-    nyquist, frequencies = process.sample_rate / 2, process.n_fft // 2 + 1
-    if process.f_max > nyquist:
-        yield "data_process", "f_max", f"above half of sample_rate, {nyquist:g} Hz"
-    if process.f_min >= process.f_max:
-        yield "data_process", "f_min", f"not below f_max, {process.f_max:g} Hz"
-    if process.hop_length > process.n_fft:
-        yield "data_process", "hop_length", f"above n_fft, {process.n_fft}: samples would be skipped"
-    if process.n_mels > frequencies:
-        yield "data_process", "n_mels", f"more bands than the {frequencies} frequencies of n_fft {process.n_fft}"
-    if round(process.max_length_s * process.sample_rate / process.hop_length) < 2:
-        yield "data_process", "max_length_s", "a window of fewer than two frames; raise it or lower hop_length"
-    if 0 < process.max_recording_s < process.max_length_s:
-        yield "data_process", "max_recording_s", f"shorter than a window, {process.max_length_s:g} s; 0 reads all"
-
-
-def _of_the_model(config: Config) -> Iterator[_Clash]:
-    model = config.model
-    if model.freeze_epochs and not model.transfer_learning:
-        yield "model", "freeze_epochs", "freezes random weights; set transfer_learning = true, or this to 0"
-
-
-def _of_the_rates(config: Config) -> Iterator[_Clash]:
-    agent = config.agent
-    kind, peak = agent.lr_decay_type if agent.lr_decay else None, agent.lr_warmup_end
-    if kind in ("warmup_cosine", "one_cycle") and agent.lr_start > peak:
-        yield "agent", "lr_start", f"above the peak rate lr_warmup_end, {peak:g}"
-    if kind in ("warmup_cosine", "cosine", "one_cycle") and agent.lr_end > peak:
-        yield "agent", "lr_end", f"above the peak rate lr_warmup_end, {peak:g}"
-    if kind == "warmup_cosine" and agent.lr_warmup_epochs >= config.trainer.n_epochs:
-        yield "agent", "lr_warmup_epochs", f"not below n_epochs of [trainer], {config.trainer.n_epochs}"
-
-
-def _of_the_data(config: Config) -> Iterator[_Clash]:
-    yield from _of_the_sources(config)
-    data, window_s = config.data, config.data_process.max_length_s
-    random_crop = config.augmentation.crops
-    if data.folds == 1:
-        yield "data", "folds", "leaves nothing to train on; at least 2, or 0 for train_ratio and test_val_ratio"
-    elif data.fold > max(data.folds, 1):
-        text = f"there are only {data.folds} folds" if data.folds else "needs folds above 0, the number of all folds"
-        yield "data", "fold", text
-    if random_crop and data.sample_max_s < window_s:
-        yield "data", "sample_max_s", f"shorter than a window, {window_s:g} s"
-    if data.crops_per_sample > 1 and not random_crop:
-        yield (
-            "data",
-            "crops_per_sample",
-            "needs data_augmentation and augment_random_crop of [augmentation]; windows come once without",
-        )
-    if 0 < data.class_cap < data.rare_to:
-        yield "data", "class_cap", f"below rare_to, {data.rare_to}; classes would be cut and repeated at once"
-
-
-LABEL_FROM = re.compile(r"folder:([1-9])")
-
-
-def _of_the_sources(config: Config) -> Iterator[_Clash]:
-    for section, one in [("data", config.data), *((SOURCE + name, source) for name, source in config.sources)]:
-        if one.label_from and not LABEL_FROM.fullmatch(one.label_from):
-            yield section, "label_from", "expected folder:N, such as folder:1 for the first folder below data_dir"
-        if one.label and one.label_from:
-            yield section, "label_from", "label gives everything one label already; set one of them"
-        if isinstance(one, Source) and one.data_dir is None:
-            yield section, "data_dir", "missing; name the folder of its recordings"
-
-
-def _of_the_labels(config: Config) -> Iterator[_Clash]:
-    labels = config.labels
-    if labels.secondary == "soft" and labels.secondary_weight > labels.primary_weight:
-        yield "labels", "secondary_weight", f"above primary_weight, {labels.primary_weight:g}"
-    if config.agent.loss == "cross_entropy" and labels.primary_weight != 1 and labels.secondary != "soft":
-        yield (
-            "labels",
-            "primary_weight",
-            "means nothing to cross_entropy, which divides targets by their sum; leave it at 1",
-        )
-
-
-def _of_the_changes(config: Config) -> Iterator[_Clash]:
-    """Of [augmentation] and [mixing]."""
-    for section, low, high in _RANGES:
-        if getattr(getattr(config, section), low) > (top := getattr(getattr(config, section), high)):
-            yield section, low, f"above {high}, {top:g}"
-    augmentation = config.augmentation
-    if augmentation.adds_background and augmentation.background_dir is None:
-        yield "augmentation", "background_dir", "empty; background_p above 0 needs a folder of recordings"
-    if (
-        augmentation.data_augmentation
-        and augmentation.xy_masks_p
-        and not augmentation.xy_time_masks
-        and not augmentation.xy_frequency_masks
-    ):
-        yield "augmentation", "xy_masks_p", "without masks: xy_time_masks and xy_frequency_masks are both 0"
-    if config.trainer.batch_size_train == 1:
-        for key in PARTNERED:
-            if getattr(config.mixing, key):
-                yield "mixing", key, "needs a partner in the batch; raise batch_size_train of [trainer]"
-
-
-def _of_the_run(config: Config) -> Iterator[_Clash]:
-    """Of [trainer], [callbacks] and what is validated."""
-    trainer, callbacks, agent, data = config.trainer, config.callbacks, config.agent, config.data
-    if data.folds or data.train_ratio == 1.0 or data.test_val_ratio == 1.0:
-        key = "folds" if data.folds else "train_ratio" if data.train_ratio == 1.0 else "test_val_ratio"
-        why = f"and [data] {key} = {getattr(data, key)} leaves no validation set"
-        if agent.lr_decay and agent.lr_decay_type == "plateau":
-            yield "agent", "lr_decay_type", f"follows the validation loss, {why}; choose another"
-        if trainer.early_stop:
-            yield "trainer", "early_stop", f"watches a validation score, {why}; set it to 0"
-    if trainer.ema and trainer.average_last:
-        yield "trainer", "average_last", "ema averages already; set one of them to 0"
-    if trainer.average_last and trainer.early_stop:
-        yield "trainer", "average_last", "the last of n_epochs are averaged, and early_stop may end before; use one"
-    if trainer.average_last > trainer.n_epochs:
-        yield "trainer", "average_last", f"above n_epochs, {trainer.n_epochs}"
-    if callbacks.neptune_logger and callbacks.neptune_mode == "online" and not callbacks.neptune_project:
-        yield "callbacks", "neptune_project", "empty; neptune_mode = online needs workspace/name"

@@ -26,15 +26,16 @@ def seed_everything(seed: int) -> None:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device that [trainer] device names; ``auto`` takes a GPU where there is one.
+    """The device that [trainer] device names; ``auto`` takes a GPU where there is one, of NVIDIA or of Apple.
 
     Raises:
-        ConfigError: CUDA is asked for and not there.
+        ConfigError: a device is asked for that is not there.
     """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(Problem("no CUDA device here; use cpu or auto", "trainer", "device", name))
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = next(device for device, is_there in there.items() if is_there)
+    if not there[name]:
+        raise ConfigError(Problem(f"no {name.upper()} device here; use cpu or auto", "trainer", "device", name))
     return torch.device(name)
 
 

@@ -110,7 +110,7 @@ def training_windows(
         DataError: there is none, as nothing in the recordings is annotated.
     """
     if crop:
-        windows = make_segments(metadata, process, data.sample_max_s, data.crops_per_sample)
+        windows = make_segments(metadata, process, data.segment_max_s, data.crops_per_segment)
     else:
         windows = make_windows(metadata, process)
     timed = TimedLabels(metadata, labels, data.min_overlap_s)
@@ -171,11 +171,11 @@ def choose_segments(
 
     Args:
         segments: rows of ``make_segments``.
-        data: [data]; an annotation longer than ``sample_max_s`` gives several stretches.
+        data: [data]; an annotation longer than ``segment_max_s`` gives several stretches.
     """
     import pandas as pd
 
-    times, longest = data.crops_per_sample, round(data.sample_max_s / frame_s)
+    times, longest = data.crops_per_segment, round(data.segment_max_s / frame_s)
     rows = [row for row in segments.itertuples(index=False, name=None) if not timed.timed[row[0]]]
     for recording in np.flatnonzero(timed.timed).tolist():
         count = frames[recording]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from dataloader.tables.schema import NEGATIVE, NOCALL, Understood, counted, listed
 from dataloader.tables.sounds import describe, find_sounds
-from utils.config import LABEL_FROM, Source
+from utils.config import Source
+from utils.config_checks import LABEL_FROM
 from utils.errors import DataError
 
 NOTHING = ("noise", "background", "nocall")  # folders in which no bird calls, in any case of letters

@@ -234,7 +234,7 @@ def test_a_trial_on_real_recordings_says_that_it_is_one(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     write(tmp_path, "".join(f"{label},[],x,1,2,s,{label}/{number}.ogg\n" for label in "abc" for number in range(3)))
     paths = settings.Paths(data_dir=tmp_path)
-    trial = settings.Testing(data_samples_for_testing=6)
+    trial = settings.Testing(testing=True, data_samples_for_testing=6)
     assert len(load_table(settings.Config(paths=paths, testing=trial))) == 6
     assert "a trial with the largest classes, 6 of 9 recordings; false: all of them" in caplog.text
     caplog.clear()

@@ -56,14 +56,24 @@ NO_SPEC_AUGMENT = {"augmentation.augment_spec_augment": "false", "augmentation.x
 @pytest.mark.parametrize(
     ("settings", "key", "hidden", "count"),
     [
-        ({"data_process.n_mels": 16}, "frequency_mask_max_bands", "all 16 bands", "frequency_masks"),
+        (
+            {"data_process.n_mels": 16, "augmentation.frequency_mask_max_bands": 16},
+            "frequency_mask_max_bands",
+            "all 16 bands",
+            "frequency_masks",
+        ),
         (
             {"augmentation.frequency_mask_max_bands": 128},
             "frequency_mask_max_bands",
             "all 128 bands",
             "frequency_masks",
         ),
-        ({"data_process.max_length_s": 1}, "time_mask_max_s", "a whole window, 1 s", "time_masks"),
+        (
+            {"data_process.max_length_s": 1, "augmentation.time_mask_max_s": 1.5},
+            "time_mask_max_s",
+            "a whole window, 1 s",
+            "time_masks",
+        ),
         ({"data_process.n_mels": 16, **NO_SPEC_AUGMENT}, "xy_mask_max", "all 16 bands", "xy_frequency_masks"),
         (
             {"augmentation.frequency_shift_p": 0.5, "augmentation.frequency_shift_max_bands": 128},

@@ -25,8 +25,8 @@ def epoch(one):
 CROP = Augmentation(augment_random_crop=True)
 SETTINGS = {
     "crop": (replace(PLAIN, augmentation=CROP), 10),
-    "crops": (replace(PLAIN, augmentation=CROP, data=Data(crops_per_sample=3)), 30),
-    "samples": (replace(PLAIN, augmentation=CROP, data=Data(sample_max_s=5.0)), 20),
+    "crops": (replace(PLAIN, augmentation=CROP, data=Data(crops_per_segment=3)), 30),
+    "samples": (replace(PLAIN, augmentation=CROP, data=Data(segment_max_s=5.0)), 20),
     "no augmentation": (replace(PLAIN, augmentation=replace(CROP, data_augmentation=False)), 100),
     "power": (replace(PLAIN, data=Data(balance_power=1.0)), 100),
     "rare": (replace(PLAIN, data=Data(rare_to=5)), 130),

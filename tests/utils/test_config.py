@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 
 from factory.choices import check_choices
+from utils import config as config_module
 from utils.config import KEYS, SECTIONS, Config, Source, differences, load_config, to_ini
+from utils.config_history import REMOVED, Removed
 from utils.errors import ConfigError, Problem
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -71,14 +75,11 @@ WRONG = [
     ("data_process", "standardize", "zzz", "unknown; Known: per_frequency, per_clip, none"),
     ("data", "standardize_over", "windows", "unknown; did you mean 'window'? Known: window, recording"),
     ("data", "backend", "dusk", "unknown; did you mean 'dask'? Known: local, dask"),
-    ("trainer", "device", "gpu", "unknown; did you mean 'cpu'? Known: auto, cpu, cuda"),
+    ("trainer", "device", "gpu", "unknown; did you mean 'cpu'? Known: auto, cpu, cuda, mps"),
     ("callbacks", "neptune_mode", "off", "unknown; did you mean 'offline'? Known: offline, online, debug"),
     # settings that contradict one another
     ("data_process", "f_max", "20000", "above half of sample_rate, 16000 Hz"),
-    ("data_process", "f_min", "15000", "not below f_max, 15000 Hz"),
-    ("data_process", "hop_length", "2000", "above n_fft, 1024: samples would be skipped"),
-    ("data_process", "n_mels", "600", "more bands than the 513 frequencies of n_fft 1024"),
-    ("data_process", "max_recording_s", "2", "shorter than a window, 5 s; 0 reads all"),
+    ("data_process", "f_min", "16000", "not below f_max, 15000 Hz"),
     ("data_process", "max_length_s", "0.01", "a window of fewer than two frames; raise it or lower hop_length"),
     ("agent", "lr_start", "0.5", "above the peak rate lr_warmup_end, 0.002"),
     ("agent", "lr_end", "0.5", "above the peak rate lr_warmup_end, 0.002"),
@@ -93,13 +94,10 @@ WRONG = [
     ("data", "rare_to", "-1", "must be at least 0"),
     (
         "data",
-        "crops_per_sample",
+        "crops_per_segment",
         "2",
         "needs data_augmentation and augment_random_crop of [augmentation]; windows come once without",
     ),
-    ("augmentation", "background_min_snr_db", "31", "above background_max_snr_db, 30"),
-    ("augmentation", "hiss_min_snr_db", "31", "above hiss_max_snr_db, 30"),
-    ("augmentation", "xy_mask_min", "17", "above xy_mask_max, 16"),
     ("augmentation", "background_p", "1.5", "must be at most 1"),
     ("augmentation", "gain_max_db", "1000", "must be at most 100"),
     ("augmentation", "hiss_min_snr_db", "-400", "must be at least -100"),
@@ -172,9 +170,91 @@ def test_all_problems_are_told_at_once_with_those_of_the_factories(tmp_path):
     ]
 
 
-def test_a_default_that_clashes_with_a_setting_is_told_at_the_file(tmp_path):
-    path = write(tmp_path, "[data_process]\nsample_rate = 8000\n")
-    assert problems(path) == ["config.ini [data_process] f_max = '15000.0': above half of sample_rate, 4000 Hz"]
+GIVES_WAY = [  # what is written, which default gives way, and to what
+    ("trainer.n_epochs=1", "agent.lr_warmup_epochs", 0.1),
+    ("trainer.n_epochs=2", "agent.lr_warmup_epochs", 0.2),
+    ("data_process.sample_rate=8000", "data_process.f_max", 4000.0),
+    ("data_process.f_max=30", "data_process.f_min", 0.0),
+    ("data_process.f_min=15500", "data_process.f_max", 16_000.0),
+    ("data_process.n_fft=256", "data_process.hop_length", 128),
+    ("data_process.n_fft=128", "data_process.n_mels", 32),
+    ("data_process.hop_length=2000", "data_process.n_fft", 4096),
+    ("data_process.n_mels=600", "data_process.n_fft", 4096),
+    ("data_process.n_mels=16", "augmentation.frequency_mask_max_bands", 3),
+    ("data_process.max_length_s=1", "augmentation.time_mask_max_s", 0.2),
+    ("data_process.max_recording_s=2", "data_process.max_length_s", 2.0),
+    ("agent.lr_warmup_end=0.00001", "agent.lr_start", 0.00001 / 20),
+    ("agent.lr_warmup_end=0.000001", "agent.lr_end", 0.000001 / 200),
+    ("augmentation.background_max_snr_db=1", "augmentation.background_min_snr_db", 1.0),
+    ("augmentation.hiss_min_snr_db=31", "augmentation.hiss_max_snr_db", 31.0),
+    ("augmentation.xy_mask_max=4", "augmentation.xy_mask_min", 4),
+]
+
+
+@pytest.mark.parametrize(("written", "default", "value"), GIVES_WAY, ids=[way[0] for way in GIVES_WAY])
+def test_a_default_gives_way_to_what_is_written_with_a_line(tmp_path, caplog, written, default, value):
+    config_module._report.cache_clear()
+    with caplog.at_level("INFO"):
+        config = load_config(write(tmp_path, ""), [written], check_choices)
+    section, key = default.split(".")
+    assert getattr(getattr(config, section), key) == pytest.approx(value)
+    assert any(f"[{section}] {key} is " in line and written.split("=")[0] in line for line in caplog.messages)
+    again = load_config(write(tmp_path, to_ini(config), "again.ini"))  # a run keeps what gave way
+    assert getattr(getattr(again, section), key) == getattr(getattr(config, section), key)
+
+
+def test_set_beats_the_file_and_what_is_written_in_one_place_is_refused(tmp_path):
+    path = write(tmp_path, "[agent]\nlr_warmup_epochs = 3\n")
+    assert load_config(path, ["trainer.n_epochs=2"]).agent.lr_warmup_epochs == pytest.approx(0.2)
+    message = "[agent] lr_warmup_epochs = '3': not below n_epochs of [trainer], 2"
+    assert problems(write(tmp_path, ""), "agent.lr_warmup_epochs=3", "trainer.n_epochs=2") == [f"--set {message}"]
+    both = write(tmp_path, "[agent]\nlr_warmup_epochs = 3\n[trainer]\nn_epochs = 2\n")
+    assert problems(both) == [f"config.ini {message}"]
+    assert problems(write(tmp_path, "[trainer]\nn_epochs = 2\n"), "agent.lr_warmup_epochs=3") == [f"--set {message}"]
+    same = write(tmp_path, "[agent]\nlr_warmup_epochs = 2.0\n[trainer]\nn_epochs = 1\n")  # the default: not written
+    assert load_config(same).agent.lr_warmup_epochs == pytest.approx(0.1)
+
+
+RECIPES = [ROOT / "config.ini", *sorted((ROOT / "configs").glob("*.ini"))]
+SHORT = [
+    "trainer.n_epochs=1", "trainer.batch_size_train=1", "data.train_ratio=1.0", "data.folds=3",
+    "augmentation.data_augmentation=false", "model.transfer_learning=false",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+@pytest.mark.parametrize("override", SHORT)
+def test_every_recipe_takes_a_sensible_override(path, override):
+    load_config(path, [override])
+
+
+OLD = [
+    ("[data]\nsample_max_s = 20\n", "segment_max_s", 20),
+    ("[data]\ncrops_per_sample = 2\n[augmentation]\naugment_random_crop = true\n", "crops_per_segment", 2),
+    ("[data]\nbackend = ray\n", "backend", "local"),
+]
+
+
+@pytest.mark.parametrize(("text", "key", "value"), OLD, ids=["renamed", "renamed too", "replaced"])
+def test_keys_of_before_are_read_with_a_line(tmp_path, caplog, text, key, value):
+    config_module._report.cache_clear()
+    with caplog.at_level("INFO"):
+        config = load_config(write(tmp_path, text))
+    assert getattr(config.data, key) == value
+    assert any(line.startswith("config.ini: [data] ") for line in caplog.messages)
+
+
+def test_a_key_that_is_gone_is_ignored_where_it_changed_nothing_and_refused_else(tmp_path, monkeypatch):
+    monkeypatch.setitem(REMOVED, ("data", "odd"), Removed("false", "it did nothing"))
+    load_config(write(tmp_path, "[data]\nodd = false\n"))
+    assert problems(write(tmp_path, "[data]\nodd = true\n")) == [
+        "config.ini [data] odd = 'true': no longer a setting (it did nothing); remove the line"
+    ]
+
+
+def test_without_a_testing_section_all_of_the_data_is_used(tmp_path):
+    assert not load_config(write(tmp_path, "")).testing.testing
+    assert load_config(ROOT / "config.ini").testing.testing
 
 
 def test_what_is_left_out_has_its_default(tmp_path):
@@ -279,9 +359,9 @@ def test_the_problems_of_a_check_carry_their_source(tmp_path):
 
 
 def test_mixing_needs_a_batch_of_two(tmp_path):
-    path = write(tmp_path, "[mixing]\nmixup_p = 0.5\n")
-    load_config(path)
-    assert problems(path, "trainer.batch_size_train=1") == [
+    path = write(tmp_path, "[mixing]\nmixup_p = 0.5\n[trainer]\nbatch_size_train = 1\n")
+    load_config(path, ["trainer.batch_size_train=2"])
+    assert problems(path) == [
         "config.ini [mixing] mixup_p = '0.5': needs a partner in the batch; raise batch_size_train of [trainer]"
     ]
 
@@ -310,9 +390,9 @@ def test_what_follows_the_validation_set_wants_one(tmp_path, data, follows, key)
 
 
 def test_the_last_epochs_are_not_averaged_where_early_stop_may_leave_them_out(tmp_path):
-    path = write(tmp_path, "[trainer]\naverage_last = 3\n")
-    load_config(path)
-    (told,) = problems(path, "trainer.early_stop=2")
+    path = write(tmp_path, "[trainer]\naverage_last = 3\nearly_stop = 2\n")
+    assert load_config(path, ["trainer.average_last=2"]).trainer.early_stop == 0
+    (told,) = problems(path)
     assert told.startswith("config.ini [trainer] average_last = '3': the last of n_epochs are averaged, and early_stop")
 
 
@@ -330,24 +410,27 @@ def test_a_fold_above_the_number_of_folds_is_a_contradiction(tmp_path):
 
 def test_what_would_do_nothing_is_told(tmp_path):
     path = write(
-        tmp_path, "[augmentation]\naugment_random_crop = true\nxy_time_masks = 0\n[data]\ncrops_per_sample = 2\n"
+        tmp_path, "[augmentation]\naugment_random_crop = true\nxy_time_masks = 0\n[data]\ncrops_per_segment = 2\n"
     )
     load_config(path, ["augmentation.xy_frequency_masks=0"])
     assert problems(path, "augmentation.xy_frequency_masks=0", "augmentation.xy_masks_p=0.5") == [
         "--set [augmentation] xy_masks_p = '0.5': without masks: xy_time_masks and xy_frequency_masks are both 0"
     ]
-    (crops,) = problems(path, "augmentation.data_augmentation=false")
-    assert crops.startswith("config.ini [data] crops_per_sample = '2': needs data_augmentation and augment_random_crop")
+    (crops,) = problems(path, "augmentation.data_augmentation=false", "data.crops_per_segment=3")
+    assert crops.startswith("--set [data] crops_per_segment = '3': needs data_augmentation and augment_random_crop")
     (weight,) = problems(path, "agent.loss=cross_entropy", "labels.primary_weight=0.5")
     assert weight.startswith("--set [labels] primary_weight = '0.5': means nothing to cross_entropy")
     load_config(path, ["agent.loss=cross_entropy", "labels.primary_weight=0.5", "labels.secondary=soft"])
 
 
-def test_a_sample_shorter_than_a_window_and_a_cap_below_the_repeats_are_contradictions(tmp_path):
-    path = write(tmp_path, "[data]\nsample_max_s = 10\nclass_cap = 5\n[data_process]\nmax_length_s = 20\n")
-    load_config(path)  # samples are those of augment_random_crop
-    assert problems(path, "augmentation.augment_random_crop=true", "data.rare_to=8") == [
-        "config.ini [data] sample_max_s = '10': shorter than a window, 20 s",
+def test_a_segment_shorter_than_a_window_and_a_cap_below_the_repeats_are_contradictions(tmp_path):
+    path = write(
+        tmp_path, "[data]\nsegment_max_s = 10\nclass_cap = 5\nrare_to = 4\n[data_process]\nmax_length_s = 20\n"
+    )
+    load_config(path)  # segments are those of augment_random_crop
+    path.write_text(path.read_text().replace("rare_to = 4", "rare_to = 8"))
+    assert problems(path, "augmentation.augment_random_crop=true") == [
+        "config.ini [data] segment_max_s = '10': shorter than a window, 20 s",
         "config.ini [data] class_cap = '5': below rare_to, 8; classes would be cut and repeated at once",
     ]
 

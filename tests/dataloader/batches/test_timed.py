@@ -121,7 +121,7 @@ def test_every_window_drawn_near_an_annotation_holds_one_and_every_other_holds_n
     table = recordings(annotations, seconds=seconds)
     timed, frames = TimedLabels(table, CLASSES, 0.25), seconds * RATE
     said = [one for one in annotations if one.label != "?" and one.start_s + 0.1 < seconds]
-    rows = windows(table, crop=True, sample_max_s=10.0)
+    rows = windows(table, crop=True, segment_max_s=10.0)
     labelled = 0
     for _, first, count in rows.itertuples(index=False, name=None):
         assert 0 <= first <= first + count <= frames
