@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from dataloader.audio.decoding import reader, verdict_holds
 from dataloader.cache import entries as cache
 from dataloader.cache.prepare import Job, prepare
 from dataloader.cache.space import check_space
@@ -63,7 +64,8 @@ class AudioPreprocessor:
 
         Returns:
             The rows of the good recordings, with ``entry`` (path of the .npy), ``frames`` (of the
-            spectrogram), ``samples`` and ``seconds`` (of the whole recording) and ``digest`` (of the content).
+            spectrogram), ``samples`` and ``seconds`` (of the whole recording), ``missing_samples`` (that its
+            header counts beyond its end) and ``digest`` (of the content).
 
         Raises:
             DataError: too many recordings are bad, or the cache would not fit on the disk.
@@ -94,12 +96,20 @@ class AudioPreprocessor:
         """The record of every recording of the table, after doing what was not done."""
         index = cache.read_index(self.folder)
         entries = _entry_sizes(self.folder)
-        records, jobs = {}, []
-        for filename, path in zip(table["filename"], table["path"], strict=True):
-            if (record := index.get(filename)) and self._is_current(record, path, entries):
+        records, jobs, again = {}, [], 0
+        expansions = table["time_expansion"] if "time_expansion" in table else [1.0] * len(table)
+        for filename, path, expansion in zip(table["filename"], table["path"], expansions, strict=True):
+            record = index.get(filename)
+            if not record or not _is_unchanged(record, path):
+                jobs.append(Job(filename, path, time_expansion=expansion))
+            elif self._is_current(record, expansion, entries):
                 records[filename] = record
             else:
-                jobs.append(Job(filename, path))
+                jobs.append(Job(filename, path, record.digest, expansion))
+                again += not verdict_holds(record.reader, is_good=not record.reason)
+        if again:
+            why = "an earlier version of this program judged them, or one without the package av"
+            log.info("%s to be judged again, once: %s", counted(again, "recording is", "recordings are"), why)
         if jobs:
             if new := [job for job in jobs if cache.entry_name(job.filename) not in entries]:
                 check_space(new, self.process, self.folder)
@@ -113,13 +123,9 @@ class AudioPreprocessor:
         detail = f"{record.seconds:.2f} s; [data] min_recording_s is {self.data.min_recording_s:g}"
         return replace(record, reason="too_short", detail=detail)
 
-    def _is_current(self, record: cache.Record, path: str, entries: dict[str, int]) -> bool:
-        """Whether neither the recording nor its entry has changed since it was indexed."""
-        try:
-            stat = os.stat(path)
-        except OSError:
-            return False
-        if (stat.st_size, stat.st_mtime_ns) != (record.size, record.mtime_ns):
+    def _is_current(self, record: cache.Record, time_expansion: float, entries: dict[str, int]) -> bool:
+        """Whether what was made of a recording that has not changed is what would be made today."""
+        if record.time_expansion != time_expansion or not verdict_holds(record.reader, is_good=not record.reason):
             return False
         expected = cache.entry_size(self.process.n_mels, record.frames)
         return bool(record.reason) or entries.get(cache.entry_name(record.filename)) == expected
@@ -183,6 +189,7 @@ class AudioPreprocessor:
             frames=[row.frames for row in rows],
             samples=[row.source_frames for row in rows],
             seconds=[row.seconds for row in rows],
+            missing_samples=[row.missing for row in rows],
             digest=[row.digest for row in rows],
         )
 
@@ -230,10 +237,21 @@ class AudioPreprocessor:
                 yield f"{error}; removed, the next start makes it again"
 
 
+def _is_unchanged(record: cache.Record, path: str) -> bool:
+    """Whether a recording has the size and the time that it had when it was indexed."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return False
+    return (stat.st_size, stat.st_mtime_ns) == (record.size, record.mtime_ns)
+
+
 def _crashed(job: Job) -> cache.Record:
     stat = os.stat(job.path)
-    detail = "the process that decoded it died"
-    return cache.Record(job.filename, stat.st_size, stat.st_mtime_ns, "", 0, 0, 0, "crashed", detail)
+    judged = {"reason": "crashed", "detail": "the process that decoded it died", "reader": reader()}
+    return cache.Record(
+        job.filename, stat.st_size, stat.st_mtime_ns, "", 0, 0, 0, time_expansion=job.time_expansion, **judged
+    )
 
 
 def _entry_sizes(folder: Path) -> dict[str, int]:

@@ -25,8 +25,7 @@ from dataloader.audio.sndfile import DecodeError, SndFile
 
 __all__ = ["ENDINGS", "READER", "REASONS", "AudioInfo", "AudioStream", "BadRecording", "audio_info", "read_audio"]
 
-# What judged a recording and found its length. A new number means that the cache judges all recordings again, once.
-READER = "2+av" if HAS_FFMPEG else "2"
+READER = "2"  # the version of these verdicts and lengths; a new one makes the cache judge all recordings again, once
 
 _PIECE = 2**18  # frames decoded at once: 8 s at 32 kHz; what an MP3 loses at most where its decoder gives up
 _SILENT = 1e-5  # span of the samples, full scale 1: a third of a step of 16 bits, so no 16-bit sound is below it
@@ -52,17 +51,55 @@ class AudioInfo:
     frames: int
 
 
-def audio_info(path: Path | str) -> AudioInfo:
+def audio_info(path: Path | str, *, time_expansion: float = 1.0) -> AudioInfo:
     """Read a recording's header.
+
+    Args:
+        time_expansion: see ``AudioStream``.
 
     Raises:
         BadRecording: it cannot be opened: missing, empty, truncated or unreadable.
     """
     source, _ = _open(path)
     try:
-        return _info(source)
+        return _info(source, time_expansion)
     finally:
         source.close()
+
+
+def reader() -> str:
+    """What judges recordings here: the version, and ``+av`` where the second decoder is installed."""
+    return f"{READER}+av" if HAS_FFMPEG else READER
+
+
+def verdict_holds(by: str, *, is_good: bool) -> bool:
+    """Whether a verdict is what it would be today.
+
+    Args:
+        by: the ``reader`` that gave it; empty: an earlier version.
+        is_good: what it was. A recording that is bad without the second decoder may be good with it.
+    """
+    version, _, optional = by.partition("+")
+    return version == READER and (is_good or bool(optional) or not HAS_FFMPEG)
+
+
+def length_holds(path: Path | str, frames: int, sample_rate: int, *, time_expansion: float = 1.0) -> bool:
+    """Whether a length found by an earlier version is what would be found today. Nothing is decoded.
+
+    Args:
+        frames: samples of each channel.
+        sample_rate: Hz, of the file, with the time expansion.
+
+    Raises:
+        BadRecording: the recording is bad, as far as its bytes tell without decoding.
+    """
+    source, problem = _open(path)
+    source.close()
+    if problem:
+        raise problem
+    info = _info(source, time_expansion)
+    off = abs(frames - info.frames) if info.frames else 0
+    return info.sample_rate == sample_rate and off <= source.slack
 
 
 def resampled_length(frames: int, from_rate: int, to_rate: int) -> int:
@@ -71,8 +108,9 @@ def resampled_length(frames: int, from_rate: int, to_rate: int) -> int:
 
 
 def read_audio(
-    path: Path | str, sample_rate: int, *, start_s: float = 0.0, duration_s: float | None = None, strict: bool = True
-) -> np.ndarray:
+    path: Path | str, sample_rate: int, *, start_s: float = 0.0, duration_s: float | None = None, strict: bool = True,
+    time_expansion: float = 1.0,
+) -> np.ndarray:  # fmt: skip
     """Read a recording, or a span of it, as the mean of its channels.
 
     A span is what the same span of the whole is: exactly at the file's own rate (of an MP3 within 1e-6 of
@@ -83,6 +121,7 @@ def read_audio(
         start_s: where the span begins, in seconds.
         duration_s: its length; None: to the end.
         strict: refuse what is damaged; otherwise give what decodes. See ``AudioStream``.
+        time_expansion: see ``AudioStream``; all times are those of the real sound.
 
     Returns:
         ``(samples,)``, float32, full scale 1. The whole has ``resampled_length`` samples, a span
@@ -96,8 +135,8 @@ def read_audio(
     if start_s < 0 or (duration_s is not None and duration_s < 0):
         raise ValueError(f"expected times of at least 0 s, got start_s {start_s:g} and duration_s {duration_s}")
     if start_s > 0 or duration_s is not None:
-        return _read_span(path, sample_rate, start_s, duration_s, strict)
-    blocks = list(AudioStream(path, sample_rate, None, strict=strict))
+        return _read_span(_Decoder(path, strict, time_expansion, whole=False), sample_rate, start_s, duration_s)
+    blocks = list(AudioStream(path, sample_rate, None, strict=strict, time_expansion=time_expansion))
     return blocks[0] if len(blocks) == 1 else np.concatenate([np.empty(0, np.float32), *blocks])
 
 
@@ -118,9 +157,11 @@ class AudioStream(Iterator[np.ndarray]):
         max_s: seconds read; 0: all. It is the beginning of the whole, and only what is read is judged.
         strict: raise on what is wrong, for training data. Otherwise, for prediction, give what decodes,
             with silence in place of what is not finite, and keep what strict would have raised first in ``problem``.
+        time_expansion: how many times slower the file plays than the sound was; a bat detector's file of 44,100 Hz
+            with an expansion of 10 holds sound of 441,000 Hz. All rates and times here are those of the real sound.
 
     Attributes:
-        info: what the header says.
+        info: what the header says, with the rate of the real sound.
         problem: what is wrong so far; None if nothing is.
         decoded: samples of each channel decoded so far, at the file's own rate.
 
@@ -130,9 +171,10 @@ class AudioStream(Iterator[np.ndarray]):
     """
 
     def __init__(
-        self, path: Path | str, sample_rate: int, block_s: float | None, *, max_s: float = 0.0, strict: bool = True
-    ):
-        self._decoder = _Decoder(path, strict)
+        self, path: Path | str, sample_rate: int, block_s: float | None, *, max_s: float = 0.0, strict: bool = True,
+        time_expansion: float = 1.0,
+    ):  # fmt: skip
+        self._decoder = _Decoder(path, strict, time_expansion)
         self.info = self._decoder.info
         if block_s is None:
             promised = resampled_length(self.info.frames, self.info.sample_rate, sample_rate)
@@ -151,6 +193,12 @@ class AudioStream(Iterator[np.ndarray]):
     def decoded(self) -> int:
         """Samples of each channel decoded so far, at the file's own rate."""
         return self._decoder.position
+
+    @property
+    def length(self) -> int:
+        """Samples of each channel in the whole recording, as far as is known by now, at the file's own rate."""
+        all_came = self._decoder.ended and not self._decoder.source.is_exact
+        return self.decoded if all_came else max(self.decoded, self.info.frames)
 
     def __next__(self) -> np.ndarray:
         return next(self._blocks)
@@ -266,8 +314,8 @@ def _not_whole(why: str, first: SndFile, frames: int) -> str:
     return f"{why}{read}; install the package av, which reads all of it, or convert it with ffmpeg"
 
 
-def _info(source: SndFile | FFmpegFile) -> AudioInfo:
-    return AudioInfo(source.rate, source.channels, source.promised)
+def _info(source: SndFile | FFmpegFile, time_expansion: float) -> AudioInfo:
+    return AudioInfo(round(source.rate * time_expansion), source.channels, source.promised)
 
 
 def _allocate(size: int) -> np.ndarray:
@@ -287,10 +335,10 @@ class _Decoder:
         problem: the first found; None if nothing is wrong.
     """
 
-    def __init__(self, path: Path | str, strict: bool, *, whole: bool = True):
+    def __init__(self, path: Path | str, strict: bool, time_expansion: float = 1.0, *, whole: bool = True):
         """Open a file; ``whole``: what is wrong with its end matters."""
         self.source, problem = _open(path)
-        self.info = _info(self.source)
+        self.info = _info(self.source, time_expansion)
         self.problem: BadRecording | None = None
         self.position = 0
         self.ended = False
@@ -396,11 +444,9 @@ def _mean(channels: np.ndarray, out: np.ndarray) -> None:
         out *= np.float32(1 / channels.shape[1])
 
 
-def _read_span(
-    path: Path | str, sample_rate: int, start_s: float, duration_s: float | None, strict: bool
-) -> np.ndarray:
+def _read_span(decoder: _Decoder, sample_rate: int, start_s: float, duration_s: float | None) -> np.ndarray:
     """Go to the span, decode it and its margins, resample, cut the margins off."""
-    with _Decoder(path, strict, whole=False) as decoder:
+    with decoder:
         rate, promised = decoder.info.sample_rate, decoder.info.frames
         limit = promised if promised and decoder.source.is_exact else math.inf
         first = round(start_s * sample_rate)

@@ -1,5 +1,6 @@
 """What a model of the waveform hears: rows -> spans cut from the recordings, standardised and changed on the device."""
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -45,6 +46,7 @@ class WaveformDataset(Dataset):
         self.filenames, self.recording, self.targets = self._rows.filenames, self._rows.recording, self._rows.targets
         self.timed = self._rows.timed
         self.paths: list[str] = metadata["path"].tolist()
+        self._expansions = [1.0] * len(metadata) if "time_expansion" not in metadata else [*metadata["time_expansion"]]
         self.length, self._window = window_samples(process), window_frames(process)
         self._end_s = process.max_recording_s or float("inf")
         self._samples = [math.floor(min(s, self._end_s) * SAMPLE_RATE + 0.5) for s in metadata["seconds"]]  # as soxr
@@ -57,7 +59,7 @@ class WaveformDataset(Dataset):
         recordings, firsts = self._rows.where(drawn)
         windows = np.stack(
             [
-                self._read(self.paths[recording], self._start_s(recording, first))
+                self._read(recording, self._start_s(recording, first))
                 for recording, first in zip(recordings, firsts.tolist(), strict=True)
             ]
         )
@@ -78,15 +80,16 @@ class WaveformDataset(Dataset):
             start = math.ceil(first / self._window) * self.length  # of a whole window, if there is room for it
         return min(start, latest) / SAMPLE_RATE
 
-    def _read(self, path: str, start_s: float) -> np.ndarray:
+    def _read(self, recording: int, start_s: float) -> np.ndarray:
         """A window; a recording that ends within it goes on with its beginning, until the window is full."""
         window_s = self.length / SAMPLE_RATE
+        path, read = self.paths[recording], functools.partial(read_audio, time_expansion=self._expansions[recording])
         try:
-            span = read_audio(path, SAMPLE_RATE, start_s=start_s, duration_s=min(window_s, self._end_s - start_s))
+            span = read(path, SAMPLE_RATE, start_s=start_s, duration_s=min(window_s, self._end_s - start_s))
             if not len(span):
                 raise BadRecording("too_short", f"nothing is left at {start_s:.2f} s")
             if len(span) < self.length and start_s > 0:
-                before = read_audio(path, SAMPLE_RATE, duration_s=min(start_s, window_s))
+                before = read(path, SAMPLE_RATE, duration_s=min(start_s, window_s))
                 span = np.concatenate([span, before])
         except BadRecording as error:
             raise DataError(f"{path}: {error}; it has changed since the run began; restore it") from None

@@ -245,6 +245,9 @@ class Record:
     frames: int  # of the spectrogram; 0 for a bad recording
     reason: str = ""  # why it is bad; empty for a good one
     detail: str = ""
+    missing: int = 0  # samples that its header counts beyond its end, too few to make it bad
+    time_expansion: float = 1.0  # that it was prepared with
+    reader: str = ""  # ``audio.decoding.reader`` that judged it; empty: one that did not say
 
     @property
     def seconds(self) -> float:
@@ -252,6 +255,15 @@ class Record:
 
 
 _COLUMNS = [field.name for field in fields(Record)]
+_OLD_COLUMNS = 9  # of an index written before the last three were added
+
+
+def _record(row: list[str]) -> Record:
+    if len(row) not in (_OLD_COLUMNS, len(_COLUMNS)):
+        raise ValueError(f"a row of {len(row)} columns")
+    missing, time_expansion, reader = row[_OLD_COLUMNS:] or ("0", "1.0", "")
+    values = (row[0], int(row[1]), int(row[2]), row[3], *map(int, row[4:7]), *row[7:_OLD_COLUMNS])
+    return Record(*values, int(missing), float(time_expansion), reader)
 
 
 def read_index(folder: Path) -> dict[str, Record]:
@@ -259,11 +271,9 @@ def read_index(folder: Path) -> dict[str, Record]:
     try:
         with open(folder / INDEX, encoding="utf-8", newline="") as file:
             rows = csv.reader(file)
-            if next(rows, None) != _COLUMNS:
+            if next(rows, None) not in (_COLUMNS, _COLUMNS[:_OLD_COLUMNS]):
                 return {}
-            return {
-                row[0]: Record(row[0], int(row[1]), int(row[2]), row[3], *map(int, row[4:7]), *row[7:]) for row in rows
-            }
+            return {row[0]: _record(row) for row in rows}
     except (
         FileNotFoundError,
         ValueError,

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dataloader.audio.decoding import AudioStream, BadRecording
+from dataloader.audio.containers import examine
+from dataloader.audio.decoding import AudioStream, BadRecording, length_holds, reader
 from dataloader.cache.entries import (
     DamagedEntry,
     Footer,
@@ -32,6 +33,8 @@ class Job:
 
     filename: str  # <label>/<recording>.<ending>
     path: str  # of the recording
+    digest: str = ""  # of its content, hexadecimal, if that is known already
+    time_expansion: float = 1.0  # see ``AudioStream``
 
 
 def prepare(job: Job, folder: Path, mel: MelSpectrogram) -> Record:
@@ -46,48 +49,61 @@ def prepare(job: Job, folder: Path, mel: MelSpectrogram) -> Record:
     Raises:
         OSError: the cache cannot be written (no room, no permission).
     """
+    record = Record(job.filename, 0, 0, "", 0, 0, 0, time_expansion=job.time_expansion, reader=reader())
     try:
         stat = os.stat(job.path)
-        digest = content_digest(job.path)
+        digest = bytes.fromhex(job.digest) or content_digest(job.path)
     except OSError as error:
-        reason = "missing" if isinstance(error, FileNotFoundError) else "unreadable"
-        return Record(job.filename, 0, 0, "", 0, 0, 0, reason, error.strerror or str(error))
+        record.reason = "missing" if isinstance(error, FileNotFoundError) else "unreadable"
+        record.detail = error.strerror or str(error)
+        return record
+    record.size, record.mtime_ns, record.digest = stat.st_size, stat.st_mtime_ns, digest.hex()
     path = entry_path(folder, job.filename)
-    known = Record(job.filename, stat.st_size, stat.st_mtime_ns, digest.hex(), 0, 0, 0)
     try:
-        made = _existing(path, digest, mel) or _make(job.path, path, digest, stat.st_size, mel)
+        made = _existing(job, path, digest, mel) or _make(job, path, digest, stat.st_size, mel)
+        record.missing = examine(job.path).missing
     except BadRecording as bad:
         path.unlink(missing_ok=True)  # of a good recording that a bad one has replaced
-        known.reason, known.detail = bad.reason, bad.detail
-        return known
-    known.source_rate, known.source_frames, known.frames = made.source_rate, made.source_frames, made.frames
-    return known
+        record.reason, record.detail = bad.reason, bad.detail
+        return record
+    record.source_rate, record.source_frames, record.frames = made.source_rate, made.source_frames, made.frames
+    return record
 
 
-def _existing(path: Path, digest: bytes, mel: MelSpectrogram) -> Footer | None:
-    """The footer of an entry made from this very content; None where there is no such entry."""
+def _existing(job: Job, path: Path, digest: bytes, mel: MelSpectrogram) -> Footer | None:
+    """The footer of an entry made from this very content, at the length that it has; None if there is none.
+
+    Raises:
+        BadRecording: there is one, and an earlier version of this program was wrong to make it.
+    """
     try:
         footer = read_footer(path)
     except (FileNotFoundError, DamagedEntry):
         return None
     fits = footer.digest == digest and os.path.getsize(path) == entry_size(mel.process.n_mels, footer.frames)
-    return footer if fits else None
+    if not fits:
+        return None
+    holds = length_holds(job.path, footer.source_frames, footer.source_rate, time_expansion=job.time_expansion)
+    return footer if holds else None
 
 
-def _make(source: str, path: Path, digest: bytes, size: int, mel: MelSpectrogram) -> Footer:
-    stream = AudioStream(source, mel.process.sample_rate, _BLOCK_S, max_s=mel.process.max_recording_s)
+def _make(job: Job, path: Path, digest: bytes, size: int, mel: MelSpectrogram) -> Footer:
+    process = mel.process
+    stream = AudioStream(
+        job.path, process.sample_rate, _BLOCK_S, max_s=process.max_recording_s, time_expansion=job.time_expansion
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     statistics = BandStatistics()
-    with _Frames(path.parent, mel.process.n_mels) as frames:
+    with _Frames(path.parent, process.n_mels) as frames:
         for block in mel.blocks(stream):
             statistics.add(block)
             frames.append(block)
         if len(frames) < 2:  # a single frame has no deviation
             raise BadRecording("too_short", f"{stream.decoded} samples")
-        mean, scale = statistics.mean_and_scale(mel.process)
-        footer = Footer(digest, size, max(stream.decoded, stream.info.frames), stream.info.sample_rate, len(frames), 0)
+        mean, scale = statistics.mean_and_scale(process)
+        footer = Footer(digest, size, stream.length, stream.info.sample_rate, len(frames), 0)
         standardised = (_standardised(block, mean, scale) for block in frames)
-        write_entry(path, standardised, (mel.process.n_mels, len(frames)), mean, scale, footer)
+        write_entry(path, standardised, (process.n_mels, len(frames)), mean, scale, footer)
     return footer
 
 

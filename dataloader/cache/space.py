@@ -73,7 +73,7 @@ def _size(path: str) -> int:
 
 def _entry_bytes(job: Job, process: DataProcess) -> int:
     try:
-        info = audio_info(job.path)
+        info = audio_info(job.path, time_expansion=job.time_expansion)
     except BadRecording:
         return 0
     seconds = info.frames / info.sample_rate

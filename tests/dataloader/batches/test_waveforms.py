@@ -67,6 +67,17 @@ def test_a_batch_holds_the_windows_of_the_recordings(dataset):
     np.testing.assert_array_equal(batch.windows[7], tail[-8000:])  # to the sample, where 83 frames are a little less
 
 
+def test_a_recording_of_a_bat_detector_is_read_at_its_real_rate(tmp_path):
+    sound = 0.1 * np.random.default_rng(1).standard_normal(10 * SAMPLE_RATE)  # 10 s that were 1 s
+    sf.write(tmp_path / "bat.flac", sound, SAMPLE_RATE)
+    row = {"path": str(tmp_path / "bat.flac"), "filename": "bat.flac", "entry": "", "frames": 64, "seconds": 1.0}
+    metadata = pd.DataFrame([row | {"labels": ("a",), "time_expansion": 10.0}])
+    windows = WaveformDataset(metadata, make_windows(metadata, PROCESS), LABELS, PROCESS)[at(0, 1)].windows
+    expected = audio.read_audio(tmp_path / "bat.flac", SAMPLE_RATE, time_expansion=10.0)
+    assert len(expected) == SAMPLE_RATE
+    np.testing.assert_allclose(windows.reshape(-1), expected, atol=2e-6)
+
+
 def test_a_short_recording_is_repeated(dataset):
     short, _ = sf.read(dataset.paths[1], dtype="float32")
     window = dataset[at(4)].windows[0].numpy()
