@@ -257,13 +257,19 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-if __name__ == "__main__":
-    from dataloader.tables.summary import check
-    from utils.command import run_command
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    options = parse(arguments)
+    from dataloader.tables.summary import describe_table
     from utils.config import load_config
 
-    def main(arguments: Sequence[str] | None = None) -> int:
-        options = parse(arguments)
-        return check(load_config(options.config, options.overrides))
+    config = _with_demo(load_config(options.config, options.overrides))
+    for line in describe_table(read_sources(config), config):
+        print(line, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    from utils.command import run_command
 
     run_command(main)

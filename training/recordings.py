@@ -8,6 +8,7 @@ from dataloader import metadata as tables
 from dataloader.batches.balance import keep_quietest
 from dataloader.cache.entries import cache_key
 from dataloader.data_preprocess import AudioPreprocessor
+from dataloader.tables.checks import warn_beyond_end
 from dataloader.tables.schema import CLASSES, counted
 from dataloader.tables.splits import SPLITS, deal_into_folds, known_split, split_by_group
 from training.environment import main_first
@@ -39,6 +40,8 @@ def prepare(config: Config, table: "pd.DataFrame", processes: Processes) -> "pd.
     """The metadata of the good recordings, whose spectrograms are in the cache now."""
     preprocessor = AudioPreprocessor(config.data_process, config.data)
     metadata = main_first(processes, lambda: preprocessor.prepare(table))
+    if processes.is_main:
+        warn_beyond_end(metadata)
     return tables.drop_small_classes(metadata, config.data.min_samples_in_class)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_A_FRAME_S = 0.01  # an annotation that reaches less beyond the end is as exact as a program writes it
 _CHOICES = ("absent", "unknown", "left_out")
 
 
@@ -127,6 +128,26 @@ def _add_annotations(table: "pd.DataFrame", understood: Understood, unannotated:
         table[schema.UNANNOTATED] = [
             _choice(text, unannotated, where) for text, where in zip(given, table["where"], strict=True)
         ]
+
+
+def warn_beyond_end(metadata: "pd.DataFrame") -> None:
+    """Say which annotations reach beyond their recordings; they count up to the end.
+
+    Args:
+        metadata: with ``seconds`` of each recording.
+    """
+    if schema.ANNOTATIONS not in metadata:
+        return
+    columns = (metadata[name] for name in ("filename", schema.ANNOTATIONS, "seconds"))
+    beyond = [
+        f"{name} ({one.start_s:g} to {one.end_s:g} of {seconds:.2f} s)"
+        for name, found, seconds in zip(*columns, strict=True)
+        for one in found or ()
+        if seconds + _A_FRAME_S < one.end_s < math.inf
+    ]
+    if beyond:
+        ends = counted(len(beyond), "annotation reaches", "annotations reach")
+        log.warning("%s beyond the end of the recording, and count up to it: %s", ends, listed(beyond, 3))
 
 
 def _whole(labels: tuple[str, ...]) -> tuple[Annotation, ...]:

@@ -1,0 +1,214 @@
+"""What was understood of the data, and what will hurt: the text of ``python -m dataloader.metadata --check``."""
+
+import difflib
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dataloader.audio.decoding import BadRecording, audio_info
+from dataloader.tables import schema
+from dataloader.tables.groups import catalogue_number
+from dataloader.tables.reading import read_table
+from dataloader.tables.schema import NEGATIVE, NOCALL, UNKNOWN, counted, listed
+from dataloader.tables.sources import sources_of
+from utils.config import Config
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_MOST = 10  # classes that are listed
+_DOMINATES = 0.5  # share of the hours above which one class is said to dominate
+_LONG_NAME, _NEAR = 10, 0.9  # characters of a name, and its likeness to another, from which one may be misspelt
+_FIELDS = ("license", "licence", "collection", "class_name")  # own columns that are counted
+
+
+def describe_table(table: "pd.DataFrame", config: Config) -> Iterator[str]:
+    """The lines of the check.
+
+    Args:
+        table: of ``dataloader.metadata.read_sources``.
+    """
+    if not config.labels.nocall:
+        table["labels"] = [tuple(label for label in labels if label != NOCALL) for labels in table["labels"]]
+    seconds, bad = _lengths(table)
+    table = table.assign(seconds=seconds)
+    yield from _size(table)
+    yield from _classes(table)
+    yield from _annotations(table)
+    for column in _FIELDS:
+        if column in table:
+            counts = Counter(text.strip() or "(empty)" for text in table[column])
+            yield f"{column}: " + ", ".join(f"{name} {count:,}" for name, count in counts.most_common(6))
+    yield from _groups(table)
+    if bad:
+        yield f"recordings that cannot be opened: {len(bad):,}; {listed([f'{name} ({why})' for name, why in bad], 3)}"
+    problems = [*_what_hurts(table, config)]
+    yield f"what will hurt: {'nothing was found' if not problems else ''}".rstrip()
+    yield from (f"  - {problem}" for problem in problems)
+
+
+def _lengths(table: "pd.DataFrame") -> tuple[list[float], list[tuple[str, str]]]:
+    """Seconds of each recording as its header says, and what cannot be opened; nothing is decoded."""
+
+    def length(path: str) -> float | BadRecording:
+        try:
+            info = audio_info(path)
+        except BadRecording as bad:
+            return bad
+        return info.frames / info.sample_rate
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(length, table["path"]))
+    pairs = list(zip(table["filename"], found, table[schema.TIME_EXPANSION], strict=True))
+    bad = [(name, f"{one.reason}: {one.detail}") for name, one, _ in pairs if isinstance(one, BadRecording)]
+    return [0.0 if isinstance(one, BadRecording) else one / factor for _, one, factor in pairs], bad
+
+
+def _size(table: "pd.DataFrame") -> Iterator[str]:
+    hours = table["seconds"].sum() / 3600
+    longest = table.loc[table["seconds"].idxmax()]
+    yield (
+        f"recordings: {len(table):,}, {hours:.2f} h; the longest {longest['seconds']:,.1f} s ({longest['filename']}), "
+        f"half are shorter than {table['seconds'].median():.1f} s"
+    )
+    expansions = Counter(factor for factor in table[schema.TIME_EXPANSION] if factor != 1)
+    for factor, count in expansions.items():
+        yield f"time expansion x {factor:g}: {counted(count, 'recording')}"
+
+
+def _classes(table: "pd.DataFrame") -> Iterator[str]:
+    counts = Counter(label for labels in table["labels"] for label in labels)
+    without = [label for label in table.attrs.get(schema.CLASSES, ()) if label not in counts]
+    named = ", ".join(f"{label} {count:,}" for label, count in counts.most_common(_MOST))
+    more = f" and {len(counts) - _MOST:,} more" if len(counts) > _MOST else ""
+    yield f"classes: {len(counts):,}; recordings of each: {named}{more}"
+    if without:
+        yield f"classes without a recording (they keep a column): {len(without):,}; {listed(without)}"
+    background = Counter(label for labels in table["secondary_labels"] for label in labels)
+    if background:
+        strangers = sorted(set(background) - set(counts))
+        more = f"; {len(strangers):,} of these species are no class: {listed(strangers)}" if strangers else ""
+        yield f"labels in the background: {sum(background.values()):,} of {len(background):,} species{more}"
+    empty = int(sum(not [label for label in labels if label != NOCALL] for labels in table["labels"]))
+    if empty:
+        yield f"recordings without a species: {empty:,}"
+
+
+def _annotations(table: "pd.DataFrame") -> Iterator[str]:
+    if schema.ANNOTATIONS not in table:
+        return
+    rows = [
+        (one, row.seconds)
+        for row in table.itertuples()
+        if isinstance(row.annotations, tuple)
+        for one in row.annotations
+    ]
+    n_recordings = sum(isinstance(found, tuple) for found in table[schema.ANNOTATIONS])
+    total = sum(min(one.end_s, seconds) - one.start_s for one, seconds in rows if one.start_s < seconds)
+    positive = [one for one, _ in rows if not one.label.startswith(NEGATIVE) and one.label not in (UNKNOWN, NOCALL)]
+    boxes = sum(one.low_hz == one.low_hz for one, _ in rows)
+    kinds = [
+        (sum(one.label.startswith(NEGATIVE) for one, _ in rows), "of false alarms"),
+        (sum(one.label == NOCALL for one, _ in rows), f"of {NOCALL}"),
+        (sum(one.label == UNKNOWN for one, _ in rows), "whose label is not known"),
+        (boxes, "with frequencies"),
+    ]
+    more = "".join(f", {count:,} {words}" for count, words in kinds if count)
+    yield (
+        f"annotations: {len(rows):,} in {counted(n_recordings, 'recording')}, {total:,.1f} s together; "
+        f"{len(positive):,} of a species{more}"
+    )
+    choices = Counter(
+        choice for choice, found in zip(table[schema.UNANNOTATED], table[schema.ANNOTATIONS], strict=True)
+        if isinstance(found, tuple)
+    )  # fmt: skip
+    yield "what is not annotated there: " + ", ".join(f"{choice} ({count:,})" for choice, count in choices.items())
+    beyond = [
+        f"{row.filename} ({one.start_s:g} to {one.end_s:g} of {row.seconds:.2f} s)"
+        for row in table.itertuples()
+        if isinstance(row.annotations, tuple) and row.seconds
+        for one in row.annotations
+        if row.seconds + 0.01 < one.end_s < float("inf")
+    ]
+    if beyond:
+        verb = "1 annotation ends" if len(beyond) == 1 else f"{len(beyond):,} annotations end"
+        yield f"{verb} after the recording, and count up to its end: {listed(beyond, 3)}"
+
+
+def _groups(table: "pd.DataFrame") -> Iterator[str]:
+    sizes = table["group"].value_counts()
+    largest = f"{counted(int(sizes.iloc[0]), 'recording')} ({sizes.index[0]})"
+    yield f"groups (kept on one side of a split): {len(sizes):,}; the largest has {largest}"
+    if schema.KNOWN_SPLIT in table:
+        counts = Counter(name or "(none)" for name in table[schema.KNOWN_SPLIT])
+        yield "split of the data: " + ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
+    sizes_of_files = Counter(Path(path).stat().st_size for path in table["path"] if Path(path).is_file())
+    repeated = sum(count for count in sizes_of_files.values() if count > 1)
+    numbers = Counter(filter(None, map(catalogue_number, table["filename"])))
+    again = sum(count > 1 for count in numbers.values())
+    yield (
+        f"duplicates: {repeated:,} recordings have a file size that another has too (content is compared when they are "
+        f"prepared); {counted(again, 'archive number')} on more than one recording"
+    )
+
+
+def _what_hurts(table: "pd.DataFrame", config: Config) -> Iterator[str]:
+    least = config.data.min_samples_in_class
+    rows = table[table["labels"].map(len) > 0]
+    by_class: dict[str, list[int]] = {}
+    for index, labels in zip(rows.index, rows["labels"], strict=True):
+        for label in labels:
+            by_class.setdefault(label, []).append(index)
+    small = sorted(label for label, found in by_class.items() if len(found) < least)
+    if small:
+        verb = counted(len(small), "class has", "classes have")
+        what = f"fewer than {least} recordings ([data] min_samples_in_class)"
+        yield f"{verb} {what} and will be left out: {listed(small)}"
+    left = {label: found for label, found in by_class.items() if len(found) >= least}
+    groups = table["group"]
+    alone = sorted(label for label, found in left.items() if groups.loc[found].nunique() == 1 and len(found) > 1)
+    if alone:
+        verb = counted(len(alone), "class is", "classes are")
+        yield f"{verb} of one group (one recordist and place), so that no other recording can test it: {listed(alone)}"
+    for column, words in (("author", "person"), ("place", "place")):
+        if column in table:
+            names = table[column].fillna("").str.strip()
+            one = sorted(
+                label for label, found in left.items()
+                if len(found) > 2 and names.loc[found].ne("").all() and names.loc[found].nunique() == 1
+            )  # fmt: skip
+            if one:
+                verb = counted(len(one), "class was", "classes were")
+                yield (
+                    f"{verb} recorded by one {words}: {listed(one)}"
+                    if words == "person"
+                    else (f"{verb} recorded at one {words}: {listed(one)}")
+                )
+    seconds = {label: float(table.loc[found, "seconds"].sum()) for label, found in by_class.items()}
+    total = sum(seconds.values())
+    if len(seconds) > 2 and total:
+        label = max(seconds, key=seconds.get)
+        if seconds[label] / total > _DOMINATES:
+            share = f"{seconds[label] / total:.0%}"
+            yield f"{label} has {share} of the hours; [data] class_cap or balance_power evens it out"
+    for label in sorted(by_class):
+        near = [] if len(label) < _LONG_NAME else difflib.get_close_matches(label, set(by_class) - {label}, 1, _NEAR)
+        if near and (len(by_class[label]), label) < (len(by_class[near[0]]), near[0]):
+            yield f"{label!r} may be {near[0]!r}, written otherwise; [data] label_map makes them one"
+    yield from _strangers_of_label_maps(table, config)
+
+
+def _strangers_of_label_maps(table: "pd.DataFrame", config: Config) -> Iterator[str]:
+    """Labels that a label map does not speak of, where it speaks of others of its source."""
+    for name, source in sources_of(config).items():
+        if source.label_map is None:
+            continue
+        rows = read_table(source.label_map, usual=False)
+        known = {text.strip() for column in rows.columns[:2] for text in rows[column]}
+        mine = table[table[schema.SOURCE] == name] if name else table
+        strangers = sorted({label for labels in mine["labels"] for label in labels} - known)
+        if strangers:
+            names = f"{counted(len(strangers), 'label')} of the data that the label map does not name"
+            yield f"{source.label_map}: {names}, kept as they are: {listed(strangers)}"
