@@ -15,7 +15,7 @@ import torch
 
 from factory.model_card import CARD_KEY, ModelCard
 from inference.auto_export import onnx_file_of
-from inference.checkpoints import checkpoint_of, network_of
+from inference.checkpoints import checkpoint_of, network_of, thresholds_of
 from inference.exported import ExportError, library_reason, onnx_card_text, read_metadata
 from utils.errors import CheckpointError, ConfigError, UserError, unknown
 from utils.packages import is_installed, require_package
@@ -42,6 +42,7 @@ class Loaded:
         digest: SHA-256 of the checkpoint that the weights come from, as it was when it was read.
         workers: number of threads that should call ``forward`` at the same time.
         batch: number of windows for each call.
+        thresholds: what evaluate.py fitted for the run (``evaluation.decisions``), as text; None if nothing.
     """
 
     source: Path
@@ -51,6 +52,7 @@ class Loaded:
     backend: str
     workers: int
     batch: int
+    thresholds: str | None = None
 
 
 def load(path: Path, backend: str = "auto", device: str = "auto") -> Loaded:
@@ -127,7 +129,7 @@ def _require(backend: str) -> None:
 
 
 def torch_backend(path: Path, device: torch.device) -> Loaded:
-    network, card, digest = network_of(path, device)
+    network, card, digest, thresholds = network_of(path, device)
 
     def forward(images: np.ndarray) -> np.ndarray:
         if device.type == "cpu" and torch.get_num_threads() > 1:
@@ -139,7 +141,7 @@ def torch_backend(path: Path, device: torch.device) -> Loaded:
             return network(batch).float().cpu().numpy()
 
     workers, batch = (cores(), _CPU_BATCH) if device.type == "cpu" else (1, _GPU_BATCH)
-    return Loaded(path, digest, card, forward, "torch", workers, batch)
+    return Loaded(path, digest, card, forward, "torch", workers, batch, thresholds)
 
 
 def onnx_backend(path: Path, device: torch.device) -> Loaded:
@@ -154,13 +156,14 @@ def onnx_backend(path: Path, device: torch.device) -> Loaded:
         text = session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
     except Exception as error:  # protobuf and the runtime raise a dozen kinds of error for a damaged file
         raise CheckpointError(f"{exported}: damaged, or not an ONNX file ({library_reason(error)})") from None
-    card, digest = read_metadata(text, exported)
+    card, digest, thresholds = read_metadata(text, exported)
     name = session.get_inputs()[0].name
 
     def forward(images: np.ndarray) -> np.ndarray:
         return session.run(None, {name: images})[0]
 
-    return Loaded(path, digest, card, forward, "onnx", cores(), _CPU_BATCH)
+    thresholds = thresholds if path == exported else thresholds_of(path)
+    return Loaded(path, digest, card, forward, "onnx", cores(), _CPU_BATCH, thresholds)
 
 
 def openvino_backend(path: Path, device: torch.device) -> Loaded:
@@ -175,7 +178,7 @@ def openvino_backend(path: Path, device: torch.device) -> Loaded:
         _must_be_openvino(exported)
         model = _read_openvino(core, exported)
         text = model.get_rt_info(CARD_KEY).value if model.has_rt_info(CARD_KEY) else None
-    card, digest = read_metadata(text, exported)
+    card, digest, thresholds = read_metadata(text, exported)
     settings = {"NUM_STREAMS": cores(), "INFERENCE_NUM_THREADS": cores(), "INFERENCE_PRECISION_HINT": "f32"}
     compiled = core.compile_model(model, "CPU", settings)
 
@@ -183,7 +186,8 @@ def openvino_backend(path: Path, device: torch.device) -> Loaded:
         request = compiled.create_infer_request()  # one thread may use it; creating one takes microseconds
         return np.array(request.infer({0: images}, share_inputs=True)[0])
 
-    return Loaded(path, digest, card, forward, "openvino", cores(), _CPU_BATCH)
+    thresholds = thresholds if path == exported else thresholds_of(path)
+    return Loaded(path, digest, card, forward, "openvino", cores(), _CPU_BATCH, thresholds)
 
 
 BACKENDS = {"torch": torch_backend, "onnx": onnx_backend, "openvino": openvino_backend}

@@ -13,7 +13,7 @@ from utils.checkpoint import load_checkpoint
 from utils.config import load_config
 from utils.errors import CheckpointError, ConfigError
 from utils.files import file_digest
-from utils.run_folder import BEST, CONFIG, LAST
+from utils.run_folder import BEST, CONFIG, LAST, THRESHOLDS
 
 log = logging.getLogger(__name__)
 
@@ -24,11 +24,13 @@ class TrainedNetwork(NamedTuple):
     Attributes:
         network: in evaluation mode.
         digest: SHA-256 of the checkpoint that was read.
+        thresholds: as of ``thresholds_of``.
     """
 
     network: torch.nn.Module
     card: ModelCard
     digest: str
+    thresholds: str | None = None
 
 
 def checkpoint_of(run: Path) -> Path:
@@ -74,4 +76,12 @@ def network_of(checkpoint: Path, device: torch.device | str = "cpu") -> TrainedN
         reason = str(error).strip().splitlines()[-1].strip()
         raise CheckpointError(f"{checkpoint}: its weights do not fit {card.model_type} ({reason})") from None
     network = network.eval().to(device, memory_format=torch.channels_last)
-    return TrainedNetwork(network, card, digest)
+    return TrainedNetwork(network, card, digest, thresholds_of(checkpoint))
+
+
+def thresholds_of(checkpoint: Path) -> str | None:
+    """What evaluate.py fitted for the run of this checkpoint (``evaluation.decisions``), as text; None if nothing."""
+    try:
+        return (checkpoint.parent / THRESHOLDS).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None

@@ -19,8 +19,9 @@ class Result:
 
     Attributes:
         start_s, end_s: ``(rows,)``, seconds.
-        scores: ``(rows, classes)``, in the order of the card's labels.
+        scores: ``(rows, classes)``, in the order of the card's labels; thresholds apply to them.
         seconds, sample_rate: of the recording.
+        probabilities: what is written in place of the scores, of the same shape; None: the scores themselves.
     """
 
     path: Path
@@ -29,6 +30,12 @@ class Result:
     scores: np.ndarray
     seconds: float
     sample_rate: int
+    probabilities: np.ndarray | None = None
+
+    @property
+    def values(self) -> np.ndarray:
+        """``(rows, classes)``: what is written."""
+        return self.scores if self.probabilities is None else self.probabilities
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,7 @@ class DetectionFilter:
     """Which scores are detections.
 
     Args:
-        threshold: the least score; None: any.
+        threshold: the least score, one for all classes or one for each (NaN: never a detection); None: any.
         top_k: of each row at most so many labels, the best; None: all.
         merge: make one detection of consecutive ones of a label, with the highest of their scores.
         stop_threshold: a merged detection goes on as long as scores are at least this; None: as long as its rows
@@ -44,7 +51,7 @@ class DetectionFilter:
         longest_s: a longer merged detection is cut in several, before its lowest scores.
     """
 
-    threshold: float | None = None
+    threshold: float | tuple[float, ...] | None = None
     top_k: int | None = None
     merge: bool = False
     stop_threshold: float | None = None
@@ -58,7 +65,11 @@ class DetectionFilter:
 
     def words(self) -> str:
         """The filter as a phrase."""
-        parts = [f"scores of at least {self.threshold:g}"] if self.threshold is not None else []
+        parts = []
+        if isinstance(self.threshold, tuple):
+            parts += ["scores of at least the threshold of each class"]
+        elif self.threshold is not None:
+            parts += [f"scores of at least {self.threshold:g}"]
         parts += [f"the best {self.top_k} of each row"] if self.top_k is not None else []
         if self.merge:
             merged = "consecutive ones as one"
@@ -90,7 +101,7 @@ def detections(result: Result, detection_filter: DetectionFilter) -> Iterator[De
         yield from _merged(result, kept, detection_filter)
         return
     for row in np.flatnonzero(kept.any(axis=1)):
-        start_s, end_s, scores = float(result.start_s[row]), float(result.end_s[row]), result.scores[row]
+        start_s, end_s, scores = float(result.start_s[row]), float(result.end_s[row]), result.values[row]
         for label in np.flatnonzero(kept[row]):
             yield Detection(start_s, end_s, int(label), float(scores[label]), start_s)
 
@@ -99,7 +110,7 @@ def _kept(scores: np.ndarray, detection_filter: DetectionFilter) -> np.ndarray:
     """Which scores are detections on their own, ``(rows, classes)``."""
     kept = np.ones(scores.shape, dtype=bool)
     if detection_filter.threshold is not None:
-        kept &= scores >= detection_filter.threshold
+        kept &= scores >= np.asarray(detection_filter.threshold, np.float32)
     if detection_filter.top_k is not None:
         kept &= np.argsort(-scores, axis=1, kind="stable").argsort(axis=1) < detection_filter.top_k
     return kept
@@ -146,7 +157,7 @@ def _cut(result: Result, first: int, end: int, label: int, longest_s: float) -> 
 
 
 def _joined(result: Result, rows: slice, label: int) -> Detection:
-    scores = result.scores[rows, label]
+    scores = result.values[rows, label]
     best = rows.start + int(scores.argmax())
     return Detection(
         float(result.start_s[rows.start]), float(result.end_s[rows.stop - 1]), label, float(scores.max()),

@@ -1,8 +1,8 @@
 """The format of exported files: an ONNX or OpenVINO network with its model card and a checksum.
 
-The metadata of the network holds one JSON text under ``CARD_KEY``: the model card, and the SHA-256 of the checkpoint
-that was exported. The file ends with a SHA-256 of all that stands before it (for OpenVINO also of the .bin file):
-in a last metadata property of an ONNX file, in a comment of an .xml file.
+The metadata of the network holds one JSON text under ``CARD_KEY``: the model card, the SHA-256 of the checkpoint that
+was exported, and the thresholds of the run, if there are any. The file ends with a SHA-256 of all that stands before it
+(for OpenVINO also of the .bin file): in a last metadata property of an ONNX file, in a comment of an .xml file.
 """
 
 import contextlib
@@ -41,10 +41,12 @@ class Metadata(NamedTuple):
 
     Attributes:
         checkpoint: SHA-256 of the checkpoint that was exported.
+        thresholds: those of the run, as text.
     """
 
     card: ModelCard
     checkpoint: str
+    thresholds: str | None
 
 
 # Writing
@@ -126,7 +128,8 @@ WRITERS: dict[str, Callable[[TrainedNetwork, Path], None]] = {"onnx": write_onnx
 
 
 def _card_text(trained: TrainedNetwork) -> str:
-    return json.dumps(trained.card.plain() | {"checkpoint": trained.digest, "version": _VERSION})
+    values = trained.card.plain() | {"checkpoint": trained.digest, "version": _VERSION}
+    return json.dumps(values | ({"thresholds": trained.thresholds} if trained.thresholds else {}))
 
 
 def _weights_of(path: Path) -> bytes:
@@ -157,12 +160,12 @@ def read_metadata(text: str | None, path: Path) -> Metadata:
         raise CheckpointError(f"{path}: there is no model card in it; export it with export.py")
     try:
         values = json.loads(text)
-        checkpoint, old = str(values["checkpoint"]), _BEFORE_VERSION_2 in values
-    except (ValueError, KeyError, TypeError):
+        checkpoint, old, thresholds = str(values["checkpoint"]), _BEFORE_VERSION_2 in values, values.get("thresholds")
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise CheckpointError(f"{path}: its model card cannot be read; export it again with export.py") from None
     if not old and not _is_undamaged(path):
         raise CheckpointError(f"{path}: damaged; export it again with export.py")
-    return Metadata(read_card(values, path), checkpoint)
+    return Metadata(read_card(values, path), checkpoint, thresholds)
 
 
 def _is_undamaged(path: Path) -> bool:

@@ -23,7 +23,9 @@ class Options:
     combine: str
     smooth: bool
     shift_tta: bool
-    threshold: float | None
+    threshold: float | str | None
+    precision: float | None
+    calibrated: bool
     top_k: int | None
     merge: bool
     stop_threshold: float | None
@@ -34,6 +36,18 @@ class Options:
     device: str
     resume: bool
     strict: bool
+
+    @property
+    def aim(self) -> str | None:
+        """The aim whose fitted thresholds are obeyed, as ``evaluation.decisions`` names it; ``auto``: the newest."""
+        if self.precision is not None:
+            return f"precision={self.precision:g}"
+        return self.threshold if isinstance(self.threshold, str) else None
+
+    @property
+    def plain_threshold(self) -> float | None:
+        """The threshold that is the same for all classes, if one is given."""
+        return None if isinstance(self.threshold, str) else self.threshold
 
 
 def parse(description: str, arguments: Sequence[str] | None) -> Options:
@@ -83,8 +97,18 @@ def _add_rows_and_scores(parser: argparse.ArgumentParser) -> None:
 def _add_filters(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
-        "--threshold", type=_share, metavar="SCORE",
-        help="leave out lower scores; default: none for csv, 0.25 for raven, audacity, --merge and --report",
+        "--threshold", type=_threshold, metavar="SCORE|auto",
+        help="leave out lower scores; auto: the thresholds that evaluate.py fitted last for each class of the run; "
+        "default: none for csv, 0.25 for raven, audacity, --merge and --report",
+    )  # fmt: skip
+    add(
+        "--precision", type=_share, metavar="P",
+        help="use the thresholds that evaluate.py --fit-thresholds --precision P fitted for the run",
+    )  # fmt: skip
+    add(
+        "--calibrated", action="store_true",
+        help="write probabilities in place of scores, by the calibration that evaluate.py fitted; thresholds still "
+        "apply to the scores",
     )  # fmt: skip
     add("--top-k", type=_count, metavar="K", help="keep the K best labels of each row")
     add("--merge", action="store_true", help="join consecutive detections of a label into one")
@@ -107,12 +131,17 @@ def _contradiction(options: Options) -> str | None:
     """What is wrong with the options together; None if nothing is."""
     if options.sample_submission and options.format != "submission":
         return "--sample-submission needs --format submission"
-    if options.format == "submission" and (options.threshold is not None or options.top_k or options.merge):
-        return "a submission holds every score; use --threshold, --top-k and --merge with the other formats"
+    if options.threshold is not None and options.precision is not None:
+        return "--threshold and --precision exclude each other; use one of them"
+    filtered = options.threshold is not None or options.precision is not None or options.top_k or options.merge
+    if options.format == "submission" and filtered:
+        return "a submission holds every score; use --threshold, --precision, --top-k and --merge with other formats"
     if not options.merge and (options.stop_threshold is not None or options.longest_s):
         return "--stop-threshold and --longest-s need --merge"
     if options.stop_threshold is not None and options.stop_threshold > _least_start(options):
         return "--stop-threshold must not be above --threshold (0.25 if it is not given)"
+    if options.combine == "rank" and options.calibrated:
+        return "--combine rank gives ranks, which cannot be calibrated; leave out --calibrated"
     if options.combine == "rank" and (options.format != "submission" or options.report):
         return "--combine rank gives ranks, to which no threshold applies; use it with --format submission, no --report"
     return None
@@ -120,6 +149,8 @@ def _contradiction(options: Options) -> str | None:
 
 def _least_start(options: Options) -> float:
     """The lowest score with which a merged detection can start."""
+    if options.aim is not None:
+        return 1.0  # each class has its own, which is known only when the run is loaded
     if options.threshold is None:
         return 1.0 if options.top_k else DEFAULT_THRESHOLD
     return options.threshold
@@ -144,6 +175,10 @@ def _row(text: str) -> float:
     if value > _LONGEST_ROW_S:
         raise argparse.ArgumentTypeError(f"{text} s is more than a day")
     return value
+
+
+def _threshold(text: str) -> float | str:
+    return text if text == "auto" else _share(text)
 
 
 def _share(text: str) -> float:

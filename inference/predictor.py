@@ -15,8 +15,10 @@ from dataloader.audio.decoding import AudioStream, BadRecording
 from dataloader.batches.dataset import Batch
 from factory.model_card import ModelCard
 from inference.backends import Loaded, load
+from inference.detections import Detection
 from inference.pipeline import Batches, ReadAhead
 from inference.sources import Live, Source, source_key, source_of
+from inference.thresholds import fitted_rules
 from inference.window_plan import SPAN_S, Completed, Grid, Row, Windower, WindowPlan
 from utils.errors import DataError, UserError
 from utils.utils import cores
@@ -174,6 +176,23 @@ class Predictor:
             yield from rows(windower.push([stream.push(mono) for stream in streams]))
         yield from rows(windower.push([stream.finish() for stream in streams]))
         yield from rows(windower.finish(received / sample_rate))
+
+    def stream_detections(
+        self, chunks: Iterable[np.ndarray], sample_rate: int, aim: str = "auto"
+    ) -> Iterator[Detection]:
+        """The detections in live audio, by the thresholds that evaluate.py fitted for the run.
+
+        Args:
+            chunks, sample_rate: as of ``stream``.
+            aim: such as ``precision=0.9``; ``auto``: the thresholds that were fitted last.
+
+        Raises:
+            UserError: no thresholds were fitted for this aim.
+        """
+        thresholds = np.asarray(fitted_rules(self.models, aim, calibrated=False).thresholds, np.float32)
+        for start_s, end_s, scores in self.stream(chunks, sample_rate):
+            for label in np.flatnonzero(scores >= thresholds):
+                yield Detection(start_s, end_s, int(label), float(scores[label]), start_s)
 
     def _pieces(self, path: Path) -> Iterator[tuple["_Recording", Completed | BadRecording | None]]:
         """The windows of a recording while it is decoded; at the end None, or the reason why it cannot be scored."""

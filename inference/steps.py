@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from inference.options import Options
 from inference.outputs import check_outputs, resolve_outputs
 from inference.predictor import Predictor
 from inference.score_store import ScoreStore
+from inference.thresholds import FittedRules, fitted_rules, report_rules
 from utils.errors import DataError, UserError, counted, first_line
 from utils.files import remove_leftovers
 from utils.lock import alone
@@ -70,6 +72,7 @@ def load(options: Options) -> Predictor:
         backend=options.backend, device=options.device,
     )  # fmt: skip
     names = ", ".join(f"{model.card.model_type} ({model.backend})" for model in predictor.models)
+    report_rules(predictor.models, options.aim, predictor.grid.window_s, calibrated=options.calibrated)
     classes = counted(len(predictor.labels), "class", "classes")
     log.info("%s: %s, rows of %g s", names, classes, predictor.grid.window_s)
     return predictor
@@ -177,10 +180,11 @@ def write(
     """Write the output."""
     options.output.parent.mkdir(parents=True, exist_ok=True)
     card = predictor.models[0].card
-    detection_filter = _filter_of(options)
+    rules = fitted_rules(predictor.models, options.aim, calibrated=options.calibrated)
+    detection_filter = _filter_of(options, rules)
     if options.merge or options.format in tables.TABLES:
         detection_filter = detection_filter.or_default()
-    results = store.results(scored, options.combine, options.smooth)
+    results = _results(options, rules, scored, store)
     if options.format == "submission":
         tables.write_submission(options.output, results, card, predictor.grid, sample)
     elif options.format == "csv":
@@ -189,9 +193,15 @@ def write(
         tables.write_tables(options.output, results, card, detection_filter, options.format, recordings)
 
 
-def _filter_of(options: Options) -> DetectionFilter:
+def _results(options: Options, rules: FittedRules, scored: Sequence[Path], store: ScoreStore) -> Iterator[Result]:
+    for result in store.results(scored, options.combine, options.smooth):
+        yield replace(result, probabilities=rules.probabilities(result.scores))
+
+
+def _filter_of(options: Options, rules: FittedRules) -> DetectionFilter:
+    threshold = options.plain_threshold if rules.thresholds is None else rules.thresholds
     return DetectionFilter(
-        options.threshold, options.top_k, options.merge, options.stop_threshold, options.longest_s or LONGEST_S
+        threshold, options.top_k, options.merge, options.stop_threshold, options.longest_s or LONGEST_S
     )
 
 
@@ -199,9 +209,10 @@ def contents_of_report(
     options: Options, predictor: Predictor, scored: Sequence[Path], store: ScoreStore
 ) -> dict[str, Any]:
     """What ``reports.detections.write_report`` asks for."""
-    card, detection_filter = predictor.models[0].card, _filter_of(options).or_default()
+    card, rules = predictor.models[0].card, fitted_rules(predictor.models, options.aim, calibrated=options.calibrated)
+    detection_filter = _filter_of(options, rules).or_default()
     return {
-        "recordings": _found_in(store.results(scored, options.combine, options.smooth), card.labels, detection_filter),
+        "recordings": _found_in(_results(options, rules, scored, store), card.labels, detection_filter),
         "species": list(zip(card.labels, card.scientific_names, card.common_names, strict=True)),
         "process": card.process,
         "models": [one.card.model_type for one in predictor.models],
@@ -216,7 +227,7 @@ def _found_in(
     nocall = labels.index(NOCALL) if NOCALL in labels else None  # that no bird calls is no detection
     for result in results:
         found = [one for one in detections(result, detection_filter) if one.label != nocall]
-        species = result.scores if nocall is None else np.delete(result.scores, nocall, axis=1)
+        species = result.values if nocall is None else np.delete(result.values, nocall, axis=1)
         yield result.path, result.seconds, found, float(species.max(initial=0.0))
 
 

@@ -175,7 +175,7 @@ def write_submission(
 
 
 def _rows_of(result: Result, grid: Grid) -> Iterator[tuple[str, np.ndarray]]:
-    for number, scores in enumerate(result.scores):
+    for number, scores in enumerate(result.values):
         # Not end_s: a last row that is moved back to end with the recording keeps the row_id of its regular window.
         yield f"{words(result.path.stem)}_{_end_of(number, grid)}", scores
 

@@ -1,0 +1,83 @@
+"""The thresholds and the calibration that evaluate.py fitted for a run: finding those that the user asks for."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evaluation.decisions import Decisions, read_decisions
+from inference.backends import Loaded
+from utils.errors import UserError, counted
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FittedRules:
+    """How the scores of a run are decided on.
+
+    Attributes:
+        thresholds: one for each class, NaN for a class that is never detected; None: none were asked for.
+        calibration: turns scores into probabilities; None: scores are written as they are.
+    """
+
+    thresholds: tuple[float, ...] | None = None
+    calibration: Decisions | None = None
+
+    def probabilities(self, scores: np.ndarray) -> np.ndarray | None:
+        """``(rows, classes)``; None without a calibration."""
+        return None if self.calibration is None else self.calibration.probabilities(scores)
+
+
+def fitted_rules(models: Sequence[Loaded], aim: str | None, *, calibrated: bool) -> FittedRules:
+    """The thresholds for an aim such as ``precision=0.9`` (``auto``: those that were fitted last).
+
+    Raises:
+        UserError: there are none, or they belong to other weights, or there are several models.
+    """
+    if aim is None and not calibrated:
+        return FittedRules()
+    decisions = _decisions_of(models)
+    thresholds = None
+    if aim is not None:
+        thresholds = tuple(float(value) for value in decisions.fit_for(aim, models[0].source.parent).thresholds)
+    return FittedRules(thresholds, decisions if calibrated else None)
+
+
+def report_rules(models: Sequence[Loaded], aim: str | None, window_s: float, *, calibrated: bool) -> None:
+    """Check the rules before the scoring, and warn of what the user should know about them."""
+    rules = fitted_rules(models, aim, calibrated=calibrated)
+    if rules == FittedRules():
+        return
+    decisions = _decisions_of(models)
+    if abs(decisions.window_s - window_s) > 0.01:
+        log.warning(
+            "the thresholds were fitted on rows of %g s, and rows here have %g s; they may not hold",
+            decisions.window_s, window_s,
+        )  # fmt: skip
+    if aim is not None:
+        refused = decisions.fit_for(aim, models[0].source.parent).refused
+        log.info("thresholds for %s, fitted on %s", aim, decisions.fitted_on)
+        if refused:
+            names = ", ".join(list(refused)[:5]) + (" ..." if len(refused) > 5 else "")
+            which = counted(len(refused), "class has", "classes have")
+            log.warning("%s no threshold, because the data cannot show it, and will not be detected: %s", which, names)
+
+
+def _decisions_of(models: Sequence[Loaded]) -> Decisions:
+    if len(models) > 1:
+        raise UserError("thresholds and calibration belong to one run; give one --run, or a plain --threshold")
+    (model,) = models
+    if model.thresholds is None:
+        raise UserError(
+            f"{model.source}: no thresholds were fitted for this run; fit them with: "
+            f"python evaluate.py --run {model.source.parent} --fit-thresholds --precision 0.9"
+        )
+    decisions = read_decisions(model.thresholds, model.source, model.card.labels)
+    if decisions.checkpoint != model.digest:
+        raise UserError(
+            f"{model.source}: its thresholds were fitted for other weights; fit them again with evaluate.py "
+            "--fit-thresholds (an exported file: then export it again)"
+        )
+    return decisions
