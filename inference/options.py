@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from inference.choices import BACKENDS, COMBINATIONS, DEFAULT_THRESHOLD, DEVICES, FORMATS
+from inference.choices import BACKENDS, COMBINATIONS, DEFAULT_THRESHOLD, DEVICES, FORMATS, RECORDING
 
 _LONGEST_ROW_S = 86_400.0
 
@@ -18,7 +18,7 @@ class Options:
     input: list[str]
     output: Path
     format: str
-    window_s: float | None
+    window_s: float | str | None
     step_s: float | None
     combine: str
     smooth: bool
@@ -26,6 +26,7 @@ class Options:
     threshold: float | str | None
     precision: float | None
     calibrated: bool
+    species: Path | None
     top_k: int | None
     merge: bool
     stop_threshold: float | None
@@ -84,7 +85,10 @@ def _add_what_and_where(parser: argparse.ArgumentParser) -> None:
 
 def _add_rows_and_scores(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--window-s", type=_row, metavar="S", help="seconds of a row; default: as in training, 5 for a submission")
+    add(
+        "--window-s", type=_row, metavar="S",
+        help=f"seconds of a row, or {RECORDING!r} for one row a recording; default: as in training, 5 for a submission",
+    )  # fmt: skip
     add("--step-s", type=_positive, metavar="S", help="seconds from row to row; default: the value of --window-s")
     add("--combine", choices=COMBINATIONS, default="mean", help="how to combine several runs; rank: submissions only")
     add("--smooth", action="store_true", help="average neighbouring rows with the weights .1 .2 .4 .2 .1")
@@ -110,6 +114,11 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
         help="write probabilities in place of scores, by the calibration that evaluate.py fitted; thresholds still "
         "apply to the scores",
     )  # fmt: skip
+    add(
+        "--species", type=Path, metavar="FILE",
+        help="keep only the species of this text file (one on each line); for a list by place and week, see the geo "
+        "model of the package birdnet",
+    )  # fmt: skip
     add("--top-k", type=_count, metavar="K", help="keep the K best labels of each row")
     add("--merge", action="store_true", help="join consecutive detections of a label into one")
     add(
@@ -131,6 +140,8 @@ def _contradiction(options: Options) -> str | None:
     """What is wrong with the options together; None if nothing is."""
     if options.sample_submission and options.format != "submission":
         return "--sample-submission needs --format submission"
+    if options.window_s == RECORDING and (options.format == "submission" or options.step_s):
+        return f"--window-s {RECORDING} gives one row a recording, so it excludes --step-s and --format submission"
     if options.threshold is not None and options.precision is not None:
         return "--threshold and --precision exclude each other; use one of them"
     filtered = options.threshold is not None or options.precision is not None or options.top_k or options.merge
@@ -170,7 +181,9 @@ def _positive(text: str) -> float:
     return value
 
 
-def _row(text: str) -> float:
+def _row(text: str) -> float | str:
+    if text == RECORDING:
+        return text
     value = _positive(text)
     if value > _LONGEST_ROW_S:
         raise argparse.ArgumentTypeError(f"{text} s is more than a day")

@@ -4,7 +4,7 @@ import functools
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,11 @@ from dataloader.audio.decoding import AudioStream, BadRecording
 from dataloader.batches.dataset import Batch
 from factory.model_card import ModelCard
 from inference.backends import Loaded, load
+from inference.choices import RECORDING
 from inference.detections import Detection
 from inference.pipeline import Batches, ReadAhead
 from inference.sources import Live, Source, source_key, source_of
+from inference.species import read_species
 from inference.thresholds import fitted_rules
 from inference.window_plan import SPAN_S, Completed, Grid, Row, Windower, WindowPlan
 from utils.errors import DataError, UserError
@@ -55,25 +57,34 @@ class Predictor:
     Args:
         runs: folders of runs, checkpoints, or files that export.py wrote; all must have the same labels.
         window_s: seconds of a row of the result; None: the exact length of the first model's windows, so that the
-            rows are the windows of its training.
+            rows are the windows of its training; ``recording``: one row for each recording, from the same windows.
         step_s: seconds from row to row; None: ``window_s``.
         shift_tta: also score the windows half a window earlier and later, each with half the weight.
         backend: ``auto``, ``torch``, ``onnx`` or ``openvino``.
         device: ``auto``, ``cpu`` or ``cuda``.
+        species: a file with the species to keep, see ``read_species``; None: all.
+
+    Attributes:
+        card: of the first model, with the labels that are kept.
+        columns: indices of the labels that are kept; None: all.
 
     Raises:
+        DataError: the file of species cannot be read, or names none of the model's.
         CheckpointError: a run does not exist, is damaged, or lacks what prediction needs.
         UserError: the labels of the runs differ, or a backend is not installed.
     """
 
     def __init__(
-        self, runs: Path | str | Sequence[Path | str], *, window_s: float | None = None, step_s: float | None = None,
-        shift_tta: bool = False, backend: str = "auto", device: str = "auto",
+        self, runs: Path | str | Sequence[Path | str], *, window_s: float | str | None = None,
+        step_s: float | None = None, shift_tta: bool = False, backend: str = "auto", device: str = "auto",
+        species: Path | None = None,
     ):  # fmt: skip
         paths = [runs] if isinstance(runs, (str, Path)) else list(runs)
         self.models = [load(Path(path), backend, device) for path in paths]
         _must_share_labels(self.models)
         card = self.models[0].card
+        self.columns = None if species is None else read_species(species, card)
+        self.card = card = card if self.columns is None else _with_labels(card, self.columns)
         self.labels, self.scientific_names, self.common_names = card.labels, card.scientific_names, card.common_names
         self.min_recording_s = max(model.card.min_recording_s for model in self.models)
         keys = [source_key(model.card) for model in self.models]
@@ -82,10 +93,15 @@ class Predictor:
             list(self._sources).index(key) for key in keys
         ]  # index of each model's source; models may share one
         rate = self._sources[keys[0]].rate
-        window_s = window_s or card.frontend.window(card.process) / rate
+        self.one_row = window_s == RECORDING
+        if self.one_row or not window_s:
+            window_s = card.frontend.window(card.process) / rate
         self.grid = Grid(window_s, step_s or window_s, shift_tta)
         self._plans = [
             plan_of(model.card, self.grid, self._sources[key]) for model, key in zip(self.models, keys, strict=True)
+        ]
+        self._scorers = [
+            _Scorer(model, plan, self.columns) for model, plan in zip(self.models, self._plans, strict=True)
         ]
 
     def predict_file(self, path: Path | str) -> Scores:
@@ -113,8 +129,7 @@ class Predictor:
         # Shared by all models: on a CPU, threads for each model would be more threads than cores.
         pool = ThreadPoolExecutor(min(sum(model.workers for model in self.models), cores()))
         batches = [
-            Batches(functools.partial(_score, model, plan), pool, size=model.batch, under_way=workers + 1)
-            for model, plan in zip(self.models, self._plans, strict=True)
+            Batches(scorer.of_windows, pool, size=scorer.model.batch, under_way=workers + 1) for scorer in self._scorers
         ]
         readers = ReadAhead((self._pieces(Path(path)) for path in paths), max(1, cores() // 2), _AHEAD)
         unscored: list[_Recording] = []  # read completely, but some of their windows wait in a batch
@@ -149,7 +164,12 @@ class Predictor:
 
         Raises:
             DataError: the output of a model is not finite.
+            UserError: one row for each recording was asked for.
         """
+        if self.one_row:
+            raise UserError(
+                "a live stream has no end, so --window-s recording is not possible; give a number of seconds"
+            )
         windower = Windower(self._plans, self._seen)
         streams = [Live(source, sample_rate) for source in self._sources.values()]
         scores: list[dict[int, np.ndarray]] = [{} for _ in self.models]  # of windows that later rows may need
@@ -158,13 +178,13 @@ class Predictor:
         def rows(completed: Completed) -> Iterator[tuple[float, float, np.ndarray]]:
             for number, (model, windows) in enumerate(zip(self.models, completed.windows, strict=True)):
                 for first in range(0, len(windows), model.batch):  # a chunk may be an hour
-                    new = _score(model, self._plans[number], windows[first : first + model.batch])
+                    new = self._scorers[number].of_windows(windows[first : first + model.batch])
                     if not np.isfinite(new).all():
                         raise DataError(f"{model.source}: the output of the model is not finite; train the model again")
                     scores[number].update(enumerate(new, counts[number]))
                     counts[number] += len(new)
             for row in completed.rows:
-                yield row.start_s, row.end_s, _weighed(row, scores).mean(axis=0)
+                yield row.start_s, row.end_s, _of_row(row, self._scorers, scores).mean(axis=0)
                 for known, windows in zip(scores, row.windows, strict=True):
                     oldest = min(window for window, _ in windows)
                     for window in [window for window in known if window < oldest]:
@@ -189,7 +209,9 @@ class Predictor:
         Raises:
             UserError: no thresholds were fitted for this aim.
         """
-        thresholds = np.asarray(fitted_rules(self.models, aim, calibrated=False).thresholds, np.float32)
+        thresholds = np.asarray(
+            fitted_rules(self.models, aim, calibrated=False, columns=self.columns).thresholds, np.float32
+        )
         for start_s, end_s, scores in self.stream(chunks, sample_rate):
             for label in np.flatnonzero(scores >= thresholds):
                 yield Detection(start_s, end_s, int(label), float(scores[label]), start_s)
@@ -197,7 +219,7 @@ class Predictor:
     def _pieces(self, path: Path) -> Iterator[tuple["_Recording", Completed | BadRecording | None]]:
         """The windows of a recording while it is decoded; at the end None, or the reason why it cannot be scored."""
         torch.set_num_threads(1)  # for this thread; the models need the other cores
-        recording = _Recording(path, len(self.models))
+        recording = _Recording(path, self._scorers, one_row=self.one_row)
         try:
             for completed in self._completed_of(recording):
                 yield recording, completed
@@ -229,11 +251,12 @@ class Predictor:
 class _Recording:
     """A recording that is being scored: its rows so far, and the scores of its windows so far."""
 
-    def __init__(self, path: Path, n_models: int):
+    def __init__(self, path: Path, scorers: Sequence["_Scorer"], *, one_row: bool):
         self.path, self.seconds, self.sample_rate, self.problem = path, 0.0, 0, None
+        self._scorers, self._one_row = scorers, one_row
         self.unscored = 0  # windows
         self._rows: list[Row] = []
-        self._scores: list[list[np.ndarray]] = [[] for _ in range(n_models)]
+        self._scores: list[list[np.ndarray]] = [[] for _ in scorers]
 
     def add(self, completed: Completed, batches: Sequence[Batches]) -> None:
         """Add new rows, and give their windows to the models."""
@@ -245,8 +268,9 @@ class _Recording:
 
     def result(self) -> Scores:
         """The scores, once every window is scored."""
-        each = np.stack([_weighed(row, self._scores) for row in self._rows], axis=1)
-        start_s, end_s = (np.array([getattr(row, name) for row in self._rows]) for name in ("start_s", "end_s"))
+        rows = [_joined(self._rows, self.seconds)] if self._one_row else self._rows
+        each = np.stack([_of_row(row, self._scorers, self._scores) for row in rows], axis=1)
+        start_s, end_s = (np.array([getattr(row, name) for row in rows]) for name in ("start_s", "end_s"))
         return Scores(self.path, start_s, end_s, each, self.seconds, self.sample_rate, self.problem)
 
     def _receive(self, scores: list[np.ndarray], score: np.ndarray) -> None:
@@ -272,19 +296,49 @@ def inputs_of(windows: Sequence[np.ndarray], plan: WindowPlan) -> np.ndarray:
     return plan.transform(batch)[0].contiguous().numpy()
 
 
-def _score(model: Loaded, plan: WindowPlan, windows: Sequence[np.ndarray]) -> np.ndarray:
-    """``(windows, classes)``: the sigmoid of the logits, for every loss."""
-    return expit(model.forward(inputs_of(windows, plan)))
+class _Scorer:
+    """One model at work.
+
+    Args:
+        columns: indices of the classes that are kept; None: all.
+    """
+
+    def __init__(self, model: Loaded, plan: WindowPlan, columns: Sequence[int] | None):
+        self.model, self._plan, self._columns = model, plan, columns
+
+    def of_windows(self, windows: Sequence[np.ndarray]) -> np.ndarray:
+        """``(windows, classes)``: the sigmoid of the logits, for every loss."""
+        return self._kept(expit(self.model.forward(inputs_of(windows, self._plan))))
+
+    def of_row(self, windows: Sequence[tuple[int, float]], scores: Sequence[np.ndarray] | Mapping[int, np.ndarray]):
+        """``(classes,)``: the weighted mean of the windows of a row, each with its number and weight."""
+        return sum(np.float32(weight) * scores[window] for window, weight in windows)
+
+    def _kept(self, scores: np.ndarray) -> np.ndarray:
+        return scores if self._columns is None else scores[:, self._columns]
 
 
-def _weighed(row: Row, scores: Sequence[Sequence[np.ndarray] | Mapping[int, np.ndarray]]) -> np.ndarray:
-    """``(models, classes)``: the weighted mean of each model's windows at a row."""
-    return np.stack(
-        [
-            sum(np.float32(weight) * scored[window] for window, weight in windows)
-            for scored, windows in zip(scores, row.windows, strict=True)
-        ]
-    )
+def _of_row(row: Row, scorers: Sequence[_Scorer], scores: Sequence[Sequence[np.ndarray] | Mapping]) -> np.ndarray:
+    """``(models, classes)``: the scores of each model for a row."""
+    its = zip(scorers, scores, row.windows, strict=True)
+    return np.stack([scorer.of_row(windows, known) for scorer, known, windows in its])
+
+
+def _joined(rows: Sequence[Row], seconds: float) -> Row:
+    """The rows of a recording as one row."""
+    windows = [
+        [(window, weight / len(rows)) for row in rows for window, weight in row.windows[number]]
+        for number in range(len(rows[0].windows))
+    ]
+    return Row(0.0, seconds, windows)
+
+
+def _with_labels(card: ModelCard, columns: Sequence[int]) -> ModelCard:
+    kept = {
+        name: tuple(getattr(card, name)[column] for column in columns)
+        for name in ("labels", "scientific_names", "common_names")
+    }
+    return replace(card, **kept)
 
 
 def _mono(chunk: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from dataloader.audio.decoding import BadRecording, audio_info
 from dataloader.metadata import NOCALL
 from inference import tables
+from inference.choices import RECORDING
 from inference.detections import LONGEST_S, Detection, DetectionFilter, Result, detections
 from inference.inputs import find_recordings
 from inference.options import Options
@@ -69,12 +70,13 @@ def load(options: Options) -> Predictor:
     window_s = options.window_s or (_SUBMISSION_S if options.format == "submission" else None)
     predictor = Predictor(
         options.run, window_s=window_s, step_s=options.step_s, shift_tta=options.shift_tta,
-        backend=options.backend, device=options.device,
+        backend=options.backend, device=options.device, species=options.species,
     )  # fmt: skip
     names = ", ".join(f"{model.card.model_type} ({model.backend})" for model in predictor.models)
-    report_rules(predictor.models, options.aim, predictor.grid.window_s, calibrated=options.calibrated)
-    classes = counted(len(predictor.labels), "class", "classes")
-    log.info("%s: %s, rows of %g s", names, classes, predictor.grid.window_s)
+    row_s = None if predictor.one_row else predictor.grid.window_s
+    report_rules(predictor.models, options.aim, row_s, calibrated=options.calibrated)
+    rows = "one row for each recording" if row_s is None else f"rows of {row_s:g} s"
+    log.info("%s: %s, %s", names, counted(len(predictor.labels), "class", "classes"), rows)
     return predictor
 
 
@@ -96,11 +98,13 @@ def open_store(options: Options, predictor: Predictor) -> Iterator[ScoreStore]:
     """
     settings = {
         "--run": [model.digest for model in predictor.models],
-        "--window-s": predictor.grid.window_s,
+        "--window-s": RECORDING if predictor.one_row else predictor.grid.window_s,
         "--step-s": predictor.grid.step_s,
         "--shift-tta": predictor.grid.shift_tta,
         "--backend": [model.backend for model in predictor.models],
     }
+    if predictor.columns is not None:
+        settings["--species"] = list(predictor.labels)
     output = Path(os.path.abspath(options.output))
     output.parent.mkdir(parents=True, exist_ok=True)
     busy = f"{output}: another predict.py is writing it; wait for that one, or choose another --output"
@@ -179,8 +183,7 @@ def write(
 ) -> None:  # fmt: skip
     """Write the output."""
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    card = predictor.models[0].card
-    rules = fitted_rules(predictor.models, options.aim, calibrated=options.calibrated)
+    card, rules = predictor.card, _rules(options, predictor)
     detection_filter = _filter_of(options, rules)
     if options.merge or options.format in tables.TABLES:
         detection_filter = detection_filter.or_default()
@@ -191,6 +194,10 @@ def write(
         tables.write_csv(options.output, results, card, detection_filter)
     else:
         tables.write_tables(options.output, results, card, detection_filter, options.format, recordings)
+
+
+def _rules(options: Options, predictor: Predictor) -> FittedRules:
+    return fitted_rules(predictor.models, options.aim, calibrated=options.calibrated, columns=predictor.columns)
 
 
 def _results(options: Options, rules: FittedRules, scored: Sequence[Path], store: ScoreStore) -> Iterator[Result]:
@@ -209,7 +216,7 @@ def contents_of_report(
     options: Options, predictor: Predictor, scored: Sequence[Path], store: ScoreStore
 ) -> dict[str, Any]:
     """What ``reports.detections.write_report`` asks for."""
-    card, rules = predictor.models[0].card, fitted_rules(predictor.models, options.aim, calibrated=options.calibrated)
+    card, rules = predictor.card, _rules(options, predictor)
     detection_filter = _filter_of(options, rules).or_default()
     return {
         "recordings": _found_in(_results(options, rules, scored, store), card.labels, detection_filter),

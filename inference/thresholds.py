@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from evaluation.calibration import Curve, calibrate
 from evaluation.decisions import Decisions, read_decisions
 from inference.backends import Loaded
 from utils.errors import UserError, counted
@@ -19,19 +20,24 @@ class FittedRules:
 
     Attributes:
         thresholds: one for each class, NaN for a class that is never detected; None: none were asked for.
-        calibration: turns scores into probabilities; None: scores are written as they are.
+        curves: turn scores into probabilities, one for each class; None: scores are written as they are.
     """
 
     thresholds: tuple[float, ...] | None = None
-    calibration: Decisions | None = None
+    curves: tuple[Curve, ...] | None = None
 
     def probabilities(self, scores: np.ndarray) -> np.ndarray | None:
         """``(rows, classes)``; None without a calibration."""
-        return None if self.calibration is None else self.calibration.probabilities(scores)
+        return None if self.curves is None else calibrate(list(self.curves), scores)
 
 
-def fitted_rules(models: Sequence[Loaded], aim: str | None, *, calibrated: bool) -> FittedRules:
+def fitted_rules(
+    models: Sequence[Loaded], aim: str | None, *, calibrated: bool, columns: Sequence[int] | None = None
+) -> FittedRules:
     """The thresholds for an aim such as ``precision=0.9`` (``auto``: those that were fitted last).
+
+    Args:
+        columns: indices of the classes that are kept; None: all.
 
     Raises:
         UserError: there are none, or they belong to other weights, or there are several models.
@@ -39,19 +45,21 @@ def fitted_rules(models: Sequence[Loaded], aim: str | None, *, calibrated: bool)
     if aim is None and not calibrated:
         return FittedRules()
     decisions = _decisions_of(models)
+    columns = range(len(decisions.labels)) if columns is None else columns
     thresholds = None
     if aim is not None:
-        thresholds = tuple(float(value) for value in decisions.fit_for(aim, models[0].source.parent).thresholds)
-    return FittedRules(thresholds, decisions if calibrated else None)
+        fitted = decisions.fit_for(aim, models[0].source.parent).thresholds
+        thresholds = tuple(float(fitted[column]) for column in columns)
+    return FittedRules(thresholds, tuple(decisions.curves[column] for column in columns) if calibrated else None)
 
 
-def report_rules(models: Sequence[Loaded], aim: str | None, window_s: float, *, calibrated: bool) -> None:
+def report_rules(models: Sequence[Loaded], aim: str | None, window_s: float | None, *, calibrated: bool) -> None:
     """Check the rules before the scoring, and warn of what the user should know about them."""
     rules = fitted_rules(models, aim, calibrated=calibrated)
     if rules == FittedRules():
         return
     decisions = _decisions_of(models)
-    if abs(decisions.window_s - window_s) > 0.01:
+    if window_s is not None and abs(decisions.window_s - window_s) > 0.01:
         log.warning(
             "the thresholds were fitted on rows of %g s, and rows here have %g s; they may not hold",
             decisions.window_s, window_s,

@@ -47,7 +47,7 @@ def wav(tmp_path, sound):
 
 def validation_scores(run: Path, recording: Path, folder: Path) -> np.ndarray:
     """``(windows, classes)``: what validation computes, through the cache."""
-    network, card, _ = network_of(run / "best.pt")
+    network, card, *_ = network_of(run / "best.pt")
     place = folder / cache_key(card.process)
     record = prepare(Job(f"x/{recording.name}", str(recording)), place, MelSpectrogram(card.process))
     assert not record.reason
@@ -312,3 +312,22 @@ def test_a_model_of_the_waveform_scores_as_in_validation(tmp_path, wav, hop, sec
             pytest.importorskip("onnxruntime")
         scores = Predictor(tmp_path, backend=backend).predict_file(recording)
         np.testing.assert_allclose(scores.each[0], expected, atol=1e-3 if backend == "onnx" else 1e-5)
+
+
+def test_one_row_for_a_recording_is_the_mean_over_the_windows_of_training(tiny_run, tiny, wav, sound):
+    its = Predictor(tiny_run, window_s="recording", backend="torch")
+    for seconds in (1.0, 12.0, 13.9):
+        scores, windows = its.predict_file(wav(seconds)), tiny.predict_file(wav(seconds))
+        np.testing.assert_allclose(scores.each[0], windows.each[0].mean(axis=0)[None], atol=1e-6)
+        assert (scores.start_s.tolist(), scores.end_s.tolist()) == ([0.0], [seconds])
+    with pytest.raises(UserError, match="a live stream has no end"):
+        next(its.stream([sound(5.0)], 16_000))
+
+
+def test_only_the_species_of_a_list_are_kept(tiny_run, tiny, wav, sound, tmp_path):
+    (tmp_path / "species.txt").write_text("Avis comgre\ncommon ASBFLY\n")
+    its = Predictor(tiny_run, backend="torch", species=tmp_path / "species.txt")
+    assert its.labels == its.card.labels == ("asbfly", "comgre")
+    recording = wav(12.0)
+    np.testing.assert_array_equal(its.predict_file(recording).each, tiny.predict_file(recording).each[..., [0, 2]])
+    assert next(its.stream([sound(5.0)], 16_000))[2].shape == (2,)

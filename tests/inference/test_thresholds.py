@@ -75,6 +75,14 @@ def test_calibrated_writes_probabilities_and_thresholds_still_apply_to_scores(fi
     assert float(submission[0][LABELS[0]]) == pytest.approx(float(calibrated[0]["score"]), abs=1e-6)
 
 
+def test_thresholds_and_calibration_go_with_the_species_that_are_kept(fitted, recording):
+    (recording.parent / "species.txt").write_text("comgre\n")
+    for options in (("--precision", "0.9"), ("--calibrated",)):
+        expected = [row for row in rows(fitted, recording, *options) if row["label"] == "comgre"]
+        assert expected
+        assert rows(fitted, recording, *options, "--species", recording.parent / "species.txt") == expected
+
+
 def test_live_detections_are_those_of_the_file(fitted, sound, recording):
     its = Predictor(fitted, backend="torch")
     live = list(its.stream_detections([sound(60.0)], 16_000, "precision=0.9"))
@@ -127,6 +135,7 @@ def test_thresholds_that_cannot_be_used_are_one_line_before_the_work(fitted, rec
     [
         (["--precision", "0.9", "--threshold", "0.5"], "exclude each other"),
         (["--precision", "0.9", "--format", "submission"], "a submission holds every score"),
+        (["--window-s", "recording", "--step-s", "5"], "--window-s recording gives one row a recording"),
         (["--threshold", "most"], "most is not a number"),
         (["--precision", "90"], "90 is not between 0 and 1"),
     ],
