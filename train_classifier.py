@@ -1,12 +1,12 @@
 """Train a bird-sound classifier as config.ini says: prepare the recordings, train, score, keep the best."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from utils.command import run_command
 from utils.files import must_be_writable
-from utils.run_folder import CONFIG
+from utils.run_folder import CONFIG, FOLDS
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -25,14 +25,39 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--show-config", action="store_true", help="print every setting of the run as an INI file and stop"
     )
+    parser.add_argument("--folds", type=_at_least(2), metavar="N", help="train N runs, each tested on another N-th")
+    parser.add_argument("--seeds", type=_at_least(1), metavar="M", help="with --folds: all of them M times; default: 1")
     options = parser.parse_args(arguments)
-    if options.resume and (options.config or options.prepare_only):
-        parser.error("--resume takes the run's own config.ini; --config and --prepare-only do not go with it")
+    if options.resume and (options.config or options.prepare_only or options.folds):
+        parser.error("--resume takes the run's own config.ini; --config, --prepare-only and --folds do not go with it")
+    if options.seeds and not options.folds:
+        parser.error("--seeds goes with --folds; for one run use --set trainer.seed=")
+    if options.folds and options.prepare_only:
+        parser.error("--prepare-only needs no --folds: all folds share the cache")
+    options.seeds = options.seeds or 1
     return options
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+        return int(text)
+
+    return number
+
+
+def is_folder_of_folds(path: Path | None) -> bool:
+    return path is not None and (path / FOLDS).is_file()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
+    if options.folds or is_folder_of_folds(options.resume):
+        from training.folds import train_folds
+
+        print(f"runs: {train_folds(options)}")
+        return 0
     from dataloader.metadata import check_classes
     from training.build import build_and_dry_run, build_trainer  # torch and timm take seconds to import: not for --help
     from training.environment import open_folder, print_result, processes_of

@@ -18,39 +18,30 @@ DIR has then contest.csv (a row a cell), contest.md (the table) and contest.png 
 """
 
 import argparse
-import fcntl
 import logging
-import os
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.contest_cells import METRICS, Cell, damaged, is_whole, make_cells, summary_of
-from benchmarks.contest_table import as_number, as_text, costs_of, result_of, row_of, warn_of_other_recordings
+from benchmarks.contest_table import as_text, costs_of, result_of, row_of, warn_of_other_recordings
 from dataloader.metadata import load_table
 from dataloader.tables.splits import deal_into_folds
 from factory.choices import check_choices
 from inference.choices import BACKENDS
+from training.cells import Cell, cell_of, damaged, is_whole
+from training.folds import alone_in, run_cells
 from training.resume import refused
 from utils.command import run_command
 from utils.config import Config, differences, load_config
 from utils.errors import ConfigError, DataError, Problem, UserError
 from utils.files import write_text
-from utils.interrupt import Interrupt, Stopped
 from utils.run_folder import CONFIG
-from utils.utils import cores
 from utils.visualise import draw_contest, save_png
 
 log = logging.getLogger(__name__)
 
-ROOT = Path(__file__).parents[1]
 OWN = {"trainer.seed": "--seeds", "data.folds": "--folds", "data.fold": "--folds", "paths.runs_dir": "--output"}
 # A run that was stopped may go on with others of these; a contest compares runs that have them in common.
 SETTLED = {("trainer", "n_epochs"), ("trainer", "early_stop"), ("paths", "data_dir")}
@@ -72,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     recipes = load_recipes(options.configs, options.folds, output, options.overrides)
     deal_into_folds(load_table(next(iter(recipes.values()))), options.folds)  # too many are told now, not cell by cell
     output.mkdir(parents=True, exist_ok=True)
-    with _alone_in(output) as lock:
+    with alone_in(output) as lock:
         cells = list(make_cells(options.configs, options.folds, options.seeds, output, options.overrides))
         must_be_made_so(cells, recipes)
         failed = run_cells(cells, lock, options.jobs)
@@ -92,6 +83,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(text)
     print(f"contest: {output}")
     return 1 if failed else 0
+
+
+def make_cells(paths: Sequence[Path], folds: int, seeds: int, output: Path, overrides: Sequence[str]) -> Iterator[Cell]:
+    """All cells; the recipes take turns, so that a contest that was stopped has as much of each."""
+    shared = [] if _sets("data.output_dir", overrides) else [f"data.output_dir={output / 'cache'}"]
+    shared += [] if _sets("data.hash_path", overrides) else [f"data.hash_path={output / 'last_key'}"]
+    for seed in range(1, seeds + 1):
+        for fold in range(1, folds + 1):
+            for path in paths:
+                folder = output / path.stem / f"seed{seed}-fold{fold}"
+                yield cell_of(path, seed, fold, folds, folder, (*shared, *overrides))
+
+
+def _sets(name: str, overrides: Iterable[str]) -> bool:
+    return any(override.partition("=")[0].strip() == name for override in overrides)
 
 
 def load_recipes(paths: Sequence[Path], folds: int, output: Path, overrides: Sequence[str]) -> dict[str, Config]:
@@ -167,102 +173,6 @@ def must_be_made_so(cells: Iterable[Cell], recipes: dict[str, Config]) -> None:
                 f"{cell.run}: was made with [{section}] {key} = {before}, and now it is {now}; "
                 "choose another --output, or remove what was made with other settings"
             )
-
-
-def run_cells(cells: Sequence[Cell], lock: int, jobs: int = 1) -> int:
-    """Train what is not trained yet, ``jobs`` cells at a time; return how many cells failed.
-
-    Raises:
-        Stopped: by a signal; the runs in hand have saved.
-    """
-    with Interrupt() as interrupt, ThreadPoolExecutor(jobs) as pool:
-
-        def run(number: int, cell: Cell) -> bool:
-            return _run_cell(cell, f"cell {number} of {len(cells)}: {cell}", lock, jobs, interrupt)
-
-        todo = [(number, cell) for number, cell in enumerate(cells, start=1) if not cell.is_finished]
-        if jobs > 1:  # the cache of each recipe is filled once, not by all cells that start together
-            for cell in {cell.recipe: cell for _, cell in todo}.values():
-                if interrupt.exit_code is not None:
-                    break
-                _call(cell, ["--config", cell.path, "--prepare-only"], lock, jobs, interrupt)
-        done = list(pool.map(run, *zip(*todo, strict=True))) if todo else []
-        if interrupt.exit_code is not None:
-            stopped = next((cell for cell in cells if not cell.is_finished), "the end")
-            raise Stopped(f"stopped at {stopped}; the same command goes on", interrupt.exit_code)
-    return done.count(False)
-
-
-def _run_cell(cell: Cell, where: str, lock: int, jobs: int, interrupt: Interrupt) -> bool:
-    """Train a cell and tell what came of it, unless the contest is to stop; return whether it is finished."""
-    if interrupt.exit_code is not None:
-        return False
-    started = time.monotonic()
-    code = _train(cell, lock, jobs, interrupt)
-    if cell.is_finished:
-        summary = summary_of(cell)
-        told = ", ".join(f"{name} {as_number(summary[f'test_{key}'])}" for key, name in METRICS.items())
-        log.info("%s: %s, %.0f s", where, told, time.monotonic() - started)
-    elif interrupt.exit_code is None:
-        log.error("%s: %s", where, _reason(cell, code))
-    return cell.is_finished
-
-
-def _train(cell: Cell, lock: int, jobs: int, interrupt: Interrupt) -> int:
-    """Train the cell, or go on with it; return the exit code."""
-    return _call(cell, ["--resume", cell.run] if cell.run else ["--config", cell.path], lock, jobs, interrupt)
-
-
-def _call(cell: Cell, what: Sequence[object], lock: int, jobs: int, interrupt: Interrupt) -> int:
-    """Run train_classifier.py with the settings of the cell; return its exit code.
-
-    It has a session of its own, so that a Ctrl-C reaches it through us alone; and it holds our lock, so
-    that nobody takes its cell while it goes on without us.
-    """
-    threads = {"OMP_NUM_THREADS": str(max(1, cores() // jobs))} if jobs > 1 else {}
-    cell.folder.mkdir(parents=True, exist_ok=True)
-    with open(cell.folder / "output.txt", "a", encoding="utf-8") as told:
-        process = subprocess.Popen(
-            [sys.executable, ROOT / "train_classifier.py", *what, *(f"--set={one}" for one in cell.overrides)],
-            stdout=told,
-            stderr=told,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            pass_fds=[lock],
-            env=threads | os.environ,
-        )
-        interrupt.when_it_comes(process.terminate)
-        return process.wait()
-
-
-def _reason(cell: Cell, code: int) -> str:
-    """One line on why a cell is not finished."""
-    if code == 0:
-        return "stopped by [trainer] max_minutes; the same command goes on"
-    file = cell.folder / "output.txt"
-    lines = [line for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    why = lines[-1] if lines else "without a word"
-    again = f"; to begin it anew remove {cell.run}" if cell.run else ""
-    return f"failed with exit code {code}: {why} (all of it: {file}{again})"
-
-
-@contextmanager
-def _alone_in(output: Path) -> Iterator[int]:
-    """Keep other contests out of ``output``; gives the open lock.
-
-    Raises:
-        UserError: another one, or a run that it left behind, is at work there.
-    """
-    lock = os.open(output / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            text = "another contest, or the last run of one that was killed, is at work here; wait for it"
-            raise UserError(f"{output}: {text}") from None
-        yield lock
-    finally:
-        os.close(lock)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.contest_cells import METRICS, Cell, labels_of, scores_of, summary_of, tested_of
 from dataloader.metadata import load_table
 from inference.checkpoints import checkpoint_of, network_of
 from inference.predictor import Predictor
+from training.cells import METRICS, Cell, as_number, labels_of, scores_of, summary_of, tested_of
 from utils.config import Config
 from utils.errors import DataError, UserError
 from utils.metrics import scores
@@ -168,8 +168,3 @@ def as_text(results: Sequence[dict], folds: int, seeds: int, rows: Sequence[dict
 
 def _plus_minus(mean: float | None, spread: float | None) -> str:
     return as_number(mean) if spread is None else f"{as_number(mean)} ± {as_number(spread)}"
-
-
-def as_number(value: float | None, form: str = ".3f") -> str:
-    """A value as the table shows it; a dash for one that is not known."""
-    return "-" if value is None else format(value, form)

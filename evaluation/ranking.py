@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
-PADDING = 5  # rows of ones that the padded cmAP of BirdCLEF 2023 appends
+from utils.metrics import PADDING
 
 
 class Ranking(NamedTuple):

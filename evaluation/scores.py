@@ -8,8 +8,9 @@ from scipy.special import gammaincinv
 
 from evaluation.calibration import Reliability, reliability
 from evaluation.intervals import LEVEL, RESAMPLES, Estimate, draw_weights, estimate, estimate_share
-from evaluation.ranking import PADDING, count_decisions, mean_of_rows, rank_classes, rank_rows
+from evaluation.ranking import count_decisions, mean_of_rows, rank_classes, rank_rows
 from evaluation.table import NOCALL, ScoreTable
+from utils.metrics import PADDING, padding_says_nothing
 
 if TYPE_CHECKING:  # it takes a second to import
     import pandas as pd
@@ -126,11 +127,6 @@ def advice_on(n_recordings: int, macro_auc: Estimate) -> list[str]:
     else:
         return []
     return [f"{why}; score every recording once: python train_classifier.py --folds 5, or [data] folds and fold"]
-
-
-def padding_says_nothing(positives: np.ndarray) -> bool:
-    """Whether most classes have fewer positives than ``PADDING``: then the padded cmAP is mostly its own padding."""
-    return bool(np.median(positives) < PADDING) if len(positives) else True
 
 
 def _foreground_alone(table: ScoreTable) -> ScoreTable:

@@ -193,7 +193,7 @@ def warn_of_training_recordings(run: Path, data: "pd.DataFrame") -> None:
     """Say if the run was trained on recordings of these names."""
     if not (run / SPLIT).is_file():
         return
-    split = _read(run / SPLIT)
+    split = read_run_table(run / SPLIT)
     trained = {reading.stem_of(name) for name in split.loc[split["split"] != "test", "filename"]}
     if known := [name for name in data["filename"] if reading.stem_of(name) in trained]:
         log.warning(
@@ -277,7 +277,7 @@ def runs_by_seed(given: Sequence[Path]) -> dict[int, list[Path]]:
 
 
 def _must_have(run: Path, subset: str) -> None:
-    split = _read(run / SPLIT)
+    split = read_run_table(run / SPLIT)
     if (split["split"] == subset).any():
         return
     config = load_config(run / CONFIG)
@@ -299,7 +299,7 @@ def score_subset(run: Path, subset: str, options: argparse.Namespace) -> ScoreTa
     """
     from inference.checkpoints import checkpoint_of
 
-    split = _read(run / SPLIT)
+    split = read_run_table(run / SPLIT)
     split = split[split["split"] == subset].reset_index(drop=True)
     if split.empty:
         raise DataError(
@@ -358,7 +358,7 @@ def recordings_of(run: Path, config: Config, split: "pd.DataFrame") -> "pd.DataF
 
 def read_test_scores(run: Path, split: "pd.DataFrame") -> ScoreTable:
     """What training has kept of the test subset: a row a recording."""
-    labels = tuple(_read(run / LABELS)["label"])
+    labels = tuple(read_run_table(run / LABELS)["label"])
     wide = reading.read_table(run / TEST_SCORES)
     if not isinstance(wide, reading.Wide) or wide.labels != labels or set(wide.keys) != set(split["filename"]):
         raise DataError(f"{run / TEST_SCORES}: damaged; it does not fit {LABELS} and {SPLIT}")
@@ -400,7 +400,12 @@ def read_scores(path: Path, key: str) -> ScoreTable | None:
         return None
 
 
-def _read(path: Path) -> "pd.DataFrame":
+def read_run_table(path: Path) -> "pd.DataFrame":
+    """A table of a run folder, all of it text.
+
+    Raises:
+        DataError: it is not there, or damaged.
+    """
     import pandas as pd
 
     try:

@@ -5,7 +5,11 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from dataloader.tables.splits import SPLITS
+from evaluation.scores import evaluate
+from evaluation.table import ScoreTable
 from training.recordings import TRIAL
 from utils.config import Config, to_ini
 from utils.errors import UserError, first_line
@@ -14,7 +18,6 @@ from utils.run_folder import CONFIG, EPOCHS, SUMMARY, TEST_SCORES
 from utils.trainer import Trainer
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
 log = logging.getLogger(__name__)
@@ -68,11 +71,37 @@ def summarise(trainer: Trainer, metadata: "pd.DataFrame", folder: Path) -> None:
     }
     for tracker in trainer.trackers:
         tracker.log_summary(summary)
-    told = ", ".join(f"{name} {_short(value)}" for name, value in test.items() if value is not None)
-    log.info("test: %s (the weights of epoch %s)", told or "no test subset", epoch)
+    if of_recordings is None:
+        log.info("there is no test subset")
+        return
+    groups = metadata.set_index("filename")["group"].reindex(trainer.test_subset.filenames)
+    log_test_scores(trainer, of_recordings, groups.tolist(), epoch)
+    of_windows = {name: value for name, value in test.items() if "window" in name and value is not None}
+    if of_windows:  # of recordings whose labels have times
+        log.info("test: %s", ", ".join(f"{name} {_short(value)}" for name, value in of_windows.items()))
 
 
-def _score_table(trainer: Trainer, of_recordings: "np.ndarray") -> "pd.DataFrame":
+def log_test_scores(trainer: Trainer, of_recordings: "np.ndarray", groups: list[str], epoch: int | None) -> None:
+    """Log the scores of the test subset with their intervals and counts, and advice where they rest on too little."""
+    filenames = tuple(trainer.test_subset.filenames)
+    targets, rows = np.asarray(trainer.test_subset.targets), np.arange(len(filenames))
+    table = ScoreTable(
+        tuple(trainer.card["labels"]), of_recordings, (targets > 0.5).astype(np.int8), filenames, rows, tuple(groups),
+        np.zeros(len(rows)), timed=False, source="the test subset",
+    )  # fmt: skip
+    found = evaluate(table)
+    shown = {"macro_auc": "macro AUC", "top1": "top-1", "cmap_padded": "cmAP"}
+    said = {name: found.overall[key] for key, name in shown.items()}
+    text = ", ".join(f"{name} {score}" for name, score in said.items() if score.value is not None)
+    log.info(
+        "test: %s (%d recordings, %d groups; 95 %% intervals over %s; the weights of epoch %s)",
+        text or "no class can be scored", len(rows), table.n_groups, table.grouped_by, epoch,
+    )  # fmt: skip
+    for advice in found.advice:
+        log.warning("%s", advice)
+
+
+def _score_table(trainer: Trainer, of_recordings: np.ndarray) -> "pd.DataFrame":
     """The scores of the test subset, a row a recording and a column a class."""
     import pandas as pd
 

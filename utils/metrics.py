@@ -6,6 +6,8 @@ probabilities, finite. A metric for which no row or class counts is None.
 
 import numpy as np
 
+PADDING = 5  # rows of ones that the padded cmAP of BirdCLEF 2023 appends
+
 
 def mean_by_recording(window_scores: np.ndarray, recording: np.ndarray, n_recordings: int) -> np.ndarray:
     """The mean score of each recording over its windows.
@@ -65,7 +67,7 @@ def top1(targets: np.ndarray, scores: np.ndarray) -> float | None:
     return float(positive[counted][np.arange(len(best)), best].mean())
 
 
-def padded_cmap(targets: np.ndarray, scores: np.ndarray, padding: int = 5) -> float | None:
+def padded_cmap(targets: np.ndarray, scores: np.ndarray, padding: int = PADDING) -> float | None:
     """Padded class-wise mean average precision (BirdCLEF 2023).
 
     ``padding`` rows of ones are appended to both arrays, so that a class without positives has a
@@ -81,6 +83,15 @@ def padded_cmap(targets: np.ndarray, scores: np.ndarray, padding: int = 5) -> fl
     positive = np.vstack([positive, padding_rows > 0])
     scores = np.vstack([scores, padding_rows])
     return float(np.mean([_average_precision(*column) for column in zip(positive.T, scores.T, strict=True)]))
+
+
+def padding_says_nothing(positives: np.ndarray) -> bool:
+    """Whether the padded cmAP is mostly its own padding: most classes have fewer positives than ``PADDING``.
+
+    Args:
+        positives: of each class, ``(n_classes,)``.
+    """
+    return len(positives) == 0 or bool(np.median(positives) < PADDING)
 
 
 def _average_precision(positive: np.ndarray, score: np.ndarray) -> float:

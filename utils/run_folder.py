@@ -13,3 +13,5 @@ TEST_SCORES = "test_scores.csv"  # a row a recording of the test part, a column 
 THRESHOLDS = "thresholds.json"  # thresholds and calibration of the weights, once they are fitted
 EVALUATION = "evaluation"  # a folder: what evaluate.py says of the run
 LOG = "log.txt"
+# Of a folder of folds: the settings of all its runs, and how many there are.
+RECIPE, FOLDS = "recipe.ini", "folds.json"

@@ -23,7 +23,7 @@ from utils.checkpoint import Checkpoints, load_checkpoint
 from utils.distributed import Processes
 from utils.errors import CheckpointError, UserError, first_line
 from utils.interrupt import Interrupt, Stopped
-from utils.metrics import mean_by_recording, scores, window_scores
+from utils.metrics import mean_by_recording, padding_says_nothing, scores, window_scores
 from utils.tracking import Tracker
 from utils.utils import seed_everything, seed_for
 
@@ -327,8 +327,12 @@ class Trainer:
         return 0 < self.settings.early_stop <= self.progress.stale_epochs
 
     def _report(self, row: dict[str, Any], best: bool, speed: float) -> None:
+        hidden = {"epoch", "lr"}
+        targets = np.empty((0, 0)) if self.val_subset is None else np.asarray(self.val_subset.targets)
+        if padding_says_nothing((targets > 0.5).sum(axis=0)):
+            hidden.add("val_cmap")
         told = ", ".join(
-            f"{name} {value:.4f}" for name, value in row.items() if name not in ("epoch", "lr") and value is not None
+            f"{name} {value:.4f}" for name, value in row.items() if name not in hidden and value is not None
         )
         rate = f", lr {row['lr']:.3g}" if self.lr_verbose else ""
         log.info("epoch %d/%d: %s%s, %.0f windows/s", row["epoch"], self.settings.n_epochs, told, rate, speed)

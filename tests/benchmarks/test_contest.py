@@ -16,10 +16,12 @@ import pandas as pd
 import pytest
 
 from benchmarks import contest, contest_table
-from benchmarks.contest import main, run_cells
-from benchmarks.contest_cells import is_whole, make_cells
+from benchmarks.contest import main, make_cells
 from benchmarks.contest_table import mean_and_spread, pooled
 from dataloader.demo import make_demo
+from training import folds
+from training.cells import is_whole
+from training.folds import run_cells
 from utils.errors import ConfigError, DataError, UserError
 from utils.interrupt import Interrupt, Stopped
 
@@ -239,7 +241,7 @@ def test_a_cell_that_fails_is_told_and_the_rest_go_on(place, monkeypatch, caplog
         (cell.folder / "output.txt").write_text("preparing\nout of memory\n\n")
         return 0 if cell.recipe == "b" else 1
 
-    monkeypatch.setattr(contest, "_train", fail)
+    monkeypatch.setattr(folds, "_train", fail)
     assert run_cells(some_cells(place), 0) == 4
     assert len(tried) == 4
     assert "cell 1 of 4: a, seed 1, fold 1: failed with exit code 1: out of memory (all of it: " in caplog.messages[0]
@@ -259,13 +261,13 @@ def test_a_cell_that_was_stopped_is_resumed(tmp_path, monkeypatch):
         def terminate(self):
             pass
 
-    monkeypatch.setattr(contest.subprocess, "Popen", Process)
+    monkeypatch.setattr(folds.subprocess, "Popen", Process)
     cell = replace(some_cells(tmp_path)[0], overrides=("trainer.num_workers=0",))
-    contest._train(cell, 0, 1, Interrupt())
+    folds._train(cell, 0, 1, Interrupt())
     run = cell.folder / "20260101-000000-x"
     run.mkdir()
     (run / "config.ini").touch()
-    contest._train(cell, 0, 1, Interrupt())
+    folds._train(cell, 0, 1, Interrupt())
     assert [line[2:] for line in lines] == [
         ["--config", tmp_path / "a.ini", "--set=trainer.num_workers=0"],
         ["--resume", run, "--set=trainer.num_workers=0"],
@@ -283,9 +285,9 @@ def test_as_many_cells_as_jobs_are_trained_at_once(place, monkeypatch, jobs):
         at_work.remove(cell)
         return 0
 
-    monkeypatch.setattr(contest, "_train", train)
-    monkeypatch.setattr(contest, "_call", lambda *_: 0)  # that fills the caches
-    monkeypatch.setattr(contest, "_reason", lambda cell, code: "")
+    monkeypatch.setattr(folds, "_train", train)
+    monkeypatch.setattr(folds, "_call", lambda *_: 0)  # that fills the caches
+    monkeypatch.setattr(folds, "_reason", lambda cell, code: "")
     run_cells(some_cells(place), 0, jobs)
     assert len(most) == 4
     assert max(most) == jobs
@@ -300,7 +302,7 @@ def test_a_stop_while_the_caches_are_filled_starts_nothing_more(place, monkeypat
             os.kill(os.getpid(), signal.SIGTERM)
         return 0
 
-    monkeypatch.setattr(contest, "_call", call)
+    monkeypatch.setattr(folds, "_call", call)
     with pytest.raises(Stopped, match="the same command goes on"):
         run_cells(some_cells(place), 0, 2)
     assert calls == ["a"]
@@ -314,9 +316,9 @@ def test_fewer_than_two_folds_are_told_in_a_line(place, capsys, folds):
 
 
 def test_two_contests_cannot_be_in_one_folder(tmp_path):
-    with contest._alone_in(tmp_path), pytest.raises(UserError, match="another contest"), contest._alone_in(tmp_path):
+    with folds.alone_in(tmp_path), pytest.raises(UserError, match="another contest"), folds.alone_in(tmp_path):
         pass
-    with contest._alone_in(tmp_path):
+    with folds.alone_in(tmp_path):
         pass
 
 

@@ -10,9 +10,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from benchmarks import contest_table
-from benchmarks.contest_cells import Cell
 from benchmarks.contest_table import mean_and_spread, pooled, result_of, warn_of_other_recordings
 from dataloader.audio.decoding import BadRecording
+from training.cells import Cell
 from utils.config import Config
 from utils.errors import DataError
 from utils.metrics import padded_cmap, top1

@@ -1,11 +1,13 @@
 """Is a run summed up by the weights that are kept, and closed whatever happens?"""
 
 import json
+import re
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from training.fit import summarise, train
+from training.fit import log_test_scores, summarise, train
 from utils.config import Config
 from utils.distributed import Processes
 from utils.errors import UserError
@@ -37,6 +39,24 @@ def test_the_summary_pairs_the_test_with_the_validation_of_the_same_weights(meta
     )
     summarise(trainer, metadata.assign(split="train", seconds=2.0), tmp_path)
     assert [told[0][name] for name in ("best_epoch", "val_macro_auc", "test_macro_auc")] == [2, 0.8, 0.7]
+
+
+@pytest.mark.parametrize(("n", "advice"), [(8, True), (80, False)])
+def test_test_scores_are_logged_with_intervals_counts_and_advice(n, advice, caplog):
+    names = [f"{number}.ogg" for number in range(n)]
+    targets = np.eye(2)[np.arange(n) % 2]
+    trainer = SimpleNamespace(
+        test_subset=SimpleNamespace(filenames=names, targets=targets), card={"labels": ["a", "b"]}
+    )
+    scores = np.clip(targets * 0.6 + np.random.default_rng(0).random((n, 2)) * 0.5, 0, 1)
+    with caplog.at_level("INFO"):
+        log_test_scores(trainer, scores, [f"g{number // 2}" for number in range(n)], 7)
+    line = caplog.messages[0]
+    assert re.match(r"test: macro AUC \d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\], top-1 ", line)
+    counts = f"({n} recordings, {n // 2} groups; 95 % intervals over recordists and places"
+    assert line.endswith(f"{counts}; the weights of epoch 7)")
+    assert ("cmAP" in line) == (n // 2 >= 5)
+    assert bool(caplog.messages[1:]) == advice
 
 
 def test_a_run_that_is_stopped_closes_its_trackers(metadata, tmp_path):

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from utils.metrics import macro_auc, mean_by_recording, padded_cmap, scores, top1, window_scores
+from utils.metrics import (
+    macro_auc,
+    mean_by_recording,
+    padded_cmap,
+    padding_says_nothing,
+    scores,
+    top1,
+    window_scores,
+)
 
 METRICS = [macro_auc, top1, padded_cmap]
 
@@ -130,3 +138,9 @@ def test_windows_are_scored_without_what_is_not_known():
     found = window_scores(targets, predicted)
     assert found == {"test_window_macro_auc": 0.75, "test_n_windows": 4, "test_n_labelled_windows": 3}
     assert window_scores(-np.ones((2, 2)), predicted[:2])["test_window_macro_auc"] is None
+
+
+def test_a_padded_cmap_says_nothing_where_most_classes_have_fewer_positives_than_padding():
+    assert padding_says_nothing(np.array([1, 4, 90]))
+    assert padding_says_nothing(np.array([]))
+    assert not padding_says_nothing(np.array([5, 0, 6]))

@@ -1,9 +1,9 @@
-"""What is a cell of the contest, where is its run, and is all there that is read of it?"""
+"""The cells of folds, seeds and recipes: where is the run of each, and is all there that is read of it?"""
 
 import io
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ READ_OF_SUMMARY = (*(f"test_{name}" for name in METRICS), "seconds", "n_classes"
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of the contest; its folder is the newest in ``folder``."""
+    """One run of several; its folder is the newest in ``folder``."""
 
     recipe: str
     path: Path  # of the recipe
@@ -42,24 +42,23 @@ class Cell:
         return self.run is not None and (self.run / SUMMARY).is_file()
 
 
-def make_cells(paths: Sequence[Path], folds: int, seeds: int, output: Path, overrides: Sequence[str]) -> Iterator[Cell]:
-    """All cells; the recipes take turns, so that a contest that was stopped has as much of each."""
-    shared = [] if _sets("data.output_dir", overrides) else [f"data.output_dir={output / 'cache'}"]
-    shared += [] if _sets("data.hash_path", overrides) else [f"data.hash_path={output / 'last_key'}"]
-    for seed in range(1, seeds + 1):
-        for fold in range(1, folds + 1):
-            for path in paths:
-                folder = output / path.stem / f"seed{seed}-fold{fold}"
-                own = (f"trainer.seed={seed}", f"data.folds={folds}", f"data.fold={fold}", f"paths.runs_dir={folder}")
-                yield Cell(path.stem, path, seed, fold, folder, (*shared, *overrides, *own))
+def cell_of(path: Path, seed: int, fold: int, folds: int, folder: Path, overrides: Sequence[str]) -> Cell:
+    """The cell of a recipe, a seed and a fold, whose run is in ``folder``."""
+    own = (f"trainer.seed={seed}", f"data.folds={folds}", f"data.fold={fold}", f"paths.runs_dir={folder}")
+    return Cell(path.stem, path, seed, fold, folder, (*overrides, *own))
 
 
-def _sets(name: str, overrides: Iterable[str]) -> bool:
-    return any(override.partition("=")[0].strip() == name for override in overrides)
+def make_cells(path: Path, folds: int, seeds: int, output: Path) -> list[Cell]:
+    """All folds and seeds of one recipe, in ``output/seed1-fold1`` and so on."""
+    return [
+        cell_of(path, seed, fold, folds, output / f"seed{seed}-fold{fold}", ())
+        for seed in range(1, seeds + 1)
+        for fold in range(1, folds + 1)
+    ]
 
 
 def is_whole(cell: Cell) -> bool:
-    """Whether all that the contest reads of a finished cell is there; says so if it is not."""
+    """Whether all that is read of a finished cell is there; says so if it is not."""
     try:
         summary, tested = summary_of(cell), tested_of(cell.run)
         if missing := [name for name in READ_OF_SUMMARY if name not in summary]:
@@ -96,7 +95,7 @@ def labels_of(run: Path) -> list[str]:
 
 
 def tested_of(run: Path) -> pd.DataFrame:
-    """The rows of ``split.csv`` that are on the test side."""
+    """The rows of ``split.csv`` that are in the test subset."""
     split = _table(run / SPLIT, dtype=str, keep_default_na=False)
     return split[split["split"] == "test"]
 
@@ -115,3 +114,8 @@ def _table(path: Path, **how: object) -> pd.DataFrame:
     if not text.endswith("\n"):  # a number may have lost its last digits, and still be one
         raise ValueError(f"{path.name} is cut short")
     return pd.read_csv(io.StringIO(text), **how)
+
+
+def as_number(value: float | None, form: str = ".3f") -> str:
+    """A value as the table shows it; a dash for one that is not known."""
+    return "-" if value is None else format(value, form)

@@ -1,0 +1,128 @@
+"""Are all folds trained by one command, gone on with where they were stopped, and scored together?"""
+
+import contextlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import train_classifier
+from dataloader.demo import make_demo
+from training import folds
+from utils.errors import ConfigError, DataError, UserError
+
+RECIPE = """
+[testing]
+testing = false
+[paths]
+data_dir = data
+runs_dir = runs
+[model]
+type = test_efficientnet
+transfer_learning = false
+[data_process]
+n_mels = 32
+max_length_s = 3
+[data]
+num_workers = 1
+multi_threading = true
+[trainer]
+n_epochs = 1
+batch_size_train = 8
+[agent]
+lr_warmup_epochs = 0
+"""
+
+
+class InTurn(contextlib.nullcontext):
+    def __init__(self, jobs):
+        super().__init__(self)
+
+    map = staticmethod(map)
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("folds")
+    make_demo(folder / "data", species=3, recordings=8)
+    (folder / "recipe.ini").write_text(RECIPE)
+    return folder / "recipe.ini"
+
+
+@pytest.fixture
+def call(recipe, monkeypatch):
+    """train_classifier.py --folds, whose runs are trained in this process: a new one takes seconds to start."""
+
+    def call(*arguments, refuse=lambda overrides: False):
+        def in_process(cell, what, *_):
+            overrides = [f"--set={one}" for one in cell.overrides]
+            if refuse(cell.overrides):
+                (cell.folder / "output.txt").parent.mkdir(parents=True, exist_ok=True)
+                (cell.folder / "output.txt").write_text("no room on the disk\n")
+                return 1
+            return train_classifier.main([*map(str, what), *overrides])
+
+        monkeypatch.setattr(folds, "_call", in_process)
+        monkeypatch.setattr(folds, "ThreadPoolExecutor", InTurn)  # a run sets handlers of signals: in the main thread
+        return train_classifier.main([str(one) for one in arguments])
+
+    return call
+
+
+def test_all_folds_are_trained_and_scored_pooled_and_a_fold_that_failed_is_gone_on_with(recipe, call, capsys, caplog):
+    with pytest.raises(UserError, match=r"1 of 2 runs are not finished.*--resume") as failed:
+        call("--config", recipe, "--folds", 2, refuse=lambda overrides: "data.fold=2" in overrides)
+    assert "cell 2 of 2: recipe, seed 1, fold 2: failed with exit code 1: no room on the disk" in caplog.text
+    folder = Path(re.search(r"--resume (\S+)", str(failed.value))[1])
+    (first,) = folder.glob("seed1-fold1/*/summary.json")
+    made = first.stat().st_mtime_ns
+    capsys.readouterr()
+    assert call("--resume", folder) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == f"runs: {folder}"
+    assert first.stat().st_mtime_ns == made
+    assert any(line.startswith("seed 1, 2 folds pooled: 24 recordings") for line in lines)
+    # The pooled score is that of all recordings, each by the run that has not seen it.
+    from benchmarks.contest_table import pooled
+
+    runs = sorted(path.parent for path in folder.glob("seed1-*/*/summary.json"))
+    scores = json.loads((folder / "scores.json").read_text())
+    assert scores["macro_auc"] == pytest.approx(pooled(runs)["macro_auc"])
+    assert scores["seeds"]["1"]["n_recordings"] == 24
+    assert call("--resume", folder) == 0  # a finished one says the same again
+
+
+def test_what_each_run_has_its_own_of_is_refused(recipe, call):
+    with pytest.raises(ConfigError, match=r"--set \[data\] fold: each run of --folds has its own"):
+        call("--config", recipe, "--folds", 2, "--set", "data.fold=1")
+    with pytest.raises(ConfigError, match=r"\[data\] folds = '99': only \d+ groups"):
+        call("--config", recipe, "--folds", 99)
+
+
+def test_torchrun_is_refused(recipe, call, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="leave torchrun out"):
+        call("--config", recipe, "--folds", 2)
+
+
+def test_a_damaged_folder_of_folds_is_named(tmp_path, call):
+    (tmp_path / "folds.json").write_text("{")
+    with pytest.raises(DataError, match=r"folds\.json: damaged"):
+        call("--resume", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seeds", "2"], "--seeds goes with --folds"),
+        (["--folds", "1"], "not a whole number of at least 2"),
+        (["--resume", "x", "--folds", "2"], "do not go with it"),
+        (["--folds", "2", "--prepare-only"], "all folds share the cache"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        train_classifier.parse(arguments)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
