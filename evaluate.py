@@ -28,6 +28,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--calibrated", action="store_true", help="evaluate the probabilities that the run's calibration gives")
     add("--window-s", type=_positive, metavar="S", help="seconds of a window; default: as trained, or 5")
     add(
+        "--set",
+        dest="overrides",
+        metavar="section.key=value",
+        action="append",
+        default=[],
+        help="how --data or a folder of --labels is read, such as data.label_from=folder:1",
+    )
+    add(
         "--min-positives",
         type=_count,
         default=1,

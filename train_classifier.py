@@ -32,8 +32,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--resume takes the run's own config.ini; --config, --prepare-only and --folds do not go with it")
     if options.seeds and not options.folds:
         parser.error("--seeds goes with --folds; for one run use --set trainer.seed=")
-    if options.folds and options.prepare_only:
-        parser.error("--prepare-only needs no --folds: all folds share the cache")
+    if options.folds and (options.prepare_only or options.show_config):
+        parser.error("--prepare-only and --show-config need no --folds: all folds share the cache and the settings")
     options.seeds = options.seeds or 1
     return options
 

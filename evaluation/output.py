@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SCORES, CLASSES, CONFUSIONS, RELIABILITY = "scores.json", "classes.csv", "confusions.csv", "reliability.csv"
+_MOST_CLASSES = 50  # in the picture
 _SHOWN = {  # column of ``Evaluation.classes`` -> heading of the table
     "auc": "AUC",
     "ap": "AP",
@@ -177,10 +178,11 @@ def draw_reliability(found: Reliability) -> "Figure":
 
 
 def draw_classes(evaluation: Evaluation) -> "Figure":
-    """The AUC of each class that has one, with its interval, the lowest at the top."""
+    """The AUC of each class that has one, with its interval, the lowest at the top; of many classes the lowest."""
     from matplotlib.figure import Figure
 
     frame = evaluation.classes.dropna(subset="auc").sort_values("auc", ascending=False, kind="stable")
+    frame = frame.tail(_MOST_CLASSES)
     figure = Figure(figsize=(8, max(2.5, 0.22 * len(frame) + 1)), layout="constrained")
     axes, places = figure.subplots(), np.arange(len(frame))
     if len(frame):

@@ -96,10 +96,11 @@ def _sums(bins: np.ndarray, group: np.ndarray, n_bins: int, weights: np.ndarray)
 def rank_rows(targets: np.ndarray, scores: np.ndarray, k: int = 5) -> dict[str, np.ndarray]:
     """For each row how well it ranks its classes: ``top1``, ``top<k>`` and ``average_precision``, each ``(rows,)``.
 
-    ``top<k>`` is 1 where a class that is present is among the k highest, and of equal scores the first class counts as
-    the highest. The average precision is the mean, over the classes that are present, of the precision among all
-    classes that score as high in that row (its mean over rows is scikit-learn's with ``average="samples"``).
-    Unknown cells take no part. NaN stands for a row in which nothing is known to be present.
+    ``top<k>`` is 1 where fewer than k classes that are absent score as high as the best that is present. So a tie is a
+    miss: a row in which nothing was detected is no hit of whatever class comes first. The average precision is the
+    mean, over the classes that are present, of the precision among all classes that score as high in that row (its
+    mean over rows is scikit-learn's with ``average="samples"``). Unknown cells take no part. NaN stands for a row in
+    which nothing is known to be present.
     """
     present, known = targets == 1, targets >= 0
     counted = np.flatnonzero(present.any(axis=1))
@@ -109,9 +110,9 @@ def rank_rows(targets: np.ndarray, scores: np.ndarray, k: int = 5) -> dict[str, 
         return result
     present, known = present[counted], known[counted]
     masked = np.where(known, scores[counted], -np.inf)
-    best = np.argsort(-masked, axis=1, kind="stable")[:, :k]
-    hit = np.take_along_axis(present, best, axis=1)
-    result["top1"][counted], result[f"top{k}"][counted] = hit[:, 0], hit.any(axis=1)
+    best = np.where(present, masked, -np.inf).max(axis=1, keepdims=True)
+    as_high = (known & ~present & (masked >= best)).sum(axis=1)
+    result["top1"][counted], result[f"top{k}"][counted] = as_high < 1, as_high < k
     row, column = np.nonzero(present)
     precision = np.empty(len(row))
     for first in range(0, len(row), 100_000):  # (cells, classes) at a time

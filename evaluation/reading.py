@@ -9,7 +9,7 @@ import csv
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -257,6 +257,7 @@ class Truth:
         keys: the row_id of each row, if it has one.
         names: other names of the labels (scientific, common), normalised -> label.
         timed: as of ``ScoreTable``.
+        seconds: how long each recording is, by stem, where that is known; else it ends with its last row.
     """
 
     source: str
@@ -269,6 +270,7 @@ class Truth:
     keys: tuple[str, ...] | None
     names: Mapping[str, str]
     timed: bool
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 def truth_of(wide: Wide) -> Truth:
@@ -379,11 +381,12 @@ def _match_long(truth: Truth, long: Long) -> tuple[np.ndarray, list[str]]:
     for stem, its in long.table.assign(column=columns_of).groupby(recording, sort=False):
         rows = np.array(rows_of[stem])
         start, end = truth.start_s[rows], truth.end_s[rows]
-        if (beyond := its["start"] >= end.max()).any() and np.isfinite(end.max()):
+        length = max(truth.seconds.get(stem, 0.0), end.max())
+        if (beyond := its["start"] >= length).any():
             first = its[beyond].iloc[0]
             raise DataError(
                 f"{long.path}: a detection in {stem} begins at {first['start']:g} s, beyond the end of the "
-                f"recording at {end.max():g} s"
+                f"recording at {length:g} s"
             )
         its = its[its["column"].notna()]
         begin, stop = its["start"].to_numpy()[:, None], its["end"].to_numpy()[:, None]

@@ -191,7 +191,10 @@ def _distinct(values: np.ndarray, columns: np.ndarray, n_columns: int) -> np.nda
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
-    """The mean over the classes that a resample can say something of, ``(resamples,)``; NaN where it is none."""
+    """The mean over the classes that a draw can say something of, ``(resamples,)``; NaN where it is none.
+
+    A class whose positives were not drawn drops out of that draw, as it would from data without it.
+    """
     counted = np.isfinite(values)
     with np.errstate(invalid="ignore"):
         return np.where(counted, values, 0).sum(axis=0) / counted.sum(axis=0)
@@ -290,7 +293,7 @@ def _nocall_alarms(table: ScoreTable, thresholds: np.ndarray, weights: np.ndarra
 
 
 def _confusions(table: ScoreTable) -> "pd.DataFrame":
-    """Rows of one class alone in which another has the highest score: the pairs with the most rows.
+    """Rows of one class alone in which another has a higher score than all: the pairs with the most rows.
 
     ``share`` is that of all rows of the class alone.
     """
@@ -299,7 +302,8 @@ def _confusions(table: ScoreTable) -> "pd.DataFrame":
     single = np.flatnonzero(((table.targets == 1).sum(axis=1) == 1) & (table.targets >= 0).all(axis=1))
     present, highest = table.targets[single].argmax(axis=1), table.scores[single].argmax(axis=1)
     of_class = np.bincount(present, minlength=len(table.labels))
-    wrong = present != highest
+    rows = np.arange(len(single))
+    wrong = table.scores[single][rows, highest] > table.scores[single][rows, present]
     pairs, rows = np.unique(present[wrong] * len(table.labels) + highest[wrong], return_counts=True)
     pairs = np.divmod(pairs, len(table.labels))
     share = rows / of_class[pairs[0]] if len(rows) else np.empty(0)

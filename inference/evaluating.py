@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import tempfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger(__name__)
+
+_WINDOW_S = 5.0  # of a row of labels with times, unless --window-s says another
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def load_tables(options: argparse.Namespace) -> Scored:
     """``--predictions`` and ``--labels``."""
     with ThreadPoolExecutor(2) as pool:  # pandas reads a table without holding the interpreter
         predicted = pool.submit(reading.read_table, options.predictions)
-        truth = read_truth(options.labels, options.window_s)
+        truth = read_truth(options.labels, options.window_s, options.overrides)
         predictions = predicted.result()
     table, remarks = reading.match(truth, predictions)
     for remark in remarks:
@@ -91,14 +94,15 @@ def load_tables(options: argparse.Namespace) -> Scored:
     return Scored(table, name=f"{options.predictions} against {options.labels}")
 
 
-def read_truth(path: Path, window_s: float | None) -> reading.Truth:
+def read_truth(path: Path, window_s: float | None, overrides: Sequence[str] = ()) -> reading.Truth:
     """A table of ``row_id`` and a column for each class, or a folder that the data door reads.
 
     Raises:
         DataError: it is neither.
     """
     if path.is_dir():
-        return truth_of_data(read_data(path), window_s, str(path))
+        config, data = read_data(path, overrides)
+        return truth_of_data(data, window_s or _WINDOW_S, config.data.min_overlap_s, str(path))
     wide = reading.read_table(path)
     if not isinstance(wide, reading.Wide):
         raise DataError(
@@ -111,12 +115,26 @@ def read_truth(path: Path, window_s: float | None) -> reading.Truth:
 # A data set that the program reads
 
 
-def read_data(folder: Path) -> "pd.DataFrame":
-    """The recordings and labels of any data set, with ``seconds`` of each recording."""
-    from dataloader.audio.decoding import BadRecording, audio_info
-    from dataloader.metadata import read_metadata
+def read_data(folder: Path, overrides: Sequence[str] = ()) -> tuple[Config, "pd.DataFrame"]:
+    """The recordings and labels of any data set, with ``seconds`` of each recording.
 
-    table = read_metadata(folder)
+    Args:
+        overrides: settings of [data] that say how it is read, as ``data.label_from=folder:1``.
+
+    Raises:
+        DataError: it is no data set, or none of its recordings can be read.
+    """
+    from dataloader.audio.decoding import BadRecording, audio_info
+    from dataloader.metadata import NOCALL
+    from dataloader.tables.groups import choose_groups
+    from dataloader.tables.sources import join_sources, read_source, sources_of
+
+    with tempfile.TemporaryDirectory() as empty:
+        (Path(empty) / CONFIG).write_text("")
+        config = load_config(Path(empty) / CONFIG, [*overrides, f"paths.data_dir={folder.resolve()}"])
+    table = join_sources({name: read_source(name, source) for name, source in sources_of(config).items()})
+    table["group"], _ = choose_groups(table, config.data.group_by)
+    table["labels"] = [tuple(label for label in labels if label != NOCALL) for labels in table["labels"]]
     seconds = []
     for path in table["path"]:
         try:
@@ -125,40 +143,92 @@ def read_data(folder: Path) -> "pd.DataFrame":
         except BadRecording as bad:
             log.warning("%s: left out: %s", path, bad)
             seconds.append(np.nan)
-    table = table.assign(seconds=seconds)
+    table["seconds"] = seconds
     if table["seconds"].isna().all():
         raise DataError(f"{folder}: none of its {len(table)} recordings can be read")
-    return table[table["seconds"].notna()].reset_index(drop=True)
+    return config, only_timed(table[table["seconds"].notna()].sort_values("filename", ignore_index=True), str(folder))
 
 
-def truth_of_data(data: "pd.DataFrame", window_s: float | None, source: str) -> reading.Truth:
-    """A row for each recording, or for each window where the labels have times."""
+def only_timed(data: "pd.DataFrame", source: str) -> "pd.DataFrame":
+    """The recordings whose labels have times, where there are any; the others would be scored by another measure."""
+    from dataloader.tables.schema import ANNOTATIONS
+
+    if ANNOTATIONS not in data:
+        return data
+    timed = np.array([isinstance(found, tuple) for found in data[ANNOTATIONS]])
+    if not timed.any():
+        return data
+    if not timed.all():
+        text = "%s: %d of %d recordings have labels without times, and are left out: those with times are scored"
+        log.warning(text, source, (~timed).sum(), len(data))
+    return data[timed].reset_index(drop=True)
+
+
+class Targets:
+    """What is in each row of a recording, by labels with times where there are, else by those of the recording.
+
+    Args:
+        data: recordings with ``labels``, ``secondary_labels``, and ``annotations`` where they have times.
+        labels: the classes.
+    """
+
+    def __init__(self, data: "pd.DataFrame", labels: Sequence[str], min_overlap_s: float):
+        from dataloader.batches.timed import TimedLabels
+
+        self._times = TimedLabels(data, labels, min_overlap_s)
+        self.timed = bool(self._times.timed.any())
+        columns = {label: number for number, label in enumerate(labels)}
+        self._whole = np.zeros((len(data), len(labels)), dtype=np.int8)
+        secondary = data["secondary_labels"] if "secondary_labels" in data else [()] * len(data)
+        for row, (present, behind) in enumerate(zip(data["labels"], secondary, strict=True)):
+            for names, value in ((behind, UNKNOWN), (present, PRESENT)):  # what is in the background may be heard
+                self._whole[row, [columns[name] for name in names if name in columns]] = value
+
+    def of(self, row: int, start_s: np.ndarray, end_s: np.ndarray) -> np.ndarray:
+        """``(rows, classes)`` of a recording, which is a row of the data."""
+        if not self.timed:
+            return np.broadcast_to(self._whole[row], (len(start_s), self._whole.shape[1]))
+        found = [self._times.targets(row, start, end) for start, end in zip(start_s, end_s, strict=True)]
+        return np.array(found, dtype=np.int8).reshape(len(start_s), self._whole.shape[1])
+
+
+def truth_of_data(data: "pd.DataFrame", window_s: float, min_overlap_s: float, source: str) -> reading.Truth:
+    """A row for each recording, or for each window where the labels have times.
+
+    Raises:
+        DataError: two recordings have one name, and tables name recordings without their folders.
+    """
     from dataloader.metadata import class_labels, class_names
 
-    labels = class_labels(data)
-    columns = {label: number for number, label in enumerate(labels)}
-    names = {}
+    stems = [reading.stem_of(name) for name in data["filename"]]
+    if len(set(stems)) < len(stems):
+        twice = next(stem for stem in stems if stems.count(stem) > 1)
+        both = " and ".join(name for name, stem in zip(data["filename"], stems, strict=True) if stem == twice)
+        raise DataError(f"{source}: {both} have one name, and a table of scores cannot say which it means; rename one")
+    labels, names = class_labels(data), {}
     for row in class_names(data, labels).itertuples():
         for name in (row.common_name, row.scientific_name, row.label):
             names[reading.normal(name)] = row.label
-    stems = tuple(reading.stem_of(name) for name in data["filename"])
-    targets = np.stack([_targets(row, columns) for row in data.itertuples()])
+    truth = Targets(data, labels, min_overlap_s)
+    starts, ends, targets, of_rows = [], [], [], []
+    for row, (stem, seconds) in enumerate(zip(stems, data["seconds"], strict=True)):
+        start = _rows_of(seconds, window_s) if truth.timed else np.zeros(1)
+        starts.append(start)
+        ends.append(np.minimum(start + window_s, seconds) if truth.timed else np.array([seconds]))
+        targets.append(truth.of(row, starts[-1], ends[-1]))
+        of_rows += [stem] * len(start)
     return reading.Truth(
-        source, tuple(labels), targets, stems, np.zeros(len(data)), data["seconds"].to_numpy(),
-        dict(zip(stems, data["group"], strict=True)), None, names, timed=False,
+        source, tuple(labels), np.concatenate(targets), tuple(of_rows), np.concatenate(starts), np.concatenate(ends),
+        dict(zip(stems, data["group"], strict=True)), None, names, truth.timed,
+        dict(zip(stems, data["seconds"], strict=True)),
     )  # fmt: skip
 
 
-def _targets(row, columns: dict[str, int]) -> np.ndarray:
-    """``(classes,)`` of a recording: what is known to be in its background is neither present nor absent."""
-    targets = np.zeros(len(columns), dtype=np.int8)
-    for label in getattr(row, "secondary_labels", ()):
-        if label in columns:
-            targets[columns[label]] = UNKNOWN
-    for label in row.labels:
-        if label in columns:
-            targets[columns[label]] = PRESENT
-    return targets
+def _rows_of(seconds: float, window_s: float) -> np.ndarray:
+    """Where the windows of a recording begin, as predict.py cuts them."""
+    from dataloader.batches.windows import window_starts
+
+    return np.array(window_starts(max(1, round(seconds * 1000)), max(1, round(window_s * 1000)))) / 1000
 
 
 def score_data(options: argparse.Namespace) -> Scored:
@@ -170,7 +240,7 @@ def score_data(options: argparse.Namespace) -> Scored:
     if len(options.run) > 1:
         raise UserError("--data goes with one --run")
     (run,) = options.run
-    data = read_data(options.data)
+    config, data = read_data(options.data, options.overrides)
     warn_of_training_recordings(run, data)
     predictor = open_predictor(run, options)
     labels = predictor.labels
@@ -185,7 +255,7 @@ def score_data(options: argparse.Namespace) -> Scored:
             "%s: the run does not know %d of the %d species, which are left out: %s",
             options.data, len(unknown), len(present), ", ".join(unknown),
         )  # fmt: skip
-    table = score_recordings(predictor, data, str(options.data))
+    table = score_recordings(predictor, data, config.data.min_overlap_s, str(options.data))
     return Scored(table, (run,), decisions_of(run), predictor.grid.window_s, f"{run.name} on {options.data}")
 
 
@@ -208,40 +278,40 @@ def open_predictor(run: Path, options: argparse.Namespace):
     return Predictor(run, window_s=options.window_s, backend=options.backend)
 
 
-def score_recordings(predictor, data: "pd.DataFrame", source: str) -> ScoreTable:
+def score_recordings(predictor, data: "pd.DataFrame", min_overlap_s: float, source: str) -> ScoreTable:
     """Score recordings window by window, as predict.py does.
 
     Args:
-        data: with ``filename``, ``path``, ``labels``, ``secondary_labels`` and ``group``.
+        data: with ``filename``, ``path`` and ``group``, and what ``Targets`` needs.
+
+    Raises:
+        DataError: none of them can be scored.
     """
     from dataloader.audio.decoding import BadRecording
 
-    columns = {label: number for number, label in enumerate(predictor.labels)}
-    rows = {row.path: row for row in data.itertuples()}
-    scores, targets, seconds, names, groups = [], [], [], [], []
-    for path, result in predictor.predict_files(list(rows)):
+    data = only_timed(data.reset_index(drop=True), source)
+    truth = Targets(data, predictor.labels, min_overlap_s)
+    rows = {path: row for row, path in enumerate(map(str, data["path"]))}
+    found = {}
+    for path, result in predictor.predict_files(list(rows)):  # they come as soon as they are done
         if isinstance(result, BadRecording):
             log.warning("%s: left out: %s", path, result)
-            continue
-        row = rows[str(path)]
-        scores.append(result.each.mean(axis=0))
-        seconds.append(np.minimum(result.end_s, result.seconds) - result.start_s)
-        targets.append(np.broadcast_to(_targets(row, columns), scores[-1].shape))
-        names.append(row.filename)
-        groups.append(row.group)
-    if not names:
+        else:
+            found[rows[str(path)]] = result
+    if not found:
         raise DataError(f"{source}: none of its {len(data)} recordings can be scored")
-    order = np.argsort(np.array(names, dtype=object).astype(str))  # they come as soon as they are done
-    counts = [len(scores[number]) for number in order]
+    order = sorted(found)
+    results = [found[row] for row in order]
+    starts, ends = [one.start_s for one in results], [np.minimum(one.end_s, one.seconds) for one in results]
     return ScoreTable(
         labels=tuple(predictor.labels),
-        scores=np.concatenate([scores[number] for number in order]),
-        targets=np.concatenate([targets[number] for number in order]),
-        recordings=tuple(names[number] for number in order),
-        recording=np.repeat(np.arange(len(order)), counts),
-        group=tuple(groups[number] for number in order),
-        seconds=np.concatenate([seconds[number] for number in order]),
-        timed=False,
+        scores=np.concatenate([one.each.mean(axis=0) for one in results]),
+        targets=np.concatenate([truth.of(*one) for one in zip(order, starts, ends, strict=True)]),
+        recordings=tuple(data["filename"].iloc[order]),
+        recording=np.repeat(np.arange(len(order)), [len(start) for start in starts]),
+        group=tuple(data["group"].iloc[order]),
+        seconds=np.concatenate(ends) - np.concatenate(starts),
+        timed=truth.timed,
         source=source,
     )
 
@@ -311,14 +381,15 @@ def score_subset(run: Path, subset: str, options: argparse.Namespace) -> ScoreTa
     key = f"{digest} {options.window_s}"
     if (table := read_scores(kept, key)) is not None:
         return table
+    config = load_config(run / CONFIG)
     try:
-        data = recordings_of(run, load_config(run / CONFIG), split)
+        data = recordings_of(run, config, split)
     except DataError as error:
         if subset != "test" or not (run / TEST_SCORES).is_file():
             raise
         log.warning("%s; scores are those of whole recordings, as training kept them", first_line(error))
         return read_test_scores(run, split)
-    table = score_recordings(open_predictor(run, options), data, str(run))
+    table = score_recordings(open_predictor(run, options), data, config.data.min_overlap_s, str(run))
     try:
         keep_scores(kept, key, table)
     except OSError as error:  # a run on a read-only disk
@@ -335,6 +406,7 @@ def recordings_of(run: Path, config: Config, split: "pd.DataFrame") -> "pd.DataF
         DataError: one of them is gone.
     """
     from dataloader.metadata import load_table
+    from dataloader.tables import schema
 
     level, logger = logging.WARNING, logging.getLogger("dataloader")
     before = logger.level
@@ -349,11 +421,12 @@ def recordings_of(run: Path, config: Config, split: "pd.DataFrame") -> "pd.DataF
     gone = [path for path in found["path"] if not Path(path).is_file()]
     if gone:
         raise DataError(f"{run}: {len(gone)} of its recordings are gone, the first is {gone[0]}")
-    return split.assign(
-        path=found["path"].to_numpy(),
-        labels=[tuple(filter(None, text.split(SEPARATOR))) for text in split["label"]],
-        secondary_labels=found["secondary_labels"].to_numpy(),
-    )
+    labels = [tuple(filter(None, text.split(SEPARATOR))) for text in split["label"]]
+    kept = split.assign(path=found["path"].to_numpy(), labels=labels)
+    for column in ("secondary_labels", schema.ANNOTATIONS, schema.UNANNOTATED, schema.KNOWN_FOR):
+        if column in found:
+            kept[column] = found[column].to_numpy()
+    return kept
 
 
 def read_test_scores(run: Path, split: "pd.DataFrame") -> ScoreTable:

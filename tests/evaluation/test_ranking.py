@@ -69,8 +69,11 @@ def test_the_mean_over_rows_is_that_of_scikit_learn(table):
         assert mean_of_rows(found["average_precision"], group, np.ones((group.max() + 1, 1)))[0] == pytest.approx(
             reference
         )
-        best = scores[present].argmax(axis=1)
-        assert np.nanmean(found["top1"]) == pytest.approx(targets[present][np.arange(len(best)), best].mean())
+        alone = np.where(targets == 0, scores, -1).max(axis=1) != np.where(targets == 1, scores, -1).max(axis=1)
+        clear = present & alone  # without a tie of a class that is there and one that is not
+        best = scores[clear].argmax(axis=1)
+        np.testing.assert_array_equal(found["top1"][clear], targets[clear][np.arange(len(best)), best])
+        assert not found["top1"][present & ~alone].any()
 
 
 @settings(max_examples=30, deadline=None)
@@ -113,3 +116,9 @@ def test_the_products_of_few_and_of_many_groups_agree():
     few = rank_classes(targets, scores, many % 2, np.ones((2, 2)))
     np.testing.assert_allclose(one.auc, few.auc)
     np.testing.assert_allclose(one.average_precision, few.average_precision)
+
+
+def test_a_row_in_which_nothing_was_detected_is_no_hit_of_the_first_class():
+    found = rank_rows(np.array([[1, 0, 0], [1, 1, -1]]), np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 0.9]]), k=2)
+    assert found["top1"].tolist() == [0, 1]  # in the second both are there, and the third is not known
+    assert found["top2"].tolist() == [0, 1]

@@ -134,6 +134,51 @@ def test_other_tools_are_scored_on_the_same_truth(data, tmp_path, capsys):
     assert "recordists and places" in capsys.readouterr().out
 
 
+@pytest.fixture(scope="module")
+def annotated(tmp_path_factory, sound):
+    """Three recordings with annotations: the first has asbfly from 1 to 2 s and comgre from 7 to 8 s, the last none."""
+    folder = tmp_path_factory.mktemp("annotated")
+    for number in range(3):
+        soundfile.write(folder / f"night{number}.wav", sound(9.0, seed=number), 16_000)
+    rows = [("night0.wav", 1, 2, "asbfly"), ("night0.wav", 7, 8, "comgre"), ("night1.wav", 0, 9, "bkskit1")]
+    frame = pd.DataFrame([*rows, ("night2.wav", 0, 9, "nocall")], columns=["filename", "start", "end", "label"])
+    frame.to_csv(folder / "annotations.csv", index=False)
+    return folder
+
+
+def test_labels_with_times_are_scored_by_window(run, annotated, tmp_path, capsys):
+    call("--run", run, "--data", annotated, "--output", tmp_path / "out")
+    assert "9 windows of 3 recordings" in capsys.readouterr().out
+    found = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert found["unit"] == "window"
+    assert found["nocall_hours"] == pytest.approx(9 / 3600, abs=1e-4)
+    classes = pd.read_csv(tmp_path / "out" / "classes.csv", index_col="label")
+    assert classes["positives"].to_dict() == {"asbfly": 1, "bkskit1": 3, "comgre": 1}
+
+
+def test_a_tool_is_scored_by_window_against_annotations(annotated, tmp_path):
+    head = "file,start_s,end_s,label,score\n"
+    right = "night0.wav,0,3,asbfly,1\nnight0.wav,6,9,comgre,1\n" + "".join(
+        f"night1.wav,{start},{start + 3},bkskit1,1\n" for start in (0, 3, 6)
+    )
+    (tmp_path / "table.csv").write_text(head + right)
+    arguments = ["--predictions", tmp_path / "table.csv", "--labels", annotated, "--window-s", 3]
+    call(*arguments, "--output", tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "scores.json").read_text())["f1"] == 1.0
+    (tmp_path / "table.csv").write_text(head + "night0.wav,9,12,asbfly,1\n")
+    with pytest.raises(DataError, match="begins at 9 s, beyond the end of the recording at 9 s"):
+        call(*arguments)
+
+
+def test_two_recordings_of_one_name_are_an_error_where_a_table_names_them(tmp_path, sound):
+    for folder in ("a", "b"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        soundfile.write(tmp_path / "data" / folder / "1.wav", sound(3.0), 16_000)
+    (tmp_path / "table.csv").write_text("file,start_s,end_s,label,score\n1.wav,0,3,a,1\n")
+    with pytest.raises(DataError, match=r"a/1\.wav and b/1\.wav have one name"):
+        call("--predictions", tmp_path / "table.csv", "--labels", tmp_path / "data")
+
+
 def test_folds_are_pooled_and_their_thresholds_are_out_of_fold(run, data, tmp_path, capsys):
     folds = tmp_path / "folds"
     split = pd.read_csv(run / SPLIT)

@@ -118,7 +118,7 @@ def test_a_damaged_folder_of_folds_is_named(tmp_path, call):
         (["--seeds", "2"], "--seeds goes with --folds"),
         (["--folds", "1"], "not a whole number of at least 2"),
         (["--resume", "x", "--folds", "2"], "do not go with it"),
-        (["--folds", "2", "--prepare-only"], "all folds share the cache"),
+        (["--folds", "2", "--prepare-only"], "all folds share the cache and the settings"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(arguments, message, capsys):

@@ -1,0 +1,138 @@
+"""Do thresholds that are fitted for a precision hold it on recordings that they were not fitted on?
+
+    python train_classifier.py --config configs/birdnet.ini --folds 5
+    python -m benchmarks.thresholds --runs FOLDER [--precision 0.9] [--min-windows 20] [--confidence 0.9 ...]
+
+FOLDER is what ``--folds`` wrote. Its window scores are out of fold: each recording is scored by the run that has not
+seen it, and folds are whole groups (recordist and place). Thresholds and calibration are fitted on four folds as
+evaluate.py --fit-thresholds fits them, and judged on the fifth, each fold in its turn.
+
+A class counts if it has at least ``--min-windows`` positive windows in the four folds. It *holds* the precision in the
+fifth if the interval of its precision there (bootstrap over groups) reaches up to the stated one; a class that is not
+detected there cannot be judged. ``--confidence`` tries other values of ``evaluation.thresholds.CONFIDENCE``.
+"""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.special import betaincinv
+
+import evaluation.thresholds as fitting
+from evaluation.calibration import calibrate, fit_curves, reliability
+from evaluation.intervals import LEVEL, draw_weights
+from evaluation.scores import evaluate
+from evaluation.table import ScoreTable, concatenate
+from inference.evaluating import runs_by_seed, score_subset
+from utils.command import run_command
+from utils.errors import DataError
+
+log = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _options(arguments)
+    (runs, *others) = runs_by_seed([options.runs]).values()
+    if others:
+        log.warning("%s: only the first of %d seeds is used", options.runs, 1 + len(others))
+    if len(runs) < 2:
+        raise DataError(f"{options.runs}: there is one run; give a folder of folds")
+    folds = [score_subset(run, "test", options) for run in runs]
+    print(as_text(folds, options.precision, options.min_windows, options.confidence))
+    return 0
+
+
+def as_text(folds: Sequence[ScoreTable], precision: float, min_windows: int, confidences: Sequence[float]) -> str:
+    """The whole table: a line for each confidence, and the calibration."""
+    table = concatenate(list(folds))
+    lines = [
+        f"{len(table.scores):,} windows of {len(table.recordings)} recordings, {table.n_groups} groups in {len(folds)} "
+        f"folds; {len(table.labels)} classes; classes of at least {min_windows} positive windows; a precision of "
+        f"{precision:g}",
+        "",
+        "| confidence | class x fold | refused | silent | judged | hold it | precision, all together | recall |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for confidence in confidences:
+        rows = judge_folds(folds, precision, min_windows, confidence)
+        judged = rows[rows["detections"] > 0]
+        low, high = _share_interval(int(judged["holds"].sum()), len(judged))
+        lines.append(
+            f"| {confidence:g} | {len(rows)} | {int(rows['threshold'].isna().sum())} "
+            f"| {len(rows) - len(judged) - int(rows['threshold'].isna().sum())} | {len(judged)} "
+            f"| {judged['holds'].mean():.3f} [{low:.3f}, {high:.3f}] "
+            f"| {judged['true'].sum() / judged['detections'].sum():.3f} "
+            f"| {rows['true'].sum() / rows['positives'].sum():.3f} |"
+        )
+    before, after = calibrate_folds(folds)
+    lines += ["", "| calibration error | before | after |", "|---|---|---|"]
+    for name, attribute in (("all windows x classes", "error"), ("highest class of a window", "error_of_highest")):
+        lines.append(f"| {name} | {getattr(before, attribute)} | {getattr(after, attribute)} |")
+    return "\n".join(lines)
+
+
+def judge_folds(folds: Sequence[ScoreTable], precision: float, min_windows: int, confidence: float) -> pd.DataFrame:
+    """A row for each class and fold: what the threshold fitted on the others does there."""
+    usual = fitting.CONFIDENCE
+    fitting.CONFIDENCE = confidence
+    try:
+        return pd.concat([_judge(folds, number, precision, min_windows) for number in range(len(folds))])
+    finally:
+        fitting.CONFIDENCE = usual
+
+
+def _judge(folds: Sequence[ScoreTable], number: int, precision: float, min_windows: int) -> pd.DataFrame:
+    others = concatenate([fold for other, fold in enumerate(folds) if other != number])
+    fitted = fitting.fit(others, "precision", precision)
+    found = evaluate(folds[number], fitted.thresholds, threshold_name="fitted", resamples=200).classes
+    positives = (folds[number].targets == 1).sum(axis=0)
+    frame = found[["label", "threshold", "detections"]].assign(
+        true=(found["detections"] * found["precision"].fillna(0)).round(),
+        positives=positives,
+        # Of fewer than three groups there is no interval: then the precision itself is judged.
+        holds=found["precision_high"].fillna(found["precision"]) >= precision,
+    )
+    return frame[(others.targets == 1).sum(axis=0) >= min_windows]
+
+
+def calibrate_folds(folds: Sequence[ScoreTable]):
+    """The reliability of all scores as they are, and as calibrated on the other folds."""
+    calibrated = []
+    for number, fold in enumerate(folds):
+        curves = fit_curves(concatenate([one for other, one in enumerate(folds) if other != number]))
+        calibrated.append(_with_scores(fold, calibrate(curves, fold.scores)))
+    weights = draw_weights(concatenate(list(folds)).n_groups)
+    return [reliability(concatenate(list(tables)), weights) for tables in (folds, calibrated)]
+
+
+def _with_scores(table: ScoreTable, scores: np.ndarray) -> ScoreTable:
+    from dataclasses import replace
+
+    return replace(table, scores=scores)
+
+
+def _share_interval(hits: int, trials: int) -> tuple[float, float]:
+    """The interval of a share (Clopper and Pearson 1934); classes of several folds count as trials of their own."""
+    tail = (1 - LEVEL) / 2
+    low = betaincinv(hits, trials - hits + 1, tail) if hits else 0.0
+    high = betaincinv(hits + 1, trials - hits, 1 - tail) if hits < trials else 1.0
+    return float(low), float(high)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.thresholds", description=__doc__.split("\n")[0])
+    parser.add_argument("--runs", type=Path, required=True, metavar="FOLDER", help="what --folds wrote")
+    parser.add_argument("--precision", type=float, default=0.9, help="default: %(default)s")
+    parser.add_argument("--min-windows", type=int, default=20, help="positive windows of a class; default: %(default)s")
+    usual = [fitting.CONFIDENCE]
+    parser.add_argument("--confidence", type=float, nargs="+", default=usual, help="default: %(default)s")
+    parser.add_argument("--window-s", type=float, help="default: as trained")
+    parser.add_argument("--backend", default="auto")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    run_command(main)
