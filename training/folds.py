@@ -5,16 +5,15 @@ benchmarks/ trains several. What was stopped goes on, and what fails does not ke
 """
 
 import argparse
-import fcntl
 import json
 import logging
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from dataloader.metadata import load_table
@@ -29,6 +28,7 @@ from utils.config import load_config, to_ini
 from utils.errors import ConfigError, DataError, Problem, UserError
 from utils.files import must_be_writable, write_text
 from utils.interrupt import Interrupt, Stopped
+from utils.lock import alone
 from utils.run_folder import CONFIG, FOLDS, RECIPE, SPLIT
 from utils.utils import cores, make_run_folder
 
@@ -105,7 +105,7 @@ def score_pooled(folder: Path, cells: Sequence[Cell]) -> None:
     write_text(folder / SCORES, json.dumps(scores, indent=1) + "\n")
 
 
-def run_cells(cells: Sequence[Cell], lock: int, jobs: int = 1) -> int:
+def run_cells(cells: Sequence[Cell], lock: Sequence[int], jobs: int = 1) -> int:
     """Train the cells that are not finished, ``jobs`` at a time; return how many failed.
 
     Raises:
@@ -129,7 +129,7 @@ def run_cells(cells: Sequence[Cell], lock: int, jobs: int = 1) -> int:
     return done.count(False)
 
 
-def _run_cell(cell: Cell, where: str, lock: int, jobs: int, interrupt: Interrupt) -> bool:
+def _run_cell(cell: Cell, where: str, lock: Sequence[int], jobs: int, interrupt: Interrupt) -> bool:
     """Train a cell and log its scores, unless all is to stop; return whether it is finished."""
     if interrupt.exit_code is not None:
         return False
@@ -144,12 +144,12 @@ def _run_cell(cell: Cell, where: str, lock: int, jobs: int, interrupt: Interrupt
     return cell.is_finished
 
 
-def _train(cell: Cell, lock: int, jobs: int, interrupt: Interrupt) -> int:
+def _train(cell: Cell, lock: Sequence[int], jobs: int, interrupt: Interrupt) -> int:
     """Train the cell, or go on with it; return the exit code."""
     return _call(cell, ["--resume", cell.run] if cell.run else ["--config", cell.path], lock, jobs, interrupt)
 
 
-def _call(cell: Cell, what: Sequence[object], lock: int, jobs: int, interrupt: Interrupt) -> int:
+def _call(cell: Cell, what: Sequence[object], lock: Sequence[int], jobs: int, interrupt: Interrupt) -> int:
     """Run train_classifier.py with the settings of the cell; return its exit code.
 
     It has a session of its own, so that a Ctrl-C reaches it through us alone; and it holds our lock, so
@@ -164,7 +164,7 @@ def _call(cell: Cell, what: Sequence[object], lock: int, jobs: int, interrupt: I
             stderr=output,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            pass_fds=[lock],
+            pass_fds=lock if os.name == "posix" else (),  # Windows passes none on
             env=threads | os.environ,
         )
         interrupt.when_it_comes(process.terminate)
@@ -182,20 +182,11 @@ def _reason(cell: Cell, code: int) -> str:
     return f"failed with exit code {code}: {why} (all of it: {file}{again})"
 
 
-@contextmanager
-def alone_in(output: Path) -> Iterator[int]:
-    """Keep other commands that train several runs out of ``output``; gives the open lock.
+def alone_in(output: Path) -> AbstractContextManager[list[int]]:
+    """Keep other commands that train several runs out of ``output``; gives the lock's descriptor for the runs.
 
     Raises:
-        UserError: another one, or a run that it left behind, is at work there.
+        DataError: another one, or a run that it left behind, is at work there.
     """
-    lock = os.open(output / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            text = "another contest, or the last run of one that was killed, is at work here; wait for it"
-            raise UserError(f"{output}: {text}") from None
-        yield lock
-    finally:
-        os.close(lock)
+    busy = "another contest, or the last run of one that was killed, is at work here; wait for its end"
+    return alone(output / "runs", f"{output}: {busy}")

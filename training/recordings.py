@@ -11,6 +11,7 @@ from dataloader.data_preprocess import AudioPreprocessor
 from dataloader.tables.checks import warn_beyond_end
 from dataloader.tables.schema import CLASSES, counted
 from dataloader.tables.splits import SPLITS, deal_into_folds, known_split, split_by_group
+from training.earlier_run import earlier_splits, must_leave_a_test
 from training.environment import main_first
 from utils.config import Config
 from utils.distributed import Processes
@@ -152,7 +153,22 @@ def _warn_of_strangers(metadata: "pd.DataFrame", labels: list[str], secondary: s
 
 
 def _splits(config: Config, metadata: "pd.DataFrame") -> list[str]:
-    """The split of each recording of a new run."""
+    """The split of each recording of a new run; recordings that the run of ``weights_path`` knew keep theirs."""
+    earlier = earlier_splits(config, metadata)
+    if earlier is None or config.data.folds:
+        return _dealt(config, metadata)
+    new = metadata[earlier == ""]
+    splits = earlier.tolist()
+    for position, split in zip((earlier == "").to_numpy().nonzero()[0], _dealt(config, new), strict=True):
+        splits[position] = split
+    must_leave_a_test(config, splits, earlier)
+    return splits
+
+
+def _dealt(config: Config, metadata: "pd.DataFrame") -> list[str]:
+    """The split that the data set brings with it, or one by folds or shares."""
+    if metadata.empty:
+        return []
     data = config.data
     if (known := known_split(metadata, folds=data.folds, fold=data.fold)) is not None:
         return known

@@ -1,6 +1,7 @@
 """What every command shares: exit codes, one-line errors, and where the log goes."""
 
 import errno
+import getpass
 import logging
 import os
 import signal
@@ -105,6 +106,17 @@ def explain_os_error(error: OSError) -> str:
     return f"{name}: {text}" if name else text
 
 
+def _name_the_user() -> None:
+    """Give a user without an entry in the system's list of users a name, as torch asks for one when it is imported.
+
+    Containers may run as such a user: ``docker run --user 12345``.
+    """
+    try:
+        getpass.getuser()
+    except (KeyError, OSError, ImportError):  # of pwd; of a later Python; on Windows
+        os.environ["USER"] = f"user{os.getuid() if hasattr(os, 'getuid') else ''}"
+
+
 def run_command(main: Callable[[Sequence[str] | None], int | None]) -> None:
     """Run a command's ``main`` and leave the process with its exit code.
 
@@ -112,6 +124,7 @@ def run_command(main: Callable[[Sequence[str] | None], int | None]) -> None:
     on stderr for each problem; anything else is a bug of ours and keeps its traceback.
     """
     log_to_stderr()
+    _name_the_user()
     if hasattr(sys.stdout, "reconfigure"):  # it may be closed, or a notebook's
         sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal cannot show is no reason to fail at the end
     # Read once, when torch is imported: by main, or by the processes it starts.

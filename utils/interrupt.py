@@ -1,11 +1,12 @@
 """Requests to stop: signals and a time limit. The loop asks after each step, and stops when it has saved."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from utils.command import SIGINT_EXIT, SIGTERM_EXIT
@@ -22,6 +23,10 @@ class Stopped(UserError):  # noqa: N818 - no error: what was asked for
         self.exit_code = exit_code
 
 
+class _Now(BaseException):
+    """Raised by the handler while a batch is waited for; no Exception, which a library may catch."""
+
+
 class Interrupt:
     """Notes that a run should stop. A context manager: outside it signals do what they did before.
 
@@ -34,6 +39,7 @@ class Interrupt:
         self._signal: int | None = None
         self._calls: list[Callable[[], None]] = []
         self._before: dict[int, object] = {}
+        self._at_once = False
 
     def __enter__(self) -> "Interrupt":
         self._before = {number: signal.signal(number, self._note) for number in _EXIT_CODES}
@@ -43,9 +49,24 @@ class Interrupt:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @contextlib.contextmanager
+    def at_once(self, then: Callable[[], None]) -> Iterator[None]:
+        """Within it a signal does not wait: what is done is given up, and ``then`` is called, which ends the run."""
+        self._at_once = True
+        try:
+            yield
+            self._at_once = False
+        except _Now:
+            then()
+        finally:
+            self._at_once = False
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._signal = number
         self._call()
+        if self._at_once:
+            self._at_once = False
+            raise _Now
         if number == signal.SIGINT:  # a second Ctrl-C leaves at once; torchrun passes on a SIGTERM that all had already
             signal.signal(number, signal.SIG_DFL)
 

@@ -7,7 +7,7 @@ the run's seed and the step's step_key alone, so a run resumed from (epoch, step
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -28,6 +28,8 @@ from utils.tracking import Tracker
 from utils.utils import seed_everything, seed_for
 
 log = logging.getLogger(__name__)
+
+ENOUGH_TO_CHOOSE = 20  # validation recordings; with fewer the epoch of the best score is chance
 
 
 class Schedule(Protocol):
@@ -182,7 +184,7 @@ class Trainer:
         self.train_subset.order.go_to(progress.epoch, progress.step)
         n_batches = len(self.train_subset.order)
         with self._bar(n_batches, f"epoch {progress.epoch}/{settings.n_epochs}", progress.step) as bar:
-            for batch in self.train_subset.batches:
+            for batch in self._waited_for(interrupt):
                 first = progress.step // settings.accumulate * settings.accumulate
                 n_together = min(settings.accumulate, n_batches - first)  # the last of an epoch may be fewer
                 updates = progress.step + 1 == first + n_together
@@ -195,6 +197,19 @@ class Trainer:
                 if updates and progress.step < n_batches:
                     self._save_or_stop(interrupt)
         return progress.loss_sum / progress.step, n_windows
+
+    def _waited_for(self, interrupt: Interrupt) -> Iterator[Any]:
+        """The batches that are left of the epoch; a signal need not wait for one that does not come."""
+        batches = iter(self.train_subset.batches)
+        while True:
+            # Several processes stop together, after a step; and a step's gradients are not left half added up.
+            may_stop = self.processes.world == 1 and self.progress.step % self.settings.accumulate == 0
+            batch = None
+            with interrupt.at_once(lambda: self._stop(interrupt.exit_code)) if may_stop else contextlib.nullcontext():
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
 
     def _step(self, batch: Any, n_together: int, updates: bool) -> float:
         """Forward, backward and, if it ``updates``, a step of the optimizer; return the loss.
@@ -298,9 +313,13 @@ class Trainer:
         self.schedule.after_epoch(row["val_loss"])
         score = row.get(self.metric.name)
         unscored = score is None and progress.best is None  # no class of the validation set has both sides, so far
-        best = (
-            self.val_subset is None or unscored or self.metric.better(score, progress.best) or not progress.best_epoch
-        )
+        better = self.metric.better(score, progress.best) or not progress.best_epoch
+        best = not self._chooses_best or unscored or better
+        if progress.epoch == 1 and self.val_subset is not None and not self._chooses_best:
+            log.info(
+                "the last epoch counts as the best: %d validation recordings are too few to choose an epoch by (%d are "
+                "enough), and the best of many would be chance", len(self.val_subset.filenames), ENOUGH_TO_CHOOSE,
+            )  # fmt: skip
         if unscored and self.val_subset is not None and progress.epoch == 1:
             log.warning(
                 "the validation recordings give no %s: no class is in some of them and not in others; the last epoch "
@@ -323,6 +342,11 @@ class Trainer:
         self.save(best=best)
 
     @property
+    def _chooses_best(self) -> bool:
+        """Whether a validation score decides which epoch is best; else it is the last."""
+        return self.val_subset is not None and len(self.val_subset.filenames) >= ENOUGH_TO_CHOOSE
+
+    @property
     def _is_stale(self) -> bool:
         return 0 < self.settings.early_stop <= self.progress.stale_epochs
 
@@ -336,12 +360,7 @@ class Trainer:
         )
         rate = f", lr {row['lr']:.3g}" if self.lr_verbose else ""
         log.info("epoch %d/%d: %s%s, %.0f windows/s", row["epoch"], self.settings.n_epochs, told, rate, speed)
-        if (
-            best
-            and self.val_subset is not None
-            and self.callbacks.model_checkpoint
-            and self.callbacks.model_checkpoint_verbose
-        ):
+        if best and self._chooses_best and self.callbacks.model_checkpoint and self.callbacks.model_checkpoint_verbose:
             log.info(
                 "epoch %d is the best so far: %s %s", row["epoch"], self.metric.name, _short(row.get(self.metric.name))
             )

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from dataloader.batches.timed import TimedLabels
 from dataloader.batches.windows import window_frames
 from dataloader.cache.entries import read_window
 from utils.config import DataProcess, Labels
-from utils.errors import DataError, UserError
+from utils.errors import DataError, UserError, first_line
 from utils.interrupt import obey_the_main_process_alone
 from utils.utils import seed_for
 
@@ -246,6 +246,26 @@ class _Answers(Dataset):
 
     def __getitem__(self, drawn: Sequence[Drawn]) -> Batch | UserError | OSError:
         try:
-            return self._dataset[drawn]
+            batch = self._dataset[drawn]
+            return batch if get_worker_info() is None else _shared(batch)
         except (UserError, OSError) as error:
             return error
+
+
+def _shared(batch: Batch) -> Batch:
+    """The batch in shared memory, through which a worker sends it.
+
+    torch would move it there in a thread whose errors reach nobody, and the main process would wait without end.
+
+    Raises:
+        UserError: there is no room for it.
+    """
+    try:
+        return Batch(*(tensor.share_memory_() for tensor in batch))
+    except (RuntimeError, OSError) as error:
+        megabytes = sum(tensor.nbytes for tensor in batch) / 1e6
+        raise UserError(
+            f"a process that reads batches has no room in /dev/shm for a batch of {megabytes:.0f} MB "
+            f"({first_line(error)}); lower [trainer] num_workers, or set it to 0, and --resume the run (with Docker: "
+            "--shm-size=2g)"
+        ) from None

@@ -316,7 +316,7 @@ def test_fewer_than_two_folds_are_told_in_a_line(place, capsys, folds):
 
 
 def test_two_contests_cannot_be_in_one_folder(tmp_path):
-    with folds.alone_in(tmp_path), pytest.raises(UserError, match="another contest"), folds.alone_in(tmp_path):
+    with folds.alone_in(tmp_path), pytest.raises(DataError, match="another contest"), folds.alone_in(tmp_path):
         pass
     with folds.alone_in(tmp_path):
         pass

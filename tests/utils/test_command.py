@@ -1,6 +1,7 @@
 """Does a command end with the right code and one line?"""
 
 import errno
+import getpass
 import logging
 import os
 import signal
@@ -117,3 +118,19 @@ def test_a_reader_that_has_enough_ends_a_command_without_a_traceback():
     line = f"{sys.executable} -c '{code}' | head -1"
     done = subprocess.run(line, cwd=ROOT, shell=True, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+def test_a_user_without_an_entry_in_the_list_of_users_is_given_a_name(monkeypatch):
+    """As with ``docker run --user 12345``: torch asks for a name when it is imported."""
+
+    def unknown(number):
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    pwd = pytest.importorskip("pwd", reason="Windows has no such list")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.setenv("USER", "")  # so that it is as before afterwards
+    with pytest.raises(SystemExit):
+        run_command(lambda _: None)
+    assert getpass.getuser() == f"user{os.getuid()}"

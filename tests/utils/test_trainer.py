@@ -6,8 +6,10 @@ import logging
 import os
 import signal
 import threading
+import time
 import traceback
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -80,6 +82,12 @@ class Batches:
                 torch.from_numpy(self.targets[rows]),
                 torch.from_numpy(self.recording[rows]),
             )
+
+
+@pytest.fixture(autouse=True)
+def few_are_enough(monkeypatch):
+    """The subsets below are small."""
+    monkeypatch.setattr("utils.trainer.ENOUGH_TO_CHOOSE", 1)
 
 
 def subset(n_rows, size, seed, windows=1):
@@ -324,6 +332,34 @@ def test_without_validation_the_last_epoch_is_the_best(tmp_path):
     trainer.fit()
     assert load_checkpoint(tmp_path / "best.pt")["epoch"] == 3
     assert trainer.progress.best is None
+
+
+def test_with_few_validation_recordings_the_last_epoch_is_the_best(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("utils.trainer.ENOUGH_TO_CHOOSE", 20)
+    trainer = make(tmp_path, n_epochs=3)
+    trainer.metric = SimpleNamespace(name="val_loss", better=lambda new, best: best is None)  # the first is the best
+    with caplog.at_level("INFO"):
+        trainer.fit()
+    assert trainer.scored_epoch == 3
+    assert torch.load(tmp_path / "best.pt", weights_only=True)["epoch"] == 3
+    assert "validation recordings are too few to choose an epoch by (20 are enough)" in caplog.text
+
+
+def test_a_signal_does_not_wait_for_a_batch_that_never_comes(tmp_path):
+    trainer = make(tmp_path, n_epochs=1)
+    batches = list(trainer.train_subset.batches)
+
+    def stuck():
+        yield batches[0]
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        time.sleep(60)
+
+    trainer.train_subset = replace(trainer.train_subset, batches=stuck())
+    started = time.monotonic()
+    with pytest.raises(Stopped, match=r"stopped at epoch 1, step 1 and saved") as stopped:
+        trainer.fit()
+    assert stopped.value.exit_code == 143
+    assert time.monotonic() - started < 20
 
 
 def test_as_long_as_no_epoch_has_a_score_the_last_one_is_the_best_and_none_is_stale(tmp_path, caplog):

@@ -282,3 +282,15 @@ def test_scoring_asks_for_the_foreground_whatever_the_rules(dataset, metadata):
 def test_more_processes_than_windows_are_told():
     with pytest.raises(DataError, match="1 windows to train on, and 2 processes; start fewer"):
         EpochBatches(1, 16, training=True, world=2)
+
+
+def test_a_batch_that_does_not_fit_in_shared_memory_is_an_error_and_not_a_hang(dataset, monkeypatch):
+    def refuse(tensor):
+        raise RuntimeError("unable to write to file </torch_1_2>: No space left on device (28)")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", refuse)  # the worker is a fork
+    loader = Loader(dataset, order(dataset), num_workers=1, pin_memory=False)
+    with pytest.raises(
+        UserError, match=r"no room in /dev/shm for a batch of 0 MB \(unable .*lower \[trainer\] num_workers"
+    ):
+        list(loader)
