@@ -19,7 +19,7 @@ from utils.command import ONLY_IN_FILE
 from utils.config import Model
 from utils.errors import ConfigError, Problem, first_line
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 ANSWER_WITHIN_S = 5.0  # of the host of pretrained weights; its own client would try for most of a minute
 WEIGHTS_MEND = "give a file of weights as weights_path, or set transfer_learning = false"
@@ -56,7 +56,7 @@ def read_weights(model: Model) -> dict[str, Tensor]:
         with quiet():
             weights = load_state_dict(str(path), weights_only=True)
     except Exception as error:  # unpickling bytes that are no weights may raise anything
-        _log.debug("%s", path, exc_info=error)
+        log.debug("%s", path, exc_info=error)
         text = "damaged, or not a file of weights (.pt, .pth, .bin or .safetensors)"
         raise ConfigError(weights_problem(model, text)) from None
     if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
@@ -103,19 +103,19 @@ _KINDS = {"weight", "bias", "running_mean", "running_var"}  # in torch's own wor
 
 def warn_of_order(model: Model, mapped: Mapping[str, str]) -> None:
     """Warn that names were not compared; the run's log has every pair."""
-    _log.warning(
+    log.warning(
         "%s: its names are those of another port of %s; its %d tensors are taken by order and shape, which fit one by "
         "one (every pair is in the run's log.txt)", model.weights_path, model.type, len(mapped),
     )  # fmt: skip
     for ours, theirs in mapped.items():
-        _log.info("taken by order: %s <- %s", ours, theirs, extra={ONLY_IN_FILE: True})
+        log.info("taken by order: %s <- %s", ours, theirs, extra={ONLY_IN_FILE: True})
 
 
 def tell_head(model: Model, n_classes: int, *, used: bool) -> None:
     """Say whether the file's head is used, if it has one; one is right only for the species it was trained on."""
     text = "its head of %d classes is used as well; where its species were others, it is only a start"
     text = text if used else "holds no head for %d classes; all but its head is used"
-    _log.info(f"%s: {text}", model.weights_path, n_classes)
+    log.info(f"%s: {text}", model.weights_path, n_classes)
 
 
 def go_on_without(model: Model, obstacle: str, *, testing: bool) -> None:
@@ -126,7 +126,7 @@ def go_on_without(model: Model, obstacle: str, *, testing: bool) -> None:
     """
     if not testing:
         raise ConfigError(Problem(f"{obstacle}; {WEIGHTS_MEND}", "model", "type", model.type))
-    _log.warning("[model] type = '%s': %s; this trial starts from random weights", model.type, obstacle)
+    log.warning("[model] type = '%s': %s; this trial starts from random weights", model.type, obstacle)
 
 
 def no_way_to(source: dict[str, Any]) -> str | None:

@@ -1,4 +1,4 @@
-"""What does each change do to a recording? Two of its windows -> an image for each change, made as in training."""
+"""What does each augmentation do to a recording? Two of its windows -> an image for each, made as in training."""
 
 from dataclasses import fields, replace
 from typing import NamedTuple
@@ -18,12 +18,12 @@ from training.mixer import Mixer
 from utils.config import Augmentation, Config, DataProcess, Mixing
 from utils.errors import ConfigError, Problem
 
-_PLACE = (1, 0, 0)  # epoch, step, rank: one of those that a training goes through
+_STEP_KEY = (1, 0, 0)  # epoch, step, rank of some batch
 _HALF = 1e6  # alpha with which every share is a half
 
 
-class Change(NamedTuple):
-    """One picture of the sheet: only these settings are on."""
+class Panel(NamedTuple):
+    """One picture of the sheet, with only these settings on."""
 
     title: str
     augmentation: dict[str, object] = {}  # noqa: RUF012 - never changed
@@ -34,8 +34,8 @@ _OFF = {"augment_add_noise": False, "augment_spec_augment": False, "data_augment
 _OFF |= {field.name: 0.0 for field in fields(Augmentation) if field.name.endswith("_p")}
 
 
-def changes_of(a: Augmentation) -> list[Change]:
-    """Each change as [augmentation] and [mixing] set it, at the strongest that is drawn."""
+def changes_of(a: Augmentation) -> list[Panel]:
+    """A panel for each augmentation and mixture, at the strongest that [augmentation] and [mixing] allow."""
     at_strongest = {
         "background_max_snr_db": a.background_min_snr_db,
         "hiss_max_snr_db": a.hiss_min_snr_db,
@@ -43,21 +43,21 @@ def changes_of(a: Augmentation) -> list[Change]:
     half = {"power_mix_alpha": _HALF, "mixup_alpha": _HALF, "cutmix_alpha": _HALF}
     return [
         # Alone, standardising takes them away again: they are seen in how much of each sound a mixture has.
-        Change(f"equaliser up to {a.eq_max_db:g} dB, mixed on power", {"eq_p": 1.0}, {"power_mix_p": 1.0, **half}),
-        Change(f"gain up to {a.gain_max_db:g} dB, mixed on power", {"gain_p": 1.0}, {"power_mix_p": 1.0, **half}),
-        Change(f"background at {a.background_min_snr_db:g} dB", {"background_p": 1.0, **at_strongest}),
+        Panel(f"equaliser up to {a.eq_max_db:g} dB, mixed on power", {"eq_p": 1.0}, {"power_mix_p": 1.0, **half}),
+        Panel(f"gain up to {a.gain_max_db:g} dB, mixed on power", {"gain_p": 1.0}, {"power_mix_p": 1.0, **half}),
+        Panel(f"background at {a.background_min_snr_db:g} dB", {"background_p": 1.0, **at_strongest}),
         *(
-            Change(f"{colour} hiss at {a.hiss_min_snr_db:g} dB", {"hiss_p": 1.0, "hiss_colour": colour, **at_strongest})
+            Panel(f"{colour} hiss at {a.hiss_min_snr_db:g} dB", {"hiss_p": 1.0, "hiss_colour": colour, **at_strongest})
             for colour in COLOURS
         ),
-        Change(f"time shift, up to {a.time_shift_max_s:g} s", {"time_shift_p": 1.0}),
-        Change(f"frequency shift, up to {a.frequency_shift_max_bands} bands", {"frequency_shift_p": 1.0}),
-        Change(f"noise on the image, up to {a.noise_max_deviation:g} deviations", {"augment_add_noise": True}),
-        Change("SpecAugment", {"augment_spec_augment": True}),
-        Change("XY masking", {"xy_masks_p": 1.0}),
-        Change("mixup, half and half", mixing={"mixup_p": 1.0, **half}),
-        Change("CutMix, half and half", mixing={"cutmix_p": 1.0, **half}),
-        Change("mixed on power, half and half", mixing={"power_mix_p": 1.0, **half}),
+        Panel(f"time shift, up to {a.time_shift_max_s:g} s", {"time_shift_p": 1.0}),
+        Panel(f"frequency shift, up to {a.frequency_shift_max_bands} bands", {"frequency_shift_p": 1.0}),
+        Panel(f"noise on the image, up to {a.noise_max_deviation:g} deviations", {"augment_add_noise": True}),
+        Panel("SpecAugment", {"augment_spec_augment": True}),
+        Panel("XY masking", {"xy_masks_p": 1.0}),
+        Panel("mixup, half and half", mixing={"mixup_p": 1.0, **half}),
+        Panel("CutMix, half and half", mixing={"cutmix_p": 1.0, **half}),
+        Panel("mixed on power, half and half", mixing={"power_mix_p": 1.0, **half}),
     ]
 
 
@@ -78,11 +78,11 @@ def contact_sheet(log_mel: np.ndarray, config: Config) -> list[tuple[str, np.nda
     background = _background(config)
     off = replace(config.augmentation, **_OFF)
     plain, _ = ImageTransform(process, over)(batch)
-    panels = [("as it is", plain[0]), ("the partner: a second part", plain[1])]
+    panels = [("as it is", plain[0]), ("the partner: its second window", plain[1])]
     for change in changes_of(config.augmentation):
         augmenter = Augmenter(replace(off, **change.augmentation), process, config.trainer.seed, background)
         mixer = Mixer(replace(Mixing(), **change.mixing), config.trainer.seed)
-        images, _ = ImageTransform(process, over, augmenter, mixer)(batch, _PLACE)
+        images, _ = ImageTransform(process, over, augmenter, mixer)(batch, _STEP_KEY)
         panels.append((change.title, images[0]))
     return [(title, image[0].numpy()) for title, image in panels]
 

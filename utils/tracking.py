@@ -20,7 +20,7 @@ from utils.errors import DataError
 from utils.files import write_text
 from utils.run_folder import EPOCHS, METRICS, SUMMARY
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 COLUMNS = ("epoch", "lr", "train_loss", "val_loss", "val_macro_auc", "val_top1", "val_cmap")  # of metrics.csv
 NEPTUNE_MODES = {"offline": "offline", "online": "async", "debug": "debug"}  # ours -> the client's
@@ -331,7 +331,7 @@ def _log_like_everyone_else() -> None:
 
 
 def _warn(name: str, error: Exception, secret: str) -> None:
-    logger.warning("%s: %s; training goes on without it", name, _reason(error, secret))
+    log.warning("%s: %s; training goes on without it", name, _reason(error, secret))
 
 
 def _reason(error: Exception, secret: str) -> str:

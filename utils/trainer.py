@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 ENOUGH_TO_CHOOSE = 20  # validation recordings; with fewer the epoch of the best score is chance
 
 
-class Schedule(Protocol):
+class LearningRate(Protocol):
     """The learning rate over a run."""
 
     rate: float
@@ -49,7 +49,7 @@ class Backbone(Protocol):
     def freeze(self, frozen: bool) -> bool: ...
 
 
-class Metric(Protocol):
+class Criterion(Protocol):
     """The score that decides which epoch is best."""
 
     name: str
@@ -109,12 +109,12 @@ class Trainer:
         model: nn.Module,
         loss: nn.Module,
         optimizer: torch.optim.Optimizer,
-        schedule: Schedule,
+        schedule: LearningRate,
         transform: Callable[..., tuple[Tensor, Tensor]],
         train: Subset,
         val: Subset | None,
         test: Subset | None,
-        metric: Metric,
+        metric: Criterion,
         checkpoints: Checkpoints,
         card: dict[str, Any],
         device: torch.device,

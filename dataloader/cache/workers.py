@@ -26,7 +26,7 @@ from utils.errors import DataError, first_line
 
 log = logging.getLogger(__name__)
 
-Job = TypeVar("Job")
+Task = TypeVar("Task")
 Result = TypeVar("Result")
 Numbered = tuple[int, Any]  # a job, or its result, with the number of the job
 
@@ -37,13 +37,13 @@ _WAITING = (
 
 
 def run_jobs(
-    work: Callable[[Job], Result],
-    jobs: Sequence[Job],
+    work: Callable[[Task], Result],
+    jobs: Sequence[Task],
     *,
     n_workers: int,
     threads: bool,
     backend: str,
-    died: Callable[[Job], Result],
+    died: Callable[[Task], Result],
 ) -> Iterator[Result]:
     """Yield ``work(job)`` of every job, in the order in which they are done.
 
@@ -70,7 +70,7 @@ def run_jobs(
         yield from _run_in_processes(work, jobs, n_workers, died)
 
 
-def _run_in_threads(work: Callable[[Job], Result], jobs: Sequence[Job], n_workers: int) -> Iterator[Result]:
+def _run_in_threads(work: Callable[[Task], Result], jobs: Sequence[Task], n_workers: int) -> Iterator[Result]:
     pool = ThreadPoolExecutor(n_workers)
     try:
         for _, result in _as_done(pool, functools.partial(_do, work), enumerate(jobs), 1, _WAITING * n_workers):
@@ -80,7 +80,7 @@ def _run_in_threads(work: Callable[[Job], Result], jobs: Sequence[Job], n_worker
 
 
 def _run_in_processes(
-    work: Callable[[Job], Result], jobs: Sequence[Job], n_workers: int, died: Callable[[Job], Result]
+    work: Callable[[Task], Result], jobs: Sequence[Task], n_workers: int, died: Callable[[Task], Result]
 ) -> Iterator[Result]:
     left, with_care = dict(enumerate(jobs)), False
     while left:
@@ -104,7 +104,7 @@ def _run_in_processes(
                 yield _run_alone(work, left.pop(number), died)
 
 
-def _run_alone(work: Callable[[Job], Result], job: Job, died: Callable[[Job], Result]) -> Result:
+def _run_alone(work: Callable[[Task], Result], job: Task, died: Callable[[Task], Result]) -> Result:
     """The result of ``job`` in a process of its own, which may die of it."""
     try:
         with _processes(work, 1) as pool:
@@ -135,7 +135,7 @@ def _as_done(
             yield from future.result()
 
 
-def _do(work: Callable[[Job], Result], jobs: Sequence[Numbered]) -> list[Numbered]:
+def _do(work: Callable[[Task], Result], jobs: Sequence[Numbered]) -> list[Numbered]:
     return [(number, work(job)) for number, job in jobs]
 
 
@@ -211,7 +211,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _run_on_dask(
-    work: Callable[[Job], Result], jobs: Sequence[Job], n_workers: int, threads: bool, died: Callable[[Job], Result]
+    work: Callable[[Task], Result], jobs: Sequence[Task], n_workers: int, threads: bool, died: Callable[[Task], Result]
 ) -> Iterator[Result]:
     """``run_jobs`` on the cluster at DASK_SCHEDULER_ADDRESS, else on one on this machine."""
     try:

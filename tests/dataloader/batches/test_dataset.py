@@ -1,5 +1,6 @@
 """Are batches the same whoever reads them, and wherever an epoch goes on?"""
 
+import multiprocessing
 import os
 from collections import Counter
 from pathlib import Path
@@ -294,3 +295,17 @@ def test_a_batch_that_does_not_fit_in_shared_memory_is_an_error_and_not_a_hang(d
         UserError, match=r"no room in /dev/shm for a batch of 0 MB \(unable .*lower \[trainer\] num_workers"
     ):
         list(loader)
+
+
+def test_workers_that_are_spawned_and_not_forked_read_the_same(dataset):
+    """As on Windows and macOS."""
+    here = list(Loader(dataset, order(dataset), num_workers=0, pin_memory=False))
+    before = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method("spawn", force=True)
+    try:
+        there = list(Loader(dataset, order(dataset), num_workers=1, pin_memory=False))
+    finally:
+        multiprocessing.set_start_method(before, force=True)
+    assert len(here) == len(there) > 0
+    for one, other in zip(here, there, strict=True):
+        assert all(map(torch.equal, one, other))
