@@ -20,7 +20,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=[],
         help="over the file's value",
     )
-    parser.add_argument("--resume", type=Path, metavar="RUN_DIR", help="go on with a run that was stopped")
+    parser.add_argument("--resume", type=Path, metavar="RUN_DIR", help="resume a run that was stopped")
     parser.add_argument("--prepare-only", action="store_true", help="fill the cache and stop")
     parser.add_argument(
         "--show-config", action="store_true", help="print every setting of the run as an INI file and stop"

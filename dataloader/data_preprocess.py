@@ -70,7 +70,7 @@ class AudioPreprocessor:
         Raises:
             DataError: too many recordings are bad, or the cache would not fit on the disk.
         """
-        if self.data.hash_path.is_dir():  # told now, not after the work
+        if self.data.hash_path.is_dir():  # reported now, not after the work
             raise DataError(f"[data] hash_path = {self.data.hash_path}: a folder; name a file")
         if not holds(self.data.hash_path, self.key + "\n"):
             try:
@@ -221,9 +221,7 @@ class AudioPreprocessor:
             DataError: there is no such cache.
         """
         if not (self.folder / cache.SETTINGS).is_file():
-            raise DataError(
-                f"{self.folder}: no cache of these settings; prepare it first, or look at [data] output_dir"
-            )
+            raise DataError(f"{self.folder}: no cache of these settings; prepare it first, or check [data] output_dir")
         known = (record for record in cache.read_index(self.folder).values() if not record.reason)
         names = {*_entry_sizes(self.folder), *(cache.entry_name(record.filename) for record in known)}
         for path in tqdm([self.folder / name for name in sorted(names)], unit="rec", desc="verifying", disable=None):
@@ -284,7 +282,7 @@ def prune(output_dir: Path, keep: str, *, remove: bool) -> list[str]:
 
 
 def _remove_cache(folder: Path) -> None:
-    """Remove a cache, the file that tells it is one last, so that what a stop leaves is found again."""
+    """Remove a cache; the file that marks it as one goes last, so that an interrupted removal is found again."""
     if folder.is_symlink():
         folder.unlink()
         return
@@ -334,8 +332,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     number, total = options.shard
     preprocessor.prepare(load_table(config).iloc[number - 1 :: total].reset_index(drop=True), is_part=total > 1)
     if total > 1:
-        told = "part %d of %d is done; once all are, start without --shard to check and list what is bad or twice"
-        log.info(told, number, total)
+        text = "part %d of %d is done; when all are, start without --shard to list bad recordings and duplicates"
+        log.info(text, number, total)
     print(f"prepared: {preprocessor.folder}")
     return 0
 

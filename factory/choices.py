@@ -17,7 +17,7 @@ from utils.errors import ConfigError, Problem
 
 
 def check_choices(config: Config, *, fetch: bool = True) -> list[Problem]:
-    """All choices that no factory knows, as ``utils.config.load_config`` wants to be told of them.
+    """All choices that no factory knows, in the form that ``utils.config.load_config`` reports.
 
     Args:
         fetch: see ``factory.model.check_model``.

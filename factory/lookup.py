@@ -1,4 +1,4 @@
-"""The one look-up every factory uses."""
+"""How every factory finds the builder of a name."""
 
 from collections.abc import Mapping
 from typing import TypeVar

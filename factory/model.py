@@ -19,7 +19,7 @@ from utils.config import Model
 from utils.errors import CheckpointError, ConfigError, Problem, first_line, unknown
 
 ImageSize = tuple[int, int]  # (n_mels, frames)
-_ANY_SIZE: ImageSize = (128, 128)  # to look at the features of a network that takes every size
+_ANY_SIZE: ImageSize = (128, 128)  # to see the features of a network that takes every size
 # Where weights come from, and which of them learn first; the others shape the network.
 _OF_THE_START = ("transfer_learning", "weights_path", "freeze_epochs")
 
@@ -123,7 +123,7 @@ def build_model(
 
     Args:
         image_size: needed by networks made for one size, such as most transformers; others ignore it.
-        testing: go on with random weights, and a warning, where there are none to download.
+        testing: use random weights, with a warning, where there are none to download.
         fetch: false: random weights, as those of a checkpoint will take their place.
 
     Raises:

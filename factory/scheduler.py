@@ -21,7 +21,7 @@ REMEMBERED = ("last_epoch", "best", "num_bad_epochs")  # what torch's schedulers
 
 
 class Schedule:
-    """A learning rate over a training: tell it of each step and each epoch.
+    """The learning rate over a training; call it after each step and each epoch.
 
     Attributes:
         name: of the choice that built it.
@@ -61,7 +61,7 @@ class Schedule:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from where ``state`` was taken; the optimizer has its rate as well.
+        """Continue from where ``state`` was taken; the optimizer gets its rate as well.
 
         Raises:
             ConfigError: the state is that of another kind of schedule.

@@ -23,7 +23,7 @@ class Size:
     Attributes:
         channels: of the convolutions.
         width: of the transformer; ``inner`` that of its feed-forward layers.
-        kernel, groups: of the convolution that gives a frame its place.
+        kernel, groups: of the convolution that encodes the position of a frame.
         pipeline: of torchaudio, that has the pretrained weights; None: nobody has.
     """
 
@@ -80,7 +80,7 @@ def build_waveform_model(
     from torchaudio's pipeline: 360 MB, of 960 hours of people reading aloud.
 
     Args:
-        testing: go on with random weights, and a warning, where there are none to download.
+        testing: use random weights, with a warning, where there are none to download.
         fetch: false: random weights, as those of a checkpoint will take their place.
 
     Raises:
@@ -139,7 +139,7 @@ def _wav2vec(size: Size, layers: int) -> nn.Module:
 
 
 def _download(size: Size, model: Model, testing: bool) -> dict[str, Tensor] | None:
-    """The weights of torchaudio's pipeline; None where there are none and the trial goes on without."""
+    """The weights of torchaudio's pipeline; None where there are none and a trial uses random ones."""
     obstacle = f"{model.type} has no pretrained weights"
     if size.pipeline is not None:
         from torchaudio import pipelines

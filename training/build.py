@@ -40,7 +40,7 @@ def build_and_dry_run(config: Config, table: "pd.DataFrame", resume: Path | None
     """Build the model and show it an empty batch, so that a misfit costs seconds and not hours of preparation.
 
     Args:
-        resume: the run to go on with, if there is one: its checkpoint brings the weights.
+        resume: the run to resume, if there is one: its checkpoint brings the weights.
     """
     model = _model(config, len(tables.class_labels(table)), fetch=not has_checkpoint(resume))
     dry_run(model, (2, *frontend_of(config.model.type).input_shape(config.data_process)))
@@ -55,7 +55,7 @@ def build_trainer(
     subsets = build_subsets(config, metadata, labels, device, processes)
     if subsets["val"] is None:
         _check_that_nothing_follows_validation(config)
-    if model.n_classes != len(labels):  # some classes of the rehearsal had too few good recordings
+    if model.n_classes != len(labels):  # some classes of the dry run had too few good recordings
         model = _model(config, len(labels), fetch=not has_checkpoint(folder))
     model = model.to(device, memory_format=torch.channels_last)
     head = head_of(model)

@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         waveform = np.concatenate([np.empty(0, np.float32), *stream])
     except BadRecording as error:
         raise DataError(f"{drawn}: {error}") from None
-    if stream.problem:  # a bad recording is one that people want to look at
+    if stream.problem:  # a bad recording is one that people want to see
         log.warning("%s: %s; this is what can be read of it", drawn, stream.problem)
     mel = MelSpectrogram(process)
     log_mel = mel.db(waveform)

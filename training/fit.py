@@ -30,7 +30,7 @@ def train(config: Config, trainer: Trainer, metadata: "pd.DataFrame", folder: Pa
         Stopped, UserError: as of ``Trainer.fit``; or a process that reads batches has died.
     """
     try:
-        if trainer.processes.is_main:  # now that nothing refuses to go on
+        if trainer.processes.is_main:  # nothing refuses to train any more
             (folder / SUMMARY).unlink(missing_ok=True)  # of a finished run that is made longer: it has to finish again
             write_text(folder / CONFIG, to_ini(config))
         trainer.fit()
@@ -110,7 +110,7 @@ def _score_table(trainer: Trainer, of_recordings: np.ndarray) -> "pd.DataFrame":
 
 
 def _row_of(folder: Path, epoch: int | None) -> dict[str, object]:
-    """What was told of an epoch."""
+    """The row of an epoch in the metrics."""
     rows = [json.loads(line) for line in (folder / EPOCHS).read_text(encoding="utf-8").splitlines()]
     return next((row for row in rows if row["epoch"] == epoch), {})
 

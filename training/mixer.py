@@ -19,7 +19,7 @@ class Mixer:
     The few numbers an example needs are drawn on the CPU, so that they are the same on every device.
 
     Args:
-        smoothing: of [labels], done last: ``mix_targets`` tells what is unknown of a mixture by targets of exactly 0.
+        smoothing: of [labels], done last: ``mix_targets`` must see targets of exactly 0 to find what is unknown.
         nocall_index: the number of the class that says that no bird calls; None: there is none.
         shares: the loss divides each example's targets by their sum, as cross-entropy does; so it is done before
             they are mixed too, or a recording of three species would count three times in a mixture with one of one.

@@ -37,7 +37,7 @@ def load(options: argparse.Namespace) -> Config:
     """
     if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) and not options.resume:
         raise UserError(
-            "torchrun started again after an error, which would begin a new run; go on with --resume RUN_DIR"
+            "torchrun started again after an error, which would begin a new run; start it with --resume RUN_DIR"
         )
     if not options.resume:
         return load_config(options.config or Path(CONFIG), options.overrides, check_choices)

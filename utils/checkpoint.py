@@ -81,7 +81,7 @@ class Checkpoints:
         self._last_is_damaged = False
 
     def _write(self, state: dict[str, Any], path: Path) -> None:
-        # Into a file that Python opened: of a full disk torch's own writer says nothing that a person understands.
+        # Into a file that Python opened: torch's own writer does not say that a disk is full.
         try:
             with open(path, "wb") as file:
                 torch.save(state, file)

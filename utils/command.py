@@ -16,14 +16,14 @@ from utils.errors import UserError
 SIGINT_EXIT = 130
 SIGTERM_EXIT = 143
 
-# How often torch's threads (GNU OpenMP) look for each other before they sleep, which by default goes on long after a
+# How often torch's threads (GNU OpenMP) poll for each other before they sleep; by default they poll long after a
 # core was given to another program: beside one, training took six to nine times as long as alone, with this three to
 # four times (docs/experiments/log.md, 2026-11-27). Alone it is as fast.
 _SPINS = "10000"
 
 MENDS = {
-    errno.ENOSPC: "no room on the disk; free some and go on, what is done is kept",
-    errno.EDQUOT: "the disk quota is used up; free some and go on, what is done is kept",
+    errno.ENOSPC: "no room on the disk; free some and start again, finished work is kept",
+    errno.EDQUOT: "the disk quota is used up; free some and start again, finished work is kept",
     errno.EMFILE: "too many open files; raise the limit (ulimit -n 4096), or set fewer workers",
     errno.ENFILE: "too many open files on this machine; close other programs, or set fewer workers",
     errno.EACCES: "permission denied; change who may read and write it, or choose another",
@@ -60,7 +60,7 @@ _EARLY = 10_000  # records: a preparation of many days has more to say, and the 
 
 
 class _Plain(logging.Formatter):
-    """``text`` for news, ``warning: text`` for what a person should notice."""
+    """``text`` for information, ``warning: text`` for what the user should notice."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = record.getMessage()
@@ -68,7 +68,7 @@ class _Plain(logging.Formatter):
 
 
 class _LogFile(logging.FileHandler):
-    """A log that a full disk leaves incomplete; that the disk is full is told by what is saved next."""
+    """A log file that is allowed to be incomplete on a full disk: the next save reports the disk."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         if not isinstance(sys.exception(), OSError):
@@ -120,7 +120,7 @@ def _name_the_user() -> None:
 def run_command(main: Callable[[Sequence[str] | None], int | None]) -> None:
     """Run a command's ``main`` and leave the process with its exit code.
 
-    0 done, 1 error, 2 configuration error, 130 interrupted, 143 terminated. A person's mistake is told in a line
+    0 done, 1 error, 2 configuration error, 130 interrupted, 143 terminated. A mistake of the user is one line
     on stderr for each problem; anything else is a bug of ours and keeps its traceback.
     """
     log_to_stderr()
@@ -140,7 +140,7 @@ def run_command(main: Callable[[Sequence[str] | None], int | None]) -> None:
         code = 1
     except OSError as error:
         if error.filename is None and error.errno not in MENDS:
-            raise  # of no file: no mistake of a person's
+            raise  # no file is named: it is a bug, not a mistake of the user
         print(explain_os_error(error), file=sys.stderr)
         code = 1
     except KeyboardInterrupt:

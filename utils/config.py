@@ -293,7 +293,7 @@ class DataProcess:
     f_min: NotNegative = 40.0  # Hz, lower end of the lowest band
     f_max: Positive = 15_000.0  # Hz, upper end of the highest band; at most half of sample_rate
     max_length_s: Seconds = 5.0  # seconds a window: what the model sees at once
-    # slice: windows one after another; single: only the first of a recording (predict.py looks at all of it)
+    # slice: windows one after another; single: only the first of a recording (predict.py scores all of it)
     mode: Literal["slice", "single"] = "slice"
     # per_frequency (each band over time), per_clip (all bands together) or none
     standardize: Literal["per_frequency", "per_clip", "none"] = "per_frequency"
@@ -542,7 +542,7 @@ def _read_file(path: Path, problems: list[Problem]) -> _Settings:
     """The file's settings; what is not a setting becomes a problem."""
     # No interpolation: a % is a %. No default section: [DEFAULT] would leak into every other.
     parser = configparser.ConfigParser(interpolation=None, default_section="no such section")
-    parser.optionxform = str  # keys keep their case, so that a wrong one is told as it was written
+    parser.optionxform = str  # keys keep their case, so that a wrong one is reported as it was written
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
         parser.read_string("\n".join(map(_without_comment, lines)), source=path.name)
@@ -634,7 +634,7 @@ def _keys(section: str) -> Mapping[str, Any]:
 
 
 def _explain(error: configparser.Error) -> str:
-    """A configparser error in the words of a person who edits the file."""
+    """A configparser error in words for somebody who edits the file."""
     match error:
         case configparser.DuplicateSectionError():
             return f"line {error.lineno}: section [{error.section}] stands twice; join them"

@@ -1,4 +1,4 @@
-"""Errors that a person can mend: each is one line a problem, and never a traceback."""
+"""Errors that the user can correct: each problem is one line, and never a traceback."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -38,8 +38,8 @@ class Problem:
 
     def __str__(self) -> str:
         setting = self.key if self.value is None else f"{self.key} = {str(self.value)!r}"
-        place = [self.source, f"[{self.section}]" if self.section else "", setting]
-        return f"{' '.join(filter(None, place))}: {self.text}"
+        where = [self.source, f"[{self.section}]" if self.section else "", setting]
+        return f"{' '.join(filter(None, where))}: {self.text}"
 
 
 class ConfigError(UserError):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from utils.errors import DataError
 
-# .<name>.<host>.<pid>.tmp: whose it is can be told, so that only what a dead process left is removed.
+# .<name>.<host>.<pid>.tmp names its process, so that only what a dead process left is removed.
 TEMPORARY = re.compile(r"^\..+\.(?P<host>[^.]+)\.(?P<pid>\d+)\.tmp$")
 
 _LONGEST_NAME = 255  # bytes, on every common file system
@@ -157,9 +157,9 @@ def must_be_writable(path: Path) -> None:
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir():
-        raise DataError(f"{folder} is a file, not a folder; choose another place")
+        raise DataError(f"{folder} is a file, not a folder; choose another folder")
     if not (path.is_file() or path.is_dir()) and path.exists():
         raise DataError(f"{path}: a device or a pipe; choose the name of a file, which is written whole or not at all")
-    for place in (folder, path):
-        if place.is_dir() and not os.access(place, os.W_OK):
-            raise DataError(f"{place}: permission denied; choose a folder you may write to")
+    for target in (folder, path):
+        if target.is_dir() and not os.access(target, os.W_OK):
+            raise DataError(f"{target}: permission denied; choose a folder you may write to")

@@ -16,7 +16,7 @@ _EXIT_CODES = {signal.SIGINT: SIGINT_EXIT, signal.SIGTERM: SIGTERM_EXIT}
 
 
 class Stopped(UserError):  # noqa: N818 - no error: what was asked for
-    """The run was asked to stop and has saved; the message says how to go on."""
+    """The run was asked to stop and has saved; the message says how to resume."""
 
     def __init__(self, text: str, exit_code: int):
         super().__init__(text)
@@ -82,7 +82,7 @@ class Interrupt:
 
     @property
     def exit_code(self) -> int | None:
-        """None: go on. Else what the process should end with: 130, 143, or 0 for the time limit."""
+        """None: continue. Else the exit code that the process should end with: 130, 143, or 0 for the time limit."""
         if self._signal is not None:
             return _EXIT_CODES[self._signal]
         if self._deadline is not None and time.monotonic() > self._deadline:
@@ -100,10 +100,10 @@ def obey_the_main_process_alone(_worker: int) -> None:
     if hasattr(signal, "sigwaitinfo"):  # not on macOS
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         main = multiprocessing.parent_process().pid  # os.getppid may be that of a server of forks
-        threading.Thread(target=_leave_when_told_by, args=(main,), daemon=True).start()
+        threading.Thread(target=_leave_at_a_signal_of, args=(main,), daemon=True).start()
 
 
-def _leave_when_told_by(main: int) -> None:
+def _leave_at_a_signal_of(main: int) -> None:
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main:
         pass
     os._exit(0)

@@ -1,4 +1,4 @@
-"""The loop: train, validate, keep the best, and go on where a run was stopped.
+"""The loop: train, validate, keep the best, and resume where a run was stopped.
 
 It receives objects and two sections of the config, never the whole. What a step draws at random follows from
 the run's seed and the step's step_key alone, so a run resumed from (epoch, step) repeats what it would have done.
@@ -99,7 +99,7 @@ class Trainer:
         train, val, test: the subsets; ``val`` and ``test`` may be None.
         backbone: is frozen in the first ``freeze_epochs``; None: the model has none.
         card: what a checkpoint says beside the weights (labels, settings of the spectrogram ...).
-        resume_command: told to a person whose run was stopped.
+        resume_command: for the message of a run that is stopped.
     """
 
     def __init__(
@@ -355,11 +355,11 @@ class Trainer:
         targets = np.empty((0, 0)) if self.val_subset is None else np.asarray(self.val_subset.targets)
         if padding_says_nothing((targets > 0.5).sum(axis=0)):
             hidden.add("val_cmap")
-        told = ", ".join(
+        values = ", ".join(
             f"{name} {value:.4f}" for name, value in row.items() if name not in hidden and value is not None
         )
         rate = f", lr {row['lr']:.3g}" if self.lr_verbose else ""
-        log.info("epoch %d/%d: %s%s, %.0f windows/s", row["epoch"], self.settings.n_epochs, told, rate, speed)
+        log.info("epoch %d/%d: %s%s, %.0f windows/s", row["epoch"], self.settings.n_epochs, values, rate, speed)
         if best and self._chooses_best and self.callbacks.model_checkpoint and self.callbacks.model_checkpoint_verbose:
             log.info(
                 "epoch %d is the best so far: %s %s", row["epoch"], self.metric.name, _short(row.get(self.metric.name))
@@ -431,19 +431,19 @@ class Trainer:
             self.save(best=False)
         self.processes.wait()  # torchrun ends all others as soon as one has left, so none leaves before it is saved
         where = f"epoch {self.progress.epoch}, step {self.progress.step}"
-        raise Stopped(f"stopped at {where} and saved; go on with: {self.resume_command}", code)
+        raise Stopped(f"stopped at {where} and saved; resume with: {self.resume_command}", code)
 
     def _not_finite(self, batch: Any, what: str) -> None:
         rows = dict.fromkeys(batch.recording.tolist())
         names = ", ".join(self.train_subset.filenames[row] for row in rows)
         raise UserError(
             f"epoch {self.progress.epoch}, step {self.progress.step + 1}: the {what} is not finite; the weights are as "
-            f"before this step. Lower [agent] lr_warmup_end or [trainer] grad_clip, or look at its recordings: {names}"
+            f"before this step. Lower [agent] lr_warmup_end or [trainer] grad_clip, or check its recordings: {names}"
         )
 
     @contextlib.contextmanager
     def _sized(self, batch: Any) -> Iterable[None]:
-        """Word for a person what is wrong with the size of the batch: too large for the memory, or too small."""
+        """Report in one line a batch that is too large for the memory, or too small."""
         try:
             yield
         except RuntimeError as error:  # torch.OutOfMemoryError is one; on a CPU it is a plain one

@@ -12,9 +12,9 @@ import torch
 from utils.errors import ConfigError, Problem
 
 
-def seed_for(seed: int, *place: int | str) -> int:
-    """A seed for one place of a run (a purpose, an epoch, a step): the same on every machine."""
-    text = "/".join(map(str, (seed, *place)))
+def seed_for(seed: int, *step_key: int | str) -> int:
+    """A seed for one step of a run (a purpose, an epoch, a step): the same on every machine."""
+    text = "/".join(map(str, (seed, *step_key)))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 

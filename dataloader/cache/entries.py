@@ -1,7 +1,7 @@
 """The cache of spectrograms: the key of the settings, the entries, and the index of what is there.
 
 An entry is ``<output_dir>/<key>/<label>/<recording>.npy``, which numpy reads as it is: float16,
-``(n_mels, frames)``, Fortran order. Behind the array, where numpy does not look, it carries what
+``(n_mels, frames)``, Fortran order. Behind the array, which numpy does not read, it carries what
 belongs to it, so that one rename brings all of it or nothing::
 
     mean  (n_mels,) float32, dB      band statistics: dB = value * scale + mean
@@ -133,7 +133,7 @@ def _header(shape: tuple[int, int]) -> bytes:
 def read_window(path: str, n_mels: int, frames: int, first: int, out: np.ndarray) -> np.ndarray:
     """Read a window of an entry, and the statistics of its bands.
 
-    A recording that ends within the window goes on with its beginning, until the window is full.
+    A recording that ends within the window is repeated from its beginning, until the window is full.
 
     Args:
         n_mels, frames: of the entry, as the index has them.
@@ -280,7 +280,7 @@ def read_index(folder: Path) -> dict[str, Record]:
         TypeError,
         IndexError,
         csv.Error,
-    ):  # it only saves time: without it entries are looked at
+    ):  # it only saves time: without it each entry is opened
         return {}
 
 
@@ -291,7 +291,7 @@ def write_index(folder: Path, records: dict[str, Record]) -> None:
 
 
 def _keep_list(path: Path, text: str) -> None:
-    """Write a list for people; a cache on a disk that is read-only may hold that of another place."""
+    """Write a list for people; a cache on a read-only disk may hold that of another data set."""
     try:
         keep_text(path, text)
     except OSError as error:

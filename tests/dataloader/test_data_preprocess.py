@@ -185,9 +185,7 @@ def test_every_damaged_byte_is_found_by_verify(tmp_path, recordings, capsys):
 
 
 def test_verify_of_no_cache_is_an_error_and_damage_is_exit_code_1(tmp_path, recordings, capsys):
-    with pytest.raises(
-        DataError, match=r"no cache of these settings; prepare it first, or look at \[data\] output_dir"
-    ):
+    with pytest.raises(DataError, match=r"no cache of these settings; prepare it first, or check \[data\] output_dir"):
         list(preprocessor(tmp_path, name="nowhere").verify())
     changed = [f"{key}={value}" for key, value in vars(PROCESS).items()]
     line = [part for text in changed for part in ("--set", f"data_process.{text}")]
@@ -613,7 +611,7 @@ def test_a_cache_that_is_a_link_is_pruned_without_what_it_points_to(tmp_path, re
 
 def test_a_hash_path_that_cannot_be_is_told_before_the_work(tmp_path, recordings, decoded):
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="file is a file, not a folder; choose another place"):
+    with pytest.raises(DataError, match="file is a file, not a folder; choose another folder"):
         preprocessor(tmp_path, hash_path=tmp_path / "file/key").prepare(table_of(recordings))
     with pytest.raises(DataError, match=r"\[data\] hash_path = .*: a folder; name a file"):
         preprocessor(tmp_path, hash_path=tmp_path).prepare(table_of(recordings))

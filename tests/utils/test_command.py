@@ -17,7 +17,7 @@ from utils.errors import ConfigError, DataError, Problem
 from utils.interrupt import Stopped
 
 ROOT = Path(__file__).parents[2]
-NO_ROOM = "no room on the disk; free some and go on, what is done is kept"
+NO_ROOM = "no room on the disk; free some and start again, finished work is kept"
 CASES = [
     (DataError("a.csv: empty"), 1, "a.csv: empty"),
     (ConfigError([Problem("one", "a", "b"), Problem("two", "a", "c")]), 2, "[a] b: one\n[a] c: two"),

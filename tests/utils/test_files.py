@@ -81,7 +81,7 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path, monkey
     must_be_writable(tmp_path / "new" / "folder" / "file")
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="is a file, not a folder; choose another place"):
+    with pytest.raises(DataError, match="is a file, not a folder; choose another folder"):
         must_be_writable(tmp_path / "file" / "run")
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(DataError, match="pipe: a device or a pipe; choose the name of a file"):  # root could replace it
@@ -111,7 +111,7 @@ def test_a_file_system_that_flushes_no_folder_is_no_error(tmp_path, monkeypatch)
 def test_a_run_that_cannot_be_kept_is_told_before_recordings_are_prepared(tmp_path):
     (tmp_path / "runs").touch()
     settings = {"paths.runs_dir": "runs", "data.output_dir": "cache", "data.hash_path": "key", "paths.demo_dir": "demo"}
-    with pytest.raises(DataError, match="runs is a file, not a folder; choose another place"):
+    with pytest.raises(DataError, match="runs is a file, not a folder; choose another folder"):
         train_classifier.main([f"--set={name}={tmp_path / place}" for name, place in settings.items()])
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 

@@ -281,7 +281,7 @@ def test_a_run_stopped_between_two_epochs_goes_on_as_well(tmp_path):
 
 def test_the_time_limit_saves_and_ends_with_exit_code_0(tmp_path):
     trainer = make(tmp_path, max_minutes=1e-6)
-    with pytest.raises(Stopped, match=r"stopped at epoch 1, step 1 and saved; go on with: python") as caught:
+    with pytest.raises(Stopped, match=r"stopped at epoch 1, step 1 and saved; resume with: python") as caught:
         trainer.fit()
     assert caught.value.exit_code == 0
     assert load_checkpoint(tmp_path / "last.pt")["progress"]["step"] == 1
