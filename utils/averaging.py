@@ -52,7 +52,7 @@ class Average:
         self._model, self._average = model, None
 
     def state_dict(self, epoch: int) -> dict[str, Any]:
-        """``model``: the weights to predict with after ``epoch``; with an average also those that training continues from."""
+        """``model``: the weights to predict with after ``epoch``; with an average also those that are trained."""
         if self._average is None:
             return {"model": self._model.state_dict()}
         return {
