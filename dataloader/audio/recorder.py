@@ -1,0 +1,252 @@
+"""What did the recorder write about a recording: when, where, with what device, and how much slowed down?
+
+It is in the name of the file (AudioMoth's hexadecimal time, Song Meter's names, dates in several forms) and in the
+file: GUANO (by the package ``guano``), the ``wamd`` chunk of Wildlife Acoustics, the comment of AudioMoth, the
+Broadcast Wave chunk, and the comments of a FLAC. What stands in the file goes before what its name says.
+"""
+
+import contextlib
+import os
+import re
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, dataclass, fields
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import BinaryIO
+
+_THREADS = 8  # that read headers at once: on a network folder each waits
+_MOST_CHUNKS = 100
+_MOST_BYTES = 2**20  # of a chunk that is read
+_EARLIEST, _LATEST = datetime(2014, 1, 1, tzinfo=UTC), datetime(2040, 1, 1, tzinfo=UTC)  # of AudioMoth's hexadecimal
+
+
+@dataclass(frozen=True)
+class Written:
+    """What is known of one recording; the field's default where nothing is.
+
+    Attributes:
+        recorded_at: when it began, ISO 8601 (``2022-05-02T07:59:22+10:00``), with the zone where that is known.
+        site: name of the place, or of the station.
+        device: make, model and serial number.
+        time_expansion: how many times slower the file plays than the sound was.
+    """
+
+    recorded_at: str = ""
+    site: str = ""
+    device: str = ""
+    time_expansion: float = 1.0
+
+    def or_else(self, other: "Written") -> "Written":
+        """This, with what it does not know from ``other``."""
+        default = astuple(Written())
+        pairs = zip(astuple(self), astuple(other), default, strict=True)
+        return Written(*(mine if mine != unknown else its for mine, its, unknown in pairs))
+
+
+COLUMNS = tuple(field.name for field in fields(Written))
+
+
+def recorder_columns(paths: Sequence[str | Path]) -> dict[str, list]:
+    """The columns ``recorded_at``, ``site``, ``device``, ``time_expansion`` of a table of recordings, in its order.
+
+    A file that is missing or damaged says what its name does. A few hundred bytes of each file are read.
+    """
+    with ThreadPoolExecutor(_THREADS) as pool:
+        rows = list(pool.map(what_the_recorder_wrote, paths, chunksize=64))
+    return {column: [getattr(row, column) for row in rows] for column in COLUMNS}
+
+
+def what_the_recorder_wrote(path: Path | str) -> Written:
+    """What a file and its name say of the recording."""
+    known = Written()
+    with contextlib.suppress(OSError, struct.error), open(path, "rb") as file:
+        for said in _in_file(file):
+            known = known.or_else(said)
+    return known.or_else(from_name(os.path.basename(path)))
+
+
+# Names
+
+_NAME_TIME = re.compile(
+    r"(?<!\d)(?P<year>19\d\d|20\d\d)(?P<dash>[-.]?)(?P<month>\d\d)(?P=dash)(?P<day>\d\d)[T_$ -]"
+    r"(?P<hour>\d\d)(?P<colon>[-.:h_]?)(?P<minute>\d\d)(?:(?P=colon)(?P<second>\d\d))?"
+    r"(?P<zone>Z|[+-](?:0\d|1[0-4]):?(?:00|15|30|45))?(?!\d)"
+)
+_SONG_METER = re.compile(r"(?:S4[AUM]|SMM|SMU|SMA|SM[234]|2M[AMU])\w*\d{3,}", re.IGNORECASE)
+_CHANNELS = re.compile(r"_(?:[01]\+[01]|[01AB]|-)$")  # what a Song Meter puts between its prefix and the date
+_PLACE = re.compile(r"[\[(_ ]*[-+]?\d{1,2}\.\d+[ ,_]+[-+]?\d{1,3}\.\d+[\])_ ]*")  # latitude and longitude
+_PARTS = re.compile(r"^[_ -]+|[_ -]+$")
+
+
+def from_name(name: str) -> Written:
+    """What the name of a file says, with or without its folder: the time, and the site before or behind it."""
+    stem, ending = os.path.splitext(os.path.basename(name))
+    if re.fullmatch(r"[0-9A-Fa-f]{8}", stem) and ending.lower() == ".wav":
+        at = datetime.fromtimestamp(int(stem, 16), UTC)
+        return Written(at.isoformat(), device="AudioMoth") if _EARLIEST < at < _LATEST else Written()
+    for found in _NAME_TIME.finditer(stem):
+        numbers = [int(found[part] or 0) for part in ("year", "month", "day", "hour", "minute", "second")]
+        with contextlib.suppress(ValueError):  # a number that is no date
+            at = datetime(*numbers, tzinfo=_zone(found["zone"] or ""))
+            before, behind = _CHANNELS.sub("", stem[: found.start()].rstrip("_ ")), stem[found.end() :]
+            site = _PARTS.sub("", _PLACE.sub(" ", before)) or _site_behind(behind)
+            device = f"Song Meter {before}" if _SONG_METER.fullmatch(before) else ""
+            return Written(at.isoformat(), site, device)
+    return Written()
+
+
+def _site_behind(text: str) -> str:
+    """The site in what follows the time: ``_Minjerribah-Dry-B_1088507``; numbers alone are none."""
+    words = [_PARTS.sub("", word) for word in _PLACE.sub(" ", text).split("_")]
+    return " ".join(word for word in words if word and not word.isdecimal())
+
+
+def _zone(text: str) -> timezone | None:
+    """``Z``, ``+1000``, ``-03:30``; None where nothing is said."""
+    if not text:
+        return None
+    hours, minutes = (0, 0) if text == "Z" else (int(text[1:3]), int(text[-2:]))
+    return timezone((-1 if text[0] == "-" else 1) * timedelta(hours=hours, minutes=minutes))
+
+
+# Files
+
+
+def _in_file(file: BinaryIO) -> Iterator[Written]:
+    """What the parts of a file say, the most trusted first."""
+    magic = file.read(12)
+    if magic[:4] in (b"RIFF", b"RF64") and magic[8:] == b"WAVE":
+        chunks = dict(_wav_chunks(file))
+        readers = {b"guan": _guano, b"wamd": _wamd, b"LIST": _audiomoth, b"bext": _broadcast_wave}
+        yield from (read(chunks[name]) for name, read in readers.items() if name in chunks)
+    elif magic[:4] == b"fLaC":
+        yield _flac_comments(_flac_comment_block(file))
+
+
+def _wav_chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+    """Names and contents of the chunks that hold no samples. Not every program pads one of an odd length."""
+    size, position = os.fstat(file.fileno()).st_size, 12
+    for _ in range(_MOST_CHUNKS):
+        file.seek(position)
+        if len(header := file.read(8)) < 8:
+            return
+        name, length = struct.unpack("<4sI", header)
+        if name in (b"guan", b"wamd", b"LIST", b"bext"):
+            yield name, file.read(min(length, _MOST_BYTES))
+        position += 8 + length
+        if length % 2:
+            file.seek(position)
+            position += not file.read(4).isalpha()  # it is not padded where a name begins at once
+        if position >= size:
+            return
+
+
+def _guano(chunk: bytes) -> Written:
+    import guano
+
+    try:
+        said = guano.GuanoFile.from_string(chunk.decode("utf-8", "replace"), strict=False)
+    except (ValueError, KeyError, IndexError, TypeError):  # it is no GUANO, whatever it is called
+        return Written()
+    at, device = said.get("Timestamp"), _joined(said.get(key) for key in ("Make", "Model", "Serial"))
+    site = said.get("Site") or said.get("Site Name") or said.get("WA|Song Meter|Prefix") or ""
+    return Written(
+        at.isoformat() if isinstance(at, datetime) else "", str(site), device, _expansion(said.get("TE"))
+    )  # fmt: skip
+
+
+def _wamd(chunk: bytes) -> Written:
+    """Wildlife Acoustics' metadata: entries of a number (2 bytes), a length (4) and a content, little-endian."""
+    entries, position = {}, 0
+    while position + 6 <= len(chunk):
+        number, length = struct.unpack_from("<HI", chunk, position)
+        entries.setdefault(number, chunk[position + 6 : position + 6 + length])
+        position += 6 + length
+    text = {number: content.decode("utf-8", "replace").strip("\0 ") for number, content in entries.items()}
+    model, serial, name, start, expansion = 0x01, 0x02, 0x04, 0x05, 0x0F
+    factor = int.from_bytes(entries.get(expansion, b"")[:2], "little")
+    device = _joined(map(text.get, (model, serial)))
+    return Written(_time(text.get(start, "")), text.get(name, ""), device, _expansion(factor))
+
+
+_RECORDED = re.compile(
+    r"Recorded at (\d\d):(\d\d):(\d\d)(?:\.\d+)? (\d\d)/(\d\d)/(\d{4}) \(UTC(?:([+-])(\d{1,2})(?::?(\d\d))?)?\)"
+)
+_BY = re.compile(r"AudioMoth ([0-9A-F]{16})")
+
+
+def _audiomoth(chunk: bytes) -> Written:
+    """The comment of an AudioMoth: ``Recorded at 04:00:00 02/05/2021 (UTC+10) by AudioMoth 247AA5075E06337D at``."""
+    text = chunk.decode("latin-1").replace("\0", " ")
+    found, by = _RECORDED.search(text), _BY.search(text)
+    device = f"AudioMoth {by[1]}" if by else ""
+    if not found:
+        return Written(device=device)
+    hour, minute, second, day, month, year, sign, hours, minutes = found.groups()
+    zone = _zone(f"{sign}{int(hours):02d}{minutes or '00'}") if sign else UTC
+    with contextlib.suppress(ValueError):
+        at = datetime(*map(int, (year, month, day, hour, minute, second)), tzinfo=zone)
+        return Written(at.isoformat(), device=device)
+    return Written(device=device)
+
+
+def _broadcast_wave(chunk: bytes) -> Written:
+    """EBU Tech 3285: originator at byte 256, date at 320, time at 330."""
+    originator = chunk[256:288].decode("latin-1").strip("\0 ")
+    text = chunk[320:338].decode("latin-1").replace("\0", " ")
+    at = _time(f"{text[:10].replace(':', '-').replace('_', '-')} {text[10:18].replace('-', ':').replace('_', ':')}")
+    return Written(at, device=originator)
+
+
+def _flac_comment_block(file: BinaryIO) -> bytes:
+    file.seek(4)
+    for _ in range(_MOST_CHUNKS):
+        if len(header := file.read(4)) < 4:
+            break
+        kind, length = header[0] & 0x7F, int.from_bytes(header[1:], "big")
+        if kind == 4:
+            return file.read(min(length, _MOST_BYTES))
+        if header[0] & 0x80:
+            break
+        file.seek(length, os.SEEK_CUR)
+    return b""
+
+
+def _flac_comments(block: bytes) -> Written:
+    """Vorbis comments as Frontier Labs' recorders write them (RecordingStart, SensorUid), or GUANO's fields."""
+    said: dict[str, str] = {}
+    if len(block) >= 8:
+        vendor = struct.unpack_from("<I", block)[0]
+        said["vendor"] = block[4 : 4 + vendor].decode("utf-8", "replace").strip("\0 ")
+        position = 8 + vendor
+        while position + 4 <= len(block):
+            length = struct.unpack_from("<I", block, position)[0]
+            key, _, value = block[position + 4 : position + 4 + length].decode("utf-8", "replace").partition("=")
+            said.setdefault(key.lower(), value.strip("\0 \r\n\t"))
+            position += 4 + length
+    maker = said["vendor"] if said.get("sensoruid") else said.get("make")
+    device = _joined((maker, said.get("model"), said.get("sensoruid") or said.get("serial")))
+    return Written(_time(said.get("recordingstart") or said.get("timestamp") or ""), said.get("site", ""), device)
+
+
+def _time(text: str) -> str:
+    """ISO 8601 of a text that is nearly so; empty where it is no time."""
+    with contextlib.suppress(ValueError):
+        at = datetime.fromisoformat(text.strip())
+        return at.replace(microsecond=0).isoformat() if at.year > 1980 else ""
+    return ""
+
+
+def _joined(words: Iterable[str | None]) -> str:
+    return " ".join(str(word).strip() for word in words if word)
+
+
+def _expansion(value: object) -> float:
+    """A time expansion; 1 where none is said, or one that cannot be."""
+    try:
+        factor = float(str(value))
+    except ValueError:
+        return 1.0
+    return factor if 1.0 <= factor <= 1000.0 else 1.0
