@@ -48,14 +48,14 @@ def examine_wav(file: BinaryIO, size: int, order: str) -> tuple[Findings, tuple[
     return SOUND, None
 
 
-def _wav_data(file: BinaryIO, place: tuple[int, int, int], order: str, rate: tuple[int, int]) -> Findings:
+def _wav_data(file: BinaryIO, extent: tuple[int, int, int], order: str, rate: tuple[int, int]) -> Findings:
     """What is wrong with a data chunk.
 
     Args:
-        place: first byte of its samples, how many it counts, and bytes of the file.
+        extent: the first byte of its samples, the bytes that it counts, and the size of the file.
         rate: bytes a second, and of one sample of all channels.
     """
-    begin, length, size = place
+    begin, length, size = extent
     if begin + length > size:
         return _lacking(begin + length - size, length, *rate)
     ends = {begin + length, begin + length + length % 2}  # not all programs pad an odd size

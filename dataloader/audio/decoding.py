@@ -113,8 +113,9 @@ def read_audio(
 ) -> np.ndarray:  # fmt: skip
     """Read a recording, or a span of it, as the mean of its channels.
 
-    A span is what the same span of the whole is: exactly at the file's own rate (of an MP3 within 1e-6 of
-    full scale), within 2e-6 when resampled. Only the span is decoded, with a margin for the resampler.
+    A span equals the same span of the whole: exactly at the file's own rate (of an MP3 within 1e-6 of full scale),
+    within 2e-6 when resampled. libsndfile decodes only the span and a margin for the resampler; FFmpeg decodes from
+    the beginning (see ``ffmpeg``).
 
     Args:
         sample_rate: Hz of the result.
@@ -129,7 +130,7 @@ def read_audio(
 
     Raises:
         BadRecording: as ``AudioStream`` says. Of a span only what is read is judged: it may be silent,
-            and whether the file's end is there is not asked.
+            and it does not matter whether the file's end is there.
         ValueError: a negative time.
     """
     if start_s < 0 or (duration_s is not None and duration_s < 0):
@@ -143,13 +144,14 @@ def read_audio(
 class AudioStream(Iterator[np.ndarray]):
     """The mean of a recording's channels, block by block; the blocks joined are the whole, bit for bit.
 
-    It can be gone through once. Every block is an array of its own, ``(samples,)``, float32, with
-    ``round(block_s * sample_rate)`` samples but the last, and none if the recording is empty.
+    It can be iterated once. Every block is an array of its own, ``(samples,)``, float32, of
+    ``round(block_s * sample_rate)`` samples; only the last may be shorter. An empty recording has no blocks.
 
-    What is wrong: ``whole_or_reason`` is asked first. Then, as it is decoded: ``truncated`` or ``hole`` (the
-    decoder gives up, or gives fewer samples than the header promises; of an MP3 up to 2304 may be missing, which
-    is padding; an Ogg has a hole, as its end was seen), ``not_finite``, and at the end ``empty`` or ``silent``.
-    So the last word is said when the last block has been taken.
+    Faults are looked for in three steps. First the bytes of the file are examined (``containers.examine``). While
+    it is decoded, ``truncated`` or ``hole`` means that the decoder gives up or gives fewer samples than were promised
+    (of an MP3 up to 2304 may be missing, which is padding; in an Ogg, whose end was seen, it is a hole), and
+    ``not_finite`` that values are no sound. At the end, ``empty`` or ``silent`` may follow. So the verdict is final
+    once the last block has been taken.
 
     Args:
         sample_rate: Hz of the blocks.
@@ -326,7 +328,7 @@ def _allocate(size: int) -> np.ndarray:
 
 
 class _Decoder:
-    """An open file that gives mono samples and watches what is wrong with them.
+    """An open file that gives mono samples and notes what is wrong with them.
 
     Attributes:
         info: what is known of the file before decoding.
@@ -382,7 +384,7 @@ class _Decoder:
         return filled
 
     def judge(self) -> None:
-        """Say what can only be said at the end."""
+        """Look for the faults that only show at the end."""
         if self.ended:
             self.check_count(self.info.frames)
             if self.source.holes:

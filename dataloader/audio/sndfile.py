@@ -100,10 +100,11 @@ class SndFile:
 
 
 class _Straight(sf.SoundFile):
-    """A file that is read straight on.
+    """A file that is read from its beginning to its end without seeking.
 
-    soundfile seeks after each read to where it believes to be. Behind a hole in an Ogg that is another place: samples
-    come twice, as many in all as promised, and the hole is not seen. It does not where it believes it cannot.
+    After each read soundfile seeks to the position that it has counted. Behind a hole in an Ogg that position is
+    wrong: some samples come twice, the total is as promised, and the hole is not noticed. soundfile leaves out this
+    seek if the file says that it cannot seek.
     """
 
     def seekable(self) -> bool:
@@ -111,7 +112,7 @@ class _Straight(sf.SoundFile):
 
 
 class _Span(io.RawIOBase):
-    """Some of a file's bytes, as a file of its own: what stands before and behind, the decoder does not see."""
+    """A stretch of a file's bytes, presented as a whole file: the decoder does not see what stands around it."""
 
     def __init__(self, path: Path | str, begin: int, end: int):
         super().__init__()

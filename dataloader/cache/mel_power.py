@@ -1,11 +1,11 @@
-"""The power in mel bands of many frames of a waveform: what preparing a recording computes most of.
+"""The power in mel bands of many frames of a waveform: the largest part of the computation in preparing.
 
-``MelPower`` is for an n_fft that is a power of two. It takes ``LANES`` frames through the Fourier transform side by
-side, so that each step of it is one vector instruction for several frames, and keeps all of them in a core's own
-cache from the window to the mel bands. That takes 1.3 ms where whole arrays going from one library to the next took
-3.5 (docs/data.md). ``AnyMelPower`` does the latter, for every other n_fft.
+``MelPower`` is for an n_fft that is a power of two. It transforms ``LANES`` frames side by side, so that each step of
+the Fourier transform is one vector instruction for several frames, and keeps them in the cache of one core from the
+window to the mel bands. That takes 1.3 ms; passing whole arrays from one library to the next took 3.5 ms
+(docs/data.md). ``AnyMelPower`` does the latter, for every other n_fft.
 
-Both give each frame the same bits whatever frames are beside it.
+In both, the result of a frame does not depend on the frames beside it, to the bit.
 """
 
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def _floor(process: DataProcess) -> np.float32:
 
 
 class AnyMelPower:
-    """The same as ``MelPower`` for any n_fft, array by array; it trusts that there are samples enough."""
+    """The same as ``MelPower`` for any n_fft, array by array; it does not check that there are enough samples."""
 
     _ROWS = 128  # frames at once: what one step leaves for the next stays in a core's own cache
 
@@ -47,7 +47,7 @@ class AnyMelPower:
         import scipy.sparse
 
         self._hop, self._window, self._floor = process.hop_length, _hann(process.n_fft), _floor(process)
-        self._filters = scipy.sparse.csr_array(filters)  # a filter covers a few of the frequencies
+        self._filters = scipy.sparse.csr_array(filters)  # each filter covers only a few of the frequencies
 
     def __call__(self, samples: np.ndarray, first: int, out: np.ndarray) -> None:
         if not len(out):
@@ -90,7 +90,7 @@ class MelPower:
             ValueError: there are too few samples.
         """
         end = first + (len(out) - 1) * self._hop + len(self._window)
-        if len(out) and not 0 <= first < end <= len(samples):  # the loops do not look
+        if len(out) and not 0 <= first < end <= len(samples):  # the loops do not check
             raise ValueError(f"{len(out)} frames from {first} on end at {end}, and there are {len(samples)} samples")
         _mel_power(
             samples, first, self._hop, self._window, self._twiddles, self._places, self._turns, self._bands,
@@ -141,14 +141,14 @@ def _kept(function: Callable) -> Callable:
     """``function`` in machine code, which is kept beside this file, or where numba keeps it for this user."""
     try:
         compiled = numba.njit(cache=True, **_OPTIONS)(function)
-    except RuntimeError:  # neither place can be written: each process compiles for itself, in two seconds
+    except RuntimeError:  # neither folder can be written: each process compiles for itself, in two seconds
         return numba.njit(**_OPTIONS)(function)
 
     def call(*arguments: object) -> None:
         # The loops themselves raise nothing.
         try:
             compiled(*arguments)
-        except OSError:  # it is compiled, and there is no room to keep it
+        except OSError:  # it is compiled, but the disk is too full to keep it
             compiled(*arguments)
         except Exception:  # whatever a damaged file raises, as a power cut leaves one
             compiled._cache.flush()

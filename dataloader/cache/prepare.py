@@ -1,4 +1,4 @@
-"""One recording -> one entry of the cache. What a worker does; it holds nothing between two recordings."""
+"""One recording -> one cache entry. This is what a worker does; it keeps nothing from one recording to the next."""
 
 import os
 import tempfile
@@ -24,7 +24,7 @@ from dataloader.cache.entries import (
 from dataloader.cache.spectrogram import BandStatistics, MelSpectrogram
 
 _BLOCK_S = 30.0  # seconds decoded and transformed at once
-_IN_MEMORY = 40_000  # frames (20 MB at 128 mels) of a recording kept in memory; the rest waits on the disk
+_IN_MEMORY = 40_000  # frames of a recording kept in memory (20 MB at 128 mels); the others wait on the disk
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,14 @@ from utils.errors import DataError
 
 log = logging.getLogger(__name__)
 
-_SAMPLE = 200  # recordings whose length is looked up; the others are taken to be like them
+_SAMPLE = 200  # recordings whose headers are read; the others are assumed to be like them
 
 
 def estimate_bytes(jobs: Sequence[Job], process: DataProcess) -> int:
     """About how many bytes the entries of ``jobs`` will take.
 
-    A recording's header tells its length, but 24,459 headers take half a minute: a sample's bytes of
-    cache per byte of recording stand for all.
+    The length of a recording stands in its header, but reading 24,459 headers takes half a minute. So the bytes of
+    cache for each byte of recording are measured on a sample, and assumed for all.
     """
     sizes = [_size(job.path) for job in jobs]
     sample = [i for i in range(0, len(jobs), max(1, len(jobs) // _SAMPLE)) if sizes[i]]

@@ -104,7 +104,7 @@ class MelStream:
         self._given = 0  # frames
 
     def push(self, samples: np.ndarray) -> np.ndarray:
-        """Take the next samples ``(samples,)``; return the frames ``(frames, n_mels)`` they complete."""
+        """Take the next samples ``(samples,)``; return the frames ``(frames, n_mels)`` that they complete."""
         self._received += len(samples)
         return self._frames(np.ascontiguousarray(samples, np.float32))
 
@@ -165,7 +165,7 @@ class BandStatistics:
         mean, variance = np.asarray(self._mean), np.asarray(self._squares) / max(self.count, 1)
         if process.standardize == "none":
             mean, deviation = np.zeros_like(mean), np.ones_like(variance)
-        elif process.standardize == "per_clip":  # the variance over all is that within bands and that between
+        elif process.standardize == "per_clip":  # total variance: within the bands, and of their means
             deviation = np.full_like(variance, np.sqrt(variance.mean() + mean.var()))
             mean = np.full_like(mean, mean.mean())
             deviation = np.maximum(deviation, process.min_deviation_db)

@@ -1,4 +1,4 @@
-"""Does every kind of recording come in whole, and is every damage told, with real files made here?"""
+"""Does every kind of recording come in whole, and is every damage reported, with real files made here?"""
 
 import itertools
 import math
@@ -103,7 +103,7 @@ def problem_of(path: Path, sample_rate: int = RATE, **options) -> BadRecording |
 # What comes in
 
 
-def test_the_header_is_told(healthy):
+def test_the_header_is_read(healthy):
     rate = rate_of(kind_of(healthy))
     assert audio_info(healthy) == AudioInfo(sample_rate=rate, channels=1, frames=5 * rate)
 
@@ -138,7 +138,7 @@ def test_another_rate_is_resampled_as_the_whole_would_be(tmp_path, rate, seconds
 @pytest.mark.parametrize(
     "rates", [(8_000, 32_000), (44_100, 32_000), (48_000, 24_000), (44_100, 22_050), (96_000, 32_000)]
 )
-def test_the_length_after_resampling_is_foretold(rates):
+def test_the_length_after_resampling_is_known_before(rates):
     for frames in [*range(1, 50), 12_345, 100_001]:
         assert len(soxr.resample(np.zeros(frames, np.float32), *rates)) == resampled_length(frames, *rates)
 
@@ -330,12 +330,12 @@ def test_all_real_recordings_are_whole():
         assert problem_of(path, max_s=60.0) is None
 
 
-# Every damage is told
+# Every damage is reported
 
 
 @pytest.mark.parametrize("kind", ["ogg", "opus"])
 @pytest.mark.parametrize("channels", [1, 2])
-def test_every_truncation_of_an_ogg_is_told(tmp_path, kind, channels):
+def test_every_truncation_of_an_ogg_is_reported(tmp_path, kind, channels):
     path = write(tmp_path / f"song.{kind}", song(5, rate_of(kind), channels), rate_of(kind))
     content = path.read_bytes()
     pages = [at for at in range(len(content)) if content.startswith(OGG_PAGE, at)]
@@ -347,7 +347,7 @@ def test_every_truncation_of_an_ogg_is_told(tmp_path, kind, channels):
         assert found.reason == "truncated"
 
 
-def test_a_truncated_wav_is_told(tmp_path):
+def test_a_truncated_wav_is_reported(tmp_path):
     for kind in ("wav", "float.wav"):
         path = write(tmp_path / f"song.{kind}", song(2))
         content = path.read_bytes()
@@ -358,7 +358,7 @@ def test_a_truncated_wav_is_told(tmp_path):
 @pytest.mark.parametrize("endian", ["LITTLE", "BIG"])
 @pytest.mark.parametrize("counted_s", [0.0, 0.1, 2.0])
 @pytest.mark.parametrize("riff", [0, 36, None, 0xFFFFFFFF])
-def test_samples_that_the_header_does_not_count_are_told(tmp_path, endian, counted_s, riff):
+def test_samples_that_the_header_does_not_count_are_reported(tmp_path, endian, counted_s, riff):
     """As of a recorder that lost its power after it had brought its header up to date, or before it ever did."""
     path, order = tmp_path / "night.wav", {"LITTLE": "<", "BIG": ">"}[endian]
     sf.write(path, song(4), RATE, subtype="PCM_16", endian=endian)
@@ -398,7 +398,7 @@ def test_what_may_stand_behind_the_samples_of_a_wav_is_no_damage(tmp_path, behin
 
 
 @pytest.mark.parametrize("endian", ["LITTLE", "BIG"])
-def test_a_wav_whose_size_began_anew_at_4_gib_is_told(tmp_path, endian):
+def test_a_wav_whose_size_began_anew_at_4_gib_is_reported(tmp_path, endian):
     path = tmp_path / "night.wav"
     sf.write(path, song(2), RATE, subtype="PCM_16", endian=endian)
     size = path.stat().st_size
@@ -413,7 +413,7 @@ def test_a_wav_whose_size_began_anew_at_4_gib_is_told(tmp_path, endian):
 
 
 @pytest.mark.parametrize("kind", ["flac", "mp3"])
-def test_truncation_without_a_mark_at_the_end_is_told_by_decoding(tmp_path, kind):
+def test_truncation_without_a_mark_at_the_end_is_reported_by_decoding(tmp_path, kind):
     path = write(tmp_path / f"song.{kind}", song(5))
     content = path.read_bytes()
     for share in (0.1, 0.37, 0.5, 0.9, 0.97):
@@ -425,7 +425,7 @@ def test_truncation_without_a_mark_at_the_end_is_told_by_decoding(tmp_path, kind
 
 @pytest.mark.parametrize("block_s", [0.1, 1.0, 20.0])
 @pytest.mark.parametrize("how", ["cut out", "zeroed"])
-def test_a_hole_in_an_ogg_is_told_whatever_the_block(ogg, tmp_path, block_s, how):
+def test_a_hole_in_an_ogg_is_reported_whatever_the_block(ogg, tmp_path, block_s, how):
     content = ogg.read_bytes()
     middle = len(content) // 2
     bad = damaged(ogg, tmp_path, content[:middle] + bytes(9000 if how == "zeroed" else 0) + content[middle + 9000 :])
@@ -438,7 +438,7 @@ def test_a_hole_in_an_ogg_is_told_whatever_the_block(ogg, tmp_path, block_s, how
     assert lenient.problem.reason == "hole"
 
 
-def test_a_hole_in_an_opus_is_told(tmp_path):
+def test_a_hole_in_an_opus_is_reported(tmp_path):
     path = write(tmp_path / "song.opus", song(5, 48_000), 48_000)
     content = path.read_bytes()
     middle = len(content) // 2
@@ -488,7 +488,7 @@ def test_what_decodes_of_a_truncated_recording_is_given_to_the_lenient(ogg, tmp_
     np.testing.assert_array_equal(read_audio(bad, RATE, strict=False), decoded)
 
 
-def test_a_missing_piece_of_a_span_is_told(tmp_path):
+def test_a_missing_piece_of_a_span_is_reported(tmp_path):
     path = write(tmp_path / "song.flac", song(12))
     bad = damaged(path, tmp_path, path.read_bytes()[: path.stat().st_size // 2])
     assert len(read_audio(bad, RATE, start_s=1.0, duration_s=2.0)) == 2 * RATE
@@ -551,7 +551,7 @@ def test_a_recording_without_samples_is_empty(tmp_path, kind, sample_rate):
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_silence_is_told(tmp_path, kind):
+def test_silence_is_reported(tmp_path, kind):
     path = write(tmp_path / f"silence.{kind}", np.zeros(3 * rate_of(kind), np.float32), rate_of(kind))
     assert problem_of(path, rate_of(kind)).reason == "silent"
     assert problem_of(path, 16_000).reason == "silent"
@@ -566,7 +566,7 @@ def test_a_constant_is_silent_and_one_step_of_16_bits_is_not(tmp_path):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
 @pytest.mark.parametrize("channels", [1, 2])
-def test_what_is_not_finite_is_told_and_never_given(tmp_path, value, channels):
+def test_what_is_not_finite_is_reported_and_never_given(tmp_path, value, channels):
     sound = song(3, channels=channels)
     sound[RATE] = value
     path = write(tmp_path / "song.float.wav", sound)

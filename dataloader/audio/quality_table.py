@@ -1,0 +1,181 @@
+"""Measure many recordings as sound, in parallel, into a table that an interrupted run goes on with."""
+
+import csv
+import io
+import logging
+import os
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from dataloader.audio.quality import Quality, measure
+from dataloader.cache.workers import run_jobs
+from utils.errors import counted
+from utils.files import write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+
+_SAVE_EVERY_S = 10.0  # what is lost if the power fails
+_CLIPPED_SHARE, _OFFSET, _SILENT_SHARE, _QUIET_DBFS = 0.001, 0.01, 0.1, -70.0  # from which a recording is named
+_NAMED = 3  # recordings in a line
+_NARROW = 0.8  # of half the sample rate: lossy encoders cut a little below it, which says nothing of the recording
+
+
+@dataclass(frozen=True)
+class _Job:
+    filename: str
+    path: str
+    time_expansion: float
+    size: int = -1
+    mtime_ns: int = -1
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row of the table: which file it is of, and what was measured."""
+
+    filename: str
+    size: int  # bytes
+    mtime_ns: int
+    time_expansion: float
+    quality: Quality
+
+    def cells(self) -> list[object]:
+        values = (f"{value:.6g}" if isinstance(value, float) else value for value in astuple(self.quality))
+        return [self.filename, self.size, self.mtime_ns, self.time_expansion, *values]
+
+
+_COLUMNS = ["filename", "size", "mtime_ns", "time_expansion", *(field.name for field in fields(Quality))]
+
+
+def measure_recordings(
+    table: "pd.DataFrame", output: Path, *, n_workers: int, threads: bool, backend: str = "local"
+) -> "pd.DataFrame":
+    """Measure the recordings of a table that were not measured before, or have changed since.
+
+    Args:
+        table: with ``filename``, ``path`` and, if some were slowed down, ``time_expansion``.
+        output: a CSV, ``filename``, ``size``, ``mtime_ns``, ``time_expansion`` and the fields of ``Quality``; it is
+            brought up to date every ten seconds and at the end, whatever ends it.
+        n_workers, threads, backend: of [data]; see ``run_jobs``.
+
+    Returns:
+        The rows of these recordings, in the order of ``table``.
+    """
+    import pandas as pd
+
+    known, rows, jobs = _read(output), {}, []
+    expansions = table["time_expansion"] if "time_expansion" in table else [1.0] * len(table)
+    for filename, path, expansion in zip(table["filename"], table["path"], expansions, strict=True):
+        job = _job(filename, path, float(expansion))
+        row = known.get(filename)
+        if row and (row.size, row.mtime_ns, row.time_expansion) == (job.size, job.mtime_ns, job.time_expansion):
+            rows[filename] = row
+        else:
+            jobs.append(job)
+    if jobs:
+        log.info("measuring %s; %d are known already", counted(len(jobs), "recording"), len(rows))
+        _run(jobs, known, rows, output, n_workers, threads, backend)
+    frame = pd.DataFrame([rows[name].cells() for name in table["filename"]], columns=_COLUMNS)
+    return frame.astype({field.name: float for field in fields(Quality) if field.type is float})
+
+
+def _run(
+    jobs: Sequence[_Job], known: dict[str, _Row], rows: dict[str, _Row], output: Path, n_workers: int, threads: bool,
+    backend: str,
+) -> None:  # fmt: skip
+    """Measure; add to ``rows``; keep the table in step."""
+    saved_at = time.monotonic()
+    results = run_jobs(_measured, jobs, n_workers=n_workers, threads=threads, backend=backend, died=_died)
+    try:
+        with closing(results), tqdm(total=len(jobs), unit="rec", desc="measuring", disable=None) as bar:
+            for row in results:
+                rows[row.filename] = known[row.filename] = row
+                bar.update()
+                if time.monotonic() - saved_at > _SAVE_EVERY_S:
+                    _write(output, known)
+                    saved_at = time.monotonic()
+    finally:
+        _write(output, known)
+
+
+def _job(filename: str, path: str, time_expansion: float) -> _Job:
+    try:
+        stat = os.stat(path)
+    except OSError:  # measuring says what is wrong
+        return _Job(filename, path, time_expansion)
+    return _Job(filename, path, time_expansion, stat.st_size, stat.st_mtime_ns)
+
+
+def _measured(job: _Job) -> _Row:
+    quality = measure(job.path, time_expansion=job.time_expansion)
+    return _Row(job.filename, job.size, job.mtime_ns, job.time_expansion, quality)
+
+
+def _died(job: _Job) -> _Row:
+    crashed = Quality(problem="crashed: the process that decoded it died")
+    return _Row(job.filename, job.size, job.mtime_ns, job.time_expansion, crashed)
+
+
+def _read(path: Path) -> dict[str, _Row]:
+    """The rows of an earlier table by filename; none if there is none, or if it is of another kind."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = csv.reader(file)
+            if next(rows, None) != _COLUMNS:
+                return {}
+            return {row[0]: _row(row) for row in rows}
+    except (FileNotFoundError, ValueError, IndexError, csv.Error):
+        return {}
+
+
+def _row(cells: list[str]) -> _Row:
+    kinds = [field.type for field in fields(Quality)]
+    values = [kind(cell) for kind, cell in zip(kinds, cells[4:], strict=True)]
+    return _Row(cells[0], int(cells[1]), int(cells[2]), float(cells[3]), Quality(*values))
+
+
+def _write(path: Path, rows: dict[str, _Row]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    writer.writerows(rows[name].cells() for name in sorted(rows))
+    write_text(path, text.getvalue())
+
+
+def quality_lines(frame: "pd.DataFrame") -> list[str]:
+    """What a person should know of the recordings that were measured: a line for each kind of trouble.
+
+    Args:
+        frame: of ``measure_recordings``.
+    """
+    half = frame["sample_rate"] / 2
+    narrow = (frame["bandwidth_hz"] < _NARROW * half) & (frame["bandwidth_hz"] > 0)
+    troubles = {
+        "not readable, or not to the end": frame["problem"] != "",
+        f"clipped in more than {_CLIPPED_SHARE:.1%} of the samples": frame["clipped_share"] > _CLIPPED_SHARE,
+        f"digital silence for more than {_SILENT_SHARE:.0%} of the time": frame["silent_share"] > _SILENT_SHARE,
+        "gaps, where the recorder dropped samples": frame["gaps"] > 0,
+        f"very quiet, below {_QUIET_DBFS:.0f} dBFS": frame["rms_dbfs"] < _QUIET_DBFS,
+        f"a constant offset (DC) of more than {_OFFSET:.0%} of full scale": frame["offset"].abs() > _OFFSET,
+    }
+    total = counted(len(frame), "recording")
+    lines = [_line(what, frame[which], total) for what, which in troubles.items() if which.any()]
+    for limit, some in frame[narrow].groupby((frame["bandwidth_hz"] / 500).round() * 0.5, sort=True):
+        why = f"as if made at a sample rate of {2 * limit:g} kHz, or cut by an encoder"
+        lines.append(_line(f"nothing above {limit:g} kHz, {why}", some, total))
+    return lines or [f"sound: nothing to report of {total}"]
+
+
+def _line(what: str, some: "pd.DataFrame", total: str) -> str:
+    names = some["filename"].tolist()
+    shown = ", ".join(names[:_NAMED]) + (" ..." if len(names) > _NAMED else "")
+    return f"sound: {what}: {len(names)} of {total} ({shown})"
