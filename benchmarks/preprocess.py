@@ -26,8 +26,7 @@ import torch
 
 from benchmarks.birds import count, recordings
 from dataloader.cache.entries import Record
-from dataloader.cache.prepare import Job, prepare
-from dataloader.cache.spectrogram import MelSpectrogram
+from dataloader.cache.prepare import Job, Spectrograms, prepare
 from dataloader.cache.workers import run_jobs
 from utils.command import run_command
 from utils.config import DataProcess
@@ -64,10 +63,10 @@ class Work:
     """What a worker of ours does; a class, so that it can be sent to one."""
 
     def __init__(self, folder: Path):
-        self.folder, self.mel = folder, MelSpectrogram(PROCESS)
+        self.folder, self.stage = folder, Spectrograms(PROCESS).ready()
 
     def __call__(self, job: Job) -> Record:
-        return prepare(job, self.folder, self.mel)
+        return prepare(job, self.folder, self.stage)
 
 
 def ours(paths: Sequence[str], folder: Path, n_workers: int, times: int = 1) -> None:

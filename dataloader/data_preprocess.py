@@ -22,15 +22,16 @@ from tqdm import tqdm
 
 from dataloader.audio.decoding import reader, verdict_holds
 from dataloader.cache import entries as cache
-from dataloader.cache.prepare import Job, prepare
+from dataloader.cache.prepare import Job, Spectrograms, Stage, prepare
 from dataloader.cache.space import check_space
-from dataloader.cache.spectrogram import MelSpectrogram
 from dataloader.cache.workers import run_jobs
+from dataloader.encoders.embed import Embeddings
+from dataloader.encoders.table import is_encoder, settle
 from dataloader.metadata import load_table
 from dataloader.tables.duplicates import CONTENT, IDENTITY, SOUND, find_duplicates, merge_duplicates
 from dataloader.tables.schema import counted
 from utils.command import run_command
-from utils.config import Data, DataProcess, load_config
+from utils.config import Config, Data, DataProcess, load_config
 from utils.errors import DataError
 from utils.files import holds, keep_text, must_be_writable, remove_leftovers
 
@@ -46,13 +47,14 @@ class AudioPreprocessor:
     """Prepares recordings once, and finds them prepared ever after.
 
     Args:
-        process: how a waveform becomes a spectrogram.
+        process: how a waveform becomes a spectrogram, and how much of each recording is read.
         data: where the entries go, and how many workers make them.
+        stage: makes something else than spectrograms, such as ``dataloader.encoders.embed.Embeddings``.
     """
 
-    def __init__(self, process: DataProcess, data: Data):
-        self.process, self.data = process, data
-        self.key = cache.cache_key(process)
+    def __init__(self, process: DataProcess, data: Data, stage: Stage | None = None):
+        self.process, self.data, self.stage = process, data, stage or Spectrograms(process)
+        self.key = self.stage.key()
         self.folder = data.output_dir / self.key
 
     def prepare(self, table: "pd.DataFrame", *, is_part: bool = False) -> "pd.DataFrame":
@@ -78,7 +80,7 @@ class AudioPreprocessor:
             except DataError as error:
                 raise DataError(f"[data] hash_path: {error}") from None
         self.folder.mkdir(parents=True, exist_ok=True)
-        keep_text(self.folder / cache.SETTINGS, cache.settings_text(self.process))
+        keep_text(self.folder / cache.SETTINGS, cache.settings_text(self.stage.settings()))
         self._remove_leftovers()
         allowed_bad = math.inf if is_part else self.data.max_bad_share * len(table)
         try:
@@ -112,7 +114,7 @@ class AudioPreprocessor:
             log.info("%s to be judged again, once: %s", counted(again, "recording is", "recordings are"), why)
         if jobs:
             if new := [job for job in jobs if cache.entry_name(job.filename) not in entries]:
-                check_space(new, self.process, self.folder)
+                check_space(new, self.stage, self.process.max_recording_s, self.folder)
             self._run(jobs, records, allowed_bad)
         return {filename: self._judged(record) for filename, record in records.items()}
 
@@ -127,14 +129,15 @@ class AudioPreprocessor:
         """Whether what was made of a recording that has not changed is what would be made today."""
         if record.time_expansion != time_expansion or not verdict_holds(record.reader, is_good=not record.reason):
             return False
-        expected = cache.entry_size(self.process.n_mels, record.frames)
+        expected = cache.entry_size(self.stage.n_features, record.frames)
         return bool(record.reason) or entries.get(cache.entry_name(record.filename)) == expected
 
     def _run(self, jobs: Sequence[Job], records: dict[str, cache.Record], allowed_bad: float) -> None:
         """Do the jobs; add their records; keep the index in step."""
         n_workers = min(self.data.num_workers, len(jobs))
+        stage = self.stage.ready() if isinstance(self.stage, Spectrograms) else self.stage
         results = run_jobs(
-            functools.partial(prepare, folder=self.folder, mel=MelSpectrogram(self.process)),
+            functools.partial(prepare, folder=self.folder, stage=stage),
             jobs,
             n_workers=n_workers,
             threads=self.data.multi_threading,
@@ -195,7 +198,8 @@ class AudioPreprocessor:
 
     def _handle_duplicates(self, metadata: "pd.DataFrame") -> "pd.DataFrame":
         drop = self.data.duplicates == "drop"
-        duplicates = find_duplicates(metadata, self.process.n_mels if drop else 0)
+        compares = drop and isinstance(self.stage, Spectrograms)  # embeddings of one species are alike
+        duplicates = find_duplicates(metadata, self.stage.n_features if compares else 0)
         listed = cache.write_duplicates(self.folder, duplicates)
         if not duplicates:
             return metadata
@@ -242,6 +246,17 @@ def _is_unchanged(record: cache.Record, path: str) -> bool:
     except OSError:
         return False
     return (stat.st_size, stat.st_mtime_ns) == (record.size, record.mtime_ns)
+
+
+def stage_of(config: Config) -> Stage:
+    """What is made of recordings for the model of a config.
+
+    Raises:
+        UserError: its encoder cannot be had.
+    """
+    if not is_encoder(config.model.type):
+        return Spectrograms(config.data_process)
+    return Embeddings(config.model, config.data_process)
 
 
 def _crashed(job: Job) -> cache.Record:
@@ -316,8 +331,8 @@ def _shard(text: str) -> tuple[int, int]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     options = parse(arguments)
-    config = load_config(options.config, options.overrides)
-    preprocessor = AudioPreprocessor(config.data_process, config.data)
+    config = settle(load_config(options.config, options.overrides))
+    preprocessor = AudioPreprocessor(config.data_process, config.data, stage_of(config))
     if options.verify:
         damaged = 0
         for line in preprocessor.verify():

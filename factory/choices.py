@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataloader.audio.decoding import ENDINGS
 from dataloader.batches.background import background_files
 from dataloader.batches.windows import window_frames
+from dataloader.encoders.table import check_settings, is_encoder
 from factory.frontend import WAVEFORMS, frontend_of
 from factory.lookup import lookup
 from factory.loss import LOSSES
@@ -41,6 +42,9 @@ def check_choices(config: Config, *, fetch: bool = True) -> list[Problem]:
     if needed and not background_files(needed):
         what = f"holds no sound files ({', '.join(ENDINGS)})" if needed.is_dir() else "no such folder"
         problems.append(Problem(f"{what}; or set background_p to 0", "augmentation", "background_dir", needed))
+    problems += check_settings(config)
+    if is_encoder(config.model.type):
+        return problems + _for_learning_networks_only(config)
     problems += _hides_everything(config)
     if frontend_of(config.model.type) is WAVEFORMS:
         problems += _for_images_only(config)
@@ -101,5 +105,34 @@ def _for_images_only(config: Config) -> list[Problem]:
                 problems.append(Problem(text, section, key, value))
     if config.trainer.cache_on_device == "yes":
         text = f"keeps spectrograms, and {kind} reads recordings; set it to auto or no"
+        problems.append(Problem(text, "trainer", "cache_on_device", "yes"))
+    return problems
+
+
+_FOR_SOUNDS = {
+    "data": "standardize_over keep_quietest",
+    "data_process": "mode",
+    "augmentation": "augment_random_crop eq_p gain_p background_p hiss_p time_shift_p frequency_shift_p xy_masks_p",
+    "mixing": "power_mix_p cutmix_p",
+}
+
+
+def _for_learning_networks_only(config: Config) -> list[Problem]:
+    """What is set for networks that see the sound itself though an encoder is frozen, and its embeddings are cached."""
+    kind, problems = config.model.type, []
+    for section, keys in _FOR_SOUNDS.items():
+        off = section == "augmentation" and not config.augmentation.data_augmentation
+        for key in () if off else keys.split():
+            value, default = (getattr(getattr(one, section), key) for one in (config, Config()))
+            if value != default:
+                text = f"changes sounds, and {kind} is frozen, its embeddings are cached; leave it at {default}"
+                problems.append(Problem(text.lower() if isinstance(default, bool) else text, section, key, value))
+    if config.model.pool == "attention" and config.mixing.mixup_p:
+        text = "mixes means, and attention pools by itself; set it to 0, or pool = mean"
+        problems.append(Problem(text, "mixing", "mixup_p", config.mixing.mixup_p))
+    if not config.model.transfer_learning:
+        problems.append(Problem(f"{kind} is a pretrained encoder; set it to true", "model", "transfer_learning", False))
+    if config.trainer.cache_on_device == "yes":
+        text = f"keeps spectrograms, and {kind} has embeddings; set it to auto or no"
         problems.append(Problem(text, "trainer", "cache_on_device", "yes"))
     return problems

@@ -1,23 +1,25 @@
-"""What does the model see, images or waveforms? [model] type -> the data set and the transform of its input."""
+"""What does the model see: images, waveforms or embeddings? [model] type -> the data set and transform of its input."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from dataloader.batches.augment import Augmenter
 from dataloader.batches.dataset import WindowDataset
+from dataloader.batches.embeddings import EmbeddingDataset, EmbeddingTransform
 from dataloader.batches.images import ImageTransform
 from dataloader.batches.waveforms import WaveformDataset, WaveformTransform, waveform_augmenter, window_samples
 from dataloader.batches.windows import image_size, window_frames
+from dataloader.encoders.table import is_encoder
 from factory.wav2vec import WAVEFORM_MODELS
 from utils.config import DataProcess
 
 
 @dataclass(frozen=True, kw_only=True)
 class Frontend:
-    """All that differs between a model of images and one of waveforms, outside the model.
+    """All that differs between models of images, of waveforms and of embeddings, outside the model.
 
     Attributes:
-        name: which of the two it is.
+        name: which of them it is.
         window: frames of a spectrogram, or samples, that it takes.
         input_shape: of one input, without the batch.
         dataset: ``(metadata, windows, labels, process, rules)`` -> batches by rows.
@@ -29,9 +31,9 @@ class Frontend:
     name: str
     window: Callable[[DataProcess], int]
     input_shape: Callable[[DataProcess], tuple[int, ...]]
-    dataset: type[WindowDataset] | type[WaveformDataset]
-    transform: Callable[..., ImageTransform | WaveformTransform]
-    augmenter: Callable[..., Augmenter]
+    dataset: type[WindowDataset] | type[WaveformDataset] | type[EmbeddingDataset]
+    transform: Callable[..., ImageTransform | WaveformTransform | EmbeddingTransform]
+    augmenter: Callable[..., Augmenter | None]
     sees_images: bool
 
 
@@ -55,6 +57,25 @@ WAVEFORMS = Frontend(
 )
 
 
+def _samples(process: DataProcess) -> int:
+    return round(process.max_length_s * process.sample_rate)
+
+
+EMBEDDINGS = Frontend(
+    name="embeddings",
+    window=_samples,  # of sound, that the encoder makes an embedding of
+    input_shape=lambda process: (_samples(process),),
+    dataset=EmbeddingDataset,
+    transform=lambda process, standardize_over, augmenter=None, mixer=None, pool="mean", seed=None: EmbeddingTransform(
+        pool, mixer, seed
+    ),
+    augmenter=lambda augmentation, process, seed, background: None,
+    sees_images=False,
+)
+
+
 def frontend_of(model_type: str) -> Frontend:
     """What the network of that name sees."""
+    if is_encoder(model_type):
+        return EMBEDDINGS
     return WAVEFORMS if model_type in WAVEFORM_MODELS else IMAGES

@@ -8,10 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dataloader.encoders.table import TYPES as ENCODER_TYPES
+from dataloader.encoders.table import is_encoder
 from factory import pretrained, wav2vec
+from factory.encoders import build_encoder_model, check_encoder_model
 from factory.lookup import lookup
 from factory.wav2vec import WAVEFORM_MODELS, build_waveform_model, check_no_waveform_model, check_waveform_model
 from models.classifier import ImageClassifier
+from models.embedding import EmbeddingClassifier
 from models.pooling import GeneralizedMean
 from models.sed import AttentionHead
 from models.wav2vec import WaveformClassifier
@@ -66,6 +70,11 @@ def check_model(model: Model, *, fetch: bool = True) -> None:
         ConfigError: with all that is wrong.
     """
     problems = []
+    if is_encoder(model.type):
+        problems = check_encoder_model(model)
+        if problems:
+            raise ConfigError(problems)
+        return
     for check in (lambda: check_model_name(model.type), lambda: lookup("model", "head", model.head, HEADS)):
         try:
             check()
@@ -102,8 +111,10 @@ def check_model_name(name: str) -> None:
     timm = _timm()
     architecture, dot, tag = name.partition(".")
     if not timm.is_model(architecture):
-        text = unknown(architecture, [*WAVEFORM_MODELS, *timm.list_models()], nearest=3, list_known=False)
-        others = " or ".join(WAVEFORM_MODELS)
+        text = unknown(
+            architecture, [*ENCODER_TYPES, *WAVEFORM_MODELS, *timm.list_models()], nearest=3, list_known=False
+        )
+        others = " or ".join([*WAVEFORM_MODELS, *ENCODER_TYPES])
         raise ConfigError(Problem(f"{text} (any image model of timm will do, or {others})", "model", "type", name))
     tags = [known.partition(".")[2] for known in get_arch_pretrained_cfgs(architecture)]
     if dot and tag not in tags:
@@ -116,7 +127,8 @@ def build_model(
 ) -> nn.Module:
     """Build the network that ``model.type`` names: (batch, 1, n_mels, frames) -> logits (batch, n_classes).
 
-    One of ``WAVEFORM_MODELS`` takes (batch, samples) instead; ``factory.frontend`` says which takes what.
+    One of ``WAVEFORM_MODELS`` takes (batch, samples) instead, a head on an encoder embeddings; ``factory.frontend``
+    says which takes what.
     Pretrained weights come from ``weights_path``, else from timm's download. timm adds up the three
     colours of the first layer and gives a new head where the number of classes differs. A channel of
     frequency begins without any effect, so what is pretrained is not disturbed.
@@ -131,6 +143,8 @@ def build_model(
             cannot be made for this image size, or one whose features the head cannot take.
     """
     check_model(model, fetch=fetch)
+    if is_encoder(model.type):
+        return build_encoder_model(model, n_classes)
     if model.type in WAVEFORM_MODELS:
         return build_waveform_model(model, n_classes, testing=testing, fetch=fetch)
     if not (model.transfer_learning and fetch):
@@ -143,7 +157,8 @@ def build_model(
 
 def head_of(network: nn.Module) -> nn.Module:
     """The classifier of a network of ``build_model``: what is new where the rest is pretrained."""
-    head = network.head if isinstance(network, ImageClassifier | WaveformClassifier) else None
+    ours = isinstance(network, ImageClassifier | WaveformClassifier | EmbeddingClassifier)
+    head = network.head if ours else None
     return head if head is not None else getattr(network, "backbone", network).get_classifier()
 
 

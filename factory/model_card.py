@@ -23,6 +23,7 @@ class ModelCard:
         process: the settings of the spectrogram, and the length of a window.
         standardize_over: ``window`` or ``recording``.
         min_recording_s: the shortest recording that the run took, seconds; a shorter one is not predicted either.
+        encoder: of a head on a frozen encoder: ``path`` and ``digest`` of its file, the ``size`` of an embedding.
     """
 
     model: Model
@@ -32,6 +33,7 @@ class ModelCard:
     process: DataProcess
     standardize_over: str
     min_recording_s: float = Data.min_recording_s
+    encoder: Mapping[str, Any] | None = None
 
     @property
     def model_type(self) -> str:
@@ -59,6 +61,7 @@ class ModelCard:
             "data_process": asdict(self.process),
             "standardize_over": self.standardize_over,
             "min_recording_s": self.min_recording_s,
+            **({"encoder": dict(self.encoder)} if self.encoder else {}),
         }
 
 
@@ -79,6 +82,7 @@ def read_card(state: Mapping[str, Any], source: Path) -> ModelCard:
             process=process,
             standardize_over=state["standardize_over"],
             min_recording_s=float(state.get("min_recording_s", Data.min_recording_s)),
+            encoder=state.get("encoder"),
         )
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from None

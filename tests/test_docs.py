@@ -189,7 +189,7 @@ def test_the_example_of_docs_data_reads_the_cache_that_was_last_prepared(tmp_pat
     folder = tmp_path / "cache" / "spectrograms" / cache.cache_key(process)
     (folder / "a").mkdir(parents=True)
     (tmp_path / "cache" / "last_key").write_text(folder.name + "\n")
-    (folder / "settings.json").write_text(cache.settings_text(process))
+    (folder / "settings.json").write_text(cache.settings_text(cache.cache_settings(process)))
     records = [
         cache.Record(f"a/{name}.ogg", 1, 1, "", 32_000, 0, 0, reason) for name, reason in (("1", "silent"), ("2", ""))
     ]

@@ -11,6 +11,8 @@ from torch import nn
 
 from dataloader import metadata as tables
 from dataloader.batches.windows import image_size
+from dataloader.encoders.table import is_encoder
+from factory.encoders import encoder_card
 from factory.frontend import frontend_of
 from factory.loss import build_loss
 from factory.metric import build_metric
@@ -43,7 +45,8 @@ def build_and_dry_run(config: Config, table: "pd.DataFrame", resume: Path | None
         resume: the run to resume, if there is one: its checkpoint brings the weights.
     """
     model = _model(config, len(tables.class_labels(table)), fetch=not has_checkpoint(resume))
-    dry_run(model, (2, *frontend_of(config.model.type).input_shape(config.data_process)))
+    shape = getattr(model, "input_shape", None) or frontend_of(config.model.type).input_shape(config.data_process)
+    dry_run(model, (2, *shape))
     return model
 
 
@@ -116,4 +119,5 @@ def _card(config: Config, metadata: "pd.DataFrame", labels: list[str]) -> ModelC
         process=config.data_process,
         standardize_over=config.data.standardize_over,
         min_recording_s=config.data.min_recording_s,
+        encoder=encoder_card(config.model) if is_encoder(config.model.type) else None,
     )

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from dataloader import metadata as tables
 from dataloader.batches.balance import keep_quietest
-from dataloader.cache.entries import cache_key
-from dataloader.data_preprocess import AudioPreprocessor
+from dataloader.data_preprocess import AudioPreprocessor, stage_of
 from dataloader.tables.checks import warn_beyond_end
 from dataloader.tables.schema import CLASSES, counted
 from dataloader.tables.splits import SPLITS, deal_into_folds, known_split, split_by_group
@@ -39,7 +38,7 @@ def load_table(config: Config, processes: Processes) -> "pd.DataFrame":
 
 def prepare(config: Config, table: "pd.DataFrame", processes: Processes) -> "pd.DataFrame":
     """The metadata of the good recordings, whose spectrograms are in the cache now."""
-    preprocessor = AudioPreprocessor(config.data_process, config.data)
+    preprocessor = AudioPreprocessor(config.data_process, config.data, stage_of(config))
     metadata = main_first(processes, lambda: preprocessor.prepare(table))
     if processes.is_main:
         warn_beyond_end(metadata)
@@ -47,8 +46,8 @@ def prepare(config: Config, table: "pd.DataFrame", processes: Processes) -> "pd.
 
 
 def cache_folder(config: Config) -> Path:
-    """Where the spectrograms of the config are."""
-    return config.data.output_dir / cache_key(config.data_process)
+    """Where the spectrograms or embeddings of the config are."""
+    return config.data.output_dir / stage_of(config).key()
 
 
 def split_recordings(

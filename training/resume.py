@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dataloader.encoders.table import settle
 from factory.choices import check_choices
 from utils.config import Config, differences, load_config
 from utils.config_checks import SOURCE
@@ -40,11 +41,11 @@ def load(options: argparse.Namespace) -> Config:
             "torchrun started again after an error, which would begin a new run; start it with --resume RUN_DIR"
         )
     if not options.resume:
-        return load_config(options.config or Path(CONFIG), options.overrides, check_choices)
+        return settle(load_config(options.config or Path(CONFIG), options.overrides, check_choices))
     if not (options.resume / CONFIG).is_file():
         raise DataError(f"{options.resume}: no run is there; --resume takes a folder with a {CONFIG}")
     check = partial(check_choices, fetch=not has_checkpoint(options.resume))
-    config = load_config(options.resume / CONFIG, options.overrides, check)
+    config = settle(load_config(options.resume / CONFIG, options.overrides, check))
     changes = differences(load_config(options.resume / CONFIG), config)
     problems = [
         Problem(

@@ -11,6 +11,7 @@ from dataloader.batches.background import load_background
 from dataloader.batches.balance import Balance
 from dataloader.batches.dataset import Batch, EpochBatches, Loader, WindowDataset
 from dataloader.batches.device_cache import DeviceBatches, fits_on
+from dataloader.batches.embeddings import embedding_process, pool_windows
 from dataloader.batches.images import ImageTransform
 from dataloader.batches.timed import training_windows
 from dataloader.batches.waveforms import WaveformTransform
@@ -18,7 +19,7 @@ from dataloader.batches.windows import make_windows
 from dataloader.metadata import NOCALL
 from dataloader.tables.schema import WEIGHT
 from dataloader.tables.splits import SPLITS
-from factory.frontend import frontend_of
+from factory.frontend import EMBEDDINGS, frontend_of
 from training.mixer import Mixer
 from utils.config import Config
 from utils.distributed import Processes
@@ -62,7 +63,8 @@ def build_transform(config: Config, metadata: "pd.DataFrame", labels: list[str])
     nocall_index = labels.index(NOCALL) if NOCALL in labels else None
     shares = config.agent.loss == "cross_entropy"
     mixer = Mixer(config.mixing, seed, config.labels.smoothing, nocall_index, shares=shares)
-    return frontend.transform(config.data_process, config.data.standardize_over, augmenter, mixer)
+    options = {"pool": config.model.pool, "seed": seed} if frontend is EMBEDDINGS else {}
+    return frontend.transform(config.data_process, config.data.standardize_over, augmenter, mixer, **options)
 
 
 def _warn_of_what_standardising_takes_away(config: Config) -> None:
@@ -96,7 +98,12 @@ def _subset(
     settings, data, training = config.trainer, config.data, split == "train"
     crop = training and config.augmentation.crops
     process, overlap_s = config.data_process, data.min_overlap_s
+    embeddings = frontend_of(config.model.type) is EMBEDDINGS
+    if embeddings:
+        process = embedding_process(process)
     windows = training_windows(chosen, labels, process, data, crop=crop) if training else make_windows(chosen, process)
+    if embeddings:
+        windows = pool_windows(windows, chosen, config.model.pool, training=training)
     rules = config.labels if training else None
     dataset = frontend_of(config.model.type).dataset(chosen, windows, labels, process, rules, min_overlap_s=overlap_s)
     balance = _balance(config, dataset, chosen) if training else None

@@ -168,8 +168,16 @@ class Model:
     # weights to start from: a file of timm's or of another port of the network (.pt, .pth, .bin, .safetensors), or
     # best.pt of a run of the same type, whatever its species
     weights_path: Path | None = None
-    # the network's own, gem (generalised mean, p learned) or sed (attention over scores of frames)
+    # the network's own, gem (generalised mean, p learned) or sed (attention over scores of frames); of encoders linear
+    # (the default) or mlp
     head: str = "default"
+    encoder_sample_rate: CountOrNone = 0  # type = encoder: Hz that the file of weights_path hears
+    encoder_window_s: NotNegative = 0.0  # type = encoder: seconds that it hears at once
+    # type = encoder: which of its outputs is the embedding, by name or number; empty: the first
+    encoder_output: str = ""
+    # encoders: an example, and an answer, is the mean of the embeddings of a recording's windows, their attention
+    # (learned), or windows, each on its own
+    pool: Literal["windows", "mean", "attention"] = "mean"
     # the first epochs, in which only the head learns and the pretrained weights and norms stay as they are; 0: none,
     # n_epochs: all
     freeze_epochs: CountOrNone = 0
@@ -403,6 +411,7 @@ class Config:
     mixing: Mixing = Mixing()
     sources: tuple[tuple[str, Source], ...] = ()  # name and settings of each [source.NAME]
     file: Path | None = field(default=None, compare=False)  # that it was read from
+    written: frozenset[tuple[str, str]] = field(default=frozenset(), compare=False)  # (section, key) given by the user
 
     def section(self, name: str) -> Any:
         """The section of this name, ``source.NAME`` among them; a source that is not there has its defaults."""
@@ -417,7 +426,7 @@ class Config:
 
 SOURCE_NAME = re.compile(r"[A-Za-z0-9][\w-]*")  # it begins filenames, and is a folder of the cache
 SECTIONS: Mapping[str, type] = {
-    section.name: section.type for section in fields(Config) if section.name not in ("sources", "file")
+    section.name: section.type for section in fields(Config) if section.name not in ("sources", "file", "written")
 }
 KEYS: Mapping[str, Mapping[str, Any]] = {
     name: typing.get_type_hints(cls, include_extras=True) for name, cls in SECTIONS.items()
@@ -479,7 +488,7 @@ def load_config(path: Path | str, overrides: Sequence[str] = (), check_choices: 
     if os.environ.get(TOKEN_VARIABLE):
         sections["callbacks"] = replace(sections["callbacks"], neptune_token=os.environ[TOKEN_VARIABLE])
     several = tuple((name.removeprefix(SOURCE), sections.pop(name)) for name in sources)
-    config = Config(**sections, sources=several, file=Path(os.path.abspath(path)))
+    config = Config(**sections, sources=several, file=Path(os.path.abspath(path)), written=frozenset(settings))
     config, lines = give_way(config, lambda name: _rank(name, config, settings))
     for line in lines:
         _report(line)

@@ -22,7 +22,7 @@ import logging
 import os
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
@@ -67,16 +67,21 @@ def cache_key(process: DataProcess) -> str:
     A hash of the format number and of the typed values that change the arrays, so ``5`` and ``5.0``
     give one key and another window length gives the same.
     """
-    text = json.dumps(_settings(process), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return key_of(cache_settings(process))
 
 
-def settings_text(process: DataProcess) -> str:
+def key_of(settings: Mapping[str, object]) -> str:
+    """The name of settings of any kind."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def settings_text(settings: Mapping[str, object]) -> str:
     """What a key stands for, for people: ``settings.json`` beside the entries."""
-    return json.dumps(_settings(process), indent=2) + "\n"
+    return json.dumps(settings, indent=2) + "\n"
 
 
-def _settings(process: DataProcess) -> dict[str, object]:
+def cache_settings(process: DataProcess) -> dict[str, object]:
+    """All that changes the spectrograms."""
     values = {name: value for name, value in asdict(process).items() if name not in CHOOSES_WINDOWS}
     return {"format": FORMAT, **values}
 

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from dataloader.cache.entries import (
     DamagedEntry,
     Footer,
     Record,
+    cache_key,
+    cache_settings,
     content_digest,
     entry_path,
     entry_size,
@@ -22,6 +25,7 @@ from dataloader.cache.entries import (
     write_entry,
 )
 from dataloader.cache.spectrogram import BandStatistics, MelSpectrogram
+from utils.config import DataProcess
 
 _BLOCK_S = 30.0  # seconds decoded and transformed at once
 _IN_MEMORY = 40_000  # frames of a recording kept in memory (20 MB at 128 mels); the others wait on the disk
@@ -37,11 +41,29 @@ class Job:
     time_expansion: float = 1.0  # see ``AudioStream``
 
 
-def prepare(job: Job, folder: Path, mel: MelSpectrogram) -> Record:
+class Stage(Protocol):
+    """What is made of recordings, and kept: spectrograms, or the embeddings of an encoder. Picklable.
+
+    Attributes:
+        what: its name for a person.
+        n_features: numbers of a frame.
+    """
+
+    what: str
+    n_features: int
+
+    def key(self) -> str: ...  # the name of the settings, and of the folder
+    def settings(self) -> dict[str, object]: ...  # what the key stands for
+    def frames(self, seconds: float) -> int: ...  # of a recording of that length, as near as needed
+    def make(self, job: Job, path: Path, digest: bytes, size: int) -> Footer: ...  # writes an entry
+
+
+def prepare(job: Job, folder: Path, stage: Stage) -> Record:
     """Make the entry of a recording, unless the one that is there was made from the same content.
 
     Args:
         folder: of the cache key.
+        stage: makes it.
 
     Returns:
         What the index needs to know; ``reason`` is set for a bad recording, which gets no entry.
@@ -60,7 +82,7 @@ def prepare(job: Job, folder: Path, mel: MelSpectrogram) -> Record:
     record.size, record.mtime_ns, record.digest = stat.st_size, stat.st_mtime_ns, digest.hex()
     path = entry_path(folder, job.filename)
     try:
-        made = _existing(job, path, digest, mel) or _make(job, path, digest, stat.st_size, mel)
+        made = _existing(job, path, digest, stage) or stage.make(job, path, digest, stat.st_size)
         record.missing = examine(job.path).missing
     except BadRecording as bad:
         path.unlink(missing_ok=True)  # of a good recording that a bad one has replaced
@@ -70,7 +92,7 @@ def prepare(job: Job, folder: Path, mel: MelSpectrogram) -> Record:
     return record
 
 
-def _existing(job: Job, path: Path, digest: bytes, mel: MelSpectrogram) -> Footer | None:
+def _existing(job: Job, path: Path, digest: bytes, stage: Stage) -> Footer | None:
     """The footer of an entry made from this very content, at the length that it has; None if there is none.
 
     Raises:
@@ -80,31 +102,59 @@ def _existing(job: Job, path: Path, digest: bytes, mel: MelSpectrogram) -> Foote
         footer = read_footer(path)
     except (FileNotFoundError, DamagedEntry):
         return None
-    fits = footer.digest == digest and os.path.getsize(path) == entry_size(mel.process.n_mels, footer.frames)
+    fits = footer.digest == digest and os.path.getsize(path) == entry_size(stage.n_features, footer.frames)
     if not fits:
         return None
     holds = length_holds(job.path, footer.source_frames, footer.source_rate, time_expansion=job.time_expansion)
     return footer if holds else None
 
 
-def _make(job: Job, path: Path, digest: bytes, size: int, mel: MelSpectrogram) -> Footer:
-    process = mel.process
-    stream = AudioStream(
-        job.path, process.sample_rate, _BLOCK_S, max_s=process.max_recording_s, time_expansion=job.time_expansion
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    statistics = BandStatistics()
-    with _Frames(path.parent, process.n_mels) as frames:
-        for block in mel.blocks(stream):
-            statistics.add(block)
-            frames.append(block)
-        if len(frames) < 2:  # a single frame has no deviation
-            raise BadRecording("too_short", f"{stream.decoded} samples")
-        mean, scale = statistics.mean_and_scale(process)
-        footer = Footer(digest, size, stream.length, stream.info.sample_rate, len(frames), 0)
-        standardised = (_standardised(block, mean, scale) for block in frames)
-        write_entry(path, standardised, (process.n_mels, len(frames)), mean, scale, footer)
-    return footer
+class Spectrograms:
+    """The stage that makes log-mel spectrograms, as a [data_process] section says."""
+
+    what = "spectrograms"
+
+    def __init__(self, process: DataProcess):
+        self.process, self.n_features = process, process.n_mels
+        self._mel: MelSpectrogram | None = None
+
+    def key(self) -> str:
+        return cache_key(self.process)
+
+    def settings(self) -> dict[str, object]:
+        return cache_settings(self.process)
+
+    def frames(self, seconds: float) -> int:
+        return int(seconds * self.process.sample_rate / self.process.hop_length)
+
+    def ready(self) -> "Spectrograms":
+        """The same with its filters made, before it is sent to the workers."""
+        self._mel = self._mel or MelSpectrogram(self.process)
+        return self
+
+    def make(self, job: Job, path: Path, digest: bytes, size: int) -> Footer:
+        """Write the entry of a recording.
+
+        Raises:
+            BadRecording: it cannot be used.
+        """
+        mel, process = self.ready()._mel, self.process
+        stream = AudioStream(
+            job.path, process.sample_rate, _BLOCK_S, max_s=process.max_recording_s, time_expansion=job.time_expansion
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        statistics = BandStatistics()
+        with _Frames(path.parent, process.n_mels) as frames:
+            for block in mel.blocks(stream):
+                statistics.add(block)
+                frames.append(block)
+            if len(frames) < 2:  # a single frame has no deviation
+                raise BadRecording("too_short", f"{stream.decoded} samples")
+            mean, scale = statistics.mean_and_scale(process)
+            footer = Footer(digest, size, stream.length, stream.info.sample_rate, len(frames), 0)
+            standardised = (_standardised(block, mean, scale) for block in frames)
+            write_entry(path, standardised, (process.n_mels, len(frames)), mean, scale, footer)
+        return footer
 
 
 def _standardised(block: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:

@@ -568,7 +568,7 @@ def test_a_full_disk_leaves_nothing_half_and_the_next_start_goes_on(tmp_path, re
 
 def test_a_cache_that_would_not_fit_is_refused_with_what_would(tmp_path, recordings, monkeypatch):
     jobs = [entry.Job(row.filename, row.path) for row in table_of(recordings).itertuples()]
-    needed = space.estimate_bytes(jobs, PROCESS)
+    needed = space.estimate_bytes(jobs, entry.Spectrograms(PROCESS), 0.0)
     made = preprocessor(tmp_path, name="real").prepare(table_of(recordings))["entry"].map(os.path.getsize).sum()
     assert needed == pytest.approx(made, rel=0.02)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, needed // 2))
@@ -588,12 +588,16 @@ def test_a_cache_that_is_there_needs_no_room_though_its_index_is_lost(tmp_path, 
 
 def test_a_disk_without_room_is_told_and_a_liar_does_not_refuse_the_others(tmp_path, recordings, monkeypatch):
     jobs = [entry.Job(row.filename, row.path) for row in table_of(recordings).itertuples()]
-    needed = space.estimate_bytes(jobs, PROCESS)
+    needed = space.estimate_bytes(jobs, entry.Spectrograms(PROCESS), 0.0)
     lie = write(recordings / "a/liar.flac", song(2, 9))
     header = bytearray(lie.read_bytes())
     header[21:26] = bytes([header[21] | 0x0F, 255, 255, 255, 255])  # 2^36 - 1 samples
     lie.write_bytes(header)
-    assert needed < space.estimate_bytes([*jobs, entry.Job("a/liar.flac", str(lie))], PROCESS) < 20 * needed
+    assert (
+        needed
+        < space.estimate_bytes([*jobs, entry.Job("a/liar.flac", str(lie))], entry.Spectrograms(PROCESS), 0.0)
+        < 20 * needed
+    )
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, 0))
     with pytest.raises(DataError, match=r"0\.000 GB is free; what would fit: another disk as \[data\] output_dir$"):
         preprocessor(tmp_path).prepare(table_of(recordings))
@@ -683,7 +687,7 @@ def memory_of(path, tmp_path):
 
     By the system's own high-water mark: what looks now and then misses it.
     """
-    mel = MelSpectrogram(PROCESS)
+    stage = entry.Spectrograms(PROCESS).ready()
     short = tmp_path / "short.wav"
     sf.write(short, song(60, 1), RATE)
 
@@ -691,10 +695,10 @@ def memory_of(path, tmp_path):
         return int(Path("/proc/self/status").read_text().split(f"{name}:")[1].split()[0])
 
     def work():
-        entry.prepare(entry.Job("a/short.wav", str(short)), tmp_path / "cache-short", mel)  # what is loaded once
+        entry.prepare(entry.Job("a/short.wav", str(short)), tmp_path / "cache-short", stage)  # what is loaded once
         before, anonymous = kilobytes("VmRSS"), kilobytes("RssAnon")
         Path("/proc/self/clear_refs").write_text("5")  # the mark begins anew
-        entry.prepare(entry.Job("a/long.wav", str(path)), tmp_path / f"cache-{path.stem}", mel)
+        entry.prepare(entry.Job("a/long.wav", str(path)), tmp_path / f"cache-{path.stem}", stage)
         grown = kilobytes("VmHWM") - before
         (tmp_path / "memory").write_text(f"{(anonymous + grown) / 1024} {grown / 1024}")
 

@@ -18,8 +18,8 @@ from dataloader.batches.images import ImageTransform
 from dataloader.batches.waveforms import WaveformDataset, WaveformTransform
 from dataloader.batches.windows import make_windows, window_frames, window_starts
 from dataloader.cache.entries import cache_key
-from dataloader.cache.prepare import Job, prepare
-from dataloader.cache.spectrogram import MelSpectrogram, MelStream
+from dataloader.cache.prepare import Job, Spectrograms, prepare
+from dataloader.cache.spectrogram import MelStream
 from factory.model import build_model, model_settings
 from inference import predictor as predictor_module
 from inference.checkpoints import network_of
@@ -49,7 +49,7 @@ def validation_scores(run: Path, recording: Path, folder: Path) -> np.ndarray:
     """``(windows, classes)``: what validation computes, through the cache."""
     network, card, *_ = network_of(run / "best.pt")
     place = folder / cache_key(card.process)
-    record = prepare(Job(f"x/{recording.name}", str(recording)), place, MelSpectrogram(card.process))
+    record = prepare(Job(f"x/{recording.name}", str(recording)), place, Spectrograms(card.process))
     assert not record.reason
     entry = str(place / "x" / recording.with_suffix(".npy").name)
     table = pd.DataFrame({"entry": [entry], "frames": [record.frames], "labels": [card.labels[:1]], "filename": ["x"]})

@@ -1,0 +1,124 @@
+"""Recordings -> embeddings in the cache: what ``dataloader.data_preprocess`` prepares in place of spectrograms.
+
+An entry is that of a spectrogram whose bands are the numbers of an embedding and whose frames are windows, one after
+another: ``(size, windows)`` float16. Its ``mean`` is 0, and its ``scale`` one power of 2 for all, so that embeddings of
+any size fit float16: ``embedding = value * scale``.
+"""
+
+import math
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from dataloader.audio.decoding import AudioStream, BadRecording
+from dataloader.batches.windows import window_starts
+from dataloader.cache.entries import FORMAT, Footer, key_of, write_entry
+from dataloader.cache.prepare import Job
+from dataloader.encoders.files import digest_of, find_file
+from dataloader.encoders.runtimes import Opened, open_encoder
+from dataloader.encoders.table import Encoder, encoder_of
+from utils.config import DataProcess, Model
+
+_BLOCK = 8  # windows decoded and embedded at once
+_LARGEST = 1024.0  # of a stored value; far from where float16 ends, so that a step is a thousandth of what is usual
+
+
+class Embeddings:
+    """The stage of preparing that makes embeddings, see ``dataloader.cache.prepare.Stage``.
+
+    Picklable: a worker opens the encoder for itself, once.
+
+    Raises:
+        UserError: the encoder's file or its runtime is not there, or the file is not what its type says.
+    """
+
+    what = "embeddings"
+
+    def __init__(self, model: Model, process: DataProcess):
+        self.encoder, self.path = encoder_of(model), find_file(encoder_of(model), model.weights_path)
+        self.n_features = opened(self.encoder, self.path).size
+        self._digest, self._max_s = digest_of(self.path), process.max_recording_s
+
+    def settings(self) -> dict[str, object]:
+        """All that changes the arrays."""
+        encoder = self.encoder
+        return {
+            "format": FORMAT,
+            "encoder": self._digest,
+            "output": encoder.embedding,
+            "sample_rate": encoder.sample_rate,
+            "window_s": float(encoder.window_s),
+            "step_s": float(encoder.window_s),
+            "max_recording_s": float(self._max_s),
+        }
+
+    def key(self) -> str:
+        """The name of the settings, as ``dataloader.cache.entries.cache_key`` makes it."""
+        return key_of(self.settings())
+
+    def frames(self, seconds: float) -> int:
+        """Windows of a recording of that length, as near as needed."""
+        return max(1, round(seconds / self.encoder.window_s))
+
+    def make(self, job: Job, path: Path, digest: bytes, size: int) -> Footer:
+        """Write the entry of a recording.
+
+        Raises:
+            BadRecording: it cannot be used.
+        """
+        forward = opened(self.encoder, self.path).forward
+        block_s = _BLOCK * self.encoder.window_s
+        stream = AudioStream(
+            job.path, self.encoder.sample_rate, block_s, max_s=self._max_s, time_expansion=job.time_expansion
+        )
+        blocks = [forward(windows).embeddings for windows in windows_of(stream, self.encoder.samples)]
+        embeddings = np.concatenate(blocks) if blocks else np.empty((0, self.n_features), np.float32)
+        if not len(embeddings):
+            raise BadRecording("too_short", f"{stream.decoded} samples")
+        if not np.isfinite(embeddings).all():
+            raise BadRecording("not_finite", "the encoder's answer to it is not finite")
+        scale = 2.0 ** max(-100, math.ceil(math.log2(max(np.abs(embeddings).max(), 1e-30) / _LARGEST)))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        n = self.n_features
+        footer = Footer(digest, size, stream.length, stream.info.sample_rate, len(embeddings), 0)
+        values = (embeddings / np.float32(scale)).astype(np.float16)
+        write_entry(path, [values], (n, len(embeddings)), np.zeros(n), np.full(n, scale), footer)
+        return footer
+
+
+_of_thread = threading.local()
+
+
+def opened(encoder: Encoder, path: Path) -> Opened:
+    """The encoder, for its embeddings alone; opened once a thread, as no runtime of TFLite can be shared."""
+    if getattr(_of_thread, "key", None) != (key := (encoder, path, digest_of(path))):
+        _of_thread.key, _of_thread.opened = key, open_encoder(encoder, path, scores=False)
+    return _of_thread.opened
+
+
+def windows_of(blocks: Iterator[np.ndarray], length: int) -> Iterator[np.ndarray]:
+    """The windows of a recording, some at a time, ``(windows, length)``: those of ``window_starts``.
+
+    A tail of at least half a window becomes a last window that ends with the recording; a recording that is shorter
+    than a window is repeated until it fills one.
+
+    Args:
+        blocks: samples of the recording, piece by piece.
+        length: samples of a window.
+    """
+    held, given = np.empty(0, np.float32), 0  # the samples that are still needed, and the windows so far
+    for block in blocks:
+        held = np.concatenate([held, block])
+        count = max(0, (len(held) - length * bool(given)) // length)
+        skip = length * bool(given)  # the window before, which a tail reaches back into
+        if count:
+            yield held[skip : skip + count * length].reshape(count, length)
+            given += count
+            held = held[skip + (count - 1) * length :]
+    skip = length * bool(given)
+    if not given and len(held):
+        yield np.resize(held, (1, length))
+    elif given and window_starts(len(held), length)[-1] > 0:
+        yield held[-length:][None]

@@ -1,0 +1,212 @@
+"""Opening the file of an encoder: TFLite, ONNX or TorchScript, each one function from windows to embeddings.
+
+An encoder computes with one thread of the caller's, so that as many of them as there are cores keep all cores busy.
+"""
+
+import os
+import threading
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from dataloader.encoders.table import HIDDEN, Encoder
+from utils.errors import UserError, first_line
+
+
+class Answers(NamedTuple):
+    """What an encoder says of some windows."""
+
+    embeddings: np.ndarray  # (windows, size) float32
+    scores: np.ndarray | None  # (windows, labels) float32, as the file has them; None: it has no labels
+
+
+Forward = Callable[[np.ndarray], Answers]  # (windows, samples) float32 -> answers
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An encoder ready to compute.
+
+    Attributes:
+        forward: may be called by one thread at a time.
+        size: of the embedding.
+        n_labels: of its own labels; 0: it has none.
+    """
+
+    encoder: Encoder
+    path: Path
+    forward: Forward
+    size: int
+    n_labels: int
+
+
+def open_encoder(encoder: Encoder, path: Path, *, scores: bool = True) -> Opened:
+    """Open the file of an encoder, and try it on a window of silence.
+
+    Args:
+        scores: whether the scores of its own labels are wanted as well.
+
+    Raises:
+        UserError: damaged, not of its type's signature, or without the output that is asked for.
+    """
+    build = {".tflite": _tflite, ".onnx": _onnx}.get(path.suffix, _torchscript)
+    try:
+        forward = build(encoder, path, encoder.scores if scores else None)
+    except UserError:
+        raise
+    except Exception as error:  # each runtime has a dozen errors for a damaged file
+        raise UserError(f"{path}: damaged, or not an encoder of this kind of file ({first_line(error)})") from None
+    try:
+        answers = forward(np.zeros((1, encoder.samples), np.float32))
+    except UserError:
+        raise
+    except Exception as error:  # as above, of an input of another shape
+        text = f"takes no windows of {encoder.samples} samples, which {encoder.name} hears ({first_line(error)})"
+        raise UserError(f"{path}: {text}; change the type, or the file") from None
+    _check(encoder, path, answers)
+    n_labels = 0 if answers.scores is None else answers.scores.shape[1]
+    return Opened(encoder, path, forward, answers.embeddings.shape[1], n_labels)
+
+
+def _check(encoder: Encoder, path: Path, answers: Answers) -> None:
+    embedding, scores = answers
+    for what, array, wanted in (("an embedding", embedding, encoder.size), ("scores", scores, encoder.n_labels)):
+        if array is None:
+            continue
+        if array.ndim != 2 or len(array) != 1 or not array.size:
+            raise UserError(
+                f"{path}: output {encoder.embedding!r} has the shape {array.shape}, and {what} of a window is one row; "
+                "name another output as [model] encoder_output"
+            )
+        if wanted and array.shape[1] != wanted:
+            text = f"{what} of {array.shape[1]} numbers, and {encoder.name} has {wanted}"
+            raise UserError(f"{path}: {text}; change the type, or the file")
+
+
+def _tflite(encoder: Encoder, path: Path, scores: int | str | None) -> Forward:
+    from ai_edge_litert.interpreter import Interpreter
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    by_name = isinstance(encoder.embedding, str)
+    with warnings.catch_warnings(
+        action="ignore"
+    ):  # of keeping all tensors, which an embedding within the network needs
+        interpreter = Interpreter(str(path), num_threads=1, experimental_preserve_all_tensors=by_name)
+    interpreter.allocate_tensors()
+    (given, *_), outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    if given["shape"][-1] != encoder.samples:
+        raise _other_window(encoder, path, given["shape"])
+    index = {one["name"]: one["index"] for one in interpreter.get_tensor_details()} if by_name else {}
+
+    def tensor_of(output: int | str) -> int:
+        if output == HIDDEN:
+            return outputs[0]["index"] - 1
+        if isinstance(output, int) and output < len(outputs):
+            return outputs[output]["index"]
+        if output in index:
+            return index[output]
+        raise _no_output(path, output, [one["name"] for one in outputs])
+
+    wanted = [tensor_of(encoder.embedding), *([] if scores is None else [tensor_of(scores)])]
+
+    def one(window: np.ndarray) -> list[np.ndarray]:
+        interpreter.set_tensor(given["index"], window.reshape(given["shape"]))
+        interpreter.invoke()
+        return [interpreter.get_tensor(index) for index in wanted]
+
+    return _one_by_one(one)
+
+
+def _onnx(encoder: Encoder, path: Path, scores: int | str | None) -> Forward:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    given, names = session.get_inputs()[0], [output.name for output in session.get_outputs()]
+    if isinstance(given.shape[-1], int) and given.shape[-1] != encoder.samples:
+        raise _other_window(encoder, path, given.shape)
+    wanted = [_name_of(path, names, encoder.embedding), *([] if scores is None else [_name_of(path, names, scores)])]
+
+    def some(windows: np.ndarray) -> list[np.ndarray]:
+        return session.run(wanted, {given.name: windows})
+
+    if len(given.shape) == 2 and not isinstance(given.shape[0], int):  # any number of windows at once
+        return lambda windows: _answers(some(windows))
+    shape = [size if isinstance(size, int) else 1 for size in given.shape[:-1]] + [-1]
+    return _one_by_one(lambda window: some(window.reshape(shape)))
+
+
+def _torchscript(encoder: Encoder, path: Path, scores: int | str | None) -> Forward:
+    import torch
+
+    network = torch.jit.load(str(path), map_location="cpu").eval()
+
+    def forward(windows: np.ndarray) -> Answers:
+        with torch.inference_mode():
+            answer = network(torch.from_numpy(np.ascontiguousarray(windows)))
+        by_name = answer if isinstance(answer, dict) else {}
+        outputs = list(by_name.values()) or (list(answer) if isinstance(answer, tuple | list) else [answer])
+        arrays = []
+        for output in [encoder.embedding, *([] if scores is None else [scores])]:
+            if isinstance(output, int) and output < len(outputs):
+                arrays.append(outputs[output].float().numpy())
+            elif output in by_name:
+                arrays.append(by_name[output].float().numpy())
+            else:
+                raise _no_output(path, output, list(by_name) or [str(number) for number in range(len(outputs))])
+        return _answers(arrays)
+
+    return forward
+
+
+def _one_by_one(one: Callable[[np.ndarray], list[np.ndarray]]) -> Forward:
+    def forward(windows: np.ndarray) -> Answers:
+        rows = [one(window) for window in windows]
+        return _answers([np.concatenate([row[number] for row in rows]) for number in range(len(rows[0]))])
+
+    return forward
+
+
+def _answers(arrays: list[np.ndarray]) -> Answers:
+    arrays = [np.asarray(array, np.float32) for array in arrays]
+    return Answers(arrays[0], arrays[1] if len(arrays) > 1 else None)
+
+
+def _name_of(path: Path, names: list[str], output: int | str) -> str:
+    if isinstance(output, int) and output < len(names):
+        return names[output]
+    if output in names:
+        return output
+    raise _no_output(path, output, names)
+
+
+def _no_output(path: Path, output: int | str, names: list[str]) -> UserError:
+    known = ", ".join(f"{number} ({name})" if str(number) != name else name for number, name in enumerate(names))
+    what = "an output of 6,522 numbers with its embedding before it" if output == HIDDEN else f"no output {output!r}"
+    return UserError(f"{path}: {what}; it has {known}; name one as [model] encoder_output, or change the type")
+
+
+def _other_window(encoder: Encoder, path: Path, shape: object) -> UserError:
+    samples = list(shape)[-1]
+    mend = "change encoder_sample_rate or encoder_window_s" if encoder.name == "encoder" else "change the type"
+    text = f"hears {samples} samples at once, and {encoder.name} says {encoder.samples}"
+    return UserError(f"{path}: {text} ({encoder.window_s:g} s of {encoder.sample_rate} Hz); {mend}, or the file")
+
+
+class PerThread:
+    """An encoder for several threads: each opens the file for itself, as no runtime of TFLite can be shared."""
+
+    def __init__(self, encoder: Encoder, path: Path, *, scores: bool):
+        self._open = lambda: open_encoder(encoder, path, scores=scores)
+        self._own = threading.local()
+
+    def __call__(self, windows: np.ndarray) -> Answers:
+        if not hasattr(self._own, "forward"):
+            self._own.forward = self._open().forward
+        return self._own.forward(windows)

