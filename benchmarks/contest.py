@@ -26,6 +26,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.contest_table import as_text, costs_of, result_of, row_of, warn_of_other_recordings
+from dataloader.encoders.table import settle
 from dataloader.metadata import load_table
 from dataloader.tables.splits import deal_into_folds
 from factory.choices import check_choices
@@ -118,7 +119,7 @@ def load_recipes(paths: Sequence[Path], folds: int, output: Path, overrides: Seq
     for path in paths:
         cell = next(make_cells([path], folds, 1, output, overrides))
         try:
-            recipes[path.stem] = load_config(path, cell.overrides, check_choices)
+            recipes[path.stem] = settle(load_config(path, cell.overrides, check_choices))
         except ConfigError as error:
             problems += [problem for problem in error.problems if problem not in problems]
     if problems:

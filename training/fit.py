@@ -11,6 +11,7 @@ from dataloader.tables.splits import SPLITS
 from evaluation.scores import evaluate
 from evaluation.table import ScoreTable
 from training.recordings import TRIAL
+from training.underfit import underfit
 from utils.config import Config, to_ini
 from utils.errors import UserError, first_line
 from utils.files import write_text
@@ -71,6 +72,8 @@ def summarise(trainer: Trainer, metadata: "pd.DataFrame", folder: Path) -> None:
     }
     for tracker in trainer.trackers:
         tracker.log_summary(summary)
+    if line := underfit(_rows_of(folder), summary):
+        log.warning("%s", line)
     if of_recordings is None:
         log.info("there is no test subset")
         return
@@ -111,8 +114,11 @@ def _score_table(trainer: Trainer, of_recordings: np.ndarray) -> "pd.DataFrame":
 
 def _row_of(folder: Path, epoch: int | None) -> dict[str, object]:
     """The row of an epoch in the metrics."""
-    rows = [json.loads(line) for line in (folder / EPOCHS).read_text(encoding="utf-8").splitlines()]
-    return next((row for row in rows if row["epoch"] == epoch), {})
+    return next((row for row in _rows_of(folder) if row["epoch"] == epoch), {})
+
+
+def _rows_of(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (folder / EPOCHS).read_text(encoding="utf-8").splitlines()]
 
 
 def _short(value: float | int) -> str:

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from dataloader.encoders.table import settle
 from dataloader.metadata import load_table
 from dataloader.tables.splits import deal_into_folds
 from evaluation.output import SCORES, as_json, as_text
@@ -67,7 +68,7 @@ def _new(options: argparse.Namespace) -> tuple[Path, int, int]:
     if wrong := [name for name in _OWN if name in named]:
         text = "each run of --folds has its own; leave it out, or use --seeds"
         raise ConfigError([Problem(text, *name.split("."), None, "--set") for name in wrong])
-    config = load_config(options.config or Path(CONFIG), options.overrides, check_choices)
+    config = settle(load_config(options.config or Path(CONFIG), options.overrides, check_choices))
     must_be_writable(config.paths.runs_dir / "folds" / RECIPE)
     deal_into_folds(load_table(config), options.folds)  # too many are reported now, and not run by run
     folder = make_run_folder(config.paths.runs_dir, f"{config.model.type}-folds").resolve()

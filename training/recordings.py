@@ -8,6 +8,7 @@ from dataloader import metadata as tables
 from dataloader.batches.balance import keep_quietest
 from dataloader.data_preprocess import AudioPreprocessor, stage_of
 from dataloader.tables.checks import warn_beyond_end
+from dataloader.tables.few import keep_few
 from dataloader.tables.schema import CLASSES, counted
 from dataloader.tables.splits import SPLITS, deal_into_folds, known_split, split_by_group
 from training.earlier_run import earlier_splits, must_leave_a_test
@@ -117,6 +118,7 @@ def _new_split(config: Config, metadata: "pd.DataFrame", folder: Path) -> "pd.Da
     import pandas as pd
 
     metadata = keep_quietest(metadata.assign(split=_splits(config, metadata)), config.data.keep_quietest)
+    metadata = keep_few(metadata, config.data.train_per_class, config.trainer.seed)
     labels = tables.class_labels(metadata)
     table = pd.DataFrame(
         {

@@ -247,6 +247,8 @@ class Data:
     fold: Count = 1  # the fold that is the test set; all others train, and nothing validates: the last epoch is scored
     # what stays on one side of the split: group (recordist and place, or group_id) or author
     group_by: Literal["group", "author", "folder", "file"] = "group"
+    # training recordings of each class that are used, drawn by the seed, to see what fewer would give; 0: all
+    train_per_class: CountOrNone = 0
     # share of each class's training recordings that is kept, the quietest ones; 1.0: all
     keep_quietest: Annotated[float, Bounds(above=0.0, high=1.0)] = 1.0
     # how much more often windows of small classes come, 0 to 1; 0: each once; 0.5: drawn by (windows of their

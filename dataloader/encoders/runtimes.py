@@ -4,7 +4,6 @@ An encoder computes with one thread of the caller's, so that as many of them as 
 """
 
 import os
-import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -197,16 +196,3 @@ def _other_window(encoder: Encoder, path: Path, shape: object) -> UserError:
     mend = "change encoder_sample_rate or encoder_window_s" if encoder.name == "encoder" else "change the type"
     text = f"hears {samples} samples at once, and {encoder.name} says {encoder.samples}"
     return UserError(f"{path}: {text} ({encoder.window_s:g} s of {encoder.sample_rate} Hz); {mend}, or the file")
-
-
-class PerThread:
-    """An encoder for several threads: each opens the file for itself, as no runtime of TFLite can be shared."""
-
-    def __init__(self, encoder: Encoder, path: Path, *, scores: bool):
-        self._open = lambda: open_encoder(encoder, path, scores=scores)
-        self._own = threading.local()
-
-    def __call__(self, windows: np.ndarray) -> Answers:
-        if not hasattr(self._own, "forward"):
-            self._own.forward = self._open().forward
-        return self._own.forward(windows)

@@ -1,0 +1,48 @@
+"""Does the table of the few-shot benchmark hold what its runs scored, over whole draws?"""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks import few_shot
+from utils.errors import UserError
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """Cells that are finished as soon as they are trained: of three recordings a fold, all right with many shots."""
+
+    def train(cell, options):
+        run = cell.folder / "run"
+        run.mkdir(parents=True)
+        (run / "config.ini").write_text("")
+        names = [f"{label}/{cell.fold}.ogg" for label in "abc"]
+        right = np.eye(3) if cell.shots == "all" else np.roll(np.eye(3), cell.draw - 1, axis=1)
+        pd.DataFrame(right, index=pd.Index(names, name="filename"), columns=list("abc")).to_csv(run / "test_scores.csv")
+        split = {"filename": names, "label": list("abc"), "group": "", "split": "test"}
+        pd.DataFrame(split).to_csv(run / "split.csv", index=False)
+        (run / "summary.json").write_text(json.dumps({"seconds": 10.0}))
+        return True
+
+    monkeypatch.setattr(few_shot, "train", train)
+    recipe = tmp_path / "my.ini"
+    recipe.write_text("")
+    return ["--recipes", str(recipe), "--folds", "2", "--output", str(tmp_path / "out")]
+
+
+def test_a_line_has_the_mean_and_the_spread_over_draws_of_all_folds_together(trained, tmp_path, capsys):
+    assert few_shot.main([*trained, "--shots", "1", "all", "--draws", "2"]) == 0
+    one, every = capsys.readouterr().out.splitlines()[2:4]
+    assert "| my | 1 | 2 | 0.625 ± 0.530 |" in one  # an AUC of 1 in the first draw, of 0.25 in the second
+    assert "| 0.500 ± 0.707 | 10 |" in one
+    assert "| my | all | 2 | 1.000 ± 0.000 | 1.000 ± 0.000 | 1.000 ± 0.000 | 10 |" in every
+    assert len(pd.read_csv(tmp_path / "out/few_shot.csv")) == 4
+    assert (tmp_path / "out/few_shot.png").stat().st_size > 1000
+
+
+def test_a_draw_without_all_its_folds_is_in_no_line(trained, monkeypatch):
+    monkeypatch.setattr(few_shot, "train", lambda cell, options: False)
+    with pytest.raises(UserError, match="no draw has all its folds"):
+        few_shot.main([*trained, "--shots", "1", "--draws", "1"])
