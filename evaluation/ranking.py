@@ -14,6 +14,8 @@ from scipy import sparse
 
 from utils.metrics import PADDING
 
+_MOST_IN_FLOAT32 = 500_000  # rows: a draw may have several times as many, and float32 counts to 16 million
+
 
 class Ranking(NamedTuple):
     """How each class is ranked; every array is ``(classes, resamples)``."""
@@ -68,29 +70,30 @@ def _rank_class(
 
     between, ties = negatives[0::2], negatives[1::2]
     below = np.cumsum(between[:-1], axis=0) + np.cumsum(ties, axis=0) - ties
-    n_positive, n_negative = positives.sum(axis=0), negatives.sum(axis=0)
+    n_positive, n_negative = (sums.sum(axis=0, dtype=np.float64) for sums in (positives, negatives))
     with np.errstate(invalid="ignore", divide="ignore"):
-        auc = (positives * (below + ties / 2)).sum(axis=0) / (n_positive * n_negative)
+        auc = (positives * (below + ties / 2)).sum(axis=0, dtype=np.float64) / (n_positive * n_negative)
         positives_as_high = np.cumsum(positives[::-1], axis=0)[::-1]
-        as_high = positives_as_high + n_negative - below
+        as_high = positives_as_high + (n_negative.astype(below.dtype) - below)
         precision = np.where(positives > 0, positives_as_high / as_high, 0)
-        ap = (positives * precision).sum(axis=0) / n_positive
+        ap = (positives * precision).sum(axis=0, dtype=np.float64) / n_positive
         pad = np.where(steps <= 1, PADDING, 0)[:, None]  # as high as each step
         precision = (positives_as_high + pad) / (as_high + pad)
         at_one = precision[np.searchsorted(steps, 1)]
-        padded = ((positives * precision).sum(axis=0) + PADDING * at_one) / (n_positive + PADDING)
+        padded = ((positives * precision).sum(axis=0, dtype=np.float64) + PADDING * at_one) / (n_positive + PADDING)
     return auc, ap, padded
 
 
 def _sums(bins: np.ndarray, group: np.ndarray, n_bins: int, weights: np.ndarray) -> np.ndarray:
-    """The weights of the rows in each bin, ``(bins, resamples)``, float64."""
+    """The weights of the rows in each bin, ``(bins, resamples)``; float32 where that is exact for sums of counts."""
     n_groups = len(weights)
+    exact = np.float32 if len(bins) < _MOST_IN_FLOAT32 else np.float64
     if n_bins * n_groups <= 4 * max(len(bins), 1) + 10_000:  # few enough for a dense product
         counts = np.bincount(bins * n_groups + group, minlength=n_bins * n_groups).reshape(n_bins, n_groups)
-        return (counts.astype(np.float32) @ weights).astype(np.float64)
+        return (counts.astype(np.float32) @ weights).astype(exact, copy=False)
     ones = np.ones(len(bins), dtype=np.float32)
     counts = sparse.csr_array((ones, (bins, group)), shape=(n_bins, n_groups))
-    return (counts @ weights).astype(np.float64)
+    return (counts @ weights).astype(exact, copy=False)
 
 
 def rank_rows(targets: np.ndarray, scores: np.ndarray, k: int = 5) -> dict[str, np.ndarray]:
