@@ -161,6 +161,15 @@ def test_a_table_of_one_recording_goes_into_the_folder_that_is_there(command, ti
     assert (tmp_path / "one.txt").is_file()
 
 
+def test_an_output_may_have_the_longest_name_that_a_file_can_have(command, tiny_run, recordings, tmp_path):
+    output = tmp_path / ("a" * 251 + ".csv")
+    line = ["--run", tiny_run, "--input", recordings / "a/r1.wav", "--format", "csv"]
+    command(*line, "--output", output)
+    assert os.listdir(tmp_path) == [output.name]
+    printed = command(*line, "--output", tmp_path / ("a" * 300), code=1)
+    assert printed.err.endswith("File name too long\n")
+
+
 def test_what_a_link_leads_to_is_replaced_and_not_the_link(command, tiny_run, recordings, tmp_path):
     (tmp_path / "large").mkdir()
     (tmp_path / "large/real.csv").write_text("of yesterday")

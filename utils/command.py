@@ -143,6 +143,9 @@ def run_command(main: Callable[[Sequence[str] | None], int | None]) -> None:
             raise  # no file is named: it is a bug, not a mistake of the user
         print(explain_os_error(error), file=sys.stderr)
         code = 1
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            # A loader of torch that this error left half made fails in its __del__, with a traceback of its own.
+            sys.unraisablehook = lambda *_: None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = SIGINT_EXIT

@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from utils.errors import DataError
+from utils.files import fitting_name
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ def alone(path: Path, busy: str) -> Iterator[list[int]]:
     Raises:
         DataError: another process has it.
     """
-    file, descriptors = Path(os.path.abspath(path)).with_name(f".{path.name}.lock"), []
+    file, descriptors = Path(os.path.abspath(path)).with_name(fitting_name(f".{path.name}", ".lock")), []
     lock = FileLock(file, timeout=0, thread_local=False, fallback_to_soft=False, on_acquired=descriptors.append)
     try:
         lock.acquire()

@@ -134,3 +134,19 @@ def test_a_user_without_an_entry_in_the_list_of_users_is_given_a_name(monkeypatc
     with pytest.raises(SystemExit):
         run_command(lambda _: None)
     assert getpass.getuser() == f"user{os.getuid()}"
+
+
+def test_too_many_open_files_are_one_line_though_what_was_half_made_fails_as_well():
+    code = (
+        "from utils.command import run_command\n"
+        "class Half:\n"
+        "    def __del__(self): raise AttributeError('half made')\n"
+        "def main(_):\n"
+        "    half = Half()\n"
+        "    raise OSError(24, 'x')\n"
+        "run_command(main)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("too many open files")
+    assert done.stderr.count("\n") == 1
