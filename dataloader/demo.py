@@ -1,10 +1,11 @@
-"""What can be trained on before any data is there? Synthetic birds, in the layout of BirdCLEF 2024.
+"""What can be trained on before any data is there? Synthetic birds, in the layout of BirdCLEF 2024 or another.
 
 Every species has songs of its own; every recordist has a place, a noise, a gain and a microphone of
 their own, and records several species. So a classifier has to learn the songs, and a split by
 recordist is worth the same as with real recordings.
 
     python -m dataloader.demo --output demo
+    python -m dataloader.demo --output nights --layout raven    long recordings, with annotations
 """
 
 import argparse
@@ -22,11 +23,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from utils.errors import DataError
+from dataloader.tables.demo_layouts import LAYOUTS, arrange
+from utils.errors import DataError, unknown
 
 log = logging.getLogger(__name__)
 
 SAMPLE_RATE = 32_000  # Hz, as BirdCLEF
+BIRDCLEF = "birdclef"  # the layout of 2024
 FORMAT = 1  # raise it when the same arguments give other files, so that old demos are made anew
 SIDECAR = "demo.json"  # what the demo was made with
 DESKTOP = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # what looking at a folder leaves there
@@ -111,7 +114,9 @@ class Recordist:
     gain_db: float
 
 
-def make_demo(output: Path | str, *, species: int = 12, recordings: int = 10, seed: int = 1) -> Path:
+def make_demo(
+    output: Path | str, *, species: int = 12, recordings: int = 10, seed: int = 1, layout: str = "birdclef"
+) -> Path:
     """Make a small data set of synthetic birds, or find it there from an earlier call.
 
     It is written whole or not at all. The same arguments give the same files to the byte, as long
@@ -120,17 +125,24 @@ def make_demo(output: Path | str, *, species: int = 12, recordings: int = 10, se
     Args:
         output: the folder; absent, empty, or holding an earlier demo, which is replaced.
         species: number of species.
-        recordings: number of recordings of each species.
+        recordings: number of recordings of each species; of the layouts with long recordings there are as many of a
+            minute as of species.
+        layout: ``birdclef``, which is that of 2024, or one of ``demo_layouts.LAYOUTS``.
 
     Returns:
         ``output``, which holds ``train_metadata.csv``, ``train_audio/<label>/XC<id>.ogg``,
-        ``test_soundscapes/`` and, for these, the truth in ``soundscape_labels.csv``.
+        ``test_soundscapes/`` and, for these, the truth in ``soundscape_labels.csv``; or what the layout has in their
+        place.
 
     Raises:
         DataError: an argument is out of range, or the folder holds something else.
     """
     output = Path(output)
     made_with = {"format": FORMAT, "species": species, "recordings": recordings, "seed": seed}
+    if layout != BIRDCLEF:
+        if layout not in LAYOUTS:
+            raise DataError(f"demo: layout = {layout!r}: {unknown(layout, [BIRDCLEF, *LAYOUTS])}")
+        made_with["layout"] = layout
     for name, low in ("species", 1), ("recordings", 1), ("seed", 0):
         if made_with[name] < low:
             raise DataError(f"demo: {name} = {made_with[name]}: must be at least {low}")
@@ -141,8 +153,12 @@ def make_demo(output: Path | str, *, species: int = 12, recordings: int = 10, se
     log.info("making %d synthetic recordings of %d species in %s", species * recordings, species, output)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as work:
         made = Path(work, "made")
-        _write_all(made, species, recordings, seed)
-        made.joinpath(SIDECAR).write_text(json.dumps(made_with) + "\n", encoding="utf-8")
+        _write_all(made, species, recordings, seed, soundscapes=SOUNDSCAPES if layout == BIRDCLEF else species)
+        sidecar = dict(made_with)
+        if layout != BIRDCLEF:
+            arrange(made, layout)
+            sidecar["contents"] = sorted(path.name for path in made.iterdir())
+        made.joinpath(SIDECAR).write_text(json.dumps(sidecar) + "\n", encoding="utf-8")
         if _holds(output) == made_with:  # another process was faster
             return output
         if target.exists():
@@ -272,7 +288,7 @@ def _ratio(db: float | np.ndarray) -> float | np.ndarray:
     return 10.0 ** (db / 20.0)
 
 
-def _write_all(folder: Path, species: int, recordings: int, seed: int) -> None:
+def _write_all(folder: Path, species: int, recordings: int, seed: int, *, soundscapes: int = SOUNDSCAPES) -> None:
     birds = sorted((make_species(index, seed) for index in range(species)), key=lambda bird: bird.label)
     recordists = [_make_recordist(index, seed) for index in range(max(8, 2 * recordings))]
     rows = []
@@ -286,7 +302,7 @@ def _write_all(folder: Path, species: int, recordings: int, seed: int) -> None:
         rows.append(_write_recording(folder, FIRST_ID + number, bird, recordist, birds, rng))
     _write_table(folder / "train_metadata.csv", COLUMNS, rows)
     truth = []
-    for number in range(SOUNDSCAPES):
+    for number in range(soundscapes):
         rng = np.random.default_rng([seed, SOUNDSCAPE, number])
         truth += _write_soundscape(folder, f"soundscape_{number + 1}.ogg", birds, recordists, rng)
     _write_table(folder / "soundscape_labels.csv", ["filename", "start_s", "end_s", "label"], truth)
@@ -415,12 +431,16 @@ def _holds(output: Path) -> dict[str, int] | None:
     names = {entry.name for entry in output.iterdir() if entry.name not in DESKTOP} if output.is_dir() else set()
     if not names:
         return None
-    if SIDECAR not in names or names - CONTENTS:
+    if SIDECAR not in names:
         raise DataError(f"{output}: holds something that is not of a demo, {min(names - CONTENTS or names)!r}; {mend}")
     try:
-        return json.loads(output.joinpath(SIDECAR).read_text(encoding="utf-8"))
-    except ValueError:
+        made_with = json.loads(output.joinpath(SIDECAR).read_text(encoding="utf-8"))
+        contents = CONTENTS | set(made_with.pop("contents", ()))  # another layout has names of its own
+    except (ValueError, TypeError, AttributeError):
         raise DataError(f"{output / SIDECAR}: damaged; {mend}") from None
+    if strange := names - contents:
+        raise DataError(f"{output}: holds something that is not of a demo, {min(strange)!r}; {mend}")
+    return made_with
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -430,8 +450,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--species", type=int, default=12, metavar="N", help="number of species (12)")
     parser.add_argument("--recordings", type=int, default=10, metavar="N", help="recordings of each species (10)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="another seed, other birds (1)")
+    layouts = [BIRDCLEF, *LAYOUTS]
+    parser.add_argument("--layout", choices=layouts, default=BIRDCLEF, help="how files and labels are laid out")
     chosen = parser.parse_args(arguments)
-    folder = make_demo(chosen.output, species=chosen.species, recordings=chosen.recordings, seed=chosen.seed)
+    numbers = {"species": chosen.species, "recordings": chosen.recordings, "seed": chosen.seed}
+    folder = make_demo(chosen.output, **numbers, layout=chosen.layout)
     print(f"demo: {folder.resolve()}")
 
 

@@ -14,6 +14,9 @@ import soundfile
 
 from dataloader import demo
 from dataloader.demo import SAMPLE_RATE, is_there, main, make_demo, make_species, sing, with_serial
+from dataloader.metadata import class_labels, read_sources
+from dataloader.tables.demo_layouts import LAYOUTS
+from utils.config import Config, Data, Paths
 from utils.errors import DataError
 
 SMALL = {"species": 2, "recordings": 1}
@@ -280,3 +283,19 @@ def test_the_command_says_last_where_the_demo_is(tmp_path, quick, capsys):
     main(["--output", str(tmp_path / "demo"), "--species", "2", "--recordings", "1", "--seed", "3"])
     assert capsys.readouterr().out.splitlines()[-1] == f"demo: {tmp_path / 'demo'}"
     assert len(table(tmp_path / "demo" / "train_metadata.csv")) == 2
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_is_written_so_that_it_is_found_out(tmp_path, quick, layout):
+    made = demo.make_demo(tmp_path / "demo", species=3, recordings=2, layout=layout)
+    table = read_sources(Config(paths=Paths(data_dir=made), data=Data(output_dir=tmp_path / "cache")))
+    assert len(class_labels(table)) == 3
+    assert all(Path(path).is_file() for path in table["path"])
+    long = {"folders": 0, "birdclef-2025": 0}.get(layout, 3)
+    annotated = table["annotations"].notna() if "annotations" in table else table["path"].isna()
+    assert annotated.sum() == long
+    assert (~annotated).sum() == (0 if layout in ("raven", "audacity") else 6)
+    assert demo.make_demo(tmp_path / "demo", species=3, recordings=2, layout=layout) == made  # it is there
+    (made / "mine.txt").touch()
+    with pytest.raises(DataError, match=r"holds something that is not of a demo, 'mine\.txt'"):
+        make_demo(tmp_path / "demo", **SMALL)
