@@ -1,26 +1,59 @@
 #!/usr/bin/env bash
-# Where do the BirdCLEF 2024 recordings come from? Fetched from Kaggle and unpacked into a folder:
+# Where do the recordings of BirdCLEF come from? Fetched from Kaggle and unpacked into a folder:
 #
-#     bash download_data.sh [DIR]        DIR is data where it is not given
+#     bash download_data.sh [--competition birdclef-2021 ... birdclef-2026] [--from-zip FILE] [--skip-unlabeled] [DIR]
+#
+# The competition is birdclef-2024 and DIR is data where they are not given. --from-zip takes a zip that is there
+# already, and keeps it; --skip-unlabeled leaves the recordings without labels in the zip.
 #
 # It can be stopped at any point: started again, it goes on from there. Until all is unpacked, everything
-# is in DIR/.download, and train_metadata.csv is moved to its place last, so a DIR that has it is complete.
+# is in DIR/.download, and the table is moved to its place last, so a DIR that has it is complete.
 set -euo pipefail
-
-competition=birdclef-2024
-site=https://www.kaggle.com/competitions/$competition
-zip_gb=24    # about; the recordings are compressed already, so unpacked they take as much again
-data=${1:-data}
-work=$data/.download
-zip=$work/$competition.zip
-log=$work/log
-
-PATH=$PATH:$(cd "$(dirname "$0")" && pwd)/.venv/bin    # a kaggle command installed by hand comes first
 
 fail() {
     echo "download_data.sh: $1" >&2
     exit "${2:-1}"
 }
+
+usage="use: bash download_data.sh [--competition birdclef-2024] [--from-zip FILE] [--skip-unlabeled] [DIR]"
+competition=birdclef-2024
+data=
+given_zip=
+skip=
+while (($#)); do
+    case $1 in
+        --competition) competition=${2:-}; shift ;;
+        --competition=*) competition=${1#*=} ;;
+        --from-zip) given_zip=${2:-}; shift; [[ -f $given_zip ]] || fail "--from-zip '$given_zip': no such file" ;;
+        --from-zip=*) given_zip=${1#*=}; [[ -f $given_zip ]] || fail "--from-zip '$given_zip': no such file" ;;
+        --skip-unlabeled) skip=yes ;;
+        -h | --help) echo "$usage"; exit 0 ;;
+        -*) fail "$1: unknown; $usage" 2 ;;
+        *) [[ -z $data ]] || fail "two folders, $data and $1; $usage" 2; data=$1 ;;
+    esac
+    shift || break
+done
+data=${data:-data}
+
+# What each year holds: its table, its folder of recordings, and its recordings without labels.
+table=train_metadata.csv
+audio=train_audio
+unlabeled=
+zip_gb=0    # about, where it is known before Kaggle is asked; unpacked the recordings take as much again
+case $competition in
+    birdclef-2021) audio=train_short_audio ;;
+    birdclef-2022 | birdclef-2023) ;;
+    birdclef-2024) unlabeled=unlabeled_soundscapes; zip_gb=24 ;;
+    birdclef-2025) table=train.csv; unlabeled=train_soundscapes ;;
+    birdclef-2026) table=train.csv ;;
+    *) fail "--competition '$competition': unknown; known are birdclef-2021 to birdclef-2026" 2 ;;
+esac
+site=https://www.kaggle.com/competitions/$competition
+work=$data/.download
+zip=${given_zip:-$work/$competition.zip}
+log=$work/log
+
+PATH=$PATH:$(cd "$(dirname "$0")" && pwd)/.venv/bin    # a kaggle command installed by hand comes first
 
 # The kaggle command answers Ctrl-C with exit code 0, so only a trap tells that it was pressed.
 trap 'fail "interrupted; start it again and it goes on from here" 130' INT
@@ -54,19 +87,48 @@ check_needs() {
     has_credentials || fail "no Kaggle credentials; make a token at https://www.kaggle.com/settings/api and save it as ~/.kaggle/access_token, or set KAGGLE_API_TOKEN"
 }
 
+# The names of the share and of the folder may hold blanks, so the numbers are found by the percent sign behind them.
+free_mb() {
+    df -Pk "$data" | awk 'NR > 1 && match($0, /[0-9]+ +[0-9]+ +[0-9]+ +[0-9]+%/) {
+        split(substr($0, RSTART, RLENGTH), number, / +/)
+        print int(number[3] * 1.024 / 1000)
+        exit
+    }'
+}
+
+# check_space NEEDED_MB: stop where there is less.
 check_space() {
-    local free_mb needed_mb
-    free_mb=$(df -Pk "$data" | awk 'NR == 2 { print int($4 * 1.024 / 1000) }')
-    needed_mb=$((2 * zip_gb * 1000 - $(size "$zip") / 1000000))
-    ((free_mb >= needed_mb)) || fail "$data: $((free_mb / 1000)) GB free, $(((needed_mb + 999) / 1000)) GB needed; free some, or name a folder on another disk"
+    local free
+    free=$(free_mb)
+    [[ -n $free ]] || fail "$data: the free space is not known, as df answers: $(df -Pk "$data" | tail -n 1)"
+    ((free >= $1)) || fail "$data: $((free / 1000)) GB free, $((($1 + 999) / 1000)) GB needed; free some, or name a folder on another disk"
+}
+
+# Pass on what kaggle says, and stop it where the size that it names does not fit: its bar ends in "0.00/23.4G".
+watch_size() {
+    local line checked= total
+    while IFS= read -r line || [[ -n $line ]]; do
+        echo "$line"
+        if [[ -z $checked && $line =~ /([0-9.]+)([MGT])\  ]]; then
+            checked=yes
+            total=$(awk -v n="${BASH_REMATCH[1]}" -v unit="${BASH_REMATCH[2]}" \
+                'BEGIN { print int(n * (unit == "T" ? 1099512 : unit == "G" ? 1073.8 : 1.0486)) }')
+            if (($(free_mb) < 2 * total - $(size "$zip") / 1000000)); then
+                echo $((2 * total)) >"$work/too_large"
+                return 1
+            fi
+        fi
+    done
 }
 
 download() {
     local before after refused=0
     before=$(size "$zip")
-    echo "downloading about $zip_gb GB to $zip" >&2
+    echo "downloading $competition to $zip" >&2
+    rm -f "$work/too_large"
     # An exit code of 0 says nothing; its words and what has arrived say more.
-    kaggle competitions download "$competition" -p "$work" 2>&1 | tee "$log" >&2 || refused=1
+    kaggle competitions download "$competition" -p "$work" 2>&1 | tr '\r' '\n' | watch_size | tee "$log" >&2 || refused=1
+    [[ ! -f $work/too_large ]] || check_space "$(($(cat "$work/too_large") - $(size "$zip") / 1000000))"
     is_whole "$zip" && return
     after=$(size "$zip")
     # A part that did not grow is damaged only if Kaggle had no more to send: without a network it is as good as before.
@@ -87,18 +149,37 @@ explain_refusal() {
 unpack() {
     echo "unpacking $zip" >&2
     # Unpacking checks each file's checksum. Not `unzip`, which not every machine has.
-    if ! python3 -m zipfile -e "$zip" "$work/unpacking" 2>"$log"; then
+    if ! python3 -c '
+import sys, zipfile
+path, folder, left_out = sys.argv[1:]
+with zipfile.ZipFile(path) as archive:
+    names = [name for name in archive.namelist() if not left_out or not name.startswith(left_out + "/")]
+    archive.extractall(folder, names)
+' "$zip" "$work/unpacking" "${skip:+$unlabeled}" 2>"$log"; then
         rm -rf "$work/unpacking"
         if grep -qE 'BadZipFile|zlib\.error|EOFError' "$log"; then
+            [[ -z $given_zip ]] || fail "$zip is damaged; fetch it again"
             rm -f "$zip"
             fail "$zip was damaged and has been removed; start again"
         fi
         fail "$zip cannot be unpacked: $(tail -n 1 "$log")"
     fi
-    [[ -f $work/unpacking/train_metadata.csv && -d $work/unpacking/train_audio ]] \
-        || fail "$zip holds no train_metadata.csv and train_audio; remove it and look at $site/data"
+    if [[ ! -f $work/unpacking/$table || ! -d $work/unpacking/$audio ]]; then
+        rm -rf "$work/unpacking"
+        fail "$zip holds no $table and $audio, as $competition has them; is it another year's? Look at $site/data"
+    fi
+    check_table "$work/unpacking/$table"
     mv "$work/unpacking" "$work/unpacked"    # only what is complete has this name
-    rm -f "$zip"
+    [[ -n $given_zip ]] || rm -f "$zip"
+}
+
+# The first line of the table names the columns that training needs.
+check_table() {
+    local header column
+    header=,$(head -n 1 "$1" | tr -d '\r"'),
+    for column in primary_label filename; do
+        [[ $header == *",$column,"* ]] || fail "$1 has no column $column; look at $site/data"
+    done
 }
 
 refuse_to_overwrite() {
@@ -112,23 +193,28 @@ put_in_place() {
     local item
     refuse_to_overwrite "$work"/unpacked/*
     for item in "$work"/unpacked/*; do
-        [[ $(basename "$item") == train_metadata.csv ]] || mv "$item" "$data/"
+        [[ $(basename "$item") == "$table" ]] || mv "$item" "$data/"
     done
-    mv "$work/unpacked/train_metadata.csv" "$data/"
+    mv "$work/unpacked/$table" "$data/"
     rm -rf "$work"
 }
 
-if [[ -f $data/train_metadata.csv && -d $data/train_audio ]]; then
+if [[ -f $data/$table && -d $data/$audio ]]; then
     echo "data: $data is there already"
     exit 0
 fi
 mkdir -p "$work" 2>/dev/null || fail "$data: cannot be written to; name another folder"
 if [[ ! -d $work/unpacked ]]; then
-    refuse_to_overwrite train_audio train_metadata.csv    # now, rather than after the download
+    refuse_to_overwrite "$audio" "$table"    # now, rather than after the download
+    [[ -z $given_zip ]] || is_whole "$given_zip" || fail "$given_zip is no zip, or its end is missing; fetch it again"
     check_needs
     rm -rf "$work/unpacking"    # half of it, of a try that was stopped
-    check_space
-    is_whole "$zip" || download
+    if is_whole "$zip"; then
+        check_space $(($(size "$zip") / 1000000))
+    else
+        check_space $((2 * zip_gb * 1000 - $(size "$zip") / 1000000))
+        download
+    fi
     unpack
 fi
 put_in_place

@@ -13,13 +13,32 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[1] / "download_data.sh"
-NEEDED_TOOLS = ["bash", "awk", "tee", "wc", "mkdir", "mv", "rm", "dirname", "basename", "grep", "tail"]
+NEEDED_TOOLS = [
+    "bash",
+    "awk",
+    "tee",
+    "wc",
+    "mkdir",
+    "mv",
+    "rm",
+    "dirname",
+    "basename",
+    "grep",
+    "tail",
+    "head",
+    "tr",
+    "cat",
+]
 # Stands in for the kaggle command; FAKE_KAGGLE says what happens to it.
 KAGGLE = """
 import os, pathlib, sys, time
-assert sys.argv[1:5] == ["competitions", "download", "birdclef-2024", "-p"], sys.argv
+assert sys.argv[1:3] + sys.argv[4:5] == ["competitions", "download", "-p"], sys.argv
+if size := os.environ.get("KAGGLE_SAYS"):
+    print(f"  0%|          | 0.00/{size} [00:00<?, ?B/s]", end="\\r", file=sys.stderr, flush=True)
+    time.sleep(0.2)
+    print(" 10%|#         | ...", file=sys.stderr, flush=True)
 remote = pathlib.Path(os.environ["REMOTE_ZIP"]).read_bytes()
-local = pathlib.Path(sys.argv[5], "birdclef-2024.zip")
+local = pathlib.Path(sys.argv[5], f"{sys.argv[3]}.zip")
 here = local.stat().st_size if local.exists() else 0
 with open(os.environ["CALLS"], "a") as calls:
     print(here, file=calls)
@@ -61,7 +80,7 @@ class Machine:
         self.free_gb(100)
         with zipfile.ZipFile(self.remote, "w") as archive:
             archive.writestr("train_audio/abethr1/XC1.ogg", os.urandom(2000))
-            archive.writestr("train_metadata.csv", "primary_label\nabethr1\n")
+            archive.writestr("train_metadata.csv", "primary_label,filename\nabethr1,abethr1/XC1.ogg\n")
             archive.writestr("sample_submission.csv", "row_id\n")
         self.environment = {
             "PATH": str(self.bin),
@@ -79,9 +98,9 @@ class Machine:
     def free_gb(self, free: int) -> None:
         self.command("df", f"#!/bin/sh\necho Filesystem\necho /dev/disk 1 1 {free * 10**9 // 1024 + 1} 1% /\n")
 
-    def start(self, **environment: str) -> subprocess.Popen:
+    def start(self, *options: str, **environment: str) -> subprocess.Popen:
         return subprocess.Popen(
-            [str(self.bin / "bash"), str(self.script), str(self.data)],
+            [str(self.bin / "bash"), str(self.script), *options, str(self.data)],
             env=self.environment | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -91,9 +110,9 @@ class Machine:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
-    def run(self, **environment: str) -> tuple[int, str, str]:
+    def run(self, *options: str, **environment: str) -> tuple[int, str, str]:
         """Exit code, stdout, and the last line of stderr."""
-        process = self.start(**environment)
+        process = self.start(*options, **environment)
         out, err = process.communicate(timeout=30)
         return process.returncode, out.strip(), (err.splitlines() or [""])[-1]
 
@@ -302,3 +321,85 @@ def test_a_folder_that_cannot_be_made_is_named(machine):
     code, _, message = machine.run()
     assert code == 1
     assert message == f"download_data.sh: {machine.data}: cannot be written to; name another folder"
+
+
+YEARS = {
+    "birdclef-2021": ("train_metadata.csv", "train_short_audio"),
+    "birdclef-2022": ("train_metadata.csv", "train_audio"),
+    "birdclef-2023": ("train_metadata.csv", "train_audio"),
+    "birdclef-2025": ("train.csv", "train_audio"),
+    "birdclef-2026": ("train.csv", "train_audio"),
+}
+
+
+def zip_of(path, table, audio, *others):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{audio}/a/1.ogg", os.urandom(2000))
+        archive.writestr(table, "primary_label,filename\r\na,a/1.ogg\r\n")
+        for name in others:
+            archive.writestr(name, "x")
+
+
+@pytest.mark.parametrize("year", YEARS)
+def test_every_year_is_fetched_with_its_own_table(machine, year):
+    table, audio = YEARS[year]
+    zip_of(machine.remote, table, audio)
+    assert machine.run("--competition", year)[:2] == (0, f"data: {machine.data}")
+    assert (machine.data / table).is_file()
+    assert (machine.data / audio / "a/1.ogg").is_file()
+    assert machine.run(f"--competition={year}")[1] == f"data: {machine.data} is there already"
+
+
+def test_another_year_s_zip_is_reported(machine):
+    code, _, message = machine.run("--competition", "birdclef-2025")
+    assert code == 1
+    assert "holds no train.csv and train_audio, as birdclef-2025 has them; is it another year's?" in message
+    assert not (machine.data / "train_audio").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["--competition", "birdclef-2019"], 2, "unknown; known are birdclef-2021 to birdclef-2026"),
+        (["--from-zip", "gone.zip"], 1, "--from-zip 'gone.zip': no such file"),
+        (["--fast"], 2, "--fast: unknown; use: bash download_data.sh"),
+        (["elsewhere"], 2, "two folders, elsewhere and"),
+    ],
+)
+def test_options_that_cannot_be_are_reported(machine, options, code, words):
+    found, _, message = machine.run(*options)
+    assert (found, words in message) == (code, True), message
+
+
+def test_a_zip_that_is_there_is_unpacked_and_kept(machine):
+    (machine.bin / "kaggle").unlink()
+    zip_of(machine.folder / "mine.zip", "train_metadata.csv", "train_audio", "unlabeled_soundscapes/1.ogg")
+    assert machine.run("--from-zip", str(machine.folder / "mine.zip"), "--skip-unlabeled", KAGGLE_API_TOKEN="")[0] == 0
+    assert (machine.folder / "mine.zip").is_file()
+    assert (machine.data / "train_metadata.csv").is_file()
+    assert not (machine.data / "unlabeled_soundscapes").exists()
+
+
+def test_a_zip_that_is_there_and_damaged_is_kept_and_named(machine):
+    (machine.folder / "mine.zip").write_bytes(b"PK")
+    code, _, message = machine.run("--from-zip", str(machine.folder / "mine.zip"))
+    assert (code, "is no zip, or its end is missing" in message) == (1, True)
+    assert (machine.folder / "mine.zip").is_file()
+
+
+def test_the_size_that_kaggle_names_is_compared_with_the_free_space(machine):
+    zip_of(machine.remote, "train_metadata.csv", "train_audio")
+    code, _, message = machine.run("--competition", "birdclef-2022", KAGGLE_SAYS="70.0G")
+    assert code == 1
+    assert "100 GB free, 151 GB needed; free some, or name a folder on another disk" in message
+    assert machine.run("--competition", "birdclef-2022", KAGGLE_SAYS="20.0G")[0] == 0
+
+
+@pytest.mark.parametrize(("free", "code"), [(100, 0), (30, 1)])
+def test_a_share_with_blanks_in_its_name_has_the_space_that_it_has(machine, free, code):
+    blocks = free * 10**9 // 1024 + 1
+    line = f"'//nas/My Birds 2024  200000000 50000000 {blocks} 60% /mnt/My Birds 7'"
+    machine.command("df", f"#!/bin/sh\necho Filesystem 1024-blocks Used Available Capacity Mounted on\necho {line}\n")
+    found, _, message = machine.run()
+    assert found == code, message
+    assert code == 0 or "30 GB free, 48 GB needed" in message
