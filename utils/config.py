@@ -217,7 +217,9 @@ class Source:
 class Data:
     """[data]: how the recordings are found, where prepared ones are kept, and how they are divided."""
 
-    layout: Literal["auto", "birdclef", "folders", "table", "annotations"] = "auto"  # how labels are written down
+    # how data_dir holds recordings and labels: auto (found out and said), birdclef, folders (one for each species),
+    # table (any CSV, TSV or Parquet) or annotations (Raven, Audacity); docs/data.md shows each
+    layout: Literal["auto", "birdclef", "folders", "table", "annotations"] = "auto"
     table: Path | None = None  # layout = table: the file, where data_dir holds several tables or none
     columns: str = ""  # own names of columns, such as label: species, start: begin
     label: str = ""  # the label of everything that no table gives one
@@ -225,9 +227,10 @@ class Data:
     negative_folders: str = "negative"  # a folder of this name anywhere on the way marks false alarms
     label_map: Path | None = None  # CSV of old,new; several to one; an empty new drops the label
     filter: str = ""  # recordings that are used, by column, such as rating >= 3, collection = XC
-    unannotated: Literal["absent", "unknown", "left_out"] = "absent"  # what an annotated recording does not annotate
+    # what is not annotated in an annotated recording is absent, unknown (no part in the loss), or left_out of training
+    unannotated: Literal["absent", "unknown", "left_out"] = "absent"
     time_expansion: Positive = 1.0  # how many times slower the files play than what was recorded; 10 for many bats
-    min_overlap_s: Positive = 0.25  # a window has a label if so much of an annotation, or half of it, lies in it
+    min_overlap_s: Positive = 0.25  # a window has a label if so many seconds of an annotation, or half of it, lie in it
     empty_windows: NotNegative = 1.0  # training windows of an annotated recording without a label, for each with one
     # the cache of spectrograms: one folder for each choice of data_process settings
     output_dir: Path = Path("cache/spectrograms")
@@ -236,7 +239,7 @@ class Data:
     multi_threading: bool = False  # true: those workers are threads; false: processes
     # where they run: local, or dask (DASK_SCHEDULER_ADDRESS), which needs to be installed
     backend: Literal["local", "dask"] = "local"
-    # recordings that stand in the table twice: keep or drop; either way listed in duplicates.csv
+    # copies of a recording, found by content: keep (on one side of the split) or drop; listed in duplicates.csv
     duplicates: Literal["keep", "drop"] = "keep"
     min_samples_in_class: Count = 5  # good recordings; a class with fewer is left out
     # share of the recordings to train on; 1.0: all, and no scores

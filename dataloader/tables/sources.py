@@ -70,6 +70,7 @@ def read_source(name: str, source: Source) -> tuple["pd.DataFrame", Understood]:
     if table.empty:
         raise DataError(f"{folder}: no recording is left by the label map and the filter; correct them")
     _add_expansion(table, source)
+    _compress_annotations(table)
     _add_known_split(table)
     if name:
         table = table.assign(filename=[f"{name}/{one}" for one in table["filename"]], **{schema.SOURCE: name})
@@ -223,6 +224,22 @@ def _add_expansion(table: "pd.DataFrame", source: Source) -> None:
             raise DataError(f"{where}: time_expansion {text!r} is no number above 0, such as 10; correct it")
         factors.append(float(factor))
     table[schema.TIME_EXPANSION] = factors
+
+
+def _compress_annotations(table: "pd.DataFrame") -> None:
+    """Times and frequencies as they were recorded: people annotate the file as it plays, so many times slower."""
+    if schema.ANNOTATIONS not in table:
+        return
+    compressed = []
+    for found, factor in zip(table[schema.ANNOTATIONS], table[schema.TIME_EXPANSION], strict=True):
+        if isinstance(found, tuple) and factor != 1:
+            found = tuple(
+                one._replace(start_s=one.start_s / factor, end_s=one.end_s / factor, low_hz=one.low_hz * factor,
+                             high_hz=one.high_hz * factor)
+                for one in found
+            )  # fmt: skip
+        compressed.append(found)
+    table[schema.ANNOTATIONS] = compressed
 
 
 _SPLIT_NAMES = {

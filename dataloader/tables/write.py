@@ -34,9 +34,11 @@ def write_understood(table: "pd.DataFrame", folder: Path) -> Path | None:
         annotations = row.get(schema.ANNOTATIONS)
         if annotations is None:
             rows.append({**first, "label": schema.SEPARATOR.join(row["labels"]) or row["primary_label"], **rest})
+        factor = row[schema.TIME_EXPANSION]  # times and frequencies of the file as it plays, as a table has them
         for one in annotations or ():
-            times = {"start": f"{one.start_s:g}", "end": f"{one.end_s:g}"}
-            rows.append({**first, "label": one.label, **times, "low_hz": one.low_hz, "high_hz": one.high_hz, **rest})
+            times = {"start": f"{one.start_s * factor:.9g}", "end": f"{one.end_s * factor:.9g}"}
+            box = {"low_hz": one.low_hz / factor, "high_hz": one.high_hz / factor}
+            rows.append({**first, "label": one.label, **times, **box, **rest})
     path = folder / UNDERSTOOD
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -207,7 +207,7 @@ def test_a_hundred_thousand_rows_are_read_in_seconds(tmp_path):
 
 
 def test_what_was_understood_is_written_for_editing_and_read_again(tmp_path):
-    text = "file,label,start,end,low_hz,high_hz\na.wav,Robin,0.5,1,100,2000\nb/c.flac,Wren,,,,\n"
+    text = "file,label,start,end,low_hz,high_hz,time_expansion\na.wav,Robin,0.5,1,100,200,10\nb/c.flac,Wren,,,,,\n"
     folder = make(tmp_path / "data", SOUNDS | {"t.csv": text})
     first = read(folder)
     again = read(folder, layout="table", table=tmp_path / "cache/understood.csv")
@@ -398,3 +398,12 @@ def test_filters_leave_out_by_column(tmp_path):
         read(folder, filter="rating")
     with pytest.raises(DataError, match="no recording is left by the label map and the filter"):
         read(folder, filter="rating > 9")
+
+
+def test_times_of_a_time_expanded_recording_are_those_that_were_recorded(tmp_path):
+    text = "file,label,start,end,low_hz,high_hz,time_expansion\na.wav,bat,10,20,2000,5000,10\nb/c.flac,bat,1,2,,,\n"
+    table = read(make(tmp_path / "data", SOUNDS | {"t.csv": text}))
+    assert table["time_expansion"].tolist() == [10.0, 1.0]
+    assert table["annotations"][0][0] == (1.0, 2.0, "bat", 20_000.0, 50_000.0)
+    assert times(table)["b/c.flac"] == [(1.0, 2.0, "bat")]
+    assert read(tmp_path / "data", time_expansion=5.0)["time_expansion"].tolist() == [10.0, 5.0]
