@@ -5,11 +5,13 @@
 
 import argparse
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dataloader.tables import schema
+from dataloader.tables.birdclef import AUDIO as AUDIO_FOLDERS
 from dataloader.tables.groups import choose_groups
 from dataloader.tables.schema import NOCALL, counted
 from dataloader.tables.sources import join_sources, read_source, sources_of
@@ -23,8 +25,7 @@ if TYPE_CHECKING:  # pandas takes a second to import
 
 log = logging.getLogger(__name__)
 
-TABLE = "train_metadata.csv"
-AUDIO = "train_audio"
+TABLE, AUDIO = "train_metadata.csv", "train_audio"  # of the layout of BirdCLEF 2024
 
 
 def load_table(config: Config) -> "pd.DataFrame":
@@ -97,13 +98,28 @@ def read_metadata(data_dir: Path) -> "pd.DataFrame":
     return table.drop(columns="where").sort_values("filename", ignore_index=True)
 
 
+def existing_paths(config: Config, filenames: Iterable[str]) -> list[Path]:
+    """Where the recordings of a run are, by the ``filename`` of its tables; those that are not there are left out."""
+    found = []
+    folders = [(name, source.data_dir) for name, source in sources_of(config).items() if source.data_dir]
+    folders.append(("", config.paths.demo_dir))
+    for filename in filenames:
+        for name, folder in folders:
+            if not filename.startswith(f"{name}/" if name else ""):
+                continue
+            below = filename.removeprefix(f"{name}/") if name else filename
+            places = (folder / audio / below for audio in ("", *AUDIO_FOLDERS))
+            if path := next((path for path in places if path.is_file()), None):
+                found.append(path)
+                break
+    return found
+
+
 def _with_demo(config: Config) -> Config:
     """The config, or in a trial whose ``data_dir`` is the untouched default and is not there, that of the demo.
 
     A folder that somebody named and that is not there is an error: its name is wrong, or its disk is not mounted.
     """
-    from dataclasses import replace
-
     data_dir, demo_dir = config.paths.data_dir, config.paths.demo_dir
     if config.sources or data_dir.exists():
         return config

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from dataloader.audio.decoding import BadRecording, read_audio
-from dataloader.metadata import AUDIO
+from dataloader.metadata import existing_paths
 from factory.model_card import read_card
 from inference.backends import Forward, load
 from inference.checkpoints import network_of
@@ -120,6 +120,4 @@ def _own_recordings(run: Path) -> list[Path]:
     config = load_config(run / CONFIG)
     table = pd.read_csv(run / SPLIT, dtype=str, keep_default_na=False)
     chosen = table[table["split"] == "test"] if (table["split"] == "test").any() else table
-    folders = [config.paths.data_dir / AUDIO, config.paths.demo_dir / AUDIO]
-    paths = [folder / name for folder in folders for name in chosen["filename"]]
-    return [path for path in paths if path.is_file()]
+    return existing_paths(config, chosen["filename"])

@@ -14,6 +14,7 @@ from dataloader.metadata import (
     class_labels,
     class_names,
     drop_small_classes,
+    existing_paths,
     load_table,
     read_metadata,
 )
@@ -346,3 +347,18 @@ def test_recordings_of_nothing_alone_are_told(tmp_path):
     config = settings.Config(paths=settings.Paths(data_dir=write(tmp_path, "nocall,[],Ann,5,6,,nocall/2.ogg\n")))
     with pytest.raises(DataError, match="no recording of a species, all are nocall; add some"):
         load_table(config)
+
+
+def test_the_recordings_of_a_run_are_found_in_any_layout(tmp_path):
+    for name in ("x/robin/1.wav", "y/train_audio/wren/2.ogg", "z/3.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    names = ["robin/1.wav", "wren/2.ogg", "gone.wav"]
+    one = settings.Config(paths=settings.Paths(data_dir=tmp_path / "x", demo_dir=tmp_path / "y"))
+    assert existing_paths(one, names) == [tmp_path / "x/robin/1.wav", tmp_path / "y/train_audio/wren/2.ogg"]
+    several = tuple((name, settings.Source(data_dir=tmp_path / name)) for name in "yz")
+    two = settings.Config(sources=several)
+    assert existing_paths(two, ["y/wren/2.ogg", "z/3.wav"]) == [
+        tmp_path / "y/train_audio/wren/2.ogg",
+        tmp_path / "z/3.wav",
+    ]
