@@ -32,7 +32,7 @@ def load_table(config: Config) -> "pd.DataFrame":
     """The table of the recordings that a config asks for.
 
     ``labels`` hold ``nocall`` only where [labels] asks for it, and ``group`` is that of [data] ``group_by``.
-    With testing on it is a part of the data, or the demo where there are none.
+    With testing on it is a trial with some of the classes, or the demo where there are no data.
 
     Returns:
         One row a recording, sorted by ``filename``, the table's own columns and

@@ -1,6 +1,6 @@
-"""How often does a training recording come? Rare classes oftener, common and loud ones less.
+"""How often is a training recording used in an epoch? Those of rare classes more often, common and loud ones less.
 
-All of it concerns training alone; what is scored stays as it is.
+This concerns training only: the validation and test sets stay as they are.
 """
 
 import logging
@@ -47,10 +47,10 @@ def keep_quietest(table: "pd.DataFrame", share: float) -> "pd.DataFrame":
 class Balance:
     """The rows of each epoch, so that classes come more evenly: a function of the seed and the epoch.
 
-    First ``class_cap`` and ``rare_to`` decide how many recordings of each class there are; then
-    ``power`` draws from their rows, with replacement. All epochs have the same number of rows: for n
-    recordings wanted of a class, n times the mean number of rows of its recordings. So where those drawn are short,
-    a few more come.
+    First ``class_cap`` and ``rare_to`` decide how many recordings of each class an epoch uses; then ``power`` and
+    ``weights`` draw from their rows, with replacement. Every epoch has the same number of rows: for n recordings of a
+    class, n times the mean number of rows of its recordings. Where the recordings drawn are short, a few more of the
+    class are added.
 
     Args:
         recording: ``(rows,)``, of each row.

@@ -1,4 +1,4 @@
-"""A batch of rows -> (windows, targets), read from the cache with no copy between disk and batch."""
+"""Rows of a batch -> windows and targets, read from the cache without a copy between the disk and the batch."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -37,7 +37,7 @@ class Batch(NamedTuple):
 
 
 class WindowDataset(Dataset):
-    """The windows of some recordings. It is asked for a whole batch at a time, as ``EpochBatches`` draws it.
+    """The windows of some recordings. A whole batch is read at once: the rows that ``EpochBatches`` draws.
 
     Args:
         metadata: good recordings: ``entry``, ``frames``, ``labels``, ``filename``.
@@ -140,15 +140,15 @@ def training_targets(
 
 
 class EpochBatches(Sampler):
-    """The rows of each batch of an epoch: a function of seed, epoch and index, so that it can go on anywhere.
+    """The rows of each batch of an epoch. They follow from seed, epoch and batch number, so a run can resume anywhere.
 
-    What is random about an epoch is drawn here, in the main process, and travels with the rows: so
-    workers, the memory of a GPU and a resumed run all see the same. A row comes with the index in it
-    where its window starts, which follows from the row's index in the epoch.
+    Everything random about an epoch is drawn here, in the main process, and is sent with the rows, so that
+    reader processes, the copy in GPU memory and a resumed run all get the same windows. Each row comes with a number
+    from 0 to 1 that says where in the row its window starts.
 
-    Several processes (``world`` of them) each get their own part of every batch. In training the last,
-    smaller batch is left out, unless it is the only one: each epoch shuffles anew, or begins with what the last one
-    left out, so no row is lost.
+    With several processes (``world`` of them) each gets its own share of every batch. In training the last, smaller
+    batch is left out unless it is the only one. No row is lost by that: each epoch shuffles anew, or begins with the
+    rows that the last one left out.
 
     Args:
         batch_size: rows of a batch over all processes together.
@@ -213,7 +213,7 @@ class EpochBatches(Sampler):
 
 
 class Loader:
-    """Batches of ``dataset`` in the order of ``batches``; with workers these stay alive between epochs."""
+    """Batches of ``dataset`` in the order of ``batches``. Reader processes, if any, live on between epochs."""
 
     def __init__(self, dataset: Dataset, batches: EpochBatches, *, num_workers: int, pin_memory: bool):
         self.dataset = dataset
@@ -236,7 +236,7 @@ class Loader:
 
 
 class _Answers(Dataset):
-    """A data set that gives errors back: one raised in a worker would arrive with a traceback for its message."""
+    """A data set that returns errors: one raised in a reader process would arrive with a traceback as its message."""
 
     def __init__(self, dataset: Dataset):
         self._dataset = dataset

@@ -1,6 +1,7 @@
-"""Which windows of a recording are looked at, in training.
+"""Which windows of a recording does training use?
 
-Prediction cuts the same windows from a stream (``inference/window_plan.py``); a test holds the two equal.
+Prediction cuts the same windows from a stream (``inference/window_plan.py``); a test keeps the two equal. For
+recordings whose labels have times, ``timed.py`` chooses among these windows.
 """
 
 import itertools
@@ -25,10 +26,10 @@ def image_size(process: DataProcess) -> tuple[int, int]:
 def window_starts(frames: int, window: int, *, mode: str = "slice", step: int | None = None) -> list[int]:
     """First frame of each window of a recording.
 
-    Windows stand one after another. The tail begins where the last one ends, or where the next would begin
-    if that is later. A tail of at least half a window (half a step, where they overlap) becomes a last
-    window that ends at the recording's end; a shorter one is left out. A recording shorter than a window
-    has one window, which is filled by repeating it.
+    Windows follow one another. The tail begins where the last whole window ends, or where the next one would begin
+    if that is later. A tail of at least half a window (or half a step, where windows overlap) becomes a last
+    window that ends where the recording ends; a shorter tail is left out. A recording that is shorter than a window
+    has one window, which is filled by repeating the recording.
 
     Args:
         frames: of the recording, at least one.
@@ -60,10 +61,11 @@ def make_windows(metadata: "pd.DataFrame", process: DataProcess) -> "pd.DataFram
 
 
 def make_segments(metadata: "pd.DataFrame", process: DataProcess, max_s: float, times: int) -> "pd.DataFrame":
-    """The stretches that windows are drawn from at random, each ``times`` times; rows as of ``make_windows``.
+    """The stretches that random windows are drawn from, each ``times`` times; rows as ``make_windows`` gives them.
 
-    A stretch is a recording; a longer one is cut into equal parts of at most ``max_s`` seconds. Windows begin
-    in their part and may end in the next, so that every window of the recording is as likely as any other.
+    A stretch is a whole recording, or one of the equal stretches of at most ``max_s`` seconds that a longer recording
+    is cut into. A window begins in its stretch and may end in the next one, so every window of the recording is equally
+    likely.
     """
     import pandas as pd
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _A_FRAME_S = 0.01  # an annotation that reaches less beyond the end is as exact as a program writes it
+_NOBODY_KNOWS = (UNKNOWN, "unknown", "unidentified", "unk")  # labels of annotations that name no species
 _CHOICES = ("absent", "unknown", "left_out")
 
 
@@ -102,7 +103,13 @@ def _add_annotations(table: "pd.DataFrame", understood: Understood, unannotated:
             if not (math.isnan(low) or math.isnan(high)) and low > high:
                 wrong.setdefault("its lowest frequency is above its highest; used without them", []).append(where)
                 low = high = math.nan
-            of_file[name].append(Annotation(start, end, checked_label(label, where), low, high))
+            label = checked_label(label, where)
+            if label.lower() in _NOBODY_KNOWS and label != UNKNOWN:
+                wrong.setdefault(f"labelled {label}; its windows are not examples of nothing, nor a class", []).append(
+                    where
+                )
+                label = UNKNOWN
+            of_file[name].append(Annotation(start, end, label, low, high))
     for problem, places in wrong.items():
         log.warning("%s: %s; %s", counted(len(places), "annotation"), problem, listed(places, 3))
     labels, primary, annotations = [], [], []

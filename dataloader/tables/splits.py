@@ -1,8 +1,8 @@
-"""Which recordings train, which validate, which test: whole groups, never clips.
+"""Which recordings train, which validate and which test? Whole groups, never single clips.
 
-Recordings of one recordist at one place share the microphone, the background and often the bird. A
-group therefore stands in one split only. Splits are filled class by class, so that each class keeps
-about the same shares.
+Recordings of one recordist at one place share the microphone, the background and often the bird, so a group is in one
+split only. The splits are filled class by class, so that each class has about the same shares everywhere. A split that
+comes with the data is kept.
 """
 
 import logging
@@ -55,7 +55,7 @@ def known_split(table: "pd.DataFrame", *, folds: int, fold: int) -> list[str] | 
     """The split that the data set brings with it; None where it brings none.
 
     Folds in place of names: recordings of ``fold`` are the test set, all others train, as with [data] ``folds``. Groups
-    that stand on two sides are warned of: what is known there helps here.
+    on two sides are warned of: a model that has trained on one recording of a group knows the others.
 
     Args:
         table: with ``filename`` and ``group``, and where a split is known ``known_split``: train, val, test, the number

@@ -188,6 +188,15 @@ def test_times_that_cannot_be_are_left_out_and_reported(tmp_path, caplog):
     )
 
 
+def test_an_annotation_of_an_unknown_species_is_no_class(tmp_path, caplog):
+    table = read(
+        make(tmp_path / "data", SOUNDS | {"t.csv": "file,label,start,end\na.wav,Unknown,0,1\na.wav,Wren,1,2\n"})
+    )
+    assert times(table)["a.wav"] == [(0.0, 1.0, "?"), (1.0, 2.0, "Wren")]
+    assert class_labels(table) == ["Wren"]
+    assert "1 annotation: labelled Unknown; its windows are not examples of nothing, nor a class" in caplog.text
+
+
 def test_two_tables_that_fit_ask_for_one(tmp_path):
     text = "file,label\na.wav,Robin\n"
     with pytest.raises(
