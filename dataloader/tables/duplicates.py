@@ -29,7 +29,7 @@ ALIKE = 0.9  # correlation of the spectrograms of copies; that of different reco
 _CANDIDATE = 0.6  # of the projections of short stretches, whose error is about 0.1
 _STRETCH = 64  # frames, from the middle
 _DIRECTIONS = 64
-_BLOCK = 2048  # recordings compared with all others at once
+_BLOCK = 256  # recordings that are compared with all earlier ones at once: 100 MB for 100,000
 
 
 def find_duplicates(metadata: "pd.DataFrame", n_mels: int = 0) -> list[tuple[str, str, str]]:
