@@ -15,6 +15,7 @@ from dataloader.batches.dataset import EpochBatches, Loader, WindowDataset, targ
 from dataloader.batches.device_cache import DeviceBatches, fits_on
 from dataloader.batches.windows import make_segments, make_windows
 from dataloader.cache.entries import DamagedEntry, Footer, write_entry
+from dataloader.tables.schema import Annotation
 from utils.config import DataProcess, Labels
 from utils.errors import DataError, UserError
 from utils.utils import seed_for
@@ -285,6 +286,7 @@ def test_more_processes_than_windows_are_told():
         EpochBatches(1, 16, training=True, world=2)
 
 
+<<<<<<< HEAD
 def test_a_batch_that_does_not_fit_in_shared_memory_is_an_error_and_not_a_hang(dataset, monkeypatch):
     def refuse(tensor):
         raise RuntimeError("unable to write to file </torch_1_2>: No space left on device (28)")
@@ -309,3 +311,21 @@ def test_workers_that_are_spawned_and_not_forked_read_the_same(dataset):
     assert len(here) == len(there) > 0
     for one, other in zip(here, there, strict=True):
         assert all(map(torch.equal, one, other))
+=======
+def test_windows_of_an_annotated_recording_have_targets_of_their_own_whoever_reads_them(metadata):
+    calls = (Annotation(0.0, 0.4, "b"), Annotation(1.1, 1.4, "c"))  # seconds; a window is half a second
+    known = [("b",), None, None, None]  # of the first recording somebody looked for b alone
+    timed = metadata.assign(
+        annotations=pd.Series([calls, None, None, None], dtype=object), unannotated="absent", known_for=known
+    )
+    rows = WindowDataset(timed, make_windows(timed, PROCESS), LABELS, PROCESS, Labels(primary_weight=0.9))
+    expected = {0: [-1, 0.9, -1], 1: [-1, 0, -1], 2: [-1, 0, 0.9]}
+    batch = rows[[(row, 0.0) for row in range(4)]]
+    for row, targets in expected.items():
+        assert batch.targets[row].tolist() == pytest.approx(targets)
+    assert batch.targets[3].tolist() == pytest.approx([0, 0.9, 0])  # a whole recording, as before
+    assert_same(
+        DeviceBatches(rows, EpochBatches(len(rows), 2), torch.device("cpu")),
+        Loader(rows, EpochBatches(len(rows), 2), num_workers=0, pin_memory=False),
+    )
+>>>>>>> 6638480 (A test: windows of an annotated recording have targets of their own, from the cache and from the device alike)
