@@ -286,7 +286,6 @@ def test_more_processes_than_windows_are_told():
         EpochBatches(1, 16, training=True, world=2)
 
 
-<<<<<<< HEAD
 def test_a_batch_that_does_not_fit_in_shared_memory_is_an_error_and_not_a_hang(dataset, monkeypatch):
     def refuse(tensor):
         raise RuntimeError("unable to write to file </torch_1_2>: No space left on device (28)")
@@ -311,7 +310,8 @@ def test_workers_that_are_spawned_and_not_forked_read_the_same(dataset):
     assert len(here) == len(there) > 0
     for one, other in zip(here, there, strict=True):
         assert all(map(torch.equal, one, other))
-=======
+
+
 def test_windows_of_an_annotated_recording_have_targets_of_their_own_whoever_reads_them(metadata):
     calls = (Annotation(0.0, 0.4, "b"), Annotation(1.1, 1.4, "c"))  # seconds; a window is half a second
     known = [("b",), None, None, None]  # of the first recording somebody looked for b alone
@@ -328,4 +328,3 @@ def test_windows_of_an_annotated_recording_have_targets_of_their_own_whoever_rea
         DeviceBatches(rows, EpochBatches(len(rows), 2), torch.device("cpu")),
         Loader(rows, EpochBatches(len(rows), 2), num_workers=0, pin_memory=False),
     )
->>>>>>> 6638480 (A test: windows of an annotated recording have targets of their own, from the cache and from the device alike)
