@@ -9,7 +9,8 @@ import time
 import pytest
 
 from dataloader.metadata import class_labels, class_names, load_table, read_sources
-from utils.config import Config, Data, Paths, Testing, load_config
+from utils import config as settings
+from utils.config import Config, Data, Paths, load_config
 from utils.errors import DataError
 
 
@@ -332,7 +333,7 @@ def test_every_year_of_birdclef_is_found_out(tmp_path, caplog, year):
         assert table.set_index("filename")["secondary_labels"]["astfly/XC2.ogg"] == ("acafly",)
         spans = times(table)["train_soundscapes/7019_COR_20190904.ogg"]
         assert spans == [(0.0, 5.0, "nocall"), (5.0, 10.0, "acafly"), (5.0, 10.0, "rucwar")]
-        assert class_labels(load_table(Config(paths=Paths(data_dir=tmp_path / "data"), testing=Testing(testing=False)))) == [
+        assert class_labels(load_table(Config(paths=Paths(data_dir=tmp_path / "data"), testing=settings.Testing(testing=False)))) == [
             "acafly", "astfly", "rucwar",
         ]  # fmt: skip
     if year == 2024:
@@ -349,7 +350,7 @@ def test_every_year_of_birdclef_is_found_out(tmp_path, caplog, year):
 
 def test_a_trial_does_not_keep_columns_for_all_species(tmp_path):
     folder = make(tmp_path / "data", YEARS[2024])
-    config = Config(paths=Paths(data_dir=folder), testing=Testing(data_samples_for_testing=1))
+    config = Config(paths=Paths(data_dir=folder), testing=settings.Testing(testing=True, data_samples_for_testing=1))
     assert class_labels(load_table(config)) == ["asbfly", "lorlor1"]  # nothing was left out
     rows = "".join(f"c{number},[],{ROW},x,5,u,c{number}/XC1.ogg\n" for number in range(9))
     make(folder, {"train_metadata.csv": f"{HEADER},license,rating,url,filename\n{rows}"})
