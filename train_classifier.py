@@ -1,12 +1,16 @@
 """Train a bird-sound classifier as config.ini says: prepare the recordings, train, score, keep the best."""
 
 import argparse
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from utils.command import run_command
+from utils.errors import UserError
 from utils.files import must_be_writable
-from utils.run_folder import CONFIG, FOLDS
+from utils.run_folder import CONFIG, FOLDS, REPORT
+
+log = logging.getLogger(__name__)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -56,7 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.folds or is_folder_of_folds(options.resume):
         from training.folds import train_folds
 
-        print(f"runs: {train_folds(options)}")
+        folder = train_folds(options)
+        write_page(folder)
+        print(f"runs: {folder}")
         return 0
     from dataloader.metadata import check_classes
     from training.build import build_and_dry_run, build_trainer  # torch and timm take seconds to import: not for --help
@@ -86,7 +92,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             metadata = split_recordings(config, metadata, folder, processes)
             trainer = build_trainer(config, model, metadata, folder, device, processes)
             train(config, trainer, metadata, folder)
+            if processes.is_main:
+                write_page(folder, metadata)
         return print_result(processes, f"run: {folder}")
+
+
+def write_page(folder: Path, metadata=None) -> None:
+    """Write the page of a run, or of all folds, when it is finished; a run without it is as good, so it only warns."""
+    from reports.run import write_run_page
+    from training.run_page import contents_of
+
+    try:
+        write_run_page(folder / REPORT, **contents_of([folder], metadata))
+    except (UserError, OSError) as error:
+        log.warning("%s: the page of the run could not be written: %s", folder / REPORT, error)
 
 
 if __name__ == "__main__":

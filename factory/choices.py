@@ -1,6 +1,7 @@
 """Are all choices in the config known, and do they fit what the factories build? Asked before anything else is done."""
 
 from collections.abc import Callable
+from functools import partial
 
 from dataloader.audio.decoding import ENDINGS
 from dataloader.batches.background import background_files
@@ -15,6 +16,7 @@ from factory.optimizer import OPTIMIZERS
 from factory.scheduler import SCHEDULES
 from utils.config import Config
 from utils.errors import ConfigError, Problem
+from utils.tracking import TRACKERS
 
 
 def check_choices(config: Config, *, fetch: bool = True) -> list[Problem]:
@@ -29,6 +31,7 @@ def check_choices(config: Config, *, fetch: bool = True) -> list[Problem]:
         lambda: lookup("agent", "loss", agent.loss, LOSSES),
         lambda: lookup("agent", "optimizer", agent.optimizer, OPTIMIZERS),
         lambda: lookup("agent", "lr_decay_type", agent.lr_decay_type, SCHEDULES),
+        *(partial(lookup, "callbacks", "trackers", name, TRACKERS) for name in callbacks.tracker_names),
         lambda: check_model(config.model, fetch=fetch),
     ]
     problems = []

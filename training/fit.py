@@ -10,7 +10,8 @@ import numpy as np
 from dataloader.tables.splits import SPLITS
 from evaluation.scores import evaluate
 from evaluation.table import ScoreTable
-from training.recordings import TRIAL
+from training.recordings import TRIAL, cache_folder
+from training.tracked import test_scores_of
 from training.underfit import underfit
 from utils.config import Config, to_ini
 from utils.errors import UserError, first_line
@@ -35,7 +36,7 @@ def train(config: Config, trainer: Trainer, metadata: "pd.DataFrame", folder: Pa
             (folder / SUMMARY).unlink(missing_ok=True)  # of a finished run that is made longer: it has to finish again
             write_text(folder / CONFIG, to_ini(config))
         trainer.fit()
-        summarise(trainer, metadata, folder)
+        summarise(trainer, metadata, folder, cache_folder(config))
         if config.testing.testing:
             log.warning(TRIAL, len(metadata))
     except RuntimeError as error:
@@ -50,7 +51,7 @@ def train(config: Config, trainer: Trainer, metadata: "pd.DataFrame", folder: Pa
             tracker.close()
 
 
-def summarise(trainer: Trainer, metadata: "pd.DataFrame", folder: Path) -> None:
+def summarise(trainer: Trainer, metadata: "pd.DataFrame", folder: Path, spectrograms: Path | None = None) -> None:
     """Score the test subset with the checkpoint that is kept; write ``test_scores.csv`` and ``summary.json``."""
     test, of_recordings = trainer.test()
     if not trainer.processes.is_main:
@@ -58,6 +59,10 @@ def summarise(trainer: Trainer, metadata: "pd.DataFrame", folder: Path) -> None:
     if of_recordings is not None:
         table = _score_table(trainer, of_recordings)
         write_text(folder / TEST_SCORES, table.to_csv(float_format="%.9g", lineterminator="\n"))  # as fine as a float32
+        if spectrograms is not None and len(trainer.trackers) > 1:  # the local files need no more
+            found = test_scores_of(table, metadata, spectrograms)
+            for tracker in trainer.trackers:
+                tracker.log_test(found)
     counts = metadata["split"].value_counts()
     epoch = trainer.scored_epoch
     validation = _row_of(folder, epoch)

@@ -22,7 +22,7 @@ _MAY_CHANGE = {
     "trainer": "device batch_size_val batch_size_test num_workers n_epochs early_stop compile cache_on_device "
     "save_every_minutes max_minutes",
     "data": "output_dir hash_path num_workers multi_threading backend max_bad_share table",
-    "callbacks": "neptune_logger neptune_mode neptune_project model_checkpoint_verbose",
+    "callbacks": "trackers neptune_logger neptune_mode neptune_project model_checkpoint_verbose",
     "paths": "data_dir demo_dir runs_dir",
     "augmentation": "background_dir",
     "agent": "lr_verbose",

@@ -69,6 +69,7 @@ class Testing:
 class Callbacks:
     """[callbacks]: what is recorded about a run, and where."""
 
+    trackers: str = ""  # that also get settings and scores: tensorboard, neptune; several with commas
     neptune_logger: bool = False  # true: send settings and scores to Neptune too
     # offline (into the run folder, no account needed), online or debug
     neptune_mode: Literal["offline", "online", "debug"] = "offline"
@@ -79,6 +80,12 @@ class Callbacks:
     # the score that decides which is best: val_loss, val_macro_auc, val_top1 or val_cmap
     model_checkpoint_type: str = "val_macro_auc"
     model_checkpoint_verbose: bool = True  # true: a line for each new best
+
+    @property
+    def tracker_names(self) -> list[str]:
+        """Of ``trackers``, and neptune where ``neptune_logger`` asks for it; each once."""
+        names = [name.strip() for name in self.trackers.split(",") if name.strip()]
+        return list(dict.fromkeys(names + ["neptune"] * self.neptune_logger))
 
 
 @dataclass(frozen=True, kw_only=True)

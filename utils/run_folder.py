@@ -12,6 +12,8 @@ SUMMARY = "summary.json"  # a finished run has it
 TEST_SCORES = "test_scores.csv"  # a row a recording of the test part, a column a class
 THRESHOLDS = "thresholds.json"  # thresholds and calibration of the weights, once they are fitted
 EVALUATION = "evaluation"  # a folder: what evaluate.py says of the run
+REPORT = "report.html"  # the page of the run
+DOUBTS = "doubts.csv"  # the recordings that were scored, those whose scores speak most against their labels first
 LOG = "log.txt"
 # Of a folder of folds: the settings of all its runs, and how many there are.
 RECIPE, FOLDS = "recipe.ini", "folds.json"

@@ -1,6 +1,7 @@
-"""Where do a run's scores go? Into local files always, and to Neptune when that is asked for."""
+"""Where do a run's scores go? Into local files always, and to the trackers that are asked for: a class each."""
 
 import atexit
+import base64
 import contextlib
 import json
 import logging
@@ -11,19 +12,39 @@ import re
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from utils.config import KEYS, SECRETS, Callbacks, Config
-from utils.errors import DataError
+from utils.errors import DataError, UserError
 from utils.files import write_text
+from utils.packages import require_package
 from utils.run_folder import EPOCHS, METRICS, SUMMARY
+
+if TYPE_CHECKING:
+    import numpy as np
 
 log = logging.getLogger(__name__)
 
 COLUMNS = ("epoch", "lr", "train_loss", "val_loss", "val_macro_auc", "val_top1", "val_cmap")  # of metrics.csv
+Result = TypeVar("Result")
 NEPTUNE_MODES = {"offline": "offline", "online": "async", "debug": "debug"}  # ours -> the client's
+
+
+class HeldOutScores(NamedTuple):
+    """The test recordings of a run.
+
+    Attributes:
+        targets, scores: ``(recordings, classes)``.
+        pictures: the spectrograms that the model is most wrong about: a title, and ``(n_mels, frames)`` in dB.
+    """
+
+    labels: Sequence[str]
+    targets: "np.ndarray"
+    scores: "np.ndarray"
+    pictures: Sequence[tuple[str, "np.ndarray"]]
 
 
 class Tracker(Protocol):
@@ -31,6 +52,9 @@ class Tracker(Protocol):
 
     def log_epoch(self, row: Mapping[str, float | int | None]) -> None:
         """Take the numbers of one epoch; ``row["epoch"]`` counts from 1, None stands for no score."""
+
+    def log_test(self, test: HeldOutScores) -> None:
+        """Take the scores of the test recordings."""
 
     def log_summary(self, summary: Mapping[str, object]) -> None:
         """Take what the run came to."""
@@ -68,6 +92,9 @@ class LocalFiles:
         self._json_lines.append(json.dumps(numbers, allow_nan=False))
         self._write()
 
+    def log_test(self, test: HeldOutScores) -> None:
+        """Nothing to do: training writes ``test_scores.csv``."""
+
     def log_summary(self, summary: Mapping[str, object]) -> None:
         write_text(self._summary, json.dumps(plain(summary), indent=2, allow_nan=False) + "\n")
 
@@ -102,6 +129,8 @@ class Neptune:
         self._stop_seconds = stop_seconds
         run_dir = Path(run_dir).absolute()
         online = callbacks.neptune_mode == "online"
+        if online:
+            _check_server(callbacks.neptune_token)
         with _leaving_the_process_as_it_was(), _environment("NEPTUNE_DATA_DIRECTORY", str(run_dir / ".neptune")):
             import neptune
 
@@ -125,14 +154,10 @@ class Neptune:
         if online:
             found = {"project": callbacks.neptune_project, "id": self._run["sys/id"].fetch()}
             write_text(run_dir / "neptune.json", json.dumps(found) + "\n")
-        self._run["config"] = {
-            section: {
-                key: _for_neptune(getattr(getattr(config, section), key))
-                for key in keys
-                if (section, key) not in SECRETS
-            }
-            for section, keys in KEYS.items()
-        }
+        told: dict[str, dict[str, object]] = {section: {} for section in KEYS}
+        for section, key, value in public_settings(config):
+            told[section][key] = _for_neptune(value)
+        self._run["config"] = told
         self._flush()
 
     def log_epoch(self, row: Mapping[str, float | int | None]) -> None:
@@ -140,6 +165,9 @@ class Neptune:
             if name != "epoch" and number is not None:
                 self._run[f"epochs/{name}"].append(number, step=row["epoch"])
         self._flush()
+
+    def log_test(self, test: HeldOutScores) -> None:
+        """Nothing to do: single recordings stay on this machine."""
 
     def log_summary(self, summary: Mapping[str, object]) -> None:
         self._run["summary"] = {
@@ -183,58 +211,182 @@ class Neptune:
             self.close()
 
 
-class Patient:
-    """A tracker that may fail without harm: its first exception is a warning, then it is left alone.
+class TensorBoard:
+    """Event files in ``<run_dir>/tensorboard``, for ``tensorboard --logdir``.
+
+    Scores and losses by epoch, the settings with the summary as hyper-parameters, precision-recall curves of the
+    test recordings, and the spectrograms of those that the model is most wrong about.
 
     Args:
-        secret: text that must not reach the log, should an exception quote it.
+        keep_epochs: epochs done before this start; what a run that died has logged of later ones is hidden.
+
+    Raises:
+        UserError: the package tensorboard is not installed.
     """
 
-    def __init__(self, tracker: Tracker, name: str = "neptune", secret: str = ""):
-        self._tracker: Tracker | None = tracker
-        self._name = name
-        self._secret = secret
+    def __init__(self, callbacks: Callbacks, run_dir: Path | str, config: Config, keep_epochs: int = 0):
+        require_package("tensorboard", "or leave it out of [callbacks] trackers")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its dependencies
+            from torch.utils.tensorboard import SummaryWriter
+
+        purge = keep_epochs + 1 if keep_epochs else None
+        self._writer = SummaryWriter(str(Path(run_dir) / "tensorboard"), purge_step=purge)
+        self._settings = {
+            f"{section}.{key}": value if isinstance(value, bool | int | float) else str(value)
+            for section, key, value in public_settings(config)
+        }
 
     def log_epoch(self, row: Mapping[str, float | int | None]) -> None:
-        self._try(lambda tracker: tracker.log_epoch(row))
+        for name, number in plain(row).items():
+            if name != "epoch" and number is not None:
+                self._writer.add_scalar(_grouped(name), number, row["epoch"])
+        self._writer.flush()
+
+    def log_test(self, test: HeldOutScores) -> None:
+        self._writer.add_pr_curve("test/all classes", test.targets.ravel() > 0, test.scores.ravel())
+        for column, label in enumerate(test.labels):
+            known = test.targets[:, column] >= 0
+            if (test.targets[:, column] > 0).any():
+                of_class = test.targets[known, column] > 0, test.scores[known, column]
+                self._writer.add_pr_curve(f"test classes/{label}", *of_class)
+        for number, (title, db) in enumerate(test.pictures, 1):
+            self._writer.add_image(f"most wrong/{number} {title}", _grey(db), dataformats="HW")
 
     def log_summary(self, summary: Mapping[str, object]) -> None:
-        self._try(lambda tracker: tracker.log_summary(summary))
+        numbers = {name: value for name, value in plain(summary).items() if isinstance(value, int | float)}
+        self._writer.add_hparams(
+            self._settings, {f"summary/{name}": one for name, one in numbers.items()}, run_name="."
+        )
+        self._writer.flush()
 
     def close(self) -> None:
-        self._try(lambda tracker: tracker.close())
+        self._writer.close()
 
-    def _try(self, call: Callable[[Tracker], None]) -> None:
-        if self._tracker is None:
-            return
-        try:
-            call(self._tracker)
-        except Exception as error:  # of any kind: a tracker's fault is no reason to lose a training run
-            self._tracker = None
-            _warn(self._name, error, self._secret)
+
+class Guarded:
+    """A tracker that can do no harm: what it raises is one warning, as is a call that does not return in time.
+
+    Then it is left alone. A call runs in a thread of its own, which a tracker that hangs keeps until the process ends.
+
+    Args:
+        start: makes the tracker.
+        secret: text that must not reach the log, should an exception quote it.
+        start_seconds, seconds: longest wait for its start, and for each call.
+    """
+
+    def __init__(
+        self, start: Callable[[], Tracker], name: str, secret: str = "", *,
+        start_seconds: float = 90.0, seconds: float = 40.0,
+    ):  # fmt: skip
+        self._name, self._secret, self._seconds = name, secret, seconds
+        self._tracker: Tracker | None = None
+        self.works = True
+        self._tracker = self._try(start, start_seconds)
+
+    def log_epoch(self, row: Mapping[str, float | int | None]) -> None:
+        self._try(lambda: self._tracker.log_epoch(row), self._seconds)
+
+    def log_test(self, test: HeldOutScores) -> None:
+        self._try(lambda: self._tracker.log_test(test), self._seconds)
+
+    def log_summary(self, summary: Mapping[str, object]) -> None:
+        self._try(lambda: self._tracker.log_summary(summary), self._seconds)
+
+    def close(self) -> None:
+        self._try(lambda: self._tracker.close(), self._seconds)
+
+    def _try(self, call: Callable[[], Result], seconds: float) -> Result | None:
+        if not self.works:
+            return None
+        results: list[Result] = []
+        failures: list[BaseException] = []
+        name = f"tracker {self._name}"
+        thread = threading.Thread(target=_run, args=(call, results, failures), daemon=True, name=name)
+        thread.start()
+        thread.join(seconds)
+        if thread.is_alive():
+            failures.append(TimeoutError(f"no answer within {seconds:g} s"))
+        if not failures:
+            return results[0]
+        self.works = False
+        if not isinstance(failures[0], Exception):  # Ctrl-C is no fault of a tracker
+            raise failures[0]
+        _warn(self._name, failures[0], self._secret)
+        return None
+
+
+def _run(call: Callable[[], Result], results: list[Result], failures: list[BaseException]) -> None:
+    try:
+        results.append(call())
+    except (Exception, KeyboardInterrupt) as error:  # of any kind: the caller decides what a fault of a tracker is
+        failures.append(error)
+
+
+TRACKERS: dict[str, Callable[[Callbacks, Path | str, Config, int], Tracker]] = {
+    "neptune": lambda callbacks, run_dir, config, _: Neptune(callbacks, run_dir, config),
+    "tensorboard": TensorBoard,
+}
 
 
 def build_trackers(callbacks: Callbacks, run_dir: Path | str, config: Config, keep_epochs: int = 0) -> list[Tracker]:
     """The trackers that ``callbacks`` asks for: the local files first, and always.
 
-    A Neptune that cannot be started is one warning, and left out.
+    One that cannot be started is one warning, and left out.
 
     Args:
         run_dir: the run folder; it exists.
-        config: the settings that Neptune is told.
+        config: the settings that trackers get, without secrets.
         keep_epochs: epochs done before this start, see ``LocalFiles``.
 
     Raises:
         DataError: a local file to go on with is damaged.
     """
     trackers: list[Tracker] = [LocalFiles(run_dir, keep_epochs=keep_epochs)]
-    if callbacks.neptune_logger:
-        token = callbacks.neptune_token
-        try:
-            trackers.append(Patient(Neptune(callbacks, run_dir, config), secret=token))
-        except Exception as error:  # of any kind, as in Patient
-            _warn("neptune", error, token)
+    for name in callbacks.tracker_names:
+        start = partial(TRACKERS[name], callbacks, run_dir, config, keep_epochs)
+        tracker = Guarded(start, name, secret=callbacks.neptune_token)
+        if tracker.works:
+            trackers.append(tracker)
     return trackers
+
+
+def public_settings(config: Config) -> Iterator[tuple[str, str, object]]:
+    """Section, key and value of each setting but the secrets."""
+    for section, keys in KEYS.items():
+        for key in keys:
+            if (section, key) not in SECRETS:
+                yield section, key, getattr(getattr(config, section), key)
+
+
+def _grouped(name: str) -> str:
+    """``val_macro_auc`` -> ``val/macro_auc``, so that TensorBoard draws what belongs together side by side."""
+    for group in ("train", "val", "test"):
+        if name.startswith(f"{group}_"):
+            return f"{group}/{name.removeprefix(f'{group}_')}"
+    return f"run/{name}"
+
+
+def _grey(db: "np.ndarray") -> "np.ndarray":
+    """A spectrogram as a picture, low frequencies at the bottom, ``(n_mels, frames)`` uint8."""
+    low, high = float(db.min()), float(db.max())
+    return ((db[::-1] - low) / max(high - low, 1e-6) * 255).astype("uint8")
+
+
+def _check_server(token: str) -> None:
+    """
+    Raises:
+        UserError: the token is of the hosted service, which has ended.
+    """
+    try:
+        address = str(json.loads(base64.b64decode(token + "=" * (-len(token) % 4))).get("api_address", ""))
+    except (ValueError, AttributeError):  # no token of the hosted service is like that; the client says what it thinks
+        return
+    if "neptune.ai" in address:
+        raise UserError(
+            "neptune's hosted service ended on 2026-03-05; use neptune_mode = offline, or the token of a server of "
+            "your own"
+        )
 
 
 def plain(value: object) -> object:

@@ -1,5 +1,6 @@
 """What a run leaves behind: the same bytes from equal runs, and nothing that a tracker's failure can spoil."""
 
+import base64
 import csv
 import json
 import logging
@@ -18,7 +19,7 @@ import pytest
 
 from utils.config import Callbacks, Config
 from utils.errors import DataError
-from utils.tracking import COLUMNS, LocalFiles, Neptune, Patient, build_trackers
+from utils.tracking import COLUMNS, TRACKERS, Guarded, HeldOutScores, LocalFiles, Neptune, build_trackers
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "a-token-nobody-may-see"
@@ -305,7 +306,7 @@ def test_only_exceptions_are_taken_with_patience():
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Patient(Interrupted()).log_epoch(row(1))
+        Guarded(Interrupted, "a").log_epoch(row(1))
 
 
 def test_a_stop_that_hangs_is_given_up_in_time(tmp_path, client, caplog):
@@ -316,7 +317,7 @@ def test_a_stop_that_hangs_is_given_up_in_time(tmp_path, client, caplog):
             release.wait(60)
 
     client(Hanging)
-    tracker = Patient(Neptune(ONLINE, tmp_path, Config(), stop_seconds=0.05))
+    tracker = Guarded(lambda: Neptune(ONLINE, tmp_path, Config(), stop_seconds=0.05), "neptune")
     start = time.monotonic()
     tracker.close()
     release.set()
@@ -332,6 +333,48 @@ def test_a_stop_that_fails_is_told(tmp_path, client, caplog):
     client(Failing)
     build(tmp_path)[1].close()
     assert warnings_of(caplog) == ["neptune: no route to host; training goes on without it"]
+
+
+@pytest.mark.parametrize("method", ["__init__", "log_epoch", "log_test", "log_summary", "close"])
+@pytest.mark.parametrize("fault", ["raises", "hangs"])
+def test_a_tracker_that_raises_or_hangs_anywhere_costs_one_warning_and_its_patience(caplog, method, fault):
+    release, called = threading.Event(), []
+
+    def fails(*_):
+        called.append(method)
+        if fault == "raises":
+            raise OSError(f"no route to host with {TOKEN}")
+        release.wait(60)
+
+    methods = {name: lambda *_: None for name in ("log_epoch", "log_test", "log_summary", "close")}
+    started = time.monotonic()
+    tracker = Guarded(type("Bad", (), methods | {method: fails}), "bad", TOKEN, start_seconds=0.05, seconds=0.05)
+    for _ in range(3):
+        tracker.log_epoch(row(1))
+    tracker.log_test(None)
+    tracker.log_summary({})
+    tracker.close()
+    release.set()
+    assert time.monotonic() - started < 10
+    assert called == [method]
+    why = "no route to host with (secret)" if fault == "raises" else "no answer within 0.05 s"
+    assert warnings_of(caplog) == [f"bad: {why}; training goes on without it"]
+
+
+def test_the_token_of_the_hosted_service_is_refused_with_the_reason(tmp_path, client, caplog):
+    runs = client()
+    token = base64.b64encode(b'{"api_address": "https://app.neptune.ai"}').decode()
+    assert len(build(tmp_path, replace(ONLINE, neptune_token=token))) == 1
+    assert not runs
+    (warning,) = warnings_of(caplog)
+    assert "ended on 2026-03-05; use neptune_mode = offline" in warning
+    assert token not in warning
+
+
+def test_a_server_of_ones_own_is_asked(tmp_path, client):
+    runs = client()
+    build(tmp_path, replace(ONLINE, neptune_token=base64.b64encode(b'{"api_address": "https://birds.org"}').decode()))
+    assert len(runs) == 1
 
 
 def test_closing_stops_the_client(tmp_path, client):
@@ -364,3 +407,47 @@ def test_a_resumed_run_goes_on_with_its_online_run(tmp_path, client):
     build(tmp_path)
     build(tmp_path, replace(ONLINE, neptune_project="birds/other"))
     assert [run.arguments["with_id"] for run in runs] == [None, "SONGS-7", None]
+
+
+# TensorBoard, read back
+
+
+def test_neptune_logger_puts_neptune_among_the_trackers():
+    assert Callbacks(trackers="tensorboard , neptune", neptune_logger=True).tracker_names == ["tensorboard", "neptune"]
+    assert Callbacks(neptune_logger=True).tracker_names == ["neptune"]
+    assert Callbacks().tracker_names == []
+    assert set(TRACKERS) == {"neptune", "tensorboard"}
+
+
+def test_tensorboard_reads_back_scores_settings_curves_and_pictures(tmp_path):
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed: requirements-dev.txt")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    callbacks = Callbacks(trackers="tensorboard", neptune_token=TOKEN)
+    trackers = build_trackers(callbacks, tmp_path, Config(callbacks=callbacks))
+    assert len(trackers) == 2
+    targets = np.eye(3)[[0, 1, 0]]
+    test = HeldOutScores(["a", "b", "c"], targets, targets * 0.8 + 0.1, [("one", np.arange(12.0).reshape(3, 4))])
+    for tracker in trackers:
+        tracker.log_epoch(row(1))
+        tracker.log_epoch(row(2, val_macro_auc=None))
+        tracker.log_test(test)
+        tracker.log_summary({"best_epoch": 2, "test_macro_auc": 0.75, "test_top1": None})
+        tracker.close()
+    found = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(one.step, round(one.value, 6)) for one in found.Scalars("train/loss")] == [(1, 1.0), (2, 0.5)]
+    assert len(found.Scalars("val/macro_auc")) == 1
+    assert found.Scalars("summary/test_macro_auc")[0].value == 0.75
+    assert found.Tags()["images"] == ["most wrong/1 one"]
+    assert {"test/all classes", "test classes/a", "test classes/b"} <= set(found.Tags()["tensors"])
+    assert "test classes/c" not in found.Tags()["tensors"]
+    written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(b"n_epochs" in one for one in written)
+    assert not any(TOKEN.encode() in one for one in written)
+
+
+def test_tensorboard_that_is_not_installed_is_one_warning_with_its_name(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("utils.packages.is_installed", lambda _: False)
+    assert len(build(tmp_path, Callbacks(trackers="tensorboard"))) == 1
+    (warning,) = warnings_of(caplog)
+    assert "tensorboard is not installed; install it with: pip install tensorboard" in warning

@@ -1,0 +1,222 @@
+"""The page of a run: how it went, which classes work, and which recordings to listen to again."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dataloader.audio.decoding import BadRecording
+from dataloader.cache.spectrogram import MelSpectrogram
+from evaluation.intervals import LEVEL, Estimate
+from evaluation.mistakes import Doubts, find_doubts
+from evaluation.scores import NAMES, Evaluation, evaluate
+from evaluation.table import PRESENT, ScoreTable
+from reports import media
+from reports.charts import line_chart
+from reports.page import Room, amount, data_uri, printable, write_page
+from utils.config import DataProcess
+from utils.files import write_text
+from utils.run_folder import DOUBTS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WRONG, UNSURE = 40, 12  # recordings that are shown
+LONGEST_S = 20.0  # seconds of each
+SOUND_BYTES = 20_000_000  # of these together
+_FIGURES = ("auc", "ap", "precision", "recall")
+
+
+def write_run_page(
+    path: Path, *, name: str, facts: Sequence[tuple[str, str]], epochs: Sequence[Mapping[str, Any]],
+    kept_epoch: int | None, table: ScoreTable | None, names: Mapping[str, str], paths: Mapping[str, str],
+    thresholds: Mapping[str, float | None], classes: Sequence[Mapping[str, Any]],
+    settings: Sequence[tuple[str, str, str]], process: DataProcess, out_of_fold: bool,
+) -> "pd.DataFrame | None":  # fmt: skip
+    """Write the page and, beside it, ``doubts.csv``, each whole or not at all.
+
+    Args:
+        facts: names and values to begin and to end with.
+        epochs: rows of ``metrics.jsonl``; none for several runs.
+        table: the scores of recordings that the run has not trained on; None where there are none.
+        names: a name to show for each label.
+        paths: where each recording of the table is.
+        thresholds: of each label, where some were fitted.
+        classes: what the data hold: ``label``, ``recordings``, ``groups``, ``hours``, ``train``, ``val``, ``test``.
+        settings: those that differ from the defaults: name, value, default.
+        process: how the model hears, for the pictures.
+        out_of_fold: whether every recording was scored by a run that had not trained on it.
+
+    Returns:
+        The recordings in the order of doubt, as they are listed, or None.
+    """
+    evaluation = evaluate(table) if table is not None else None
+    doubts = find_doubts(evaluation.ranked) if evaluation is not None else None
+    listed = _listed(evaluation, doubts) if evaluation is not None else None
+    write_page(
+        path, "run.html", title=f"Run {name}", facts=facts, level=f"{LEVEL:.0%}",
+        charts=_curves(epochs, kept_epoch), kept_epoch=kept_epoch, summary=_summary(evaluation),
+        rows=_class_rows(evaluation, names, thresholds, classes), figures=_figure_heads(evaluation),
+        fitted=any(one is not None for one in thresholds.values()), evaluation=evaluation,
+        confusions=_confusions(evaluation, names), reliability=_reliability(evaluation),
+        doubts=_doubts(evaluation, doubts, names, paths, process) if evaluation is not None else iter(()),
+        n_wrong=min(WRONG, len(evaluation.ranked.recordings)) if evaluation is not None else 0,
+        out_of_fold=out_of_fold, settings=settings,
+    )  # fmt: skip
+    if listed is not None:
+        write_text(path.with_name(DOUBTS), listed.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    return listed
+
+
+def _curves(epochs: Sequence[Mapping[str, Any]], kept: int | None) -> list[dict[str, Any]]:
+    if not epochs:
+        return []
+    x = [row["epoch"] for row in epochs]
+    panels = {
+        "loss": {"training": "train_loss", "validation": "val_loss"},
+        "score": {"macro AUC": "val_macro_auc", "top-1": "val_top1", "cmAP": "val_cmap"},
+    }
+    charts = (
+        line_chart(
+            x, {name: [row.get(column) for row in epochs] for name, column in columns.items()},
+            x_name="epoch", y_name=y_name, marked=kept,
+        )
+        for y_name, columns in panels.items()
+    )  # fmt: skip
+    return [chart for chart in charts if chart is not None]
+
+
+def _summary(evaluation: Evaluation | None) -> list[tuple[str, str, str]]:
+    """Name, value and remark of each figure over all classes."""
+    if evaluation is None:
+        return []
+    return [
+        (NAMES[key], str(one) if one.value is not None else "not said", evaluation.not_said.get(key, ""))
+        for key, one in evaluation.overall.items()
+        if key in ("macro_auc", "cmap", "cmap_padded", "map", "top1", "top5")
+    ]
+
+
+def _figure_heads(evaluation: Evaluation | None) -> list[str]:
+    return ["AUC", "AP", "precision", "recall"] if evaluation is not None else []
+
+
+def _class_rows(
+    evaluation: Evaluation | None, names: Mapping[str, str], thresholds: Mapping[str, float | None],
+    classes: Sequence[Mapping[str, Any]],
+) -> list[dict[str, Any]]:  # fmt: skip
+    """A row a class: what the data hold of it, and how well it does."""
+    scored = {} if evaluation is None else {row["label"]: row for row in evaluation.classes.to_dict("records")}
+    rows = []
+    for one in classes:
+        label, score = one["label"], scored.get(one["label"], {})
+        cells = [_cell(Estimate(*(score.get(f"{name}{end}", math.nan) for end in ("", "_low", "_high"))))
+                 for name in _FIGURES] if evaluation is not None else []  # fmt: skip
+        threshold = thresholds.get(label)
+        rows.append(
+            {
+                **one,
+                "name": names.get(label, label),
+                "cells": cells,
+                "positives": int(score.get("positives", 0)),
+                "threshold": "" if threshold is None or math.isnan(threshold) else f"{threshold:.2f}",
+                "why": "" if evaluation is None else evaluation.not_said.get(label, ""),
+            }
+        )
+    return rows
+
+
+def _cell(one: Estimate) -> dict[str, Any]:
+    """A figure with its interval, as the table shows and sorts it."""
+    if one.value is None or math.isnan(one.value):
+        return {"value": "", "text": "-", "interval": ""}
+    known = one.low is not None and not math.isnan(one.low)
+    interval = f"{one.low:.2f} to {one.high:.2f}" if known else ""
+    return {"value": f"{one.value:.6f}", "text": f"{one.value:.2f}", "interval": interval}
+
+
+def _confusions(evaluation: Evaluation | None, names: Mapping[str, str]) -> list[dict[str, Any]]:
+    if evaluation is None:
+        return []
+    return [
+        {
+            "present": names.get(one["present"], one["present"]), "highest": names.get(one["highest"], one["highest"]),
+            "rows": int(one["rows"]), "share": f"{one['share']:.0%}",
+        }
+        for one in evaluation.confusions.to_dict("records")
+    ]  # fmt: skip
+
+
+def _reliability(evaluation: Evaluation | None) -> dict[str, Any] | None:
+    if evaluation is None:
+        return None
+    found = evaluation.reliability
+    x = [round(float(one), 3) for one in found.mean_score if not math.isnan(one)]
+    shares = [round(float(one), 3) for one in found.share_present if not math.isnan(one)]
+    chart = line_chart(
+        [0.0, *x, 1.0], {"share present": [None, *shares, None]}, x_name="score", y_name="share of cells in which "
+        "the class is present", limits=(0.0, 1.0), diagonal=True,
+    )  # fmt: skip
+    return None if chart is None else {"chart": chart, "error": found.error, "highest": found.error_of_highest}
+
+
+def _order(doubts: Doubts) -> list[tuple[int, str]]:
+    """The recordings that are shown, and why."""
+    order = doubts.order()
+    wrong = [(int(row), "wrong") for row in order[:WRONG] if doubts.wrong[row] > 0 or len(order) <= WRONG]
+    shown = {row for row, _ in wrong}
+    unsure = [int(row) for row in np.argsort(-doubts.unsure, kind="stable") if int(row) not in shown][:UNSURE]
+    return wrong + [(row, "unsure") for row in unsure]
+
+
+def _listed(evaluation: Evaluation, doubts: Doubts) -> "pd.DataFrame":
+    """All recordings in the order of doubt."""
+    import pandas as pd
+
+    table, order = evaluation.ranked, doubts.order()
+    labels = np.array([*table.labels, ""], dtype=object)
+    return pd.DataFrame(
+        {
+            "filename": [table.recordings[row] for row in order],
+            "label": labels[doubts.given[order]],
+            "sounds_like": labels[doubts.other[order]],
+            "doubt": doubts.wrong[order].round(4),
+            "score_of_label": [table.scores[row, doubts.given[row]] if doubts.given[row] >= 0 else None
+                               for row in order],
+            "score_of_other": [table.scores[row, doubts.other[row]] for row in order],
+        }
+    )  # fmt: skip
+
+
+def _doubts(
+    evaluation: Evaluation, doubts: Doubts, names: Mapping[str, str], paths: Mapping[str, str], process: DataProcess
+) -> Iterator[dict[str, Any]]:
+    """Each recording that is shown, with its picture and sound."""
+    table, mel, room = evaluation.ranked, MelSpectrogram(process), Room(SOUND_BYTES)
+    for row, kind in _order(doubts):
+        recording = table.recordings[row]
+        given = [
+            {"name": names.get(table.labels[key], table.labels[key]), "score": f"{table.scores[row, key]:.2f}"}
+            for key in np.flatnonzero(table.targets[row] == PRESENT)
+        ]
+        label = table.labels[doubts.other[row]]
+        picture, sound = _seen_and_heard(Path(paths[recording]), mel) if recording in paths else ("", "")
+        if not room.take(len(picture) + len(sound)):
+            picture = sound = ""
+        yield {
+            "kind": kind, "recording": printable(recording), "given": given, "picture": picture, "sound": sound,
+            "other": {"name": names.get(label, label), "score": f"{table.scores[row, doubts.other[row]]:.2f}"},
+            "length": f"the first {amount(round(LONGEST_S), 'second')}",
+        }  # fmt: skip
+
+
+def _seen_and_heard(path: Path, mel: MelSpectrogram) -> tuple[str, str]:
+    slower = media.slower(mel.process)
+    try:
+        db = media.narrowed(media.excerpt(path, mel, 0.0, LONGEST_S / slower), 600)
+        sound = media.mp3(path, 0.0, LONGEST_S / slower, slower=slower)
+    except (BadRecording, OSError):  # gone since, or damaged
+        return "", ""
+    return data_uri(media.png(db), "image/png"), data_uri(sound, "audio/mpeg")

@@ -1,0 +1,213 @@
+"""What does the page of a run show? The files of a run, or of all folds -> what ``reports.run`` draws."""
+
+import argparse
+import json
+import logging
+import platform
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dataloader.cache.entries import read_index
+from dataloader.metadata import load_table
+from dataloader.tables.splits import SPLITS
+from evaluation.table import ScoreTable, concatenate
+from inference.evaluating import decisions_of, read_test_scores, runs_by_seed
+from training.recordings import cache_folder
+from utils.command import run_command
+from utils.config import Config, differences, load_config
+from utils.errors import UserError, counted
+from utils.run_folder import CONFIG, EPOCHS, LABELS, REPORT, SEPARATOR, SPLIT, SUMMARY, TEST_SCORES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+
+_PACKAGES = ("torch", "timm", "numpy", "librosa", "soundfile")
+_NOT_SHOWN = {"paths", "callbacks"}  # sections that say nothing of the model, and may hold secrets
+
+
+def contents_of(given: Sequence[Path], metadata: "pd.DataFrame | None" = None) -> dict[str, Any]:
+    """What ``reports.run.write_run_page`` asks for.
+
+    Args:
+        given: a run, several, or a folder of folds; the scores of several are pooled.
+        metadata: the recordings as the run has used them; without it they are read again.
+    """
+    by_seed = runs_by_seed(given)
+    runs = [run for of_seed in by_seed.values() for run in of_seed]
+    config = load_config(runs[0] / CONFIG)
+    if metadata is None:
+        metadata = _recordings_of(runs[0], config)
+    names = {row["label"]: row["common_name"] or row["label"] for row in _rows(runs[0] / LABELS)}
+    one = runs[0] if len(runs) == 1 else None
+    epochs = [json.loads(line) for line in (one / EPOCHS).read_text(encoding="utf-8").splitlines()] if one else []
+    summary = json.loads((runs[0] / SUMMARY).read_text(encoding="utf-8"))
+    return {
+        "name": one.name if one else f"{given[0].name}: {counted(len(runs), 'run', 'runs')}",
+        "facts": _facts(runs, config, summary, metadata),
+        "epochs": epochs,
+        "kept_epoch": summary.get("best_epoch") if one else None,
+        "table": pooled_scores(by_seed),
+        "names": names,
+        "paths": dict(zip(metadata["filename"], metadata["path"], strict=True)),
+        "thresholds": _thresholds(runs[0], list(names)),
+        "classes": _classes(metadata, list(names)),
+        "settings": _settings(config),
+        "process": config.data_process,
+        "out_of_fold": bool(config.data.folds) and len(runs) >= config.data.folds,
+    }
+
+
+def pooled_scores(by_seed: Mapping[int, Sequence[Path]]) -> ScoreTable | None:
+    """The test scores of all runs: the folds of a seed beside each other, then the mean over the seeds.
+
+    Raises:
+        DataError: the runs are no folds of one another.
+    """
+    tables = [table for runs in by_seed.values() if (table := _of_folds(runs)) is not None]
+    if not tables:
+        return None
+    first = tables[0]
+    positions = [{name: row for row, name in enumerate(table.recordings)} for table in tables]
+    shared = [name for name in first.recordings if all(name in rows for rows in positions)]
+    scores = np.mean(
+        [table.scores[[rows[name] for name in shared]] for table, rows in zip(tables, positions, strict=True)], axis=0
+    )
+    kept = first.choose(np.array([positions[0][name] for name in shared]))
+    order = {name: row for row, name in enumerate(shared)}
+    return replace(kept, scores=scores[[order[name] for name in kept.recordings]])
+
+
+def _of_folds(runs: Sequence[Path]) -> ScoreTable | None:
+    tables = [read_test_scores(run, _tested(run)) for run in runs if (run / TEST_SCORES).is_file()]
+    if not tables:
+        return None
+    labels = tables[0].labels
+    return concatenate([table for table in tables if table.labels == labels])
+
+
+def _tested(run: Path) -> "pd.DataFrame":
+    split = _frame(run / SPLIT)
+    return split[split["split"] == "test"].reset_index(drop=True)
+
+
+def _frame(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    return _frame(path).to_dict("records")
+
+
+def _recordings_of(run: Path, config: Config) -> "pd.DataFrame":
+    """The recordings of a run of before, with the split that it had."""
+    split, table = _frame(run / SPLIT), load_table(config).set_index("filename")
+    split = split[split["filename"].isin(table.index)].reset_index(drop=True)
+    index = read_index(cache_folder(config)) if cache_folder(config).is_dir() else {}
+    return split.assign(
+        path=table.loc[split["filename"], "path"].to_numpy(),
+        labels=[tuple(filter(None, text.split(SEPARATOR))) for text in split["label"]],
+        seconds=[getattr(index.get(name), "seconds", 0.0) for name in split["filename"]],
+    )
+
+
+def _facts(
+    runs: Sequence[Path], config: Config, summary: Mapping[str, Any], metadata: "pd.DataFrame"
+) -> list[tuple[str, str]]:
+    seconds = sum(json.loads((run / SUMMARY).read_text(encoding="utf-8")).get("seconds") or 0 for run in runs)
+    hours = float(metadata["seconds"].sum()) / 3600
+    data = (
+        f"{counted(len(metadata), 'recording', 'recordings')} ({hours:.2f} h) of "
+        f"{counted(summary['n_classes'], 'class', 'classes')} in "
+        f"{counted(metadata['group'].nunique(), 'group', 'groups')}; {config.paths.data_dir}"
+    )
+    bad, copies = (_lines(cache_folder(config) / name) for name in ("bad_recordings.csv", "duplicates.csv"))
+    left_out = f"{counted(bad, 'bad recording', 'bad recordings')}, {counted(copies, 'duplicate', 'duplicates')} found"
+    packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    machine = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, {packages}"
+    facts = [("Model", config.model.type), ("Data", data), ("Left out", left_out)]
+    if len(runs) == 1:
+        counts = ", ".join(f"{summary.get(f'n_{split}', 0)} {split}" for split in SPLITS)
+        facts.append(("Split", f"{counts} (by {config.data.group_by})"))
+    facts += [("Training time", f"{seconds / 60:.1f} minutes"), ("Machine", machine)]
+    return facts + ([("Commit", commit)] if (commit := _commit()) else [])
+
+
+def _lines(path: Path) -> int:
+    """Rows of a table; 0 where there is none."""
+    return max(0, len(path.read_text(encoding="utf-8").splitlines()) - 1) if path.is_file() else 0
+
+
+def _commit() -> str:
+    """The commit of this program, with a mark if files have changed since; nothing outside of a repository."""
+    command = ["git", "-C", str(Path(__file__).parents[1]), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _classes(metadata: "pd.DataFrame", labels: Sequence[str]) -> list[dict[str, Any]]:
+    """What the data hold of each class."""
+    rows = metadata.explode("labels")
+    found = []
+    for label in labels:
+        its = rows[rows["labels"] == label]
+        counts = its["split"].value_counts()
+        found.append(
+            {
+                "label": label, "recordings": len(its), "groups": its["group"].nunique(),
+                "hours": round(float(its["seconds"].sum()) / 3600, 4),
+                **{split: int(counts.get(split, 0)) for split in SPLITS},
+            }
+        )  # fmt: skip
+    return found
+
+
+def _thresholds(run: Path, labels: Sequence[str]) -> dict[str, float | None]:
+    """The thresholds that were fitted for the run; none where there are none, or they are of other weights."""
+    try:
+        decisions = decisions_of(run)
+        fitted = decisions.fit_for("auto", run).thresholds if decisions is not None else [None] * len(labels)
+    except UserError as error:
+        log.warning("%s; the page shows no thresholds", error)
+        fitted = [None] * len(labels)
+    return dict(zip(labels, fitted, strict=True))
+
+
+def _settings(config: Config) -> list[tuple[str, str, str]]:
+    return [
+        (f"[{section}] {key}", str(value), str(default))
+        for section, key, default, value in differences(Config(), config)
+        if section not in _NOT_SHOWN
+    ]
+
+
+def main(arguments: Sequence[str] | None, write_run_page: Callable[..., object]) -> int:
+    """Write the page of runs that are finished.
+
+    Raises:
+        UserError: there is no finished run.
+    """
+    parser = argparse.ArgumentParser(prog="python -m training.run_page", description="Write report.html of a run.")
+    parser.add_argument("run", type=Path, nargs="+", metavar="RUN_DIR", help="a run, or the folder of all folds")
+    options = parser.parse_args(arguments)
+    page = options.run[0] / REPORT
+    write_run_page(page, **contents_of(options.run))
+    print(f"page: {page}")
+    return 0
+
+
+if __name__ == "__main__":
+    from reports.run import write_run_page
+
+    run_command(lambda arguments: main(arguments, write_run_page))
