@@ -39,6 +39,7 @@ def line_chart(
     def up(value: float) -> float:
         return round(HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - TOP - BOTTOM), 1)
 
+    whole = last > 1 and all(float(at).is_integer() for at in x)
     drawn = [
         {
             "name": name, "number": number,
@@ -52,7 +53,7 @@ def line_chart(
         "width": WIDTH, "height": HEIGHT, "left": LEFT, "bottom": HEIGHT - BOTTOM, "right": WIDTH - RIGHT, "top": TOP,
         "curves": drawn, "x_name": x_name, "y_name": y_name,
         "marked": None if marked is None else across(marked),
-        "x_ticks": [(across(at), f"{at:g}") for at in _ticks(first, last, all(float(at).is_integer() for at in x) and last > 1)],
+        "x_ticks": [(across(at), f"{at:g}") for at in _ticks(first, last, whole)],
         "y_ticks": [(up(at), f"{at:g}") for at in _ticks(low, high)],
         "diagonal": (across(first), up(low), across(last), up(high)) if diagonal else None,
     }  # fmt: skip
