@@ -52,11 +52,13 @@ def draw(db: np.ndarray, mel: MelSpectrogram, detections: pd.DataFrame, truth: p
     limits = {"vmin": np.percentile(db, 30), "vmax": np.percentile(db, 99.8)}
     axes.imshow(db, origin="lower", aspect="auto", cmap=COLOURS, extent=(0, seconds, 0, bands), **limits)
     for lane, (name, colour) in enumerate(zip(species, BARS, strict=False)):
-        bottom = bands + 4 + LANE * lane
+        bottom, free_from_s = bands + 4 + LANE * lane, 0.0
         for _, found in detections[detections["name"] == name].iterrows():
             axes.barh(bottom + 5, min(found.end_s, seconds) - found.start_s, left=found.start_s, height=7, color=colour)
-            text = f"{found.score:.2f} {name}"
-            axes.text(found.start_s + 0.1, bottom + 4.8, text, va="center", fontsize=7, clip_on=True)
+            if found.start_s >= free_from_s:  # else it would be written over the one before
+                text = f"{found.score:.2f} {name}"
+                axes.text(found.start_s + 0.1, bottom + 4.8, text, va="center", fontsize=7, clip_on=True)
+            free_from_s = found.end_s
         for _, song in truth[truth["name"] == name].iterrows():
             axes.hlines(bottom, song.start_s, song.end_s, color="white", linewidth=1.5)
     kilohertz = (1, 2, 4, 8)
