@@ -1,6 +1,7 @@
 """Any layout of recordings and labels -> one checked table, and the classes in it.
 
-``python -m dataloader.metadata --check`` prints what was understood of the data of a config, and what will hurt.
+``python -m dataloader.metadata --check`` prints what was understood of the data of a config, and what will hurt;
+``--check --audio`` also measures each recording.
 """
 
 import argparse
@@ -265,9 +266,13 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
+QUALITY = "quality.csv"  # in [data] output_dir: what --check --audio measured
+
+
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m dataloader.metadata", description=__doc__.split("\n")[0])
     parser.add_argument("--check", action="store_true", required=True, help="print what was understood of the data")
+    parser.add_argument("--audio", action="store_true", help=f"also measure each recording, into {QUALITY}")
     parser.add_argument("--config", type=Path, default=Path("config.ini"))
     parser.add_argument("--set", dest="overrides", metavar="section.key=value", action="append", default=[])
     return parser.parse_args(arguments)
@@ -280,9 +285,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from utils.config import load_config
 
     config = _with_demo(load_config(options.config, options.overrides))
-    for line in describe_table(read_sources(config), config):
+    table = read_sources(config)
+    for line in describe_table(table, config):
         print(line, flush=True)
+    if options.audio:
+        _measure(table, config)
     return 0
+
+
+def _measure(table: "pd.DataFrame", config: Config) -> None:
+    """Measure the recordings as sound, and print what a person should know of them."""
+    from dataloader.audio.quality_table import measure_recordings, quality_lines  # torch takes seconds to import
+
+    output = config.data.output_dir / QUALITY
+    output.parent.mkdir(parents=True, exist_ok=True)
+    data = config.data
+    measured = measure_recordings(
+        table, output, n_workers=data.num_workers, threads=data.multi_threading, backend=data.backend
+    )
+    for line in quality_lines(measured):
+        print(line, flush=True)
+    print(f"measured: {output}", flush=True)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ KNOWN_FOR = "known_for"  # tuple of the labels that somebody looked for; None: a
 KNOWN_SPLIT = "known_split"  # train, val, test or the number of a fold, as the table says
 WEIGHT = "sampling_weight"  # how often the recording's training windows come
 TIME_EXPANSION = "time_expansion"  # how many times slower the file plays than what was recorded
+RECORDED_AT, SITE, DEVICE = "recorded_at", "site", "device"  # ISO 8601, names: what the recorder wrote; "" unknown
 SOURCE = "source"  # name of the [source.NAME]
 CLASSES, NAMES = "classes", "names"  # of ``DataFrame.attrs``: labels that are always classes; their names
 

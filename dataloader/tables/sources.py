@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dataloader.audio.endings import sound_files_not_used
+from dataloader.audio.recorder import recorder_columns
 from dataloader.tables import schema
 from dataloader.tables.annotations import find_tracks, read_annotations
 from dataloader.tables.birdclef import AUDIO, find_table, read_birdclef
@@ -13,7 +15,7 @@ from dataloader.tables.checks import checked
 from dataloader.tables.folders import labels_of_folder, read_folders
 from dataloader.tables.reading import number, read_table
 from dataloader.tables.schema import NEGATIVE, NOCALL, UNKNOWN, Understood, counted
-from dataloader.tables.sounds import describe
+from dataloader.tables.sounds import describe, find_files
 from dataloader.tables.table import find_own_table, read_own_table
 from utils.config import Config, Source
 from utils.errors import DataError
@@ -61,6 +63,8 @@ def read_source(name: str, source: Source) -> tuple["pd.DataFrame", Understood]:
     except DataError as error:
         raise _with_a_fitting_layout(error, layout, folder, source) from None
     log.info("%s: layout %s%s: %s", folder, layout, _chosen(source), understood.said)
+    if layout in ("folders", "annotations") and (unused := sound_files_not_used(find_files(folder))):
+        log.warning("%s: %s", folder, unused)
     for note in understood.notes:
         log.warning("%s", note)
     if source.label_map:
@@ -69,6 +73,7 @@ def read_source(name: str, source: Source) -> tuple["pd.DataFrame", Understood]:
     table = _filtered(table, source.filter, folder)
     if table.empty:
         raise DataError(f"{folder}: no recording is left by the label map and the filter; correct them")
+    _add_what_the_recorder_wrote(table, source)
     _add_expansion(table, source)
     _compress_annotations(table)
     _add_known_split(table)
@@ -209,6 +214,27 @@ def _holds(cell: object, sign: str, value: str, condition: str) -> bool:
         return _COMPARISONS[sign](number(text), limit)
     except ValueError:  # an empty cell, or text: nothing says that it holds
         return False
+
+
+def _add_what_the_recorder_wrote(table: "pd.DataFrame", source: Source) -> None:
+    """Columns ``recorded_at``, ``site`` and ``device``, where the table has none and the recordings say something.
+
+    A time expansion that a recording states fills the cells of ``time_expansion`` that the table leaves empty, unless
+    the setting says another.
+    """
+    written = recorder_columns(table["path"].tolist())
+    for column in (schema.RECORDED_AT, schema.SITE, schema.DEVICE):
+        if column not in table and any(written[column]):
+            table[column] = written[column]
+    stated = [str(factor) if factor != 1.0 else "" for factor in written[schema.TIME_EXPANSION]]
+    if source.time_expansion != 1.0 or not any(stated):
+        return
+    own = table[schema.TIME_EXPANSION].fillna("") if schema.TIME_EXPANSION in table else [""] * len(table)
+    table[schema.TIME_EXPANSION] = [mine if mine.strip() else its for mine, its in zip(own, stated, strict=True)]
+    count = sum(bool(its) and not mine.strip() for mine, its in zip(own, stated, strict=True))
+    if count:
+        plays = counted(count, "recording states that it plays", "recordings state that they play")
+        log.info("%s: %s slower than the sound was; a column time_expansion goes before it", source.data_dir, plays)
 
 
 def _add_expansion(table: "pd.DataFrame", source: Source) -> None:

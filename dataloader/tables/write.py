@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 UNDERSTOOD = "understood.csv"
 _COLUMNS = [
     *("author", "latitude", "longitude", "place", "group", "unannotated", "time_expansion"),
-    *("scientific_name", "common_name"),
+    *("scientific_name", "common_name", schema.RECORDED_AT, schema.SITE, schema.DEVICE),
 ]
 
 
