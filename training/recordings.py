@@ -76,8 +76,8 @@ def _known_split(metadata: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
     path, known = folder / SPLIT, _read_known(folder / SPLIT, ["filename", "label", "split"])
     if missing := sorted(set(known.index) - set(metadata["filename"])):
         raise DataError(
-            f"{path}: {len(missing)} recordings of this run are gone or bad now, the first is "
-            f"{missing[0]}; bring them back or start a new run"
+            f"{path}: {counted(len(missing), 'recording of this run is', 'recordings of this run are')} gone or bad "
+            f"now, the first is {missing[0]}; bring them back or start a new run"
         )
     if strange := sorted(set(known["split"]) - set(SPLITS)):
         raise DataError(f"{path}: damaged: a split {strange[0]!r}; mend it or start a new run")
@@ -86,15 +86,15 @@ def _known_split(metadata: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
     if (changed := labels != before).any():
         name, was, now = (column[changed].iloc[0] for column in (kept["filename"], before, labels))
         raise DataError(
-            f"{path}: {changed.sum()} recordings have another label in the table now, the first is "
-            f"{name}, {was!r} in this run and {now!r} there; bring the table back or start a new run"
+            f"{path}: {counted(changed.sum(), 'recording has', 'recordings have')} another label in the table now, the "
+            f"first is {name}, {was!r} in this run and {now!r} there; bring the table back or start a new run"
         )
     if (folder / CONTENT).is_file():  # runs of before have none
         digests = kept["filename"].map(_read_known(folder / CONTENT, ["filename", "digest"])["digest"])
         if (changed := kept["digest"] != digests).any():
             raise DataError(
-                f"{folder / CONTENT}: {changed.sum()} recordings are not those that this run began with, the first is "
-                f"{kept['filename'][changed].iloc[0]}; bring them back or start a new run"
+                f"{folder / CONTENT}: {counted(changed.sum(), 'recording differs', 'recordings differ')} from what this "
+                f"run began with, the first is {kept['filename'][changed].iloc[0]}; bring them back or start a new run"
             )
     kept = kept.assign(split=kept["filename"].map(known["split"]))
     if (
@@ -138,8 +138,8 @@ def _new_split(config: Config, metadata: "pd.DataFrame", folder: Path) -> "pd.Da
     empty = int(((metadata["split"] == "train") & (metadata["labels"].map(len) == 0)).sum())
     if empty and config.agent.loss == "cross_entropy":
         log.warning(
-            "[agent] loss = cross_entropy learns nothing from %d recordings without a bird; bce does, or make them a "
-            "class by [labels] nocall = true", empty,
+            "[agent] loss = cross_entropy learns nothing from %s without a bird; bce does, or make them a class by "
+            "[labels] nocall = true", counted(empty, "recording"),
         )  # fmt: skip
     return metadata
 

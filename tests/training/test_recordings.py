@@ -28,9 +28,9 @@ def test_the_loudest_leave_the_training_part_and_the_split_for_good(metadata, tm
 @pytest.mark.parametrize(
     ("before", "after", "why"),
     [
-        ("a/0.ogg,a,", "a/0.ogg,OLD,", "1 recordings have another label .* a/0.ogg, 'OLD' in this run and 'a' there"),
+        ("a/0.ogg,a,", "a/0.ogg,OLD,", "1 recording has another label .* a/0.ogg, 'OLD' in this run and 'a' there"),
         (",train\n", ",Train\n", "damaged: a split 'Train'"),
-        ("a/0.ogg", "a/gone.ogg", "1 recordings of this run are gone or bad now, the first is a/gone.ogg"),
+        ("a/0.ogg", "a/gone.ogg", "1 recording of this run is gone or bad now, the first is a/gone.ogg"),
     ],
 )
 def test_a_resumed_run_is_told_what_of_its_split_is_not_so_any_more(metadata, tmp_path, before, after, why):
@@ -48,7 +48,7 @@ def test_a_resumed_run_wants_the_recordings_that_it_began_with(metadata, tmp_pat
     split_recordings(PLAIN, table, tmp_path)
     others = table.assign(digest=table["digest"].where(table["filename"] != "b/18.ogg", "f" * 32))
     with pytest.raises(
-        DataError, match=r"content\.csv: 1 recordings are not those .* began with, the first is b/18.ogg"
+        DataError, match=r"content\.csv: 1 recording differs from what this run began with, the first is b/18.ogg"
     ):
         split_recordings(PLAIN, others, tmp_path)
     (tmp_path / "content.csv").unlink()  # as of a run of before
