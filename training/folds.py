@@ -36,7 +36,7 @@ from utils.utils import cores, make_run_folder
 log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parents[1]
-_OWN = ("data.folds", "data.fold", "trainer.seed", "paths.runs_dir")  # settings that each of its runs has its own of
+_OWN = ("data.folds", "data.fold", "trainer.seed")  # settings that each of its runs has its own of
 
 
 def train_folds(options: argparse.Namespace) -> Path:

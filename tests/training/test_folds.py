@@ -71,10 +71,12 @@ def call(recipe, monkeypatch):
 
 
 def test_all_folds_are_trained_and_scored_pooled_and_a_fold_that_failed_is_gone_on_with(recipe, call, capsys, caplog):
+    runs_dir = f"--set=paths.runs_dir={recipe.parent / 'other'}"
     with pytest.raises(UserError, match=r"1 of 2 runs are not finished.*--resume") as failed:
-        call("--config", recipe, "--folds", 2, refuse=lambda overrides: "data.fold=2" in overrides)
+        call("--config", recipe, "--folds", 2, runs_dir, refuse=lambda overrides: "data.fold=2" in overrides)
     assert "cell 2 of 2: recipe, seed 1, fold 2: failed with exit code 1: no room on the disk" in caplog.text
     folder = Path(re.search(r"--resume (\S+)", str(failed.value))[1])
+    assert folder.parent == recipe.parent / "other"
     (first,) = folder.glob("seed1-fold1/*/summary.json")
     made = first.stat().st_mtime_ns
     capsys.readouterr()
