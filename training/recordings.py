@@ -93,8 +93,8 @@ def _known_split(metadata: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
         digests = kept["filename"].map(_read_known(folder / CONTENT, ["filename", "digest"])["digest"])
         if (changed := kept["digest"] != digests).any():
             raise DataError(
-                f"{folder / CONTENT}: {counted(changed.sum(), 'recording differs', 'recordings differ')} from what this "
-                f"run began with, the first is {kept['filename'][changed].iloc[0]}; bring them back or start a new run"
+                f"{folder / CONTENT}: {counted(changed.sum(), 'recording differs', 'recordings differ')} from what "
+                f"this run began with, the first is {kept['filename'][changed].iloc[0]}; bring them back or start a new run"
             )
     kept = kept.assign(split=kept["filename"].map(known["split"]))
     if (
