@@ -188,7 +188,7 @@ def _settings(config: Config) -> list[tuple[str, str, str]]:
     return [
         (f"[{section}] {key}", str(value), str(default))
         for section, key, default, value in differences(Config(), config)
-        if section not in _NOT_SHOWN
+        if section not in _NOT_SHOWN and not isinstance(default or value, Path)
     ]
 
 

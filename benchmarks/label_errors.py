@@ -1,0 +1,102 @@
+"""How many wrong labels stand at the top of the list of recordings to listen to again?
+
+    python -m benchmarks.label_errors --data ../shared/birds --config configs/birdnet.ini [--share 0.05] [--folds 5]
+                                      [--output runs/label_errors] [--set section.key=value ...]
+
+The labels of a share of the recordings are swapped for that of another species, drawn by a seed. A recipe is trained in
+folds on them, so that no recording is scored by a run that learned its label, and the list that the page of these runs
+shows (doubts.csv) is read: printed is the share of the swapped labels in its first tenth, and where each stands.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dataloader.metadata import read_metadata
+from utils.command import run_command
+from utils.errors import UserError
+from utils.run_folder import DOUBTS
+
+ROOT = Path(__file__).parents[1]
+TABLE, AUDIO = "train_metadata.csv", "train_audio"
+
+
+def swap_labels(labels: Sequence[str], share: float, seed: int) -> dict[int, str]:
+    """Row -> another label, for a share of the rows."""
+    rng, known = np.random.default_rng(seed), sorted(set(labels))
+    rows = rng.choice(len(labels), round(share * len(labels)), replace=False)
+    return {int(row): str(rng.choice([label for label in known if label != labels[row]])) for row in sorted(rows)}
+
+
+def make_data(data: Path, folder: Path, share: float, seed: int) -> set[str]:
+    """A data set with the same sounds and some labels swapped; return the names of those recordings."""
+    folder.mkdir(parents=True, exist_ok=True)
+    read_metadata(data)  # a table that cannot be used is reported before anything is written
+    table = pd.read_csv(data / TABLE, dtype=str, keep_default_na=False)
+    swapped = swap_labels(table["primary_label"].tolist(), share, seed)
+    for row, label in swapped.items():
+        table.loc[row, "primary_label"] = label
+    table.to_csv(folder / TABLE, index=False)
+    if not (folder / AUDIO).exists():
+        (folder / AUDIO).symlink_to((data / AUDIO).resolve(), target_is_directory=True)
+    return set(table["filename"][list(swapped)])
+
+
+def places_of(swapped: set[str], doubts: Path) -> np.ndarray:
+    """Where the swapped recordings stand in the list, as shares of its length, the first first.
+
+    Raises:
+        UserError: there is no list.
+    """
+    if not doubts.is_file():
+        raise UserError(f"{doubts}: it is not there; the page of the runs could not be written, see above")
+    names = pd.read_csv(doubts)["filename"].tolist()
+    return np.array([place / len(names) for place, name in enumerate(names) if name in swapped])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--share", type=float, default=0.05)
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--output", type=Path, default=Path("runs/label_errors"))
+    parser.add_argument("--set", dest="overrides", action="append", default=[])
+    options = parser.parse_args(arguments)
+    output = options.output.absolute()
+    swapped = make_data(options.data, output / "data", options.share, options.seed)
+    settings = {
+        "paths.data_dir": output / "data", "paths.runs_dir": output / "runs", "data.output_dir": output / "cache",
+        "data.hash_path": output / "last_key",
+    }  # fmt: skip
+    line = [
+        sys.executable,
+        str(ROOT / "train_classifier.py"),
+        "--config",
+        str(options.config),
+        "--folds",
+        str(options.folds),
+    ]
+    for setting in [f"{key}={value}" for key, value in settings.items()] + options.overrides:
+        line += ["--set", setting]
+    done = subprocess.run(line, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    if done.returncode:
+        raise UserError(f"training ended with exit code {done.returncode}; see above")
+    runs = Path(done.stdout.strip().splitlines()[-1].partition(": ")[2])
+    places = places_of(swapped, runs / DOUBTS)
+    first = int((places < 0.1).sum())
+    share = first / max(1, len(places))
+    print(f"{len(swapped)} labels swapped; {first} of {len(places)} ({share:.0%}) in the first tenth")
+    print("places in the list: " + ", ".join(f"{place:.1%}" for place in places))
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)
