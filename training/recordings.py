@@ -92,9 +92,10 @@ def _known_split(metadata: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
     if (folder / CONTENT).is_file():  # runs of before have none
         digests = kept["filename"].map(_read_known(folder / CONTENT, ["filename", "digest"])["digest"])
         if (changed := kept["digest"] != digests).any():
+            differ = counted(int(changed.sum()), "recording differs", "recordings differ")
             raise DataError(
-                f"{folder / CONTENT}: {counted(changed.sum(), 'recording differs', 'recordings differ')} from what "
-                f"this run began with, the first is {kept['filename'][changed].iloc[0]}; bring them back or start a new run"
+                f"{folder / CONTENT}: {differ} from what this run began with, the first is "
+                f"{kept['filename'][changed].iloc[0]}; bring them back or start a new run"
             )
     kept = kept.assign(split=kept["filename"].map(known["split"]))
     if (
