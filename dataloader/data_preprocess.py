@@ -181,7 +181,8 @@ class AudioPreprocessor:
                 f"{bad[0].reason}), more than [data] max_bad_share = {self.data.max_bad_share:g}; mend or remove them, "
                 "or raise it"
             )
-        log.warning("%d bad recordings are left out; their reasons are in %s", len(bad), listed)
+        left_out = counted(len(bad), "bad recording is", "bad recordings are")
+        log.warning("%s left out; see %s for the reasons", left_out, listed)
 
     def _good(self, table: "pd.DataFrame", records: dict[str, cache.Record]) -> "pd.DataFrame":
         is_good = table["filename"].map(lambda name: not records[name].reason).astype(bool)

@@ -651,7 +651,7 @@ def test_a_shard_leaves_the_share_of_bad_recordings_to_the_whole(tmp_path, recor
     with pytest.raises(DataError, match="1 of 3 recordings are bad"):
         preprocessor(tmp_path, max_bad_share=0.2).prepare(part)
     assert len(preprocessor(tmp_path, max_bad_share=0.2).prepare(part, is_part=True)) == 2
-    assert "1 bad recordings are left out" in caplog.text
+    assert "1 bad recording is left out" in caplog.text
     for number in range(12):  # in a whole table so many would end it early, as of a wrong folder
         (tmp_path / "wrong/x").mkdir(parents=True, exist_ok=True)
         (tmp_path / f"wrong/x/{number}.wav").touch()
