@@ -6,7 +6,7 @@ are as many calls at once as cores, so that no thread waits for another one with
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ import torch
 from factory.model_card import CARD_KEY, ModelCard
 from inference.auto_export import onnx_file_of
 from inference.checkpoints import checkpoint_of, network_of, thresholds_of
+from inference.encoders import head_functions, is_untrained, untrained
 from inference.exported import ExportError, library_reason, onnx_card_text, read_metadata
 from utils.errors import CheckpointError, ConfigError, UserError, unknown
 from utils.packages import is_installed, require_package
@@ -40,9 +41,12 @@ class Loaded:
     Attributes:
         source: the file that holds its weights.
         digest: SHA-256 of the checkpoint that the weights come from, as it was when it was read.
+        forward: window inputs -> logits; with ``head``: window inputs -> what ``head`` takes of a window.
         workers: number of threads that should call ``forward`` at the same time.
         batch: number of windows for each call.
         thresholds: what evaluate.py fitted for the run (``evaluation.decisions``), as text; None if nothing.
+        head: for a model that pools the windows of a row before it judges them: ``(rows, windows, 1 + size)``, the
+            weight of each window and its embedding -> logits ``(rows, classes)``.
     """
 
     source: Path
@@ -53,12 +57,15 @@ class Loaded:
     workers: int
     batch: int
     thresholds: str | None = None
+    head: Forward | None = None
 
 
-def load(path: Path, backend: str = "auto", device: str = "auto") -> Loaded:
-    """Load a run (its folder, or one of its checkpoints) or an exported file.
+def load(path: Path, backend: str = "auto", device: str = "auto", labels: Path | None = None) -> Loaded:
+    """Load a run (its folder, or one of its checkpoints), an exported file, or a pretrained encoder.
 
     Args:
+        path: for an encoder its name, or with ``labels`` its file.
+        labels: the list of an encoder's own labels.
         backend: ``torch``, ``onnx``, ``openvino``, or ``auto``: PyTorch on a GPU, else the fastest one installed.
         device: ``auto``, ``cpu`` or ``cuda``.
 
@@ -69,20 +76,22 @@ def load(path: Path, backend: str = "auto", device: str = "auto") -> Loaded:
     if backend not in (*BACKENDS, "auto"):
         raise UserError(f"--backend {backend}: {unknown(backend, ['auto', *BACKENDS])}")
     torch_device = _device(device, backend)
+    if is_untrained(path, labels):
+        return encoder_backend(path, labels)
     if path.suffix in (".onnx", ".xml"):
         if not path.is_file():
             raise CheckpointError(f"{path}: no such exported file")
         if device == "cuda":
             raise UserError(f"--device cuda: {path} runs on the CPU only; give the run, or use --device cpu")
-        return BACKENDS[_backend_for_exported(path, backend)](path, torch_device)
+        return _with_encoder(BACKENDS[_backend_for_exported(path, backend)](path, torch_device))
     path = checkpoint_of(path)
     try:
-        return BACKENDS[_backend_for_run(backend, torch_device)](path, torch_device)
+        return _with_encoder(BACKENDS[_backend_for_run(backend, torch_device)](path, torch_device))
     except ExportError as error:
         if backend != "auto":
             raise
         log.warning("%s", error)
-        return torch_backend(path, torch_device)
+        return _with_encoder(torch_backend(path, torch_device))
 
 
 def is_available(backend: str) -> bool:
@@ -140,8 +149,14 @@ def torch_backend(path: Path, device: torch.device) -> Loaded:
                 batch = batch.contiguous(memory_format=torch.channels_last)
             return network(batch).float().cpu().numpy()
 
-    workers, batch = (cores(), _CPU_BATCH) if device.type == "cpu" else (1, _GPU_BATCH)
+    workers, batch = (cores(), _CPU_BATCH) if device.type == "cpu" or card.encoder else (1, _GPU_BATCH)
     return Loaded(path, digest, card, forward, "torch", workers, batch, thresholds)
+
+
+def encoder_backend(run: Path, labels: Path | None) -> Loaded:
+    """A pretrained encoder with its own labels."""
+    card, digest, path, logits = untrained(run, labels)
+    return Loaded(path, digest, card, logits, path.suffix[1:], cores(), _CPU_BATCH)
 
 
 def onnx_backend(path: Path, device: torch.device) -> Loaded:
@@ -191,6 +206,14 @@ def openvino_backend(path: Path, device: torch.device) -> Loaded:
 
 
 BACKENDS = {"torch": torch_backend, "onnx": onnx_backend, "openvino": openvino_backend}
+
+
+def _with_encoder(loaded: Loaded) -> Loaded:
+    """The same for a model on an encoder, whose own ``forward`` is the head: first the encoder, then the head."""
+    if not loaded.card.encoder:
+        return loaded
+    forward, head = head_functions(loaded.forward, loaded.card, loaded.source)
+    return replace(loaded, forward=forward, head=head)
 
 
 def _read_openvino(core: "openvino.Core", path: Path) -> "openvino.Model":

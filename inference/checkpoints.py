@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 
 from dataloader.batches.windows import image_size
+from factory.encoders import build_encoder_model
 from factory.model import build_model
 from factory.model_card import ModelCard, read_card
 from utils.checkpoint import load_checkpoint
@@ -68,7 +69,10 @@ def network_of(checkpoint: Path, device: torch.device | str = "cpu") -> TrainedN
         state = load_checkpoint(checkpoint, device="cpu")
     card = read_card(state, checkpoint)
     try:
-        network = build_model(card.model, len(card.labels), image_size=image_size(card.process))
+        if card.encoder:
+            network = build_encoder_model(card.model, len(card.labels), size=card.encoder["size"])
+        else:
+            network = build_model(card.model, len(card.labels), image_size=image_size(card.process))
         network.load_state_dict(state["model"])
     except ConfigError as error:
         raise CheckpointError(f"{checkpoint}: its network cannot be built: {error}") from None

@@ -10,10 +10,12 @@ import torch
 from torch import nn
 
 from dataloader.audio.decoding import BadRecording, read_audio
+from dataloader.batches.embeddings import weighted
 from dataloader.metadata import existing_paths
 from factory.model_card import read_card
-from inference.backends import Forward, load
+from inference.backends import BACKENDS, Forward
 from inference.checkpoints import network_of
+from inference.encoders import encoder_of_card
 from inference.exported import SUFFIXES, WRITERS
 from inference.inputs import find_recordings
 from inference.predictor import inputs_of, plan_of
@@ -62,6 +64,7 @@ def real_batches(checkpoint: Path, audio: Sequence[Path] | None) -> list[np.ndar
     recordings = find_recordings(audio) if audio else _own_recordings(checkpoint.parent)
     source, window_s = source_of(card), card.process.max_length_s
     plan = plan_of(card, Grid(window_s, window_s), source)
+    encoder = encoder_of_card(card, checkpoint) if card.encoder else None
     batches = []
     for recording in recordings[:_RECORDINGS]:
         try:
@@ -72,10 +75,16 @@ def real_batches(checkpoint: Path, audio: Sequence[Path] | None) -> list[np.ndar
         windower, stream = Windower([plan], [0]), source.stream()
         cuts = [windower.push([stream.push(waveform)]), windower.push([stream.finish()]), windower.finish(_SECONDS)]
         if windows := [window for cut in cuts for window in cut.windows[0]]:
-            batches.append(inputs_of(windows, plan))
+            inputs = inputs_of(windows, plan)
+            batches.append(inputs if encoder is None else _examples(encoder(inputs).embeddings))
     if not batches:
         raise DataError("there is no recording to compare the exported file with; name some with --audio")
     return batches
+
+
+def _examples(embeddings: np.ndarray) -> np.ndarray:
+    """The windows of a recording as one example of a head."""
+    return weighted(embeddings, np.ones(len(embeddings)))[None].astype(np.float32)
 
 
 def export_checkpoint(checkpoint: Path, kind: str, output: Path, batches: Sequence[np.ndarray]) -> float:
@@ -92,7 +101,8 @@ def export_checkpoint(checkpoint: Path, kind: str, output: Path, batches: Sequen
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
         draft = Path(folder) / output.name
         WRITERS[kind](trained, draft)
-        difference = largest_difference(trained.network, load(draft, kind).forward, batches)
+        forward = BACKENDS[kind](draft, torch.device("cpu")).forward
+        difference = largest_difference(trained.network, forward, batches)
         if not difference <= LARGEST_DIFFERENCE:  # also if it is NaN
             raise UserError(
                 f"{output}: a logit differs by {difference:.2g} from PyTorch's, more than {LARGEST_DIFFERENCE:g}; "
@@ -101,6 +111,8 @@ def export_checkpoint(checkpoint: Path, kind: str, output: Path, batches: Sequen
         for suffix in (".bin", ".xml") if kind == "openvino" else (".onnx",):
             with whole(output.with_suffix(suffix)) as temporary:
                 draft.with_suffix(suffix).replace(temporary)
+    if trained.card.encoder:
+        log.info("the file holds the head; prediction with it also needs the encoder, %s", trained.card.encoder["path"])
     return difference
 
 

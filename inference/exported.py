@@ -55,6 +55,8 @@ class Metadata(NamedTuple):
 def write_onnx(trained: TrainedNetwork, path: Path) -> None:
     """Write an ONNX file: the input (``Frontend.input_shape``, any batch size) -> logits (batch, classes).
 
+    Of a model on an encoder it holds the head: (batch, windows, 1 + size), of any number of windows -> logits.
+
     Raises:
         ExportError: ONNX has no operation for a part of the network.
     """
@@ -67,13 +69,17 @@ def write_onnx(trained: TrainedNetwork, path: Path) -> None:
 
 def _onnx_network(trained: TrainedNetwork) -> bytes:
     card, buffer = trained.card, io.BytesIO()
-    images = torch.zeros(2, *card.frontend.input_shape(card.process))
+    axes = {0: "batch"}
+    if card.encoder:  # the file is the head; the encoder stays a file of its own, whose path is in the card
+        given, axes = torch.ones(2, 3, 1 + card.encoder["size"]), {0: "batch", 1: "windows"}
+    else:
+        given = torch.zeros(2, *card.frontend.input_shape(card.process))
     with warnings.catch_warnings(action="ignore"), _without_stdout():
         # The tracing exporter needs no further package, and our networks have no branches that depend on values.
         try:
             torch.onnx.export(
-                trained.network, (images,), buffer, dynamo=False, input_names=["images"], output_names=["logits"],
-                dynamic_axes={"images": {0: "batch"}, "logits": {0: "batch"}},
+                trained.network, (given,), buffer, dynamo=False, input_names=["images"], output_names=["logits"],
+                dynamic_axes={"images": axes, "logits": {0: "batch"}},
             )  # fmt: skip
         except Exception as error:  # of an operation that it does not know, the exporter raises any kind of error
             why = first_line(error)

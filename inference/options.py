@@ -31,6 +31,7 @@ class Options:
     merge: bool
     stop_threshold: float | None
     longest_s: float | None
+    labels: Path | None
     sample_submission: Path | None
     report: Path | None
     backend: str
@@ -68,8 +69,10 @@ def _add_what_and_where(parser: argparse.ArgumentParser) -> None:
     add, several = parser.add_argument, {"nargs": "+", "action": "extend", "required": True}
     add(
         "--run", type=Path, metavar="RUN_DIR", **several,
-        help="the folder of a run, or a file that export.py wrote; the scores of several runs are combined",
+        help="the folder of a run, a file that export.py wrote, or a pretrained encoder (birdnet_v2.4, birdnet_v3, "
+        "or its file with --labels) that needs no training; the scores of several are combined",
     )  # fmt: skip
+    add("--labels", type=Path, metavar="FILE", help="the labels of an encoder's file, one on each line")
     add("--input", metavar="PATH", help="recordings, folders (searched recursively) or patterns", **several)
     add(
         "--output", type=Path, required=True, metavar="FILE",

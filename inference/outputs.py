@@ -70,7 +70,7 @@ def _must_overwrite_nothing(options: Options, recordings: Sequence[Path]) -> Non
     """
     runs = [path for run in options.run for path in (run, run / BEST, run / LAST, run / CONFIG, _weights_of(run))]
     read = {"--input": recordings, "--run": runs, "--sample-submission": [options.sample_submission]}
-    read["--species"] = [options.species]
+    read |= {"--labels": [options.labels], "--species": [options.species]}
     taken = {os.path.realpath(path): name for name, paths in read.items() for path in paths if path is not None}
     for name, path in (("--output", options.output), ("--report", options.report)):
         if path is not None and (other := taken.setdefault(os.path.realpath(path), name)) != name:

@@ -13,6 +13,8 @@ from scipy.special import expit
 
 from dataloader.audio.decoding import AudioStream, BadRecording
 from dataloader.batches.dataset import Batch
+from dataloader.batches.embeddings import weighted
+from factory.frontend import EMBEDDINGS
 from factory.model_card import ModelCard
 from inference.backends import Loaded, load
 from inference.choices import RECORDING
@@ -55,13 +57,15 @@ class Predictor:
     """Scores recordings with one or several trained models.
 
     Args:
-        runs: folders of runs, checkpoints, or files that export.py wrote; all must have the same labels.
+        runs: folders of runs, checkpoints, files that export.py wrote, or names of pretrained encoders; all must have
+            the same labels.
         window_s: seconds of a row of the result; None: the exact length of the first model's windows, so that the
             rows are the windows of its training; ``recording``: one row for each recording, from the same windows.
         step_s: seconds from row to row; None: ``window_s``.
         shift_tta: also score the windows half a window earlier and later, each with half the weight.
         backend: ``auto``, ``torch``, ``onnx`` or ``openvino``.
         device: ``auto``, ``cpu`` or ``cuda``.
+        labels: a file with the labels of an encoder, where ``runs`` names the encoder's file.
         species: a file with the species to keep, see ``read_species``; None: all.
 
     Attributes:
@@ -77,10 +81,10 @@ class Predictor:
     def __init__(
         self, runs: Path | str | Sequence[Path | str], *, window_s: float | str | None = None,
         step_s: float | None = None, shift_tta: bool = False, backend: str = "auto", device: str = "auto",
-        species: Path | None = None,
+        labels: Path | None = None, species: Path | None = None,
     ):  # fmt: skip
         paths = [runs] if isinstance(runs, (str, Path)) else list(runs)
-        self.models = [load(Path(path), backend, device) for path in paths]
+        self.models = [load(Path(path), backend, device, labels) for path in paths]
         _must_share_labels(self.models)
         card = self.models[0].card
         self.columns = None if species is None else read_species(species, card)
@@ -307,11 +311,19 @@ class _Scorer:
         self.model, self._plan, self._columns = model, plan, columns
 
     def of_windows(self, windows: Sequence[np.ndarray]) -> np.ndarray:
-        """``(windows, classes)``: the sigmoid of the logits, for every loss."""
-        return self._kept(expit(self.model.forward(inputs_of(windows, self._plan))))
+        """``(windows, classes)``: the sigmoid of the logits, for every loss; for a model with a head, embeddings."""
+        values = self.model.forward(inputs_of(windows, self._plan))
+        return values if self.model.head is not None else self._kept(expit(values))
 
     def of_row(self, windows: Sequence[tuple[int, float]], scores: Sequence[np.ndarray] | Mapping[int, np.ndarray]):
-        """``(classes,)``: the weighted mean of the windows of a row, each with its number and weight."""
+        """``(classes,)``: the weighted mean of the windows of a row, each with its number and weight.
+
+        A model with a head pools the embeddings of the windows, as it did in training.
+        """
+        if self.model.head is not None:
+            embeddings = np.stack([scores[window] for window, _ in windows])
+            example = weighted(embeddings, np.array([weight for _, weight in windows]))
+            return self._kept(expit(self.model.head(example[None].astype(np.float32))))[0]
         return sum(np.float32(weight) * scores[window] for window, weight in windows)
 
     def _kept(self, scores: np.ndarray) -> np.ndarray:
@@ -352,6 +364,8 @@ def plan_of(card: ModelCard, grid: Grid, source: Source) -> WindowPlan:
     process, length = card.process, card.frontend.window(card.process)
     over_recording = card.standardize_over == "recording" and process.standardize != "none"
     span = max(length, round(SPAN_S * source.rate)) if over_recording and card.frontend.sees_images else 0
+    if card.frontend is EMBEDDINGS:  # the encoder takes the sound as it is
+        return WindowPlan(grid, source.rate, length, process, span, lambda batch: (batch.windows, batch.targets))
     transform = card.frontend.transform(process, card.standardize_over)
     return WindowPlan(grid, source.rate, length, process, span, transform)
 

@@ -7,6 +7,7 @@ import soxr
 
 from dataloader.batches.waveforms import SAMPLE_RATE
 from dataloader.cache.spectrogram import MelSpectrogram, MelStream
+from factory.frontend import EMBEDDINGS
 from factory.model_card import ModelCard
 
 
@@ -36,10 +37,9 @@ class Spectrograms:
 class Waveforms:
     """The samples themselves, ``(samples,)``; each sample is a frame."""
 
-    sample_rate, rate = SAMPLE_RATE, float(SAMPLE_RATE)
-
     def __init__(self, card: ModelCard):
-        pass
+        self.sample_rate = card.process.sample_rate if card.frontend is EMBEDDINGS else SAMPLE_RATE
+        self.rate = float(self.sample_rate)
 
     def stream(self) -> Stream:
         return _Samples()
@@ -63,7 +63,7 @@ def source_of(card: ModelCard) -> Source:
 
 def source_key(card: ModelCard) -> object:
     """A key that is equal for models that can share a source."""
-    return card.spectrogram if card.frontend.sees_images else card.frontend.name
+    return card.spectrogram if card.frontend.sees_images else Waveforms(card).sample_rate
 
 
 class Live:

@@ -70,7 +70,7 @@ def load(options: Options) -> Predictor:
     window_s = options.window_s or (_SUBMISSION_S if options.format == "submission" else None)
     predictor = Predictor(
         options.run, window_s=window_s, step_s=options.step_s, shift_tta=options.shift_tta,
-        backend=options.backend, device=options.device, species=options.species,
+        backend=options.backend, device=options.device, labels=options.labels, species=options.species,
     )  # fmt: skip
     names = ", ".join(f"{model.card.model_type} ({model.backend})" for model in predictor.models)
     row_s = None if predictor.one_row else predictor.grid.window_s
