@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,9 +20,6 @@ from inference.exported import ExportError, library_reason, onnx_card_text, read
 from utils.errors import CheckpointError, ConfigError, UserError, unknown
 from utils.packages import is_installed, require_package
 from utils.utils import choose_device, cores
-
-if TYPE_CHECKING:
-    import openvino
 
 log = logging.getLogger(__name__)
 
@@ -167,7 +163,10 @@ def onnx_backend(path: Path, device: torch.device) -> Loaded:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(str(exported), options, providers=["CPUExecutionProvider"])
+        # Without its fallback, which prints lines to stdout when it cannot read a file.
+        session = onnxruntime.InferenceSession(
+            str(exported), options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
         text = session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
     except Exception as error:  # protobuf and the runtime raise a dozen kinds of error for a damaged file
         raise CheckpointError(f"{exported}: damaged, or not an ONNX file ({library_reason(error)})") from None
@@ -188,11 +187,14 @@ def openvino_backend(path: Path, device: torch.device) -> Loaded:
     core = openvino.Core()
     if exported.suffix == ".onnx":
         text = onnx_card_text(exported)  # before OpenVINO: its reader says less about a damaged file
-        model = _read_openvino(core, exported)
     else:
         _must_be_openvino(exported)
-        model = _read_openvino(core, exported)
-        text = model.get_rt_info(CARD_KEY).value if model.has_rt_info(CARD_KEY) else None
+    try:
+        model = core.read_model(str(exported))
+        if exported.suffix == ".xml":
+            text = model.get_rt_info(CARD_KEY).value if model.has_rt_info(CARD_KEY) else None
+    except Exception as error:  # for a damaged file it raises several kinds of error, that of bad UTF-8 among them
+        raise CheckpointError(f"{exported}: damaged, or not an OpenVINO file ({library_reason(error)})") from None
     card, digest, thresholds = read_metadata(text, exported)
     settings = {"NUM_STREAMS": cores(), "INFERENCE_NUM_THREADS": cores(), "INFERENCE_PRECISION_HINT": "f32"}
     compiled = core.compile_model(model, "CPU", settings)
@@ -214,13 +216,6 @@ def _with_encoder(loaded: Loaded) -> Loaded:
         return loaded
     forward, head = head_functions(loaded.forward, loaded.card, loaded.source)
     return replace(loaded, forward=forward, head=head)
-
-
-def _read_openvino(core: "openvino.Core", path: Path) -> "openvino.Model":
-    try:
-        return core.read_model(str(path))
-    except RuntimeError as error:
-        raise CheckpointError(f"{path}: damaged, or not an OpenVINO file ({library_reason(error)})") from None
 
 
 def _must_be_openvino(path: Path) -> None:
