@@ -17,7 +17,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dataloader.tables.reading import read_table, seconds
+from dataloader.tables.reading import read_header, read_table, seconds
 from dataloader.tables.schema import ANNOTATION_COLUMNS, NOCALL, Understood, counted, listed, split_labels
 from dataloader.tables.sounds import Finder, check_filename, describe, odd_names
 from utils.config import Source
@@ -38,7 +38,7 @@ def find_table(folder: Path) -> Path | None:
     """The table of a competition in ``folder``; None where there is none."""
     for name in TABLES:
         if (folder / name).is_file():
-            header = read_table(folder / name, usual=False).columns if name == "train.csv" else REQUIRED
+            header = read_header(folder / name) if name == "train.csv" else REQUIRED
             if all(column in header for column in REQUIRED):
                 return folder / name
     return None
@@ -151,7 +151,7 @@ def _add_names(folder: Path, understood: Understood) -> None:
 def _add_classes(folder: Path, understood: Understood) -> None:
     path = folder / "sample_submission.csv"
     if path.is_file():
-        header = list(read_table(path, usual=False).columns)
+        header = read_header(path)
         if header and header[0] == "row_id" and len(header) > 1:
             understood.classes = tuple(header[1:])
             understood.tables.append(path)

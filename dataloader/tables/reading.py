@@ -56,6 +56,19 @@ def read_table(path: Path, *, usual: bool = True) -> "pd.DataFrame":
     return table[[name for name in table.columns if name]]
 
 
+def read_header(path: Path) -> list[str]:
+    """The names of a table's columns; the rows are not read.
+
+    Raises:
+        DataError: as of ``read_table``.
+    """
+    if path.suffix.lower() == ".parquet":
+        return list(_read_parquet(path).columns)
+    separator, text, _ = _separator(decode(path)[0])
+    first = next(csv.reader(io.StringIO(text.lstrip("\r\n "), newline=""), delimiter=separator), [])
+    return [name for name in _unique([cell.strip() for cell in first]) if name]
+
+
 def decode(path: Path) -> tuple[str, str]:
     """The text of a file, and the name of its encoding.
 
@@ -173,6 +186,8 @@ def _check_quotation_marks(
 ) -> None:
     """Report a quotation mark that is not closed: it takes in the rows behind it, up to the next one."""
     for line, row in zip(lines, rows, strict=True):
+        if not any("\n" in text or "\r" in text for text in row):
+            continue
         for number_, text in enumerate(row):
             behind = re.split("[\r\n]+", text)[1:] if "\n" in text or "\r" in text else ()
             if any(_is_row(one, separator, len(header) - 1) for one in behind):

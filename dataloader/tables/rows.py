@@ -26,6 +26,7 @@ class Labeller:
 
     def __init__(self, source: Source):
         self._label, self._negative = source.label.strip(), source.negative_folders.strip().lower()
+        self._in_negative: dict[str, bool] = {}  # by filename: a recording may have thousands of rows
         match = LABEL_FROM.fullmatch(source.label_from)
         self._level = int(match[1]) - 1 if match else None
 
@@ -52,8 +53,10 @@ class Labeller:
 
     def is_negative(self, filename: str) -> bool:
         """Whether the recording lies in a folder of false alarms."""
-        folders = PurePosixPath(filename).parts[:-1]
-        return bool(self._negative) and self._negative in (part.lower() for part in folders)
+        if filename not in self._in_negative:
+            folders = {part.lower() for part in PurePosixPath(filename).parts[:-1]}
+            self._in_negative[filename] = bool(self._negative) and self._negative in folders
+        return self._in_negative[filename]
 
     def _from_folder(self, filename: str) -> tuple[str, ...]:
         folders = PurePosixPath(filename).parts[:-1]

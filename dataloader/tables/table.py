@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dataloader.tables.columns import find_columns, named_columns
-from dataloader.tables.reading import ENDINGS, read_table
+from dataloader.tables.reading import ENDINGS, read_header, read_table
 from dataloader.tables.rows import FOR_RECORDINGS, Labeller, annotations_of_rows, list_or_labels
 from dataloader.tables.schema import Understood, counted, listed
 from dataloader.tables.sounds import Finder, describe, odd_names
@@ -27,8 +27,7 @@ def find_own_table(folder: Path, source: Source) -> Path | None:
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in ENDINGS and path.is_file() and not path.name.startswith("."):
             try:
-                columns = read_table(path, usual=False).columns
-                found = find_columns(columns, named_columns(source.columns, "[data] columns"), path)
+                found = find_columns(read_header(path), named_columns(source.columns, "[data] columns"), path)
             except DataError:
                 continue
             if "filename" in found and ("label" in found or Labeller(source).is_set):

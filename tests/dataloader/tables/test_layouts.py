@@ -213,7 +213,7 @@ def test_a_hundred_thousand_rows_are_read_in_seconds(tmp_path):
     folder = make(tmp_path / "data", {"t.csv": "file,label,start,end\n" + rows})
     began = time.process_time()
     assert len(read(folder)) == 2000
-    assert time.process_time() - began < 10.0
+    assert time.process_time() - began < 20.0
 
 
 def test_what_was_understood_is_written_for_editing_and_read_again(tmp_path):
