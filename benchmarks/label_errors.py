@@ -20,7 +20,9 @@ import pandas as pd
 
 from dataloader.metadata import read_metadata
 from utils.command import run_command
+from utils.config import load_config, to_ini
 from utils.errors import UserError
+from utils.files import write_text
 from utils.run_folder import DOUBTS
 
 ROOT = Path(__file__).parents[1]
@@ -76,16 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "paths.data_dir": output / "data", "paths.runs_dir": output / "runs", "data.output_dir": output / "cache",
         "data.hash_path": output / "last_key",
     }  # fmt: skip
-    line = [
-        sys.executable,
-        str(ROOT / "train_classifier.py"),
-        "--config",
-        str(options.config),
-        "--folds",
-        str(options.folds),
-    ]
-    for setting in [f"{key}={value}" for key, value in settings.items()] + options.overrides:
-        line += ["--set", setting]
+    overrides = [f"{key}={value}" for key, value in settings.items()] + options.overrides
+    write_text(output / "recipe.ini", to_ini(load_config(options.config, overrides)))
+    line = [sys.executable, str(ROOT / "train_classifier.py"), "--config", str(output / "recipe.ini")]
+    line += ["--folds", str(options.folds)]
     done = subprocess.run(line, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     if done.returncode:
         raise UserError(f"training ended with exit code {done.returncode}; see above")
