@@ -9,10 +9,12 @@ shows (doubts.csv) is read: printed is the share of the swapped labels in its fi
 """
 
 import argparse
+import configparser
+import io
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,6 @@ import pandas as pd
 
 from dataloader.metadata import read_metadata
 from utils.command import run_command
-from utils.config import load_config, to_ini
 from utils.errors import UserError
 from utils.files import write_text
 from utils.run_folder import DOUBTS
@@ -48,6 +49,20 @@ def make_data(data: Path, folder: Path, share: float, seed: int) -> set[str]:
     if not (folder / AUDIO).exists():
         (folder / AUDIO).symlink_to((data / AUDIO).resolve(), target_is_directory=True)
     return set(table["filename"][list(swapped)])
+
+
+def with_settings(config: Path, settings: Mapping[str, object]) -> str:
+    """A recipe with other values for some settings; what it does not say is left to the defaults."""
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read_string(config.read_text(encoding="utf-8"), source=str(config))
+    for name, value in settings.items():
+        section, _, key = name.partition(".")
+        if not parser.has_section(section):
+            parser.add_section(section)
+        parser.set(section, key, str(value))
+    text = io.StringIO()
+    parser.write(text)
+    return text.getvalue()
 
 
 def places_of(swapped: set[str], doubts: Path) -> np.ndarray:
@@ -78,10 +93,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "paths.data_dir": output / "data", "paths.runs_dir": output / "runs", "data.output_dir": output / "cache",
         "data.hash_path": output / "last_key",
     }  # fmt: skip
-    overrides = [f"{key}={value}" for key, value in settings.items()] + options.overrides
-    write_text(output / "recipe.ini", to_ini(load_config(options.config, overrides)))
-    line = [sys.executable, str(ROOT / "train_classifier.py"), "--config", str(output / "recipe.ini")]
-    line += ["--folds", str(options.folds)]
+    recipe = output / "recipe.ini"  # the runs' folder cannot be given by --set, as each run of --folds has its own
+    write_text(recipe, with_settings(options.config, settings))
+    line = [sys.executable, str(ROOT / "train_classifier.py"), "--config", str(recipe)]
+    line += ["--folds", str(options.folds), *(word for one in options.overrides for word in ("--set", one))]
     done = subprocess.run(line, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     if done.returncode:
         raise UserError(f"training ended with exit code {done.returncode}; see above")

@@ -19,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from dataloader.audio.decoding import BadRecording
+from dataloader.audio.recorder import what_the_recorder_wrote
 from dataloader.cache.spectrogram import MelSpectrogram
 from reports import media
 from reports.page import Room, amount, clock, data_uri, frequency_ticks, hue, printable, write_page
@@ -185,7 +186,7 @@ def gather(recordings: Iterable[Recording]) -> Found:
     """Keep of the recordings what the page shows of them, and forget the rest."""
     found = Found()
     for number, recording in enumerate(recordings):
-        heard = Heard(recording.path, recording.seconds, recording.started)
+        heard = Heard(recording.path, recording.seconds, recording.started or _started(recording.path))
         new: dict[int, list[Strong]] = {}
         for row in recording.detections:
             one = Detection(*row)
@@ -201,6 +202,15 @@ def gather(recordings: Iterable[Recording]) -> Found:
             found.prune(LISTED)
     found.prune(LISTED)
     return found
+
+
+def _started(path: Path) -> datetime | None:
+    """When a recording began, as its recorder has written it into the file or its name; None where it has not."""
+    written = what_the_recorder_wrote(path).recorded_at
+    try:
+        return datetime.fromisoformat(written) if "T" in written else None  # a day alone says nothing of the hour
+    except ValueError:
+        return None
 
 
 def _apart(found: Iterable[Strong]) -> list[Strong]:

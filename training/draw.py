@@ -21,7 +21,7 @@ from dataloader.audio.decoding import ENDINGS, AudioStream, BadRecording
 from dataloader.cache.spectrogram import MelSpectrogram, standardise
 from utils.config import Paths, load_config
 from utils.errors import DataError
-from utils.run_folder import EPOCHS
+from utils.run_folder import EPOCHS, SUMMARY
 from utils.visualise import draw_history, draw_recording, draw_sheet, save_png
 
 if TYPE_CHECKING:  # matplotlib takes half a second to import
@@ -57,7 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if drawn.is_dir():
         if options.play or options.augmentations:
             raise DataError(f"{drawn}: a folder; --play and --augmentations want one sound file")
-        _save_or_show(draw_history(_epochs_of(drawn)), output)
+        _save_or_show(
+            draw_history(_epochs_of(drawn), title=drawn.resolve().name, kept_epoch=_kept_epoch(drawn)), output
+        )
         return
     player = _find_player() if options.play else None
 
@@ -104,6 +106,14 @@ def _epochs_of(run: Path) -> list[dict[str, float | None]]:
     if not rows:
         raise DataError(f"{path}: the run has finished no epoch yet")
     return rows
+
+
+def _kept_epoch(run: Path) -> int | None:
+    """The epoch whose weights a finished run keeps."""
+    try:
+        return json.loads((run / SUMMARY).read_text(encoding="utf-8")).get("best_epoch")
+    except (FileNotFoundError, ValueError):  # not finished, or damaged
+        return None
 
 
 def _save_or_show(figure: "Figure", output: Path | None) -> None:

@@ -27,6 +27,7 @@ STANDARDISED = {  # how -> title and unit of the second panel
     "none": ("not standardised", "dB re full scale"),
 }
 LOSSES = {"train_loss": "training", "val_loss": "validation"}
+CURVE_COLOURS = {"training": "C0", "validation": "C1", "macro AUC": "C2", "top-1": "C3", "cmAP": "C4"}  # one a meaning
 SCORES = {"val_macro_auc": "macro AUC", "val_top1": "top-1", "val_cmap": "cmAP"}
 
 
@@ -98,12 +99,16 @@ def draw_sheet(
     return figure
 
 
-def draw_history(rows: Sequence[Mapping[str, float | None]]) -> "Figure":
+def draw_history(
+    rows: Sequence[Mapping[str, float | None]], *, title: str = "", kept_epoch: int | None = None
+) -> "Figure":
     """Draw loss and scores by epoch.
 
     Args:
         rows: one an epoch, with the columns of ``metrics.csv``; a value of None is a gap, and a
             column without any value is left out.
+        title: usually the run's name.
+        kept_epoch: the epoch whose weights are kept, which gets a line.
 
     Raises:
         ValueError: there is no row.
@@ -118,11 +123,14 @@ def draw_history(rows: Sequence[Mapping[str, float | None]]) -> "Figure":
     figure = Figure(figsize=(6 * len(panels), 4), layout="constrained")
     for axes, (label, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for name, values in curves.items():  # a mark at each epoch: one that stands alone has no line
-            axes.plot([row["epoch"] for row in rows], values, marker=".", label=name)
+            axes.plot([row["epoch"] for row in rows], values, marker=".", label=name, color=CURVE_COLOURS[name])
+        if kept_epoch is not None:
+            axes.axvline(kept_epoch, color="0.4", linestyle="--", linewidth=1, label=f"kept: epoch {kept_epoch}")
         axes.set(xlabel="epoch", ylabel=label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend()
+    figure.suptitle(title, parse_math=False)
     return figure
 
 

@@ -329,6 +329,11 @@ def test_the_overview_goes_by_the_hour_of_the_day_where_all_start_times_are_know
     assert (axis["first"], axis["wraps"]) == (21, True)
 
 
+def test_the_start_times_are_those_that_recorders_write_into_names():
+    night = [Recording(Path(f"20240501_{hour}0000.wav"), 60.0, [], 0.0) for hour in (22, 23)]
+    assert time_axis(gather(night).recordings)["bins"] == ["22:00", "23:00"]
+
+
 @pytest.mark.parametrize(("seconds", "bins"), [(20.0, 1), (1200.0, 20), (3600.0, 12), (36_000.0, 10), (2e6, 24)])
 def test_without_start_times_the_overview_goes_by_the_time_in_the_recording(seconds, bins):
     assert len(time_axis([heard(seconds=seconds), heard(datetime(2024, 5, 1), 20.0)])["bins"]) == bins

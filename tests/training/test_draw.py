@@ -119,7 +119,7 @@ def test_the_changes_of_training_are_drawn_on_a_recording(here, monkeypatch):
 
 def test_a_run_is_drawn_by_epoch(here, monkeypatch):
     drawn = []
-    monkeypatch.setattr(draw, "draw_history", lambda rows: drawn.append(rows) or draw_history(rows))
+    monkeypatch.setattr(draw, "draw_history", lambda rows, **_: drawn.append(rows) or draw_history(rows))
     (here / "run").mkdir()
     (here / "run/metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in ROWS))
     main(["run"])

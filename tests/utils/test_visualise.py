@@ -129,6 +129,17 @@ def test_a_history_has_a_gap_where_there_is_no_score_and_leaves_out_empty_curves
     np.testing.assert_array_equal(losses.lines[0].get_xdata(), [1, 2, 3])
 
 
+def test_the_kept_epoch_is_marked_and_a_meaning_has_one_colour():
+    figure = draw_history(rows(), title="my $run", kept_epoch=2)
+    assert figure.get_suptitle() == "my $run"
+    for axes in figure.axes:
+        assert [list(line.get_xdata()) for line in axes.lines if line.get_label() == "kept: epoch 2"] == [[2, 2]]
+    colours = [
+        line.get_color() for axes in figure.axes for line in axes.lines if not line.get_label().startswith("kept")
+    ]
+    assert len(set(colours)) == len(colours)
+
+
 def test_a_history_without_validation_can_be_drawn():
     figure = draw_history([{"epoch": 1, "train_loss": 0.5}])
     figure.draw_without_rendering()
