@@ -31,9 +31,10 @@ def as_text(evaluation: Evaluation) -> str:
     ranked, decided = evaluation.ranked, evaluation.decided
     units = {"window": ("window", "windows"), "recording": ("recording", "recordings")}[evaluation.unit]
     windows = f"{_count(len(ranked.scores), *units)} of " if evaluation.unit == "window" else ""
+    hours = f" ({decided.hours:.2f} h)" if decided.hours else ""  # not known of what training has kept
     lines = [
-        f"{windows}{_count(len(ranked.recordings), 'recording', 'recordings')} "
-        f"({decided.hours:.2f} h), {_count(ranked.n_groups, 'group', 'groups')}; "
+        f"{windows}{_count(len(ranked.recordings), 'recording', 'recordings')}"
+        f"{hours}, {_count(ranked.n_groups, 'group', 'groups')}; "
         f"{_count(int((ranked.targets == 1).any(axis=0).sum()), 'class', 'classes')} present of {len(ranked.labels)}",
         f"brackets: {LEVEL:.0%} intervals by bootstrap over {ranked.grouped_by}"
         + (" (no recordist or place is known)" if ranked.grouped_by == "recordings" else ""),
