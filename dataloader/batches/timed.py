@@ -225,16 +225,14 @@ def _around(
     reached = -1.0  # seconds up to which annotations have their stretch
     window_s = length * frame_s
     for one in sorted(found):
-        start, end = one.start_s, min(one.end_s, frames * frame_s)
-        if start >= frames * frame_s or (start < reached and end <= reached):
-            continue
-        start = max(start, reached)
         needed = float(needed_overlap(np.array(one.start_s), np.array(one.end_s), window_s, min_overlap_s))
-        needed = min(needed, end - start)
+        start, end = max(one.start_s, reached), min(one.end_s, frames * frame_s)
+        if end - start < needed:  # the stretch before holds it, or too little of it lies before the recording's end
+            continue
         first = max(0, math.ceil((start + needed) / frame_s) - length)
         last = min(frames - length, math.floor((end - needed) / frame_s))
         if last < first:
-            first = last = max(0, min(last, frames - length))
+            continue
         parts = max(1, -(-(last - first + length) // longest))
         edges = [first + (last - first) * part // parts for part in range(parts + 1)]
         for low, high in itertools.pairwise(edges):

@@ -206,14 +206,14 @@ def test_two_tables_that_fit_ask_for_one(tmp_path):
         read(make(tmp_path / "data", SOUNDS | {"t.csv": text, "u.csv": text}))
 
 
-def test_a_hundred_thousand_rows_are_read_in_seconds(tmp_path):
+def test_twenty_thousand_rows_are_read_in_seconds(tmp_path):
     rows = "".join(
-        f"s{number % 2000}.wav,species {number % 300},{number % 60},{number % 60 + 1}\n" for number in range(100_000)
+        f"s{number % 2000}.wav,species {number % 300},{number % 60},{number % 60 + 1}\n" for number in range(20_000)
     )
     folder = make(tmp_path / "data", {"t.csv": "file,label,start,end\n" + rows})
     began = time.process_time()
     assert len(read(folder)) == 2000
-    assert time.process_time() - began < 20.0
+    assert time.process_time() - began < 5.0
 
 
 def test_what_was_understood_is_written_for_editing_and_read_again(tmp_path):
