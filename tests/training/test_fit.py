@@ -26,7 +26,7 @@ def test_a_dead_process_that_read_batches_is_told_in_a_line(metadata, tmp_path):
 
 
 def test_the_summary_pairs_the_test_with_the_validation_of_the_same_weights(metadata, tmp_path):
-    rows = [{"epoch": 1, "val_macro_auc": 0.9}, {"epoch": 2, "val_macro_auc": 0.8}]
+    rows = [{"epoch": epoch, "train_loss": 0.5, "val_macro_auc": 1 - epoch / 10} for epoch in (1, 2)]
     (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     told = []
     trainer = SimpleNamespace(

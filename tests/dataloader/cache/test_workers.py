@@ -134,7 +134,7 @@ def test_processes_that_cannot_start_are_reported_in_a_line(tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT.replace('if __name__ == "__main__":', "if True:"))
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, tmp_path / "script.py"], env=environment, capture_output=True, text=True)
-    assert "DataError: no worker process can be started: they end as they begin" in done.stderr
+    assert "DataError: no worker process can be started: they end as soon as they begin" in done.stderr
 
 
 def test_a_dev_shm_without_room_for_semaphores_is_named(monkeypatch):
