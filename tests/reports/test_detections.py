@@ -397,9 +397,11 @@ def test_the_page_fits_a_phone(written, tmp_path, browser, console, dark):
 
 def test_a_night_of_20000_detections_opens_in_time(tmp_path, monkeypatch, browser, console):
     rng = np.random.default_rng(1)
-    monkeypatch.setattr(
-        detections.media, "overview", lambda path, mel, seconds, columns: rng.normal(size=(128, columns))
-    )
+    picture = detections.media.png(rng.normal(size=(128, 1200)))  # as large as a picture of noise is
+    monkeypatch.setattr(detections.media, "overview", lambda path, mel, s, columns: np.zeros((128, columns)))
+    monkeypatch.setattr(detections.media, "excerpt", lambda *_: None)
+    monkeypatch.setattr(detections.media, "png", lambda _: picture)
+    monkeypatch.setattr(detections.media, "mp3", lambda *_, **__: bytes(35_000))
     at = np.sort(rng.integers(0, 7200, 20_000)) * 5.0
     scores = rng.random(20_000)
     night = [Detection(one, one + 5, int(one) % 15, score, one) for one, score in zip(at, scores, strict=True)]
