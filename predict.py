@@ -17,12 +17,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sample = steps.read_sample(options, predictor, recordings)
     with steps.open_store(options, predictor) as store:
         scored = steps.score(predictor, recordings, store)
+        fails = options.strict and (len(scored) < len(recordings) or any(store.problems(scored)))
         steps.write(options, predictor, recordings, scored, store, sample)
         if options.report is not None:
             write_report(options.report, **steps.contents_of_report(options, predictor, scored, store))
         store.remove()
     print(f"written: {options.output}")
-    return 1 if options.strict and len(scored) < len(recordings) else 0
+    return 1 if fails else 0
 
 
 if __name__ == "__main__":

@@ -136,7 +136,7 @@ def _add_execution(parser: argparse.ArgumentParser) -> None:
     add("--backend", choices=("auto", *BACKENDS), default="auto", help="auto: the fastest one that is installed")
     add("--device", choices=DEVICES, default="auto")
     add("--resume", action="store_true", help="continue a job that was stopped")
-    add("--strict", action="store_true", help="exit with code 1 if any recording could not be scored")
+    add("--strict", action="store_true", help="exit with code 1 if a recording could not be scored, or not to its end")
 
 
 def _contradiction(options: Options) -> str | None:
