@@ -170,7 +170,7 @@ class Agent:
 class Model:
     """[model]: the network."""
 
-    type: str = "mobilenetv3_small_100"  # any image model of timm, or one on the waveform; see the presets above
+    type: str = "mobilenetv3_small_100"  # a model of timm, of the waveform, or an encoder; see docs/recipes.md
     transfer_learning: bool = True  # start from pretrained weights (weights_path, else a download)
     # weights to start from: a file of timm's or of another port of the network (.pt, .pth, .bin, .safetensors), or
     # best.pt of a run of the same type, whatever its species

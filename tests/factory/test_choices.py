@@ -1,12 +1,14 @@
 """Are all unknown names in a config found at once, before timm is asked for more than it must?"""
 
 import ast
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from factory import choices
 from factory.choices import check_choices
-from utils.config import Agent, Callbacks, Config, DataProcess, Model, load_config
+from utils.config import Agent, Augmentation, Callbacks, Config, DataProcess, Model, load_config
 from utils.errors import ConfigError
 
 
@@ -110,3 +112,9 @@ def test_weights_that_a_checkpoint_will_bring_need_no_file():
     config = Config(model=Model(weights_path=Path("gone.pt")))
     assert [problem.key for problem in check_choices(config)] == ["weights_path"]
     assert check_choices(config, fetch=False) == []
+
+
+@pytest.mark.parametrize("kept_from", [choices._FOR_IMAGES, choices._FOR_SOUNDS], ids=["waveforms", "encoders"])
+def test_every_chance_of_an_augmentation_is_refused_where_there_are_no_images(kept_from):
+    chances = {field.name for field in fields(Augmentation) if field.name.endswith("_p")}
+    assert chances <= set(kept_from["augmentation"].split())
