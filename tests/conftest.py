@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import os
+import signal
 
 # Two test processes on two cores: one thread of the numerical libraries each.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -10,6 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so would every command that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SMALL = {"sample_rate": 16_000, "n_mels": 32, "n_fft": 512, "hop_length": 250, "f_max": 7_500.0, "max_length_s": 3.0}
 
