@@ -7,8 +7,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from factory.model_card import CARD_KEY
 from inference.checkpoints import network_of
-from inference.exported import onnx_card_text, read_metadata, write_onnx
+from inference.exported import onnx_properties, read_metadata, write_onnx
 from utils.command import explain_os_error
 from utils.errors import CheckpointError
 from utils.files import file_digest
@@ -40,7 +41,7 @@ def onnx_file_of(checkpoint: Path) -> Path:
 
 def _is_export_of(checkpoint_digest: str, path: Path) -> bool:
     try:
-        return read_metadata(onnx_card_text(path), path).checkpoint == checkpoint_digest
+        return read_metadata(onnx_properties(path).get(CARD_KEY), path).checkpoint == checkpoint_digest
     except CheckpointError:  # damaged, or written by another program: it is made again
         return False
 

@@ -4,6 +4,8 @@ Several threads call a backend at the same time, each with its own batch. On a C
 are as many calls at once as cores, so that no thread waits for another one within a layer.
 """
 
+import base64
+import io
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,11 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from dataloader.encoders.files import digest_of
 from factory.model_card import CARD_KEY, ModelCard
 from inference.auto_export import onnx_file_of
 from inference.checkpoints import checkpoint_of, network_of, thresholds_of
 from inference.encoders import head_functions, is_untrained, untrained
-from inference.exported import ExportError, library_reason, onnx_card_text, read_metadata
+from inference.exported import ExportError, library_reason, onnx_properties, read_metadata
+from inference.joined import HEAD_KEY
 from utils.errors import CheckpointError, ConfigError, UserError, unknown
 from utils.packages import is_installed, require_package
 from utils.utils import choose_device, cores
@@ -156,21 +160,12 @@ def encoder_backend(run: Path, labels: Path | None) -> Loaded:
 
 
 def onnx_backend(path: Path, device: torch.device) -> Loaded:
-    import onnxruntime
-
     exported = path if path.suffix == ".onnx" else onnx_file_of(path)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        # Without its fallback, which prints lines to stdout when it cannot read a file.
-        session = onnxruntime.InferenceSession(
-            str(exported), options, providers=["CPUExecutionProvider"], enable_fallback=0
-        )
-        text = session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
-    except Exception as error:  # protobuf and the runtime raise a dozen kinds of error for a damaged file
-        raise CheckpointError(f"{exported}: damaged, or not an ONNX file ({library_reason(error)})") from None
-    card, digest, thresholds = read_metadata(text, exported)
+    session, properties = _onnx_session(str(exported), exported)
+    card, digest, thresholds = read_metadata(properties.get(CARD_KEY), exported)
+    if HEAD_KEY in properties:
+        session, _ = _onnx_session(base64.b64decode(properties[HEAD_KEY]), exported)
+        card = _with_encoder_inside(card, exported)
     name = session.get_inputs()[0].name
 
     def forward(images: np.ndarray) -> np.ndarray:
@@ -180,22 +175,48 @@ def onnx_backend(path: Path, device: torch.device) -> Loaded:
     return Loaded(path, digest, card, forward, "onnx", cores(), _CPU_BATCH, thresholds)
 
 
+def _onnx_session(content: str | bytes, path: Path):
+    """``(session, metadata)`` of an ONNX file, or of the bytes of one.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        # Without its fallback, which prints lines to stdout when it cannot read a file.
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+        return session, session.get_modelmeta().custom_metadata_map
+    except Exception as error:  # protobuf and the runtime raise a dozen kinds of error for a damaged file
+        raise CheckpointError(f"{path}: damaged, or not an ONNX file ({library_reason(error)})") from None
+
+
+def _with_encoder_inside(card: ModelCard, path: Path) -> ModelCard:
+    """The card of a file that holds the encoder as well as its head (``inference.joined``)."""
+    return replace(card, encoder={**card.encoder, "path": str(path), "digest": digest_of(path)})
+
+
 def openvino_backend(path: Path, device: torch.device) -> Loaded:
     import openvino
 
     exported = path if path.suffix in (".onnx", ".xml") else onnx_file_of(path)
     core = openvino.Core()
     if exported.suffix == ".onnx":
-        text = onnx_card_text(exported)  # before OpenVINO: its reader says less about a damaged file
+        properties = onnx_properties(exported)  # before OpenVINO: its reader says less about a damaged file
     else:
         _must_be_openvino(exported)
     try:
-        model = core.read_model(str(exported))
+        joined = exported.suffix == ".onnx" and HEAD_KEY in properties
+        model = core.read_model(io.BytesIO(base64.b64decode(properties[HEAD_KEY])) if joined else str(exported))
         if exported.suffix == ".xml":
-            text = model.get_rt_info(CARD_KEY).value if model.has_rt_info(CARD_KEY) else None
+            properties = {CARD_KEY: model.get_rt_info(CARD_KEY).value} if model.has_rt_info(CARD_KEY) else {}
     except Exception as error:  # for a damaged file it raises several kinds of error, that of bad UTF-8 among them
         raise CheckpointError(f"{exported}: damaged, or not an OpenVINO file ({library_reason(error)})") from None
-    card, digest, thresholds = read_metadata(text, exported)
+    card, digest, thresholds = read_metadata(properties.get(CARD_KEY), exported)
+    card = _with_encoder_inside(card, exported) if joined else card
     settings = {"NUM_STREAMS": cores(), "INFERENCE_NUM_THREADS": cores(), "INFERENCE_PRECISION_HINT": "f32"}
     compiled = core.compile_model(model, "CPU", settings)
 

@@ -28,6 +28,7 @@ class EncoderPool:
     def __init__(self, encoder: Encoder, path: Path, *, scores: bool):
         self._open = functools.partial(open_encoder, encoder, path, scores=scores)
         self._free: queue.LifoQueue = queue.LifoQueue()
+        self.path = path
         first = self._open()
         self.n_labels = first.n_labels
         self._free.put(first)

@@ -14,10 +14,11 @@ from dataloader.batches.embeddings import weighted
 from dataloader.metadata import existing_paths
 from factory.model_card import read_card
 from inference.backends import BACKENDS, Forward
-from inference.checkpoints import network_of
+from inference.checkpoints import TrainedNetwork, network_of
 from inference.encoders import encoder_of_card
-from inference.exported import SUFFIXES, WRITERS
+from inference.exported import SUFFIXES, WRITERS, ExportError
 from inference.inputs import find_recordings
+from inference.joined import LOGITS, HeadOfOneRecording, joined_logits, write_joined
 from inference.predictor import inputs_of, plan_of
 from inference.sources import source_of
 from inference.window_plan import Grid, Windower
@@ -55,7 +56,7 @@ def output_path(checkpoint: Path, kind: str, output: Path | None) -> Path:
 
 
 def real_batches(checkpoint: Path, audio: Sequence[Path] | None) -> list[np.ndarray]:
-    """Batches of network inputs from real recordings: from ``audio``, else from the run's own test split.
+    """Batches of windows as the model takes them, each of one recording, from ``audio`` or the run's own test split.
 
     Raises:
         DataError: no recording can be read.
@@ -64,7 +65,6 @@ def real_batches(checkpoint: Path, audio: Sequence[Path] | None) -> list[np.ndar
     recordings = find_recordings(audio) if audio else _own_recordings(checkpoint.parent)
     source, window_s = source_of(card), card.process.max_length_s
     plan = plan_of(card, Grid(window_s, window_s), source)
-    encoder = encoder_of_card(card, checkpoint) if card.encoder else None
     batches = []
     for recording in recordings[:_RECORDINGS]:
         try:
@@ -75,16 +75,10 @@ def real_batches(checkpoint: Path, audio: Sequence[Path] | None) -> list[np.ndar
         windower, stream = Windower([plan], [0]), source.stream()
         cuts = [windower.push([stream.push(waveform)]), windower.push([stream.finish()]), windower.finish(_SECONDS)]
         if windows := [window for cut in cuts for window in cut.windows[0]]:
-            inputs = inputs_of(windows, plan)
-            batches.append(inputs if encoder is None else _examples(encoder(inputs).embeddings))
+            batches.append(inputs_of(windows, plan))
     if not batches:
         raise DataError("there is no recording to compare the exported file with; name some with --audio")
     return batches
-
-
-def _examples(embeddings: np.ndarray) -> np.ndarray:
-    """The windows of a recording as one example of a head."""
-    return weighted(embeddings, np.ones(len(embeddings)))[None].astype(np.float32)
 
 
 def export_checkpoint(checkpoint: Path, kind: str, output: Path, batches: Sequence[np.ndarray]) -> float:
@@ -100,9 +94,11 @@ def export_checkpoint(checkpoint: Path, kind: str, output: Path, batches: Sequen
     trained = network_of(checkpoint)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
         draft = Path(folder) / output.name
-        WRITERS[kind](trained, draft)
-        forward = BACKENDS[kind](draft, torch.device("cpu")).forward
-        difference = largest_difference(trained.network, forward, batches)
+        if trained.card.encoder:
+            difference = _write_on_encoder(trained, checkpoint, kind, draft, batches)
+        else:
+            WRITERS[kind](trained, draft)
+            difference = largest_difference(trained.network, _forward_of(kind, draft), batches)
         if not difference <= LARGEST_DIFFERENCE:  # also if it is NaN
             raise UserError(
                 f"{output}: a logit differs by {difference:.2g} from PyTorch's, more than {LARGEST_DIFFERENCE:g}; "
@@ -111,9 +107,36 @@ def export_checkpoint(checkpoint: Path, kind: str, output: Path, batches: Sequen
         for suffix in (".bin", ".xml") if kind == "openvino" else (".onnx",):
             with whole(output.with_suffix(suffix)) as temporary:
                 draft.with_suffix(suffix).replace(temporary)
-    if trained.card.encoder:
-        log.info("the file holds the head; prediction with it also needs the encoder, %s", trained.card.encoder["path"])
     return difference
+
+
+def _forward_of(kind: str, path: Path) -> Forward:
+    return BACKENDS[kind](path, torch.device("cpu")).forward
+
+
+def _write_on_encoder(
+    trained: TrainedNetwork, checkpoint: Path, kind: str, path: Path, batches: Sequence[np.ndarray]
+) -> float:
+    """Write a head with its encoder where both can be one ONNX file, else the head; return the largest difference."""
+    encoder = encoder_of_card(trained.card, checkpoint)
+    embeddings = [encoder(windows).embeddings for windows in batches]
+    differences = []
+    try:
+        if kind != "onnx" or encoder.path.suffix != ".onnx":
+            raise ExportError("only an ONNX file of an encoder and --to onnx give one file with both")
+        write_joined(trained, encoder.path, path)
+        log.info("the file holds the encoder and the head: sound -> %s", LOGITS)
+        answers = [joined_logits(path, trained.card, windows) for windows in batches]
+        one_by_one = any(len(logits) > 1 for logits in answers)  # pool = windows, or the encoder takes one at a time
+        head = HeadOfOneRecording(trained.network, each_window=one_by_one)
+        answers = iter(answers)
+        differences.append(largest_difference(head, lambda _: next(answers), embeddings))
+    except ExportError as error:
+        log.warning("the file holds the head alone, and prediction with it also needs %s: %s", encoder.path, error)
+        WRITERS[kind](trained, path)
+    examples = [weighted(one, np.ones(len(one)))[None].astype(np.float32) for one in embeddings]
+    differences.append(largest_difference(trained.network, _forward_of(kind, path), examples))
+    return float(np.max(differences))
 
 
 def largest_difference(network: nn.Module, forward: Forward, batches: Sequence[np.ndarray]) -> float:

@@ -13,11 +13,12 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import Tensor, nn
 
 from factory.model_card import CARD_KEY, ModelCard, read_card
 from inference.checkpoints import TrainedNetwork
@@ -60,30 +61,50 @@ def write_onnx(trained: TrainedNetwork, path: Path) -> None:
     Raises:
         ExportError: ONNX has no operation for a part of the network.
     """
-    content = _onnx_network(trained) + _onnx_property(CARD_KEY, _card_text(trained))
+    card = trained.card
+    if card.encoder:  # the file is the head; the encoder stays a file of its own, whose path is in the card
+        given, axes = torch.ones(2, 3, 1 + card.encoder["size"]), {0: "batch", 1: "windows"}
+    else:
+        given, axes = torch.zeros(2, *card.frontend.input_shape(card.process)), {0: "batch"}
+    axes = {"images": axes, "logits": {0: "batch"}}
+    save_onnx(onnx_network(trained.network, given, axes, card.model_type), trained, path)
+
+
+def save_onnx(network: bytes, trained: TrainedNetwork, path: Path, properties: Mapping[str, str] | None = None) -> None:
+    """Write an ONNX network with the metadata that every exported file has, and with ``properties`` of its own."""
+    content = network + onnx_property(CARD_KEY, _card_text(trained))
+    for key, value in (properties or {}).items():
+        content += onnx_property(key, value)
     # The checksum is the value of one more property; protobuf messages of one type may be joined end to end.
-    content += _onnx_property("sha256", "0" * _DIGEST_LENGTH)[:-_DIGEST_LENGTH]
+    content += onnx_property("sha256", "0" * _DIGEST_LENGTH)[:-_DIGEST_LENGTH]
     with whole(path) as temporary:
         temporary.write_bytes(content + _digest(content) + _ENDS[".onnx"])
 
 
-def _onnx_network(trained: TrainedNetwork) -> bytes:
-    card, buffer = trained.card, io.BytesIO()
-    axes = {0: "batch"}
-    if card.encoder:  # the file is the head; the encoder stays a file of its own, whose path is in the card
-        given, axes = torch.ones(2, 3, 1 + card.encoder["size"]), {0: "batch", 1: "windows"}
-    else:
-        given = torch.zeros(2, *card.frontend.input_shape(card.process))
+def onnx_network(
+    network: nn.Module, given: Tensor, axes: Mapping[str, Mapping[int, str]], name: str, opset: int | None = None
+) -> bytes:
+    """A network as ONNX.
+
+    Args:
+        given: an example of its input.
+        axes: the names of the input and of the output, each with its axes of any length.
+        name: of the network, for the error.
+        opset: the version of ONNX's operators; None: PyTorch's usual one.
+
+    Raises:
+        ExportError: ONNX has no operation for a part of the network.
+    """
+    buffer, (input_name, output_name) = io.BytesIO(), axes
     with warnings.catch_warnings(action="ignore"), _without_stdout():
         # The tracing exporter needs no further package, and our networks have no branches that depend on values.
         try:
             torch.onnx.export(
-                trained.network, (given,), buffer, dynamo=False, input_names=["images"], output_names=["logits"],
-                dynamic_axes={"images": axes, "logits": {0: "batch"}},
+                network, (given,), buffer, dynamo=False, input_names=[input_name], output_names=[output_name],
+                dynamic_axes=axes, opset_version=opset,
             )  # fmt: skip
         except Exception as error:  # of an operation that it does not know, the exporter raises any kind of error
-            why = first_line(error)
-            raise ExportError(f"{card.model_type} cannot be exported to ONNX ({why}); use --backend torch") from None
+            raise ExportError(f"{name} cannot be exported to ONNX ({first_line(error)}); use --backend torch") from None
     return buffer.getvalue()
 
 
@@ -105,7 +126,7 @@ def _without_stdout() -> Iterator[None]:
         os.close(kept)
 
 
-def _onnx_property(key: str, value: str) -> bytes:
+def onnx_property(key: str, value: str) -> bytes:
     import onnx
 
     entry = onnx.StringStringEntryProto(key=key, value=value)
@@ -182,8 +203,8 @@ def _is_undamaged(path: Path) -> bool:
     return content[-_DIGEST_LENGTH:] == _digest(content[:-_DIGEST_LENGTH], _weights_of(path))
 
 
-def onnx_card_text(path: Path) -> str | None:
-    """What an ONNX file holds under ``CARD_KEY``, read without ONNX Runtime.
+def onnx_properties(path: Path) -> dict[str, str]:
+    """The metadata of an ONNX file, read without ONNX Runtime.
 
     Raises:
         CheckpointError: it is not an ONNX file.
@@ -193,7 +214,7 @@ def onnx_card_text(path: Path) -> str | None:
 
     try:
         model = onnx.load(str(path), load_external_data=False)
-        return next((entry.value for entry in model.metadata_props if entry.key == CARD_KEY), None)
+        return {entry.key: entry.value for entry in model.metadata_props}
     except Exception as error:  # protobuf raises a dozen kinds of error for a damaged file
         raise CheckpointError(f"{path}: damaged, or not an ONNX file ({library_reason(error)})") from None
 

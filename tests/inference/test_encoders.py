@@ -186,3 +186,39 @@ def test_a_mistake_is_one_line(small, labels, tmp_path, mistake):
     with pytest.raises(kind, match=message) as error:
         Predictor(runs, labels=given)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("pool", ["mean", "attention", "windows"])
+@pytest.mark.parametrize("fixed", [False, True], ids=["any number of windows", "one window at a time"])
+def test_encoder_and_head_become_one_onnx_file(small, recording, tmp_path, pool, fixed):
+    for package in ("onnx", "onnxruntime", "openvino"):
+        pytest.importorskip(package)
+    import onnxruntime
+
+    file = tmp_path / "small.onnx"
+    axes = {} if fixed else {name: {0: "batch"} for name in ("sound", "scores", "embedding")}
+    torch.onnx.export(
+        Small(), (torch.zeros(1 if fixed else 2, SAMPLES),), str(file), dynamo=False, opset_version=13,
+        input_names=["sound"], output_names=["scores", "embedding"], dynamic_axes=axes,
+    )  # fmt: skip
+    network = run_with_head(tmp_path, file, pool)
+    expected = Predictor(tmp_path, window_s=1.5, backend="torch").predict_file(recording).each
+    batches = export.real_batches(tmp_path / "best.pt", [recording])
+    assert export.export_checkpoint(tmp_path / "best.pt", "onnx", tmp_path / "all.onnx", batches) < 1e-4
+    file.unlink()  # the exported file needs nothing else
+    for backend in ("onnx", "openvino"):
+        scores = Predictor(tmp_path / "all.onnx", window_s=1.5, backend=backend).predict_file(recording).each
+        np.testing.assert_allclose(scores, expected, atol=1e-5)
+    windows = windows_of(recording)[: 1 if fixed else 12]
+    session = onnxruntime.InferenceSession(tmp_path / "all.onnx")
+    weighted = torch.cat([torch.ones(len(windows), 1), Small()(windows)[1]], dim=1)
+    own = network(weighted[:, None] if pool == "windows" else weighted[None]).detach().numpy()
+    np.testing.assert_allclose(session.run(["head/logits"], {"sound": windows.numpy()})[0], own, atol=1e-4)
+
+
+def test_a_head_on_another_kind_of_file_is_exported_alone_and_says_so(small, recording, tmp_path, caplog):
+    pytest.importorskip("onnxruntime")
+    run_with_head(tmp_path, small, "mean")
+    export.export_checkpoint(tmp_path / "best.pt", "onnx", tmp_path / "head.onnx", [windows_of(recording).numpy()])
+    assert "the file holds the head alone, and prediction with it also needs" in caplog.text
+    assert "small.pt" in caplog.text
