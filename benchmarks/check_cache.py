@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.birds import count
+from dataloader.audio.decoding import reader
 from dataloader.cache import entries as cache
 from dataloader.data_preprocess import AudioPreprocessor
 from utils.command import run_command
@@ -60,7 +61,7 @@ def make(folder: Path, n: int) -> None:
         shape = PROCESS.n_mels, FRAMES
         cache.write_entry(cache.entry_path(target, filename), [block], shape, *statistics_of_bands, footer)
         records[filename] = cache.Record(
-            filename, stat.st_size, stat.st_mtime_ns, digest.hex(), PROCESS.sample_rate, length, FRAMES
+            filename, stat.st_size, stat.st_mtime_ns, digest.hex(), PROCESS.sample_rate, length, FRAMES, reader=reader()
         )
         rows.append((filename, str(path), label, f"recordist {number % 2000}"))
     cache.write_index(target, records)
