@@ -188,6 +188,8 @@ class AudioPreprocessor:
         is_good = table["filename"].map(lambda name: not records[name].reason).astype(bool)
         good = table[is_good].reset_index(drop=True)
         rows = [records[name] for name in good["filename"]]
+        for line in self.stage.warnings(rows):
+            log.warning("%s", line)
         return good.assign(
             entry=[str(cache.entry_path(self.folder, row.filename)) for row in rows],
             frames=[row.frames for row in rows],

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -56,6 +56,7 @@ class Stage(Protocol):
     def settings(self) -> dict[str, object]: ...  # what the key stands for
     def frames(self, seconds: float) -> int: ...  # of a recording of that length, as near as needed
     def make(self, job: Job, path: Path, digest: bytes, size: int) -> Footer: ...  # writes an entry
+    def warnings(self, records: Sequence[Record]) -> Iterator[str]: ...  # about good recordings, a line each
 
 
 def prepare(job: Job, folder: Path, stage: Stage) -> Record:
@@ -126,6 +127,9 @@ class Spectrograms:
 
     def frames(self, seconds: float) -> int:
         return int(seconds * self.process.sample_rate / self.process.hop_length)
+
+    def warnings(self, records: Sequence[Record]) -> Iterator[str]:
+        return iter(())  # --check --audio says which recordings hold nothing up to [data_process] f_max
 
     def ready(self) -> "Spectrograms":
         """The same with its filters made, before it is sent to the workers."""

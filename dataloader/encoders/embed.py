@@ -7,19 +7,20 @@ any size fit float16: ``embedding = value * scale``.
 
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from dataloader.audio.decoding import AudioStream, BadRecording
 from dataloader.batches.windows import window_starts
-from dataloader.cache.entries import FORMAT, Footer, key_of, write_entry
+from dataloader.cache.entries import FORMAT, Footer, Record, key_of, write_entry
 from dataloader.cache.prepare import Job
 from dataloader.encoders.files import digest_of, find_file
 from dataloader.encoders.runtimes import Opened, open_encoder
 from dataloader.encoders.table import Encoder, encoder_of
 from utils.config import DataProcess, Model
+from utils.errors import counted
 
 _BLOCK = 8  # windows decoded and embedded at once
 _LARGEST = 1024.0  # of a stored value; far from where float16 ends, so that a step is a thousandth of what is usual
@@ -86,6 +87,24 @@ class Embeddings:
         values = (embeddings / np.float32(scale)).astype(np.float16)
         write_entry(path, [values], (n, len(embeddings)), np.zeros(n), np.full(n, scale), footer)
         return footer
+
+
+    def warnings(self, records: Sequence[Record]) -> Iterator[str]:
+        """Recordings that give the encoder less than it was made for."""
+        encoder, total = self.encoder, counted(len(records), "recording")
+        if slow := [record for record in records if record.source_rate < encoder.sample_rate]:
+            lowest = min(slow, key=lambda record: record.source_rate)
+            yield (
+                f"{len(slow)} of {total} have a lower sample rate than the {encoder.sample_rate} Hz of {encoder.name} "
+                f"(the lowest: {lowest.filename}, {lowest.source_rate} Hz): it hears nothing above half of their own "
+                "rate; where there are originals with a higher rate, use those"
+            )
+        if short := [record for record in records if record.seconds < encoder.window_s]:
+            yield (
+                f"{len(short)} of {total} are shorter than the {encoder.window_s:g} s that {encoder.name} hears at "
+                f"once (the first: {short[0].filename}, {short[0].seconds:.2f} s) and are repeated to fill a window; "
+                f"to leave them out: [data] min_recording_s = {encoder.window_s:g}"
+            )
 
 
 _of_thread = threading.local()

@@ -10,11 +10,11 @@ import soundfile as sf
 import torch
 
 from dataloader.batches.windows import window_starts
-from dataloader.cache.entries import cache_key, check_entry, read_index
+from dataloader.cache.entries import Record, cache_key, check_entry, read_index
 from dataloader.data_preprocess import AudioPreprocessor, stage_of
 from dataloader.encoders import embed
 from dataloader.encoders.embed import Embeddings, windows_of
-from dataloader.encoders.table import settle
+from dataloader.encoders.table import ENCODERS, settle
 from dataloader.metadata import read_metadata
 from tests.dataloader.encoders.conftest import RATE, SAMPLES, SIZE, WINDOW_S, Small, write_torchscript
 from utils.config import Config, Data, DataProcess, Model
@@ -74,6 +74,19 @@ def test_an_entry_holds_the_embedding_of_every_window(tmp_path, table):
     check_entry(entry)
     assert read_index(preprocessor.folder)["a/silent.wav"].reason == "silent"
     assert not list(preprocessor.verify())
+
+
+def test_recordings_that_give_the_encoder_less_than_it_was_made_for_are_named(tmp_path, table, caplog):
+    prepared(tmp_path, table, write_torchscript(tmp_path / "a.pt"))
+    short = "1 of 3 recordings are shorter than the 0.5 s that encoder hears at once (the first: a/0.wav, 0.30 s)"
+    assert short in caplog.text
+    assert "lower sample rate" not in caplog.text
+    stage = Embeddings.__new__(Embeddings)
+    stage.encoder = replace(ENCODERS["birdnet_v2.4"], window_s=0.1)
+    stage_records = [Record(f"a/{rate}.wav", 0, 0, "", rate, rate, 1) for rate in (48_000, 22_050, 44_100)]
+    (line,) = stage.warnings(stage_records)
+    assert "2 of 3 recordings have a lower sample rate than the 48000 Hz of birdnet_v2.4" in line
+    assert "the lowest: a/22050.wav, 22050 Hz" in line
 
 
 def test_the_second_start_embeds_nothing_and_a_changed_file_alone_is_made_again(tmp_path, table, monkeypatch):
