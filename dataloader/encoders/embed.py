@@ -88,7 +88,6 @@ class Embeddings:
         write_entry(path, [values], (n, len(embeddings)), np.zeros(n), np.full(n, scale), footer)
         return footer
 
-
     def warnings(self, records: Sequence[Record]) -> Iterator[str]:
         """Recordings that give the encoder less than it was made for."""
         encoder, total = self.encoder, counted(len(records), "recording")
