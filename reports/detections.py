@@ -20,10 +20,12 @@ from tqdm import tqdm
 
 from dataloader.audio.decoding import BadRecording
 from dataloader.audio.recorder import what_the_recorder_wrote
+from dataloader.cache.overview import narrowed, overview
 from dataloader.cache.spectrogram import MelSpectrogram
 from reports import media
-from reports.page import Room, amount, clock, data_uri, frequency_ticks, hue, printable, write_page
+from reports.page import Room, amount, data_uri, frequency_ticks, hue, printable, write_page
 from utils.config import DataProcess
+from utils.visualise import clock
 
 log = logging.getLogger(__name__)
 
@@ -305,8 +307,8 @@ class _Drawing:
         """The whole recording, and its parts if it is long."""
         spans = _spans(heard.seconds)
         columns = COLUMNS if len(spans) == 1 else math.ceil(heard.seconds / (spans[0][1] - spans[0][0]) * COLUMNS)
-        db = media.overview(heard.path, self._mel, heard.seconds, columns)
-        whole = data_uri(media.png(media.narrowed(db, COLUMNS)), "image/png")
+        db = overview(heard.path, self._mel, heard.seconds, columns)
+        whole = data_uri(media.png(narrowed(db, COLUMNS)), "image/png")
         if len(spans) == 1:
             return whole, None
         edges = [[round(at / heard.seconds * db.shape[1]) for at in span] for span in spans]

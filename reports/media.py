@@ -23,39 +23,6 @@ _DEEPEST_DB = 70.0  # below the loudest a codec's silence flickers
 _RANGE_DB = 20.0  # from the darkest to the brightest colour, at least: quiet noise stays dark
 
 
-def overview(path: Path, mel: MelSpectrogram, seconds: float, columns: int) -> np.ndarray:
-    """A recording's spectrogram, however long, in at most so many columns; read in constant memory.
-
-    Each column is the highest of the frames it stands for, so that no call is lost among hours.
-
-    Returns:
-        ``(n_mels, columns)``, dB.
-
-    Raises:
-        BadRecording: it cannot be read (any more).
-    """
-    frames = max(1, int(seconds * mel.frames_per_second))
-    columns = min(columns, frames)
-    picture = np.full((columns, mel.process.n_mels), mel.process.floor_db, dtype=np.float32)
-    first = 0
-    for block in mel.blocks(AudioStream(path, mel.process.sample_rate, _BLOCK_S, strict=False)):
-        place = np.minimum(np.arange(first, first + len(block)) * columns // frames, columns - 1)
-        starts = np.flatnonzero(np.diff(place, prepend=-1))
-        if len(starts):
-            highest = np.maximum.reduceat(block, starts, axis=0)
-            picture[place[starts]] = np.maximum(picture[place[starts]], highest)
-        first += len(block)
-    return picture.T
-
-
-def narrowed(db: np.ndarray, columns: int) -> np.ndarray:
-    """The same picture in at most so many columns, each the highest of those it stands for."""
-    if db.shape[1] <= columns:
-        return db
-    starts = np.arange(columns) * db.shape[1] // columns
-    return np.maximum.reduceat(db, starts, axis=1)
-
-
 def slower(process: DataProcess) -> int:
     """How many times slower sounds are played, so that people hear what the model hears: 1, or 10 for bats."""
     return _TIME_EXPANSION if process.f_max > _HEARD_HZ else 1

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.files import whole
+from utils.visualise import clock
 
 if TYPE_CHECKING:
     import jinja2
@@ -39,13 +40,6 @@ def _environment() -> "jinja2.Environment":
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": False}
     environment.filters.update(clock=clock, amount=amount)
     return environment
-
-
-def clock(seconds: float) -> str:
-    """3725.4 -> 1:02:05."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def amount(number: int, one: str, many: str = "") -> str:

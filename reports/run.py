@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dataloader.audio.decoding import BadRecording
+from dataloader.cache.overview import narrowed
 from dataloader.cache.spectrogram import MelSpectrogram
 from evaluation.intervals import LEVEL, Estimate
 from evaluation.mistakes import Doubts, find_doubts
@@ -215,7 +216,7 @@ def _doubts(
 def _seen_and_heard(path: Path, mel: MelSpectrogram) -> tuple[str, str]:
     slower = media.slower(mel.process)
     try:
-        db = media.narrowed(media.excerpt(path, mel, 0.0, LONGEST_S / slower), 600)
+        db = narrowed(media.excerpt(path, mel, 0.0, LONGEST_S / slower), 600)
         sound = media.mp3(path, 0.0, LONGEST_S / slower, slower=slower)
     except (BadRecording, OSError):  # gone since, or damaged
         return "", ""

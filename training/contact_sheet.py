@@ -61,8 +61,25 @@ def changes_of(a: Augmentation) -> list[Panel]:
     ]
 
 
+def in_force(change: Panel, config: Config) -> str:
+    """Whether training with this config makes the change, in words."""
+    augmentation = config.augmentation
+    if change.augmentation and not augmentation.data_augmentation:
+        return "off: data_augmentation = false"
+    section, wanted = (augmentation, change.augmentation) if change.augmentation else (config.mixing, change.mixing)
+    (switch,) = (key for key in wanted if key.endswith("_p") or key.startswith("augment_"))
+    value = getattr(section, switch)
+    if not value:
+        return f"off: {switch} = {'false' if value is False else '0'}"
+    if "hiss_colour" in wanted and wanted["hiss_colour"] != augmentation.hiss_colour:
+        return f"off: hiss_colour = {augmentation.hiss_colour}"
+    return f"on: {switch} = {'true' if value is True else format(value, 'g')}"
+
+
 def contact_sheet(log_mel: np.ndarray, config: Config) -> list[tuple[str, np.ndarray]]:
     """A title and an image ``(n_mels, frames)`` for the first window, its partner in mixtures, and each change.
+
+    The title also says whether the change is on in this config.
 
     Args:
         log_mel: the recording, ``(n_mels, frames)``, dB re full scale, at least two frames.
@@ -83,7 +100,7 @@ def contact_sheet(log_mel: np.ndarray, config: Config) -> list[tuple[str, np.nda
         augmenter = Augmenter(replace(off, **change.augmentation), process, config.trainer.seed, background)
         mixer = Mixer(replace(Mixing(), **change.mixing), config.trainer.seed)
         images, _ = ImageTransform(process, over, augmenter, mixer)(batch, _STEP_KEY)
-        panels.append((change.title, images[0]))
+        panels.append((f"{change.title}\n{in_force(change, config)}", images[0]))
     return [(title, image[0].numpy()) for title, image in panels]
 
 

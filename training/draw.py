@@ -10,32 +10,50 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import soundfile
 
-from dataloader.audio.decoding import ENDINGS, AudioStream, BadRecording
-from dataloader.cache.spectrogram import MelSpectrogram, standardise
-from utils.config import Paths, load_config
+from dataloader.audio.decoding import ENDINGS, AudioStream, BadRecording, audio_info, read_audio
+from dataloader.cache.overview import overview
+from dataloader.cache.spectrogram import BandStatistics, MelSpectrogram, standardise
+from utils.config import Config, Paths, load_config
 from utils.errors import DataError
 from utils.run_folder import EPOCHS, SUMMARY
-from utils.visualise import draw_history, draw_recording, draw_sheet, save_png
+from utils.visualise import clock, draw_history, draw_recording, draw_sheet, save_png
 
 if TYPE_CHECKING:  # matplotlib takes half a second to import
     from matplotlib.figure import Figure
 
 log = logging.getLogger(__name__)
 
-LONGEST_H = 1.0  # hours of a recording; they take some 2 GB
+LONGEST_S = 3600.0  # of a stretch that is held in memory, which takes some 2 GB; a longer one is drawn in COLUMNS
+COLUMNS = 2000  # of such a picture; each shows the loudest of what it stands for
 PLAYERS = {  # program -> arguments before the file
     "ffplay": ["-nodisp", "-autoexit", "-loglevel", "error"],
     "aplay": ["--quiet"],
     "paplay": [],
     "afplay": [],
 }
+
+
+class Stretch(NamedTuple):
+    """What of a recording is drawn: ``seconds`` of it, from ``start_s`` on; 0: up to an end that is not known."""
+
+    start_s: float
+    seconds: float
+    is_whole: bool
+
+    @property
+    def words(self) -> str:
+        """As it stands in a title."""
+        if self.is_whole:
+            return ""
+        end = f"to {clock(self.start_s + self.seconds)}" if self.seconds else "to the end"
+        return f", {clock(self.start_s)} {end}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -55,39 +73,90 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if output:
         _check_output(output)
     if drawn.is_dir():
-        if options.play or options.augmentations:
-            raise DataError(f"{drawn}: a folder; --play and --augmentations want one sound file")
-        _save_or_show(
-            draw_history(_epochs_of(drawn), title=drawn.resolve().name, kept_epoch=_kept_epoch(drawn)), output
-        )
+        if options.play or options.augmentations or options.start is not None or options.length is not None:
+            raise DataError(f"{drawn}: a folder; --play, --augmentations, --start and --length want one sound file")
+        figure = draw_history(_epochs_of(drawn), title=drawn.resolve().name, kept_epoch=_kept_epoch(drawn))
+        _save_or_show(figure, output)
         return
     player = _find_player() if options.play else None
-
-    process = config.data_process
     try:
-        stream = AudioStream(drawn, process.sample_rate, block_s=None, strict=False)
-        if (hours := stream.info.frames / stream.info.sample_rate / 3600) > LONGEST_H:
-            why = f"{hours:.1f} hours, and up to {LONGEST_H:g} are drawn from memory"
-            raise DataError(f"{drawn}: {why}; predict.py --report draws longer ones, or cut it")
-        waveform = np.concatenate([np.empty(0, np.float32), *stream])
+        stretch = _stretch_of(drawn, options.start, options.length)
+        if stretch.seconds > LONGEST_S:
+            if options.play or options.augmentations:
+                text = f"{drawn}: {clock(stretch.seconds)} is too long to play, or to draw augmentations of"
+                raise DataError(f"{text}; choose a stretch of it with --start and --length")
+            figure, waveform = _draw_long(drawn, stretch, config), None
+        else:
+            waveform = _waveform_of(drawn, stretch, config.data_process.sample_rate)
+            figure = _draw(drawn, stretch, waveform, config, augmentations=options.augmentations)
     except BadRecording as error:
         raise DataError(f"{drawn}: {error}") from None
+    playing = _playing(waveform, config.data_process.sample_rate, player) if player else contextlib.nullcontext()
+    with playing:
+        _save_or_show(figure, output)
+
+
+def _stretch_of(path: Path, start_s: float | None, length_s: float | None) -> Stretch:
+    """What --start and --length choose, cut off where the recording ends.
+
+    Raises:
+        BadRecording: it cannot be opened.
+        DataError: it ends before.
+    """
+    info = audio_info(path)
+    seconds, begin, is_whole = info.frames / info.sample_rate, start_s or 0.0, start_s is length_s is None
+    if not seconds:  # its header does not say how long it is
+        return Stretch(begin, length_s or 0.0, is_whole)
+    if begin >= seconds:
+        raise DataError(f"{path}: it ends at {seconds:g} s, so there is nothing from --start {begin:g} on")
+    left = seconds - begin
+    return Stretch(begin, min(left, length_s or left), is_whole)
+
+
+def _waveform_of(path: Path, stretch: Stretch, sample_rate: int) -> np.ndarray:
+    """``(samples,)`` of the stretch; of a damaged recording what can be read."""
+    if not stretch.is_whole:
+        return read_audio(path, sample_rate, start_s=stretch.start_s, duration_s=stretch.seconds or None, strict=False)
+    stream = AudioStream(path, sample_rate, block_s=None, strict=False)
+    waveform = np.concatenate([np.empty(0, np.float32), *stream])
     if stream.problem:  # a bad recording is one that people want to see
-        log.warning("%s: %s; this is what can be read of it", drawn, stream.problem)
+        log.warning("%s: %s; this is what can be read of it", path, stream.problem)
+    return waveform
+
+
+def _draw(path: Path, stretch: Stretch, waveform: np.ndarray, config: Config, *, augmentations: bool) -> "Figure":
+    """The spectrogram, as it sounds and standardised, or what each augmentation makes of it.
+
+    Raises:
+        DataError: it is too short.
+    """
+    process = config.data_process
     mel = MelSpectrogram(process)
     log_mel = mel.db(waveform)
     if log_mel.shape[1] < 2:
-        raise DataError(f"{drawn}: {len(waveform)} samples are too few to draw")
-    scales = {"frames_per_second": mel.frames_per_second, "mel_frequencies": mel.mel_frequencies, "title": drawn.name}
-    if options.augmentations:
+        raise DataError(f"{path}: {len(waveform)} samples are too few to draw")
+    scales = {"frames_per_second": mel.frames_per_second, "mel_frequencies": mel.mel_frequencies}
+    title = path.name + stretch.words
+    if augmentations:
         from training.contact_sheet import contact_sheet  # torch's models take seconds to import
 
-        figure = draw_sheet(contact_sheet(log_mel, config), **scales)
-    else:
-        standardised = standardise(log_mel, process)
-        figure = draw_recording(log_mel, standardised, standardize=process.standardize, **scales)
-    with _playing(waveform, process.sample_rate, player) if player else contextlib.nullcontext():
-        _save_or_show(figure, output)
+        return draw_sheet(contact_sheet(log_mel, config), title=title, **scales)
+    return draw_recording(
+        log_mel, standardise(log_mel, process), title=title, standardize=process.standardize,
+        over="the recording" if stretch.is_whole else "this stretch", start_s=stretch.start_s, **scales,
+    )  # fmt: skip
+
+
+def _draw_long(path: Path, stretch: Stretch, config: Config) -> "Figure":
+    """The same of hours, read in constant memory."""
+    process, mel, statistics = config.data_process, MelSpectrogram(config.data_process), BandStatistics()
+    log_mel = overview(path, mel, stretch.seconds, COLUMNS, start_s=stretch.start_s, statistics=statistics)
+    mean, scale = statistics.mean_and_scale(process)
+    return draw_recording(
+        log_mel, ((log_mel.T - mean) / scale).T, title=path.name + stretch.words, standardize=process.standardize,
+        over="the recording" if stretch.is_whole else "this stretch", start_s=stretch.start_s,
+        frames_per_second=log_mel.shape[1] / stretch.seconds, mel_frequencies=mel.mel_frequencies,
+    )  # fmt: skip
 
 
 def _epochs_of(run: Path) -> list[dict[str, float | None]]:
@@ -160,6 +229,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--augmentations", action="store_true", help="draw what each change and mixture of training makes of it instead"
     )
+    parser.add_argument(
+        "--start", type=_seconds(0.0), metavar="S", help="draw from this second on (default: from the beginning)"
+    )
+    parser.add_argument(
+        "--length", type=_seconds(0.01), metavar="S", help="draw so many seconds (default: up to the end)"
+    )
     parser.add_argument("--play", action="store_true", help="play the sound as well")
     parser.add_argument("--config", type=Path, default=Path("config.ini"), help="settings (default: %(default)s)")
     parser.add_argument(
@@ -170,6 +245,19 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="override a setting; any number of times",
     )
     return parser.parse_args(arguments)
+
+
+def _seconds(least: float) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not least <= value < float("inf"):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds of at least {least:g}")
+        return value
+
+    return number
 
 
 def _check_output(output: Path) -> None:

@@ -21,9 +21,11 @@ if TYPE_CHECKING:  # imported by the functions that need it: matplotlib takes ha
 
 COLOURS = "magma"  # perceptually uniform: equal steps in dB look equal, also in print and to the colour-blind
 ROUND_HZ = (100, 200, 500, 1000, 2000, 3000, 4000, 5000, 6000, 8000, 10_000, 12_000, 15_000, 20_000, 30_000, 50_000)
+CLOCK_FROM_S = 300.0  # a time axis that goes further has minutes and hours on it
+TIME_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 28_800, 86_400)  # of its ticks
 STANDARDISED = {  # how -> title and unit of the second panel
-    "per_frequency": ("standardised per frequency, over the recording", "standard deviations of the band"),
-    "per_clip": ("standardised as one, over the recording", "standard deviations"),
+    "per_frequency": ("standardised per frequency, over {}", "standard deviations of the band"),
+    "per_clip": ("standardised as one, over {}", "standard deviations"),
     "none": ("not standardised", "dB re full scale"),
 }
 LOSSES = {"train_loss": "training", "val_loss": "validation"}
@@ -39,6 +41,8 @@ def draw_recording(
     mel_frequencies: np.ndarray,
     title: str = "",
     standardize: str = "per_frequency",
+    over: str = "the recording",
+    start_s: float = 0.0,
 ) -> "Figure":
     """Draw a recording twice, one above the other: as it sounds, and the same standardised.
 
@@ -48,6 +52,8 @@ def draw_recording(
         mel_frequencies: ``(n_mels,)``, Hz, rising.
         title: usually the recording's name.
         standardize: how it was standardised, as in [data_process].
+        over: what it was standardised over, in words.
+        start_s: when the first frame is, in seconds from the beginning of the recording.
 
     Raises:
         ValueError: the shapes do not fit, or there is nothing to draw.
@@ -56,8 +62,10 @@ def draw_recording(
 
     figure = Figure(figsize=(12, 7), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, sharey=True)
-    _draw_panel(above, log_mel, frames_per_second, mel_frequencies, "log-mel spectrogram", "dB re full scale")
-    _draw_panel(below, standardised, frames_per_second, mel_frequencies, *STANDARDISED[standardize])
+    name, unit = STANDARDISED[standardize]
+    scales = (frames_per_second, mel_frequencies)
+    _draw_panel(above, log_mel, *scales, "log-mel spectrogram", "dB re full scale", start_s)
+    _draw_panel(below, standardised, *scales, name.format(over), unit, start_s)
     above.set_xlabel("")  # it is the same as below
     figure.suptitle(title, parse_math=False)
     return figure
@@ -200,9 +208,10 @@ def _draw_panel(
     mel_frequencies: np.ndarray,
     title: str,
     unit: str,
+    start_s: float,
 ) -> None:
-    image = _draw_image(axes, spectrogram, frames_per_second, mel_frequencies, None)
-    axes.set(xlabel="seconds", ylabel="Hz (mel-spaced)")
+    image = _draw_image(axes, spectrogram, frames_per_second, mel_frequencies, None, start_s)
+    axes.set(xlabel=_set_time_ticks(axes), ylabel="Hz (mel-spaced)")
     axes.set_title(title, parse_math=False)  # a name may hold a $
     axes.figure.colorbar(image, ax=axes, label=unit, extend="both", pad=0.01)
 
@@ -213,6 +222,7 @@ def _draw_image(
     frames_per_second: float,
     mel_frequencies: np.ndarray,
     limits: tuple[float, float] | None,
+    start_s: float = 0.0,
 ) -> "AxesImage":
     """The spectrogram with its ticks; without ``limits`` its colours are those of its own values."""
     if spectrogram.ndim != 2 or 0 in spectrogram.shape or len(spectrogram) != len(mel_frequencies):
@@ -227,12 +237,37 @@ def _draw_image(
         cmap=COLOURS,
         vmin=low,
         vmax=high,
-        extent=(-0.5 / frames_per_second, (frames - 0.5) / frames_per_second, -0.5, n_mels - 0.5),
+        extent=(
+            start_s - 0.5 / frames_per_second,
+            start_s + (frames - 0.5) / frames_per_second,
+            -0.5,
+            n_mels - 0.5,
+        ),
     )
-    axes.set_xlim(0, frames / frames_per_second)
+    axes.set_xlim(start_s, start_s + frames / frames_per_second)
     ticks = _round_frequencies(mel_frequencies)
     axes.set_yticks(np.interp(ticks, mel_frequencies, np.arange(n_mels)), [f"{hz:,}".replace(",", " ") for hz in ticks])
     return image
+
+
+def clock(seconds: float) -> str:
+    """A time as on a clock: 65 -> 1:05, 3725.4 -> 1:02:05."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _set_time_ticks(axes: "Axes") -> str:
+    """Give a time axis that goes far ticks of round minutes or hours; return the name of its unit."""
+    from matplotlib.ticker import FuncFormatter, MultipleLocator
+
+    first, last = axes.get_xlim()
+    if last <= CLOCK_FROM_S:
+        return "seconds"
+    step = next((step for step in TIME_STEPS_S if (last - first) / step <= 12), TIME_STEPS_S[-1])
+    axes.xaxis.set_major_locator(MultipleLocator(step))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda second, _: clock(second)))
+    return "hours:minutes:seconds" if last >= 3600 else "minutes:seconds"
 
 
 def _colour_limits(spectrogram: np.ndarray) -> tuple[float, float]:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from reports import detections, page
+from reports import detections
 from reports.detections import Detection, Heard, Recording, Species, gather, time_axis, write_report
 from utils.config import DataProcess
 
@@ -166,16 +166,11 @@ def test_without_a_detection_the_page_says_so_and_how_far_it_was(written, tmp_pa
 
 def test_the_page_is_written_whole_or_not_at_all(written, tmp_path, monkeypatch):
     (tmp_path / "page.html").write_text("an older page")
-    monkeypatch.setattr(detections.media, "overview", lambda *_: 1 / 0)
+    monkeypatch.setattr(detections, "overview", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         written()
     assert (tmp_path / "page.html").read_text() == "an older page"
     assert not list(tmp_path.glob(".*"))
-
-
-@pytest.mark.parametrize(("seconds", "words"), [(0.9, "0:00"), (65, "1:05"), (3725.4, "1:02:05"), (43_200, "12:00:00")])
-def test_a_time_is_written_as_on_a_clock(seconds, words):
-    assert page.clock(seconds) == words
 
 
 # Sound
@@ -398,7 +393,7 @@ def test_the_page_fits_a_phone(written, tmp_path, browser, console, dark):
 def test_a_night_of_20000_detections_opens_in_time(tmp_path, monkeypatch, browser, console):
     rng = np.random.default_rng(1)
     picture = detections.media.png(rng.normal(size=(128, 1200)))  # as large as a picture of noise is
-    monkeypatch.setattr(detections.media, "overview", lambda path, mel, s, columns: np.zeros((128, columns)))
+    monkeypatch.setattr(detections, "overview", lambda path, mel, s, columns: np.zeros((128, columns)))
     monkeypatch.setattr(detections.media, "excerpt", lambda *_: None)
     monkeypatch.setattr(detections.media, "png", lambda _: picture)
     monkeypatch.setattr(detections.media, "mp3", lambda *_, **__: bytes(35_000))

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from dataloader.cache.spectrogram import MelSpectrogram
 from reports import media
 from utils.config import DataProcess
 
@@ -20,26 +19,6 @@ def whistle(path, seconds):
     tone = np.sin(2 * np.pi * np.where(time < seconds / 2, LOW_HZ, HIGH_HZ) * time)
     sf.write(path, 0.2 * tone + np.random.default_rng(1).normal(0, 0.001, len(time)), RATE)
     return path
-
-
-def test_a_short_call_in_a_long_recording_is_seen_where_it_is(tmp_path):
-    mel = MelSpectrogram(DataProcess())
-    night = np.random.default_rng(1).normal(0, 0.001, 60 * RATE)
-    call = np.arange(43 * RATE, 43 * RATE + RATE // 20)  # 50 ms
-    night[call] += 0.2 * np.sin(2 * np.pi * HIGH_HZ * call / RATE)
-    sf.write(tmp_path / "night.wav", night, RATE)
-    picture = media.overview(tmp_path / "night.wav", mel, 60.0, 30)
-    whole = mel.db(sf.read(tmp_path / "night.wav", dtype="float32")[0])
-    np.testing.assert_allclose(picture, whole.reshape(128, 30, -1).max(axis=2), atol=1e-3)
-    band, column = np.unravel_index(picture.argmax(), picture.shape)
-    assert column == 43 // 2
-    assert mel.mel_frequencies[band] == pytest.approx(HIGH_HZ, rel=0.03)
-
-
-def test_a_recording_shorter_than_the_picture_has_a_column_a_frame(tmp_path):
-    mel = MelSpectrogram(DataProcess())
-    path = whistle(tmp_path / "a.wav", 2.0)
-    np.testing.assert_allclose(media.overview(path, mel, 2.0, 1200), mel.db(sf.read(path, dtype="float32")[0]))
 
 
 def test_low_is_at_the_bottom_and_steady_noise_is_dark():
@@ -56,12 +35,6 @@ def test_low_is_at_the_bottom_and_steady_noise_is_dark():
 
 def test_silence_can_be_drawn():
     assert media.png(np.full((8, 1), -100.0, dtype=np.float32)).startswith(b"\x89PNG")
-
-
-def test_a_narrower_picture_shows_the_loudest_of_what_a_column_stands_for():
-    db = np.random.default_rng(1).normal(size=(8, 100))
-    np.testing.assert_array_equal(media.narrowed(db, 20), db.reshape(8, 20, 5).max(axis=2))
-    assert media.narrowed(db, 200) is db
 
 
 def test_an_mp3_takes_the_room_that_it_is_said_to_take(tmp_path):

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from training.contact_sheet import changes_of, contact_sheet
+from training.contact_sheet import changes_of, contact_sheet, in_force
 from utils.config import Augmentation, Config, DataProcess, Mixing
 from utils.errors import DataError
 
@@ -22,6 +22,20 @@ def test_every_change_of_the_settings_is_on_the_sheet():
     there = {field.name for section in (Augmentation, Mixing) for field in fields(section)}
     switches = {key for key in there if key.endswith("_p") or key.startswith("augment_")}
     assert switches - {"augment_random_crop"} <= shown  # which chooses the window, and does nothing to it
+
+
+def test_the_sheet_says_which_changes_are_on_in_this_config():
+    augmentation = Augmentation(augment_spec_augment=False, hiss_p=0.25, hiss_colour="brown", time_shift_p=1.0)
+    config = replace(CONFIG, augmentation=augmentation, mixing=Mixing(cutmix_p=0.5))
+    said = dict(title.split("\n") for title, _ in contact_sheet(recording(), config) if "\n" in title)
+    assert said["SpecAugment"] == "off: augment_spec_augment = false"
+    assert said["noise on the image, up to 0.5 deviations"] == "on: augment_add_noise = true"
+    assert (said["brown hiss at 3 dB"], said["pink hiss at 3 dB"]) == ("on: hiss_p = 0.25", "off: hiss_colour = brown")
+    assert said["CutMix, half and half"] == "on: cutmix_p = 0.5"
+    assert said["mixup, half and half"] == "off: mixup_p = 0"
+    none = replace(config, augmentation=replace(augmentation, data_augmentation=False))
+    assert in_force(changes_of(augmentation)[6], none) == "off: data_augmentation = false"
+    assert in_force(changes_of(augmentation)[-2], none) == "on: cutmix_p = 0.5"  # [mixing] has switches of its own
 
 
 @pytest.mark.parametrize("frames", [150, 64, 20, 2])

@@ -114,7 +114,9 @@ def test_the_changes_of_training_are_drawn_on_a_recording(here, monkeypatch):
     )
     main(["--augmentations", "whistle.wav", "--output", "sheet.png", "--set", "data_process.n_mels=32"])
     assert (here / "sheet.png").read_bytes().startswith(b"\x89PNG")
-    assert {"as it is", "XY masking", "mixed on power, half and half"} <= {title for title, _ in sheets[0]}
+    assert {"as it is", "XY masking", "mixed on power, half and half"} <= {
+        title.split("\n")[0] for title, _ in sheets[0]
+    }
 
 
 def test_a_run_is_drawn_by_epoch(here, monkeypatch):
@@ -134,7 +136,9 @@ def test_a_run_is_drawn_by_epoch(here, monkeypatch):
         (["."], "^.: no metrics.jsonl is there; name a sound file, or the folder of a run"),
         (["new run"], "^new run/metrics.jsonl: the run has finished no epoch yet"),
         (["bad run"], "^bad run/metrics.jsonl: damaged"),
-        (["bad run", "--play"], "^bad run: a folder; --play and --augmentations want one sound file"),
+        (["bad run", "--play"], "^bad run: a folder; --play, --augmentations, --start and --length want one sound"),
+        (["bad run", "--start", "1"], "^bad run: a folder; --play"),
+        (["whistle.wav", "--start", "1"], "^whistle.wav: it ends at 1 s, so there is nothing from --start 1 on"),
         (["config.ini"], "^config.ini: unreadable: "),
         (["whistle.wav", "--output", "gone/out.png"], "^gone: no such folder; make it"),
         (["whistle.wav", "--output", "out.jpg"], "^out.jpg: the picture is a PNG; call it out.png"),
@@ -158,10 +162,37 @@ def test_a_recording_of_a_moment_is_too_short_to_draw(here):
         main(["click.wav"])
 
 
-def test_a_recording_of_hours_is_told_before_it_is_read(here, monkeypatch):
-    monkeypatch.setattr(draw, "LONGEST_H", 0.5 / 3600)
-    with pytest.raises(DataError, match=r"^whistle.wav: .* hours, and up to .* predict\.py --report draws longer ones"):
-        main(["whistle.wav"])
+def noise(path: Path, seconds: float) -> Path:
+    soundfile.write(path, np.random.default_rng(1).normal(0, 0.1, round(seconds * SAMPLE_RATE)), SAMPLE_RATE)
+    return path
+
+
+def test_a_stretch_of_a_recording_is_drawn_at_its_own_time(here, drawn):
+    noise(here / "noise.wav", 10.0)
+    main(["noise.wav"])
+    main(["noise.wav", "--start", "4", "--length", "3"])
+    main(["noise.wav", "--start", "8.5", "--length", "60"])
+    whole, stretch, end = drawn
+    assert (stretch["start_s"], stretch["title"]) == (4.0, "noise.wav, 0:04 to 0:07")
+    np.testing.assert_allclose(stretch["log_mel"][:, 2:-2], whole["log_mel"][:, 4 * 64 + 2 : 7 * 64 - 2], atol=0.01)
+    np.testing.assert_allclose(stretch["standardised"].mean(axis=1), 0, atol=1e-3)
+    assert (stretch["over"], whole["over"]) == ("this stretch", "the recording")
+    assert end["log_mel"].shape[1] == 96
+
+
+def test_hours_are_drawn_in_a_few_columns_each_the_loudest_of_its_time(here, drawn, monkeypatch):
+    noise(here / "night.wav", 10.0)
+    main(["night.wav"])
+    monkeypatch.setattr(draw, "LONGEST_S", 5.0)
+    monkeypatch.setattr(draw, "COLUMNS", 20)
+    main(["night.wav"])
+    whole, long = drawn
+    for key in ("log_mel", "standardised"):
+        highest = whole[key].reshape(128, 20, 32).max(axis=2)
+        np.testing.assert_allclose(long[key], highest, atol=0.01)
+    assert long["frames_per_second"] == 2.0
+    with pytest.raises(DataError, match=r"^night.wav: 0:10 is too long to play, .*; choose a stretch of it with --st"):
+        main(["night.wav", "--augmentations"])
 
 
 # Sound

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from utils.errors import DataError
-from utils.visualise import draw_contest, draw_history, draw_recording, draw_sheet, save_png
+from utils.visualise import clock, draw_contest, draw_history, draw_recording, draw_sheet, save_png
 
 ROOT = Path(__file__).parents[2]
 FRAMES_PER_SECOND = 64.0
@@ -60,6 +60,31 @@ def test_axes_and_colours_carry_their_units():
     assert figure.get_suptitle() == r"a$\b$c.ogg"
     assert above.get_xlim() == below.get_xlim() == (0.0, 4.0)
     figure.draw_without_rendering()  # a name with dollars is no formula
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0.9, "0:00"), (65, "1:05"), (3725.4, "1:02:05"), (43_200, "12:00:00")])
+def test_a_time_is_written_as_on_a_clock(seconds, words):
+    assert clock(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("start_s", "seconds", "unit", "ticks"),
+    [
+        (0.0, 100.0, "seconds", ["0", "20"]),
+        (0.0, 600.0, "minutes:seconds", ["0:00", "1:00"]),
+        (7200.0, 4.0, "hours:minutes:seconds", ["2:00:00", "2:00:01"]),
+        (0.0, 36_000.0, "hours:minutes:seconds", ["0:00", "1:00:00"]),
+    ],
+)
+def test_a_long_recording_has_minutes_and_hours_on_its_axis(start_s, seconds, unit, ticks):
+    scales = {"frames_per_second": 1000 / seconds, "mel_frequencies": MEL_FREQUENCIES[:8]}
+    noise = np.random.default_rng(1).normal(size=(8, 1000))
+    figure = draw_recording(noise, noise, start_s=start_s, **scales)
+    figure.draw_without_rendering()
+    below = figure.axes[1]
+    assert below.get_xlabel() == unit
+    assert below.get_xlim() == (start_s, start_s + seconds)
+    assert [label.get_text() for label in below.get_xticklabels() if start_s <= label.get_position()[0]][:2] == ticks
 
 
 def test_labels_of_the_frequencies_do_not_run_into_one_another():

@@ -1,0 +1,57 @@
+"""How does a recording of any length fit into the columns of a picture? It is read in constant memory."""
+
+from pathlib import Path
+
+import numpy as np
+
+from dataloader.audio.decoding import AudioStream
+from dataloader.cache.spectrogram import BandStatistics, MelSpectrogram
+
+_BLOCK_S = 10.0  # seconds decoded at once
+
+
+def overview(
+    path: Path, mel: MelSpectrogram, seconds: float, columns: int, *, start_s: float = 0.0,
+    statistics: BandStatistics | None = None,
+) -> np.ndarray:  # fmt: skip
+    """A stretch of a recording as a spectrogram of at most so many columns.
+
+    Each column is the highest of the frames it stands for, so that no call is lost among hours.
+
+    Args:
+        seconds: how long the stretch is.
+        start_s: where it begins; what lies before is decoded as well.
+        statistics: gets every frame of the stretch, if they are wanted.
+
+    Returns:
+        ``(n_mels, columns)``, dB.
+
+    Raises:
+        BadRecording: it cannot be read (any more).
+    """
+    rate = mel.frames_per_second
+    frames = max(1, int(seconds * rate))
+    columns = min(columns, frames)
+    picture = np.full((columns, mel.process.n_mels), mel.process.floor_db, dtype=np.float32)
+    next_frame = -round(start_s * rate)  # counted from the beginning of the stretch
+    sound = AudioStream(path, mel.process.sample_rate, _BLOCK_S, max_s=start_s + seconds, strict=False)
+    for block in mel.blocks(sound):
+        first = max(0, next_frame)
+        block, next_frame = block[first - next_frame :], next_frame + len(block)  # without what lies before
+        if not len(block):
+            continue
+        column_of = np.minimum(np.arange(first, first + len(block)) * columns // frames, columns - 1)
+        starts = np.flatnonzero(np.diff(column_of, prepend=-1))
+        highest = np.maximum.reduceat(block, starts, axis=0)
+        picture[column_of[starts]] = np.maximum(picture[column_of[starts]], highest)
+        if statistics is not None:
+            statistics.add(block)
+    return picture.T
+
+
+def narrowed(db: np.ndarray, columns: int) -> np.ndarray:
+    """The same picture in at most so many columns, each the highest of those it stands for."""
+    if db.shape[1] <= columns:
+        return db
+    starts = np.arange(columns) * db.shape[1] // columns
+    return np.maximum.reduceat(db, starts, axis=1)
