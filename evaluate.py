@@ -1,10 +1,13 @@
 """Score a run, or a table of any tool, against labels: figures with intervals, by class; and fit thresholds."""
 
 import argparse
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from utils.command import run_command
+
+log = logging.getLogger(__name__)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -73,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.fit_thresholds:
         for path in steps.fit_thresholds(options, found):
             print(f"thresholds: {path}")
+        log.info("to have them on the page: python -m training.run_page %s", " ".join(map(str, options.run)))
         return 0
     steps.report(options, [(scored, steps.judge(options, scored)) for scored in found])
     return 0

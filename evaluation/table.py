@@ -1,5 +1,6 @@
 """What is scored: rows with the scores of each class and the truth beside them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -122,3 +123,27 @@ def concatenate(tables: list[ScoreTable]) -> ScoreTable:
         recording=np.concatenate([table.recording + offset for table, offset in zip(tables, offsets, strict=True)]),
         group=tuple(name for table in tables for name in table.group),
     )
+
+
+def mean_over_seeds(tables: Sequence[ScoreTable]) -> ScoreTable:
+    """The mean of what several runs say of the same rows, as ``predict.py`` with several runs gives it.
+
+    Args:
+        tables: of runs with other seeds; recordings that one of them lacks are left out.
+
+    Raises:
+        DataError: they have other classes or other rows.
+    """
+    first, *others = tables
+    shared = set(first.recordings).intersection(*(table.recordings for table in others))
+    order = {name: position for position, name in enumerate(name for name in first.recordings if name in shared)}
+    scores, its_rows = [], []
+    for table in tables:
+        position = np.array([order.get(name, -1) for name in table.recordings])[table.recording]
+        rows = np.argsort(position, kind="stable")[(position < 0).sum() :]
+        its_rows.append(rows)
+        scores.append(table.scores[rows])
+        same = table.labels == first.labels and len(rows) == len(its_rows[0])
+        if not same or (table.targets[rows] != first.targets[its_rows[0]]).any():
+            raise DataError(f"{table.source}: its classes or rows are not those of {first.source}, of another seed")
+    return replace(first.choose(its_rows[0]), scores=np.mean(scores, axis=0))

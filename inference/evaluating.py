@@ -3,9 +3,9 @@
 import argparse
 import logging
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,8 @@ from evaluation import reading
 from evaluation.calibration import fit_curves
 from evaluation.decisions import Decisions, aim_of, read_decisions
 from evaluation.output import as_text, write
-from evaluation.scores import DEFAULT_THRESHOLD, Evaluation, evaluate
-from evaluation.table import PRESENT, UNKNOWN, ScoreTable, concatenate
+from evaluation.scores import DEFAULT_THRESHOLD, NAMES, Evaluation, evaluate
+from evaluation.table import PRESENT, UNKNOWN, ScoreTable, concatenate, mean_over_seeds
 from evaluation.thresholds import fit
 from utils.config import Config, load_config
 from utils.errors import DataError, UserError, first_line
@@ -41,6 +41,7 @@ class Scored:
         decisions: the thresholds of the run, if there are any.
         window_s: seconds of a row.
         name: what it is, for a person.
+        of_seeds: if the table is the mean over several seeds, that of each.
     """
 
     table: ScoreTable
@@ -48,10 +49,11 @@ class Scored:
     decisions: Decisions | None = None
     window_s: float = 0.0
     name: str = ""
+    of_seeds: Mapping[int, ScoreTable] = field(default_factory=dict)
 
 
 def load(options: argparse.Namespace) -> list[Scored]:
-    """The tables to evaluate: one, or one for each seed of a folder of runs.
+    """The tables to evaluate, or to fit thresholds on: one, or to fit on one for each seed of a folder of runs.
 
     Raises:
         UserError: there is nothing to evaluate, or it does not fit together.
@@ -62,21 +64,33 @@ def load(options: argparse.Namespace) -> list[Scored]:
         return [load_tables(options)]
     if options.data is not None:
         return [score_data(options)]
+    found = {seed: score_runs(seed, runs, options) for seed, runs in runs_by_seed(options.run).items()}
+    if len(found) == 1 or options.fit_thresholds:  # thresholds belong to weights, so each seed has its own
+        return list(found.values())
+    return [pool_seeds(found)]
+
+
+def score_runs(seed: int, runs: Sequence[Path], options: argparse.Namespace) -> Scored:
+    """A run on its test subset (to fit thresholds: on that of validation), or all folds of a seed, pooled."""
     subset = "val" if options.fit_thresholds else "test"
-    found = []
-    for seed, runs in runs_by_seed(options.run).items():
-        one = len(runs) == 1
-        if one and options.fit_thresholds:
-            _must_have(runs[0], subset)
-        tables = [score_subset(run, subset if one else "test", options) for run in runs]
-        name = f"{runs[0].name}, the recordings of its {subset} subset" if one else f"{len(runs)} folds, pooled"
-        window_s = float(tables[0].seconds.max())
-        found.append(
-            Scored(
-                concatenate(tables), tuple(runs), decisions_of(runs[0]), window_s, name + f", seed {seed}" * (not one)
-            )
-        )
-    return found
+    one = len(runs) == 1
+    if one and options.fit_thresholds:
+        _must_have(runs[0], subset)
+    tables = [score_subset(run, subset if one else "test", options) for run in runs]
+    name = f"{runs[0].name}, the recordings of its {subset} subset" if one else f"{len(runs)} folds, pooled"
+    window_s = float(tables[0].seconds.max())
+    name += f", seed {seed}" * (not one)
+    return Scored(concatenate(tables), tuple(runs), decisions_of(runs[0]), window_s, name)
+
+
+def pool_seeds(found: Mapping[int, Scored]) -> Scored:
+    """The mean of the scores of several seeds, as the page of the runs shows it and predict.py gives it."""
+    tables = {seed: one.table for seed, one in found.items()}
+    runs = tuple(run for one in found.values() for run in one.runs)
+    name = f"{len(runs)} runs, the scores of each recording averaged over {len(found)} seeds"
+    return Scored(
+        mean_over_seeds(list(tables.values())), runs, None, max(o.window_s for o in found.values()), name, tables
+    )
 
 
 # Tables of any tool
@@ -557,6 +571,12 @@ def judge(options: argparse.Namespace, scored: Scored) -> Evaluation:
     """
     table, decisions = scored.table, scored.decisions
     wanted = options.threshold
+    if scored.of_seeds and (options.aim is not None or wanted == "auto" or options.calibrated):
+        seed = next(iter(scored.of_seeds))
+        raise UserError(
+            f"thresholds and calibration belong to the runs of one seed, and here are {len(scored.of_seeds)}; give "
+            f"those of one, such as --run {options.run[0]}/seed{seed}-*"
+        )
     if options.aim is not None or wanted == "auto":
         if decisions is None:
             source = scored.runs[0] if scored.runs else options.predictions
@@ -568,10 +588,7 @@ def judge(options: argparse.Namespace, scored: Scored) -> Evaluation:
         aim = "auto" if decisions is not None and wanted is None and decisions.fits else None
     limits, name = DEFAULT_THRESHOLD if wanted is None else wanted, None
     if aim is not None:
-        limits = decisions.fit_for(aim, scored.runs[0]).thresholds
-        name = f"the run's thresholds ({list(decisions.fits)[-1] if aim == 'auto' else aim}, {decisions.fitted_on})"
-        if decisions.fitted_on == scored.name:
-            name += "; fitted on these very recordings, so precision and recall are too good"
+        limits, name = limits_of(scored, aim)
     if options.calibrated:
         if decisions is None:
             raise UserError(
@@ -580,6 +597,20 @@ def judge(options: argparse.Namespace, scored: Scored) -> Evaluation:
         limits = _calibrated(decisions, limits) if aim is not None else limits
         table = replace(table, scores=decisions.probabilities(table.scores))
     return evaluate(table, limits, threshold_name=name, min_positives=options.min_positives)
+
+
+def limits_of(scored: Scored, aim: str) -> tuple[np.ndarray, str]:
+    """The thresholds ``(classes,)`` of a run for an aim (``auto``: those that were fitted last), and what they are.
+
+    Raises:
+        UserError: none were fitted for it.
+    """
+    decisions = scored.decisions
+    limits = decisions.fit_for(aim, scored.runs[0]).thresholds
+    name = f"the run's thresholds ({list(decisions.fits)[-1] if aim == 'auto' else aim}, {decisions.fitted_on})"
+    if decisions.fitted_on == scored.name:
+        name += "; fitted on these very recordings, so precision and recall are too good"
+    return limits, name
 
 
 def _calibrated(decisions: Decisions, limits: np.ndarray) -> np.ndarray:
@@ -591,13 +622,27 @@ def _calibrated(decisions: Decisions, limits: np.ndarray) -> np.ndarray:
 def report(options: argparse.Namespace, evaluations: Sequence[tuple[Scored, Evaluation]]) -> None:
     """Print the tables, and write the files where ``--output`` says."""
     for scored, evaluation in evaluations:
-        print(f"{scored.name}: ", end="")
-        print(as_text(evaluation))
-        if len(evaluations) > 1:
-            print()
-    if options.output is not None:
-        several = len(evaluations) > 1
-        for number, (scored, evaluation) in enumerate(evaluations, 1):
-            folder = options.output / f"seed{number}" if several else options.output
-            write(evaluation, folder, {"name": scored.name, "runs": [str(run) for run in scored.runs]})
-        print(f"scores: {options.output}")
+        print(f"{scored.name}: {as_text(evaluation)}")
+        alone = figures_of_seeds(scored.of_seeds)
+        print("".join(f"{line}\n" for line in lines_of_seeds(alone)), end="")
+        if options.output is not None:
+            about = {"name": scored.name, "runs": [str(run) for run in scored.runs]}
+            write(evaluation, options.output, about | ({"each_seed": alone} if alone else {}))
+            print(f"scores: {options.output}")
+
+
+def figures_of_seeds(tables: Mapping[int, ScoreTable]) -> dict[str, dict[int, float]]:
+    """What a run of each seed alone reaches, by figure and seed."""
+    overall = {seed: evaluate(table, resamples=0).overall for seed, table in tables.items()}
+    figures = {name: {seed: one[name].value for seed, one in overall.items()} for name in ("macro_auc", "top1")}
+    return {name: values for name, values in figures.items() if values and None not in values.values()}
+
+
+def lines_of_seeds(figures: Mapping[str, Mapping[int, float]]) -> list[str]:
+    """The same as text, with the mean and the standard deviation of the sample."""
+    return [
+        f"each seed alone, {NAMES[name]}: {np.mean(values):.3f} ± {np.std(values, ddof=1):.3f} "
+        f"({', '.join(f'{value:.3f}' for value in values)})"
+        for name, of_seeds in figures.items()
+        if len(values := list(of_seeds.values())) > 1
+    ]

@@ -33,7 +33,7 @@ _FIGURES = ("auc", "ap", "precision", "recall")
 def write_run_page(
     path: Path, *, name: str, facts: Sequence[tuple[str, str]], epochs: Sequence[Mapping[str, Any]],
     kept_epoch: int | None, table: ScoreTable | None, names: Mapping[str, str], paths: Mapping[str, str],
-    thresholds: Mapping[str, float | None], classes: Sequence[Mapping[str, Any]],
+    thresholds: np.ndarray | None, threshold_name: str, classes: Sequence[Mapping[str, Any]],
     settings: Sequence[tuple[str, str, str]], process: DataProcess, out_of_fold: bool,
 ) -> "pd.DataFrame | None":  # fmt: skip
     """Write the page and, beside it, ``doubts.csv``, each whole or not at all.
@@ -41,10 +41,12 @@ def write_run_page(
     Args:
         facts: names and values to begin and to end with.
         epochs: rows of ``metrics.jsonl``; none for several runs.
-        table: the scores of recordings that the run has not trained on; None where there are none.
+        table: the scores of recordings that the run has not trained on, by recording, or by window where thresholds
+            were fitted; None where there are none.
         names: a name to show for each label.
         paths: where each recording of the table is.
-        thresholds: of each label, where some were fitted.
+        thresholds: ``(classes,)``, NaN for a class that is never detected; None: none were fitted.
+        threshold_name: what they are, in words.
         classes: what the data hold: ``label``, ``recordings``, ``groups``, ``hours``, ``train``, ``val``, ``test``.
         settings: those that differ from the defaults: name, value, default.
         process: how the model hears, for the pictures.
@@ -53,18 +55,20 @@ def write_run_page(
     Returns:
         The recordings in the order of doubt, as they are listed, or None.
     """
-    evaluation = evaluate(table) if table is not None else None
-    doubts = find_doubts(evaluation.ranked) if evaluation is not None else None
-    listed = _listed(evaluation, doubts) if evaluation is not None else None
+    fitted = thresholds is not None
+    evaluation = by_recording = doubts = listed = None
+    if table is not None:
+        evaluation = evaluate(table, thresholds, threshold_name=threshold_name) if fitted else evaluate(table)
+        by_recording = evaluation.ranked.by_recording() if table.timed else evaluation.ranked
+        doubts = find_doubts(by_recording)
+        listed = _listed(by_recording, doubts)
     write_page(
         path, "run.html", title=f"Run {name}", facts=facts, level=f"{LEVEL:.0%}",
         charts=_curves(epochs, kept_epoch), kept_epoch=kept_epoch, summary=_summary(evaluation),
-        rows=_class_rows(evaluation, names, thresholds, classes), figures=_figure_heads(evaluation),
-        fitted=any(one is not None for one in thresholds.values()), evaluation=evaluation,
-        confusions=_confusions(evaluation, names), reliability=_reliability(evaluation),
-        doubts=_doubts(evaluation, doubts, names, paths, process) if evaluation is not None else iter(()),
-        n_wrong=min(WRONG, len(evaluation.ranked.recordings)) if evaluation is not None else 0,
-        out_of_fold=out_of_fold, settings=settings,
+        rows=_class_rows(evaluation, names, classes), figures=_figure_heads(evaluation), fitted=fitted,
+        evaluation=evaluation, confusions=_confusions(evaluation, names), reliability=_reliability(evaluation),
+        doubts=_doubts(by_recording, doubts, names, paths, process) if doubts is not None else iter(()),
+        out_of_fold=out_of_fold, settings=settings, row_unit="window" if fitted else "recording",
     )  # fmt: skip
     if listed is not None:
         write_text(path.with_name(DOUBTS), listed.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
@@ -105,8 +109,7 @@ def _figure_heads(evaluation: Evaluation | None) -> list[str]:
 
 
 def _class_rows(
-    evaluation: Evaluation | None, names: Mapping[str, str], thresholds: Mapping[str, float | None],
-    classes: Sequence[Mapping[str, Any]],
+    evaluation: Evaluation | None, names: Mapping[str, str], classes: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:  # fmt: skip
     """A row a class: what the data hold of it, and how well it does."""
     scored = {} if evaluation is None else {row["label"]: row for row in evaluation.classes.to_dict("records")}
@@ -115,14 +118,14 @@ def _class_rows(
         label, score = one["label"], scored.get(one["label"], {})
         cells = [_cell(Estimate(*(score.get(f"{name}{end}", math.nan) for end in ("", "_low", "_high"))))
                  for name in _FIGURES] if evaluation is not None else []  # fmt: skip
-        threshold = thresholds.get(label)
+        threshold = score.get("threshold", math.nan)
         rows.append(
             {
                 **one,
                 "name": names.get(label, label),
                 "cells": cells,
                 "positives": int(score.get("positives", 0)),
-                "threshold": "" if threshold is None or math.isnan(threshold) else f"{threshold:.2f}",
+                "threshold": "" if math.isnan(threshold) else f"{threshold:.2f}",
                 "why": "" if evaluation is None else evaluation.not_said.get(label, ""),
             }
         )
@@ -172,11 +175,11 @@ def _order(doubts: Doubts) -> list[tuple[int, str]]:
     return wrong + [(row, "unsure") for row in unsure]
 
 
-def _listed(evaluation: Evaluation, doubts: Doubts) -> "pd.DataFrame":
+def _listed(table: ScoreTable, doubts: Doubts) -> "pd.DataFrame":
     """All recordings in the order of doubt."""
     import pandas as pd
 
-    table, order = evaluation.ranked, doubts.order()
+    order = doubts.order()
     labels = np.array([*table.labels, ""], dtype=object)
     return pd.DataFrame(
         {
@@ -192,10 +195,10 @@ def _listed(evaluation: Evaluation, doubts: Doubts) -> "pd.DataFrame":
 
 
 def _doubts(
-    evaluation: Evaluation, doubts: Doubts, names: Mapping[str, str], paths: Mapping[str, str], process: DataProcess
+    table: ScoreTable, doubts: Doubts, names: Mapping[str, str], paths: Mapping[str, str], process: DataProcess
 ) -> Iterator[dict[str, Any]]:
     """Each recording that is shown, with its picture and sound."""
-    table, mel, room = evaluation.ranked, MelSpectrogram(process), Room(SOUND_BYTES)
+    mel, room = MelSpectrogram(process), Room(SOUND_BYTES)
     for row, kind in _order(doubts):
         recording = table.recordings[row]
         given = [

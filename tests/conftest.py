@@ -6,7 +6,8 @@ import signal
 # Two test processes on two cores: one thread of the numerical libraries each.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,6 +17,41 @@ import pytest
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SMALL = {"sample_rate": 16_000, "n_mels": 32, "n_fft": 512, "hop_length": 250, "f_max": 7_500.0, "max_length_s": 3.0}
+
+
+class _InTurn(contextlib.nullcontext):
+    """Stands in for a pool of threads: a run sets handlers of signals, which only the main thread may."""
+
+    def __init__(self, jobs):
+        super().__init__(self)
+
+    map = staticmethod(map)
+
+
+@pytest.fixture(scope="session")
+def in_this_process() -> Callable[..., contextlib.AbstractContextManager]:
+    """While the context is entered, the cells of folds and contests are trained here: a process takes seconds to start.
+
+    ``refuse`` says by the overrides of a cell whether it is to fail.
+    """
+    import train_classifier
+    from training import folds
+
+    @contextlib.contextmanager
+    def entered(refuse: Callable[[tuple[str, ...]], bool] = lambda overrides: False) -> Iterator[None]:
+        def call(cell, what, *_):
+            if refuse(cell.overrides):
+                cell.folder.mkdir(parents=True, exist_ok=True)
+                (cell.folder / "output.txt").write_text("no room on the disk\n")
+                return 1
+            return train_classifier.main([*map(str, what), *(f"--set={one}" for one in cell.overrides)])
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(folds, "_call", call)
+            patch.setattr(folds, "ThreadPoolExecutor", _InTurn)
+            yield
+
+    return entered
 
 
 @pytest.fixture(scope="session")

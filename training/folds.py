@@ -21,9 +21,9 @@ from dataloader.metadata import load_table
 from dataloader.tables.splits import deal_into_folds
 from evaluation.output import SCORES, as_json, as_text
 from evaluation.scores import evaluate
-from evaluation.table import concatenate
+from evaluation.table import concatenate, mean_over_seeds
 from factory.choices import check_choices
-from inference.evaluating import read_run_table, read_test_scores
+from inference.evaluating import figures_of_seeds, lines_of_seeds, read_run_table, read_test_scores
 from training.cells import METRICS, Cell, as_number, is_whole, make_cells, summary_of
 from utils.config import load_config, to_ini
 from utils.errors import ConfigError, DataError, Problem, UserError
@@ -89,20 +89,26 @@ def _resumed(folder: Path) -> tuple[Path, int, int]:
 
 
 def score_pooled(folder: Path, cells: Sequence[Cell]) -> None:
-    """Print the scores of all recordings of each seed, each scored by the run that has not seen it, and keep them."""
-    found = {}
+    """Print the scores of all recordings, each scored by the runs that have not seen it, and keep them."""
+    tables = {}
     for seed in sorted({cell.seed for cell in cells}):
-        runs = [cell.run for cell in cells if cell.seed == seed]
-        tables = []
-        for run in runs:
+        of_folds = []
+        for run in [cell.run for cell in cells if cell.seed == seed]:
             split = read_run_table(run / SPLIT)
-            tables.append(read_test_scores(run, split[split["split"] == "test"]))
-        evaluation = evaluate(concatenate(tables))
-        print(f"seed {seed}, {len(runs)} folds pooled: {as_text(evaluation)}\n")
-        found[seed] = as_json(evaluation)
-    aucs = [one["macro_auc"] for one in found.values() if one["macro_auc"] is not None]
+            of_folds.append(read_test_scores(run, split[split["split"] == "test"]))
+        tables[seed] = concatenate(of_folds)
+    found = {seed: evaluate(table) for seed, table in tables.items()}
+    aucs = [one.overall["macro_auc"].value for one in found.values() if one.overall["macro_auc"].value is not None]
     mean = sum(aucs) / len(aucs) if aucs else None
-    scores = {"macro_auc": mean, "seeds": {str(seed): one for seed, one in found.items()}}
+    scores = {"macro_auc": mean, "seeds": {str(seed): as_json(one) for seed, one in found.items()}}
+    if len(found) == 1:
+        name, shown = f"seed 1, {len(cells)} folds pooled", found[1]
+    else:
+        name = f"{len(cells)} runs, the scores of each recording averaged over {len(found)} seeds"
+        shown = evaluate(mean_over_seeds(list(tables.values())))
+        scores["mean_over_seeds"] = as_json(shown)
+    print(f"{name}: {as_text(shown)}")
+    print("\n".join(lines_of_seeds(figures_of_seeds(tables))))
     write_text(folder / SCORES, json.dumps(scores, indent=1) + "\n")
 
 

@@ -6,18 +6,15 @@ import logging
 import platform
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from dataloader.cache.entries import read_index
 from dataloader.metadata import load_table
 from dataloader.tables.splits import SPLITS
-from evaluation.table import ScoreTable, concatenate
-from inference.evaluating import decisions_of, read_test_scores, runs_by_seed
+from evaluation.table import ScoreTable, concatenate, mean_over_seeds
+from inference.evaluating import decisions_of, limits_of, read_test_scores, runs_by_seed, score_runs
 from training.recordings import cache_folder
 from utils.command import run_command
 from utils.config import Config, differences, load_config
@@ -25,11 +22,13 @@ from utils.errors import UserError, counted
 from utils.run_folder import CONFIG, EPOCHS, LABELS, REPORT, SEPARATOR, SPLIT, SUMMARY, TEST_SCORES
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 log = logging.getLogger(__name__)
 
 _PACKAGES = ("torch", "timm", "numpy", "librosa", "soundfile")
+_AS_TRAINED = argparse.Namespace(fit_thresholds=False, window_s=None, backend="auto")  # options of evaluate.py
 _NOT_SHOWN = {"paths", "callbacks"}  # sections that say nothing of the model, and may hold secrets
 
 
@@ -49,15 +48,17 @@ def contents_of(given: Sequence[Path], metadata: "pd.DataFrame | None" = None) -
     one = runs[0] if len(runs) == 1 else None
     epochs = [json.loads(line) for line in (one / EPOCHS).read_text(encoding="utf-8").splitlines()] if one else []
     summary = json.loads((runs[0] / SUMMARY).read_text(encoding="utf-8"))
+    table, thresholds, threshold_name = _scores_and_thresholds(by_seed)
     return {
         "name": one.name if one else f"{given[0].name}: {counted(len(runs), 'run', 'runs')}",
         "facts": _facts(runs, config, summary, metadata),
         "epochs": epochs,
         "kept_epoch": summary.get("best_epoch") if one else None,
-        "table": pooled_scores(by_seed),
+        "table": table,
         "names": names,
         "paths": dict(zip(metadata["filename"], metadata["path"], strict=True)),
-        "thresholds": _thresholds(runs[0], list(names)),
+        "thresholds": thresholds,
+        "threshold_name": threshold_name,
         "classes": _classes(metadata, list(names)),
         "settings": _settings(config),
         "process": config.data_process,
@@ -72,17 +73,7 @@ def pooled_scores(by_seed: Mapping[int, Sequence[Path]]) -> ScoreTable | None:
         DataError: the runs are no folds of one another.
     """
     tables = [table for runs in by_seed.values() if (table := _of_folds(runs)) is not None]
-    if not tables:
-        return None
-    first = tables[0]
-    positions = [{name: row for row, name in enumerate(table.recordings)} for table in tables]
-    shared = [name for name in first.recordings if all(name in rows for rows in positions)]
-    scores = np.mean(
-        [table.scores[[rows[name] for name in shared]] for table, rows in zip(tables, positions, strict=True)], axis=0
-    )
-    kept = first.choose(np.array([positions[0][name] for name in shared]))
-    order = {name: row for row, name in enumerate(shared)}
-    return replace(kept, scores=scores[[order[name] for name in kept.recordings]])
+    return mean_over_seeds(tables) if tables else None
 
 
 def _of_folds(runs: Sequence[Path]) -> ScoreTable | None:
@@ -173,15 +164,26 @@ def _classes(metadata: "pd.DataFrame", labels: Sequence[str]) -> list[dict[str, 
     return found
 
 
-def _thresholds(run: Path, labels: Sequence[str]) -> dict[str, float | None]:
-    """The thresholds that were fitted for the run; none where there are none, or they are of other weights."""
+def _scores_and_thresholds(
+    by_seed: Mapping[int, Sequence[Path]],
+) -> tuple[ScoreTable | None, "np.ndarray | None", str]:
+    """The scores that the page is of, and the thresholds ``(classes,)`` that were fitted for the runs, with their name.
+
+    Thresholds hold for windows, so where there are some the scores are those of windows, else those of recordings.
+    """
+    table = pooled_scores(by_seed)
+    if len(by_seed) > 1 or table is None:  # thresholds belong to the runs of one seed
+        return table, None, ""
+    ((seed, runs),) = by_seed.items()
     try:
-        decisions = decisions_of(run)
-        fitted = decisions.fit_for("auto", run).thresholds if decisions is not None else [None] * len(labels)
+        decisions = decisions_of(runs[0])
+        if decisions is None or not decisions.fits:
+            return table, None, ""
+        scored = score_runs(seed, runs, _AS_TRAINED)
+        return scored.table, *limits_of(scored, "auto")
     except UserError as error:
         log.warning("%s; the page shows no thresholds", error)
-        fitted = [None] * len(labels)
-    return dict(zip(labels, fitted, strict=True))
+        return table, None, ""
 
 
 def _settings(config: Config) -> list[tuple[str, str, str]]:

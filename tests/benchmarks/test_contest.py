@@ -1,7 +1,6 @@
 """Are recipes compared on the same recordings, and is a contest that was stopped gone on with?"""
 
 import csv
-import itertools
 import json
 import os
 import re
@@ -65,24 +64,27 @@ def command(place, *more):
 
 
 @pytest.fixture(scope="module")
-def finished(place):
-    """A contest that was stopped while its second cell was trained, and gone on with: when its first cell ended."""
+def finished(place, in_this_process):
+    """A contest that was stopped while its second cell was trained, and resumed: when its first cell ended."""
+    recipes = [place / "a.ini", place / "b.ini"]
+    cells = list(make_cells(recipes, 2, 1, place / "out", []))
+    with in_this_process():
+        assert run_cells(cells[:1], []) == 0
     line = [sys.executable, "-m", "benchmarks.contest", *command(place)]
     process = subprocess.Popen(line, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    told = itertools.takewhile(bool, iter(process.stderr.readline, None))  # the data's layout comes first
-    assert any(line.startswith("cell 1 of 4: a, seed 1, fold 1: macro AUC 0.") for line in told)
     until = time.monotonic() + 60
     while not list(place.glob("out/b/seed1-fold1/*/config.ini")) and time.monotonic() < until:
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=60)
     assert process.returncode == 143
     first_left = "(b, seed 1, fold 1|a, seed 1, fold 2)"  # the latter if b was at its end
-    assert re.fullmatch(f"stopped at {first_left}; the same command goes on", told.splitlines()[-1])
+    assert re.fullmatch(f"stopped at {first_left}; the same command goes on", said.splitlines()[-1])
     assert not list(place.glob("out/*/seed1-fold2"))
     (first,) = place.glob("out/a/seed1-fold1/*/summary.json")
     ended = first.stat().st_mtime_ns
-    assert main(command(place)) == 0
+    with in_this_process():
+        assert main(command(place)) == 0
     return first, ended
 
 

@@ -201,6 +201,44 @@ def test_folds_are_pooled_and_their_thresholds_are_out_of_fold(run, data, tmp_pa
     assert "fitted on these very recordings" in capsys.readouterr().out
 
 
+def test_the_page_of_a_run_has_its_thresholds_and_the_windows_that_they_hold_for(run, data, tmp_path):
+    from training.run_page import contents_of
+
+    split = pd.read_csv(run / SPLIT)
+    test = split.loc[split["split"] == "test", "filename"]
+    pd.DataFrame(np.eye(3)[[0, 1, 2, 0]], columns=LABELS_OF_RUN, index=test).to_csv(run / TEST_SCORES)
+    (run / "metrics.jsonl").write_text("")
+    (run / SUMMARY).write_text('{"n_classes": 3}')
+    assert len(contents_of([run])["table"].scores) == 4  # recordings
+    call("--run", run, "--fit-thresholds", "--f1")
+    contents = contents_of([run])
+    assert len(contents["table"].scores) == 12  # windows
+    assert (
+        contents["thresholds"].tolist()
+        == read_decisions((run / THRESHOLDS).read_text(), run).fits["f1"].thresholds.tolist()
+    )
+    assert contents["threshold_name"].startswith("the run's thresholds (f1, run, the recordings of its val subset)")
+
+
+def test_several_seeds_are_evaluated_together_and_each_seed_has_a_line(run, data, tmp_path, capsys, make_run):
+    for seed in (1, 2):
+        folder = tmp_path / "folds" / f"seed{seed}-fold1" / "run"
+        shutil.copytree(run, folder)
+        text = f"[paths]\ndata_dir = {data}\n[testing]\ntesting = false\n[trainer]\nseed = {seed}\n"
+        (folder / "config.ini").write_text(text)
+        shutil.copy(make_run(labels=LABELS_OF_RUN, seed=seed) / "best.pt", folder / "best.pt")
+    call("--run", tmp_path / "folds", "--output", tmp_path / "out")
+    said = capsys.readouterr().out
+    assert said.startswith("2 runs, the scores of each recording averaged over 2 seeds: 4 recordings")
+    found = json.loads((tmp_path / "out" / "scores.json").read_text())
+    one, two = found["each_seed"]["macro_auc"].values()
+    assert f"each seed alone, macro AUC: {(one + two) / 2:.3f} ± {np.std([one, two], ddof=1):.3f} ({one:.3f}, " in said
+    call("--run", tmp_path / "folds" / "seed2-fold1", "--output", tmp_path / "second")
+    assert json.loads((tmp_path / "second" / "scores.json").read_text())["macro_auc"] == two
+    with pytest.raises(UserError, match=r"belong to the runs of one seed, and here are 2; give .*folds/seed1-\*"):
+        call("--run", tmp_path / "folds", "--threshold", "auto")
+
+
 def test_a_run_whose_recordings_are_gone_is_scored_by_what_training_kept(run, data, tmp_path, capsys, caplog):
     split = pd.read_csv(run / SPLIT)
     test = split[split["split"] == "test"]

@@ -41,7 +41,7 @@ def write(tmp_path):
         ]
         given = {
             "name": "<i>run", "facts": [("Model", "a & b")], "epochs": EPOCHS, "kept_epoch": 3, "table": scored,
-            "names": {"wren": "<b>Wren", "owl": "Owl", "tit": "Tit"}, "thresholds": {"wren": 0.4, "owl": None},
+            "names": {"wren": "<b>Wren", "owl": "Owl", "tit": "Tit"}, "thresholds": None, "threshold_name": "",
             "paths": {f"r{row}.wav": str(tmp_path / f"r{row}.wav") for row in range(12)}, "classes": classes,
             "settings": [("[trainer] n_epochs", "3", "24")], "process": DataProcess(), "out_of_fold": True,
         }  # fmt: skip
@@ -71,6 +71,30 @@ def test_a_swapped_label_heads_the_recordings_to_listen_to_again(write, tmp_path
     assert (first["label"], first["sounds_like"]) == said[first["filename"]]
     assert text.index("r3.wav") < text.index("r5.wav")
     assert text.count("<audio") == 12
+
+
+def test_fitted_thresholds_are_applied_to_windows_and_named(write, tmp_path):
+    scored = table(tmp_path, swapped=())
+    windows = ScoreTable(
+        LABELS, np.repeat(scored.scores, 2, axis=0), np.repeat(scored.targets, 2, axis=0), scored.recordings,
+        np.repeat(scored.recording, 2), scored.group, np.full(24, 5.0), timed=False,
+    )  # fmt: skip
+    assert "No thresholds were fitted yet" in write(scored)
+    text = write(windows, thresholds=np.array([0.05, 0.5, np.nan]), threshold_name="the thresholds for precision=0.9")
+    assert "those of windows, as predict.py gives them, at\nthe thresholds for precision=0.9" in text
+    rows = [row.split("<td") for row in text.partition("<tbody>")[2].partition("</tbody>")[0].split("<tr>")[1:]]
+    assert [row[-1].partition(">")[2].partition("<")[0] for row in rows] == ["0.05", "0.50", "none"]
+    precision, recall = 9, 10  # cells
+    assert [row[precision].partition(">")[2].strip()[:4] for row in rows] == ["0.33", "1.00", "-</t"]
+    assert [row[recall].partition(">")[2].strip()[:4] for row in rows] == ["1.00", "1.00", "0.00"]
+    assert len(pd.read_csv(tmp_path / "doubts.csv")) == 12  # of recordings all the same
+
+
+def test_the_doubts_of_labels_with_times_are_those_of_recordings(write, tmp_path):
+    scored = table(tmp_path)
+    write(ScoreTable(**(vars(scored) | {"timed": True, "recording": np.repeat(np.arange(6), 2),
+                                        "recordings": scored.recordings[:6], "group": scored.group[:6]})))  # fmt: skip
+    assert len(pd.read_csv(tmp_path / "doubts.csv")) == 6
 
 
 def test_a_recording_that_is_gone_is_listed_without_picture_and_sound(write, tmp_path):

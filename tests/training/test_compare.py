@@ -88,3 +88,4 @@ def test_the_page_gets_settings_classes_and_scores_of_a_run(tmp_path):
     assert contents["kept_epoch"] == 1
     assert contents["table"].recordings == tuple("abcdef")
     assert not contents["out_of_fold"]
+    assert contents["thresholds"] is None

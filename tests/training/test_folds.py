@@ -1,15 +1,17 @@
 """Are all folds trained by one command, gone on with where they were stopped, and scored together?"""
 
-import contextlib
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
+import pandas as pd
 import pytest
 
 import train_classifier
 from dataloader.demo import make_demo
-from training import folds
+from training.folds import score_pooled
 from utils.errors import ConfigError, DataError, UserError
 
 RECIPE = """
@@ -35,13 +37,6 @@ lr_warmup_epochs = 0
 """
 
 
-class InTurn(contextlib.nullcontext):
-    def __init__(self, jobs):
-        super().__init__(self)
-
-    map = staticmethod(map)
-
-
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory):
     folder = tmp_path_factory.mktemp("folds")
@@ -51,21 +46,12 @@ def recipe(tmp_path_factory):
 
 
 @pytest.fixture
-def call(recipe, monkeypatch):
-    """train_classifier.py --folds, whose runs are trained in this process: a new one takes seconds to start."""
+def call(in_this_process):
+    """train_classifier.py --folds, whose runs are trained in this process."""
 
     def call(*arguments, refuse=lambda overrides: False):
-        def in_process(cell, what, *_):
-            overrides = [f"--set={one}" for one in cell.overrides]
-            if refuse(cell.overrides):
-                (cell.folder / "output.txt").parent.mkdir(parents=True, exist_ok=True)
-                (cell.folder / "output.txt").write_text("no room on the disk\n")
-                return 1
-            return train_classifier.main([*map(str, what), *overrides])
-
-        monkeypatch.setattr(folds, "_call", in_process)
-        monkeypatch.setattr(folds, "ThreadPoolExecutor", InTurn)  # a run sets handlers of signals: in the main thread
-        return train_classifier.main([str(one) for one in arguments])
+        with in_this_process(refuse):
+            return train_classifier.main([str(one) for one in arguments])
 
     return call
 
@@ -93,6 +79,29 @@ def test_all_folds_are_trained_and_scored_pooled_and_a_fold_that_failed_is_gone_
     assert scores["macro_auc"] == pytest.approx(pooled(runs)["macro_auc"])
     assert scores["seeds"]["1"]["n_recordings"] == 24
     assert call("--resume", folder) == 0  # a finished one says the same again
+
+
+def test_several_seeds_are_scored_together_with_a_line_for_each_figure_of_the_seeds(tmp_path, capsys):
+    names, labels = [f"{number}.ogg" for number in range(12)], ["a", "b", "c"] * 4
+    cells = []
+    for seed, fold in ((1, 1), (1, 2), (2, 1), (2, 2)):
+        run = tmp_path / f"seed{seed}-fold{fold}"
+        run.mkdir()
+        its = slice(0, 6) if fold == 1 else slice(6, 12)
+        split = {"filename": names[its], "label": labels[its], "group": names[its], "split": "test"}
+        pd.DataFrame(split).to_csv(run / "split.csv", index=False)
+        named = {key: list("abc") for key in ("label", "scientific_name", "common_name")}
+        pd.DataFrame(named).to_csv(run / "labels.csv", index=False)
+        right = np.eye(3)[[("abc".index(label) + (seed == 2)) % 3 for label in labels[its]]]
+        pd.DataFrame(right, pd.Index(names[its], name="filename"), list("abc")).to_csv(run / "test_scores.csv")
+        cells.append(SimpleNamespace(seed=seed, run=run))
+    score_pooled(tmp_path, cells)
+    said = capsys.readouterr().out
+    assert said.startswith("4 runs, the scores of each recording averaged over 2 seeds: 12 recordings")
+    assert "each seed alone, macro AUC: 0.625 ± 0.530 (1.000, 0.250)" in said
+    found = json.loads((tmp_path / "scores.json").read_text())
+    assert (found["macro_auc"], found["seeds"]["2"]["macro_auc"]) == (0.625, 0.25)
+    assert found["mean_over_seeds"]["macro_auc"] == pytest.approx(0.75)  # half of the negatives tie with the positives
 
 
 def test_what_each_run_has_its_own_of_is_refused(recipe, call):
