@@ -1,11 +1,12 @@
 """How many wrong labels stand at the top of the list of recordings to listen to again?
 
     python -m benchmarks.label_errors --data ../shared/birds --config configs/birdnet.ini [--share 0.05] [--folds 5]
-                                      [--output runs/label_errors] [--set section.key=value ...]
+                                      [--draws 10] [--output runs/label_errors] [--set section.key=value ...]
 
 The labels of a share of the recordings are swapped for that of another species, drawn by a seed. A recipe is trained in
 folds on them, so that no recording is scored by a run that learned its label, and the list that the page of these runs
-shows (doubts.csv) is read: printed is the share of the swapped labels in its first tenth, and where each stands.
+shows (doubts.csv) is read: printed is the share of the swapped labels in its first tenth, for each draw and over all of
+them, with the interval of Clopper and Pearson. The same command resumes an experiment that was stopped.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from dataloader.metadata import read_metadata
+from evaluation.intervals import share_interval
 from utils.command import run_command
 from utils.errors import UserError
 from utils.files import write_text
@@ -77,35 +79,51 @@ def places_of(swapped: set[str], doubts: Path) -> np.ndarray:
     return np.array([place / len(names) for place, name in enumerate(names) if name in swapped])
 
 
+def places_of_draw(options: argparse.Namespace, seed: int) -> np.ndarray:
+    """Swap labels, train the folds, and find the swapped recordings in the list; what an earlier call did is read."""
+    output = options.output.absolute()
+    folder = output / f"draw{seed}"
+    swapped = make_data(options.data, folder / "data", options.share, seed)
+    settings = {
+        "paths.data_dir": folder / "data", "paths.runs_dir": folder / "runs", "data.output_dir": output / "cache",
+        "data.hash_path": output / "last_key",
+    }  # fmt: skip
+    recipe = folder / "recipe.ini"  # the runs' folder cannot be given by --set, as each run of --folds has its own
+    wanted = f"# {options.folds} folds, {options.overrides}\n" + with_settings(options.config, settings)
+    finished = sorted(folder.glob(f"runs/*/{DOUBTS}"))
+    if finished and recipe.read_text(encoding="utf-8") == wanted:
+        return places_of(swapped, finished[-1])
+    write_text(recipe, wanted)
+    line = [sys.executable, str(ROOT / "train_classifier.py"), "--config", str(recipe)]
+    line += ["--folds", str(options.folds), *(word for one in options.overrides for word in ("--set", one))]
+    done = subprocess.run(line, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    if done.returncode:
+        raise UserError(f"training ended with exit code {done.returncode}; see above")
+    return places_of(swapped, Path(done.stdout.strip().splitlines()[-1].partition(": ")[2]) / DOUBTS)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--share", type=float, default=0.05)
     parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--draws", type=int, default=1, help="repeat it with other labels swapped; default: %(default)s"
+    )
     parser.add_argument("--output", type=Path, default=Path("runs/label_errors"))
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     options = parser.parse_args(arguments)
-    output = options.output.absolute()
-    swapped = make_data(options.data, output / "data", options.share, options.seed)
-    settings = {
-        "paths.data_dir": output / "data", "paths.runs_dir": output / "runs", "data.output_dir": output / "cache",
-        "data.hash_path": output / "last_key",
-    }  # fmt: skip
-    recipe = output / "recipe.ini"  # the runs' folder cannot be given by --set, as each run of --folds has its own
-    write_text(recipe, with_settings(options.config, settings))
-    line = [sys.executable, str(ROOT / "train_classifier.py"), "--config", str(recipe)]
-    line += ["--folds", str(options.folds), *(word for one in options.overrides for word in ("--set", one))]
-    done = subprocess.run(line, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
-    if done.returncode:
-        raise UserError(f"training ended with exit code {done.returncode}; see above")
-    runs = Path(done.stdout.strip().splitlines()[-1].partition(": ")[2])
-    places = places_of(swapped, runs / DOUBTS)
+    found = []
+    for seed in range(1, options.draws + 1):
+        places = places_of_draw(options, seed)
+        found.append(places)
+        print(f"draw {seed}: {(places < 0.1).sum()} of {len(places)} swapped labels in the first tenth", flush=True)
+    places = np.concatenate(found)
     first = int((places < 0.1).sum())
-    share = first / max(1, len(places))
-    print(f"{len(swapped)} labels swapped; {first} of {len(places)} ({share:.0%}) in the first tenth")
-    print("places in the list: " + ", ".join(f"{place:.1%}" for place in places))
+    low, high = share_interval(first, len(places))
+    print(f"all: {first} of {len(places)}, {first / len(places):.2f} [{low:.2f}, {high:.2f}]")
+    print("in the first 5 %, 10 %, 20 %: " + ", ".join(f"{(places < part).mean():.2f}" for part in (0.05, 0.1, 0.2)))
     return 0
 
 

@@ -19,11 +19,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.special import betaincinv
 
 import evaluation.thresholds as fitting
 from evaluation.calibration import calibrate, fit_curves, reliability
-from evaluation.intervals import LEVEL, draw_weights
+from evaluation.intervals import draw_weights, share_interval
 from evaluation.scores import evaluate
 from evaluation.table import ScoreTable, concatenate
 from inference.evaluating import runs_by_seed, score_subset
@@ -59,7 +58,8 @@ def as_text(folds: Sequence[ScoreTable], precision: float, min_windows: int, con
     for confidence in confidences:
         rows = judge_folds(folds, precision, min_windows, confidence)
         judged = rows[rows["detections"] > 0]
-        low, high = _share_interval(int(judged["holds"].sum()), len(judged))
+        # Classes of several folds count as trials of their own.
+        low, high = share_interval(int(judged["holds"].sum()), len(judged))
         lines.append(
             f"| {confidence:g} | {len(rows)} | {int(rows['threshold'].isna().sum())} "
             f"| {len(rows) - len(judged) - int(rows['threshold'].isna().sum())} | {len(judged)} "
@@ -112,14 +112,6 @@ def _with_scores(table: ScoreTable, scores: np.ndarray) -> ScoreTable:
     from dataclasses import replace
 
     return replace(table, scores=scores)
-
-
-def _share_interval(hits: int, trials: int) -> tuple[float, float]:
-    """The interval of a share (Clopper and Pearson 1934); classes of several folds count as trials of their own."""
-    tail = (1 - LEVEL) / 2
-    low = betaincinv(hits, trials - hits + 1, tail) if hits else 0.0
-    high = betaincinv(hits + 1, trials - hits, 1 - tail) if hits < trials else 1.0
-    return float(low), float(high)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

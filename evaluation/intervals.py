@@ -67,9 +67,16 @@ def estimate_share(resampled: np.ndarray, n_groups: int) -> Estimate:
     value = float(resampled[0])
     if not np.isfinite(value) or not n_groups:
         return Estimate(None)
-    tail = (1 - LEVEL) / 2
     if value >= 1:
-        return Estimate(1.0, float(betaincinv(n_groups, 1, tail)), 1.0)
+        return Estimate(1.0, *share_interval(n_groups, n_groups))
     if value <= 0:
-        return Estimate(0.0, 0.0, float(betaincinv(1, n_groups, 1 - tail)))
+        return Estimate(0.0, *share_interval(0, n_groups))
     return estimate(resampled, n_groups)
+
+
+def share_interval(hits: int, trials: int) -> tuple[float, float]:
+    """The interval of a share (Clopper and Pearson 1934): of no hit it begins at 0, of hits alone it ends at 1."""
+    tail = (1 - LEVEL) / 2
+    low = betaincinv(hits, trials - hits + 1, tail) if hits else 0.0
+    high = betaincinv(hits + 1, trials - hits, 1 - tail) if hits < trials else 1.0
+    return float(low), float(high)
