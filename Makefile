@@ -16,6 +16,7 @@ bench: $(VENV)/installed-dev
 	$(RUN) -m benchmarks.startup
 	$(RUN) -m benchmarks.train
 	$(RUN) -m benchmarks.predict
+	$(RUN) -m benchmarks.evaluate
 
 lint: $(VENV)/installed-dev
 	$(RUN) -m ruff check .
