@@ -84,7 +84,7 @@ def test_fitted_thresholds_are_applied_to_windows_and_named(write, tmp_path):
     assert "those of windows, as predict.py gives them, at\nthe thresholds for precision=0.9" in text
     rows = [row.split("<td") for row in text.partition("<tbody>")[2].partition("</tbody>")[0].split("<tr>")[1:]]
     assert [row[-1].partition(">")[2].partition("<")[0] for row in rows] == ["0.05", "0.50", "none"]
-    precision, recall = 9, 10  # cells
+    precision, recall = 10, 11  # cells
     assert [row[precision].partition(">")[2].strip()[:4] for row in rows] == ["0.33", "1.00", "-</t"]
     assert [row[recall].partition(">")[2].strip()[:4] for row in rows] == ["1.00", "1.00", "0.00"]
     assert len(pd.read_csv(tmp_path / "doubts.csv")) == 12  # of recordings all the same

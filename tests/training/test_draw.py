@@ -167,7 +167,8 @@ def noise(path: Path, seconds: float) -> Path:
     return path
 
 
-def test_a_stretch_of_a_recording_is_drawn_at_its_own_time(here, drawn):
+def test_a_stretch_of_a_recording_is_drawn_at_its_own_time(here, drawn, monkeypatch):
+    monkeypatch.setattr(draw, "_save_or_show", lambda *_: None)
     noise(here / "noise.wav", 10.0)
     main(["noise.wav"])
     main(["noise.wav", "--start", "4", "--length", "3"])
@@ -181,6 +182,7 @@ def test_a_stretch_of_a_recording_is_drawn_at_its_own_time(here, drawn):
 
 
 def test_hours_are_drawn_in_a_few_columns_each_the_loudest_of_its_time(here, drawn, monkeypatch):
+    monkeypatch.setattr(draw, "_save_or_show", lambda *_: None)
     noise(here / "night.wav", 10.0)
     main(["night.wav"])
     monkeypatch.setattr(draw, "LONGEST_S", 5.0)

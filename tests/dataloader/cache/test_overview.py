@@ -43,7 +43,7 @@ def test_a_stretch_equals_the_same_frames_of_the_whole(tmp_path):
     assert statistics.count == 20 * 64
     mean, scale = statistics.mean_and_scale(mel.process)
     np.testing.assert_allclose(mean, frames.mean(axis=1), atol=0.05)
-    np.testing.assert_allclose(scale, frames.std(axis=1), atol=0.05)
+    np.testing.assert_allclose(scale, np.maximum(frames.std(axis=1), 3.0), atol=0.05)
 
 
 def test_a_narrower_picture_shows_the_loudest_of_what_a_column_stands_for():
