@@ -6,6 +6,7 @@ asked beyond its end.
 """
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -47,7 +48,10 @@ class Schedule:
     def after_epoch(self, val_loss: float | None) -> None:
         """Call after each epoch; without a ``val_loss`` plateau leaves the rate as it is."""
         if self.every == "epoch":
-            self._scheduler.step()
+            with warnings.catch_warnings():
+                # torch warns if the optimizer has made no step before; resumed in a validation, the steps were made.
+                warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+                self._scheduler.step()
         elif self.every == "val_loss" and val_loss is not None:
             self._scheduler.step(float(val_loss))
 

@@ -1,16 +1,18 @@
-"""Requests to stop: signals and a time limit. The loop asks after each step, and stops when it has saved."""
+"""Requests to stop: signals and a time limit. The loop asks before each step, and stops when it has saved."""
 
-import contextlib
 import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import FrameType
+from typing import TypeVar
 
 from utils.command import SIGINT_EXIT, SIGTERM_EXIT
 from utils.errors import UserError
+
+Value = TypeVar("Value")
 
 _EXIT_CODES = {signal.SIGINT: SIGINT_EXIT, signal.SIGTERM: SIGTERM_EXIT}
 
@@ -24,7 +26,7 @@ class Stopped(UserError):  # noqa: N818 - no error: what was asked for
 
 
 class _Now(BaseException):
-    """Raised by the handler while a batch is waited for; no Exception, which a library may catch."""
+    """Raised by the signal handler within ``wait_for``; not an Exception, because libraries catch those."""
 
 
 class Interrupt:
@@ -49,17 +51,18 @@ class Interrupt:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    @contextlib.contextmanager
-    def at_once(self, then: Callable[[], None]) -> Iterator[None]:
-        """Within it a signal does not wait: what is done is given up, and ``then`` is called, which ends the run."""
-        self._at_once = True
+    def wait_for(self, wait: Callable[[], Value]) -> Value | None:
+        """Return ``wait()``; a signal need not wait for it: None if one has come before, or comes meanwhile."""
+        if self._signal is not None:
+            return None
         try:
-            yield
-            self._at_once = False
+            try:
+                self._at_once = True
+                return wait()
+            finally:
+                self._at_once = False
         except _Now:
-            then()
-        finally:
-            self._at_once = False
+            return None
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._signal = number

@@ -80,9 +80,10 @@ class Subset:
 class Progress:
     """How far a run has come. With the weights and the optimizer it is all that resuming needs."""
 
-    epoch: int = 1  # the one in hand
+    epoch: int = 1  # the current one
     step: int = 0  # batches of it that are done
-    loss_sum: float = 0.0  # over them
+    loss_sum: float = 0.0  # over them, of this process
+    trained: bool = False  # its last step is done and its weights are averaged; only its validation is missing
     best: float | None = None  # score
     best_epoch: int | None = None
     stale_epochs: int = 0  # since the best
@@ -139,6 +140,9 @@ class Trainer:
         self._scaler = torch.amp.GradScaler(device.type, enabled=self._amp_type is torch.float16)
         self._stepped = self._wrap(model)
         self._started = self._saved = time.monotonic()
+        self._interrupt = Interrupt()
+        self._has_updated = False  # since this start
+        self._before_update: tuple[int, float, list[Tensor]] | None = None
 
     def _wrap(self, model: nn.Module) -> nn.Module:
         """The model as training calls it; it shares its weights with ``self.model``."""
@@ -157,26 +161,21 @@ class Trainer:
             Stopped: a signal or the time limit; the state is saved.
             UserError: the loss is not finite, or memory is short.
         """
-        with Interrupt(self.settings.max_minutes) as interrupt:
+        with Interrupt(self.settings.max_minutes) as self._interrupt:
             while not self.progress.finished:
                 clock = time.monotonic()
-                train_loss, n_windows = self._train_epoch(interrupt)
+                n_windows = 0 if self.progress.trained else self._train_epoch()
                 trained = time.monotonic() - clock
-                self.average.after_epoch(self.progress.epoch)
-                train_loss = float(np.mean(self.processes.gather(train_loss)))
-                row = {"epoch": self.progress.epoch, "lr": self.schedule.rate, "train_loss": train_loss}
+                train_loss = self.processes.gather(self.progress.loss_sum / self.progress.step)
+                row = {"epoch": self.progress.epoch, "lr": self.schedule.rate, "train_loss": float(np.mean(train_loss))}
                 row |= self.evaluate(self.val_subset, "val_")
                 self._finish_epoch(row, n_windows, trained)
-                _, code = self._requests(interrupt)
+                _, code = self._requests()
                 if code is not None and not self.progress.finished:
                     self._stop(code)
 
-    def _train_epoch(self, interrupt: Interrupt) -> tuple[float, int]:
-        """Do what is left of the epoch in hand.
-
-        Returns:
-            its mean loss over batches, and how many windows were left, over all processes.
-        """
+    def _train_epoch(self) -> int:
+        """Do what is left of the current epoch; return how many windows that was, over all processes."""
         progress, settings, n_windows = self.progress, self.settings, 0
         self.model.train()
         if self._backbone is not None and self._backbone.freeze(progress.epoch <= self._freeze_epochs):
@@ -184,31 +183,34 @@ class Trainer:
         self.train_subset.order.go_to(progress.epoch, progress.step)
         n_batches = len(self.train_subset.order)
         with self._bar(n_batches, f"epoch {progress.epoch}/{settings.n_epochs}", progress.step) as bar:
-            for batch in self._waited_for(interrupt):
+            for batch in self._training_batches(n_batches):
                 first = progress.step // settings.accumulate * settings.accumulate
                 n_together = min(settings.accumulate, n_batches - first)  # the last of an epoch may be fewer
                 updates = progress.step + 1 == first + n_together
+                if progress.step == first and n_together > 1:
+                    buffers = [buffer.clone() for buffer in self.model.buffers()]
+                    self._before_update = progress.step, progress.loss_sum, buffers
                 loss = self._step(batch, n_together, updates)
                 progress.step += 1
                 progress.loss_sum += loss
+                if updates:
+                    self._has_updated, self._before_update = True, None
                 n_windows += len(batch.windows) * self.processes.world
                 bar.set_postfix_str(f"loss {progress.loss_sum / progress.step:.4f}", refresh=False)
                 bar.update()
-                if updates and progress.step < n_batches:
-                    self._save_or_stop(interrupt)
-        return progress.loss_sum / progress.step, n_windows
+        self.average.after_epoch(progress.epoch)
+        progress.trained = True
+        return n_windows
 
-    def _waited_for(self, interrupt: Interrupt) -> Iterator[Any]:
-        """The batches that are left of the epoch; a signal need not wait for one that does not come."""
+    def _training_batches(self, n_batches: int) -> Iterator[Any]:
+        """The batches that are left of the epoch. Before each one the processes agree whether to stop or to save.
+
+        Nobody waits for a process whose batch does not come: a signal ends its wait, and then it agrees to stop.
+        """
         batches = iter(self.train_subset.batches)
-        while True:
-            # Several processes stop together, after a step; and a step's gradients are not left half added up.
-            may_stop = self.processes.world == 1 and self.progress.step % self.settings.accumulate == 0
-            batch = None
-            with interrupt.at_once(lambda: self._stop(interrupt.exit_code)) if may_stop else contextlib.nullcontext():
-                batch = next(batches, None)
-            if batch is None:
-                return
+        for _ in range(self.progress.step, n_batches):
+            batch = self._interrupt.wait_for(lambda: next(batches))
+            self._save_or_stop()
             yield batch
 
     def _step(self, batch: Any, n_together: int, updates: bool) -> float:
@@ -266,18 +268,10 @@ class Trainer:
         model = self.average.scored(self.progress.epoch)
         self.processes.share_buffers(model)
         model.eval()
-        subset.order.go_to(0)
-        seen: list[tuple[Tensor, Tensor, Tensor]] = []
-        for batch in subset.batches:
-            with self._sized(batch), self._autocast(scoring=True):
-                batch = batch.to(self.device)
-                images, targets = self.transform(batch)
-                seen.append((model(images).float(), targets, batch.recording))
-        mine = tuple(
-            torch.cat(values).cpu() for values in zip(*seen, strict=True)
-        )  # nothing, if a process had no batch
-        blocks = [block for block in self.processes.gather(mine) if block]
-        logits, targets, recordings = map(torch.cat, zip(*blocks, strict=True))
+        blocks = self.processes.gather(self._outputs(model, subset))
+        if None in blocks:
+            self._stop(self._requests()[1])
+        logits, targets, recordings = map(torch.cat, zip(*filter(None, blocks), strict=True))
         loss = self.loss(logits, targets).item()  # of all at once: losses differ in which windows count
         windows, recordings = logits.sigmoid().numpy(), recordings.numpy()
         if not np.isfinite(windows).all():
@@ -290,17 +284,38 @@ class Trainer:
             metrics |= window_scores(targets.numpy()[of_timed], windows[of_timed], prefix)
         return metrics, by_recording
 
+    def _outputs(self, model: nn.Module, subset: Subset) -> tuple[Tensor, ...] | None:
+        """Logits, targets and recordings of this process's share of a subset; None if a signal came meanwhile.
+
+        The tuple is empty where the process has no batch.
+        """
+        subset.order.go_to(0)
+        seen: list[tuple[Tensor, Tensor, Tensor]] = []
+        batches, end = iter(subset.batches), object()
+        while (batch := self._interrupt.wait_for(lambda: next(batches, end))) is not end:
+            if batch is None:
+                return None
+            with self._sized(batch), self._autocast(scoring=True):
+                batch = batch.to(self.device)
+                images, targets = self.transform(batch)
+                seen.append((model(images).float(), targets, batch.recording))
+        return tuple(torch.cat(values).cpu() for values in zip(*seen, strict=True))
+
     def test(self) -> tuple[dict[str, float | None], np.ndarray | None]:
         """Score the test subset with the checkpoint that is kept for prediction.
 
         Returns:
             Its metrics, and the scores of its recordings, ``(recordings, classes)``; None without any.
+
+        Raises:
+            Stopped: a signal came meanwhile.
         """
         self.processes.wait()
         state = load_checkpoint(self.checkpoints.scored)
         self.model.load_state_dict(state["model"])
         self.average.use(self.model)
-        return self._evaluate(self.test_subset, "test_")
+        with Interrupt() as self._interrupt:
+            return self._evaluate(self.test_subset, "test_")
 
     @property
     def scored_epoch(self) -> int | None:
@@ -329,14 +344,15 @@ class Trainer:
             progress.best, progress.best_epoch, progress.stale_epochs = score, progress.epoch, 0
         else:
             progress.stale_epochs += 1
-        self._report(row, best, n_windows / trained)
-        progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
+        speed = n_windows / trained if n_windows else None  # None: it was trained before this start
+        self._report(row, best, speed)
+        progress.epoch, progress.step, progress.loss_sum, progress.trained = progress.epoch + 1, 0, 0.0, False
         if self._is_stale:
             log.info("no better %s for %d epochs: stopping early", self.metric.name, progress.stale_epochs)
         progress.finished = progress.epoch > settings.n_epochs or self._is_stale
         if self.processes.is_main:
             # The row goes first: a run that dies between the two makes the epoch, and its row, again.
-            clock = {"seconds": round(trained, 3), "windows_per_second": round(n_windows / trained, 1)}
+            clock = {"seconds": round(trained, 3), "windows_per_second": speed and round(speed, 1)}
             for tracker in self.trackers:
                 tracker.log_epoch(row | clock)
         self.save(best=best)
@@ -350,7 +366,7 @@ class Trainer:
     def _is_stale(self) -> bool:
         return 0 < self.settings.early_stop <= self.progress.stale_epochs
 
-    def _report(self, row: dict[str, Any], best: bool, speed: float) -> None:
+    def _report(self, row: dict[str, Any], best: bool, speed: float | None) -> None:
         hidden = {"epoch", "lr"}
         targets = np.empty((0, 0)) if self.val_subset is None else np.asarray(self.val_subset.targets)
         if padding_says_nothing((targets > 0.5).sum(axis=0)):
@@ -359,15 +375,17 @@ class Trainer:
             f"{name} {value:.4f}" for name, value in row.items() if name not in hidden and value is not None
         )
         rate = f", lr {row['lr']:.3g}" if self.lr_verbose else ""
-        log.info("epoch %d/%d: %s%s, %.0f windows/s", row["epoch"], self.settings.n_epochs, values, rate, speed)
+        per_second = f", {speed:.0f} windows/s" if speed else ""
+        log.info("epoch %d/%d: %s%s%s", row["epoch"], self.settings.n_epochs, values, rate, per_second)
         if best and self._chooses_best and self.callbacks.model_checkpoint and self.callbacks.model_checkpoint_verbose:
             log.info(
                 "epoch %d is the best so far: %s %s", row["epoch"], self.metric.name, _short(row.get(self.metric.name))
             )
 
     def save(self, *, best: bool) -> None:
-        """Save all that resuming needs."""
+        """Save all that resuming needs; all processes call this together."""
         self._saved = time.monotonic()
+        loss_sums = self.processes.gather(self.progress.loss_sum)
         if not self.processes.is_main:
             return
         progress = asdict(self.progress)
@@ -381,6 +399,7 @@ class Trainer:
             "scaler": self._scaler.state_dict(),
             "epoch": self.progress.epoch - 1,  # done
             "progress": progress,
+            "loss_sums": loss_sums,  # by rank
         }
         self.checkpoints.save(state, best=best)
 
@@ -403,6 +422,8 @@ class Trainer:
         if state["scaler"]:  # empty where the run was on a device that needs none
             self._scaler.load_state_dict(state["scaler"])
         self.progress = Progress(**state["progress"])
+        if len(sums := state.get("loss_sums", [])) == self.processes.world:
+            self.progress.loss_sum = sums[self.processes.rank]
         self.progress.finished = self.progress.epoch > self.settings.n_epochs or self._is_stale
         log.info("going on at epoch %d, step %d", self.progress.epoch, self.progress.step)
 
@@ -411,27 +432,45 @@ class Trainer:
         """Spent on the run so far, over all its starts."""
         return self.progress.seconds + time.monotonic() - self._started
 
-    def _save_or_stop(self, interrupt: Interrupt) -> None:
-        """Between two steps: obey a request to stop, and save now and then."""
-        due, code = self._requests(interrupt)
-        if code is not None:
+    def _save_or_stop(self) -> None:
+        """Before a step: obey a signal at once and the time limit between two updates, and save now and then.
+
+        The time limit allows at least one update a start, so that a run gets on however short the limit is.
+        """
+        due, code = self._requests()
+        between = self.progress.step % self.settings.accumulate == 0
+        if code or (code == 0 and between and self._has_updated):
             self._stop(code)
-        if due:
+        if due and between and self.progress.step:
             self.save(best=False)
 
-    def _requests(self, interrupt: Interrupt) -> tuple[bool, int | None]:
-        """Whether a save is due, and the exit code of a request to stop; all processes hear the same."""
-        minutes, code = self.settings.save_every_minutes, interrupt.exit_code
+    def _requests(self) -> tuple[bool, int | None]:
+        """Whether a save is due, and the exit code of a request to stop; the same in all processes."""
+        minutes, code = self.settings.save_every_minutes, self._interrupt.exit_code
         due = bool(minutes) and time.monotonic() - self._saved > 60 * minutes
         due, code = self.processes.largest(due, -1 if code is None else code)
         return bool(due), None if code < 0 else int(code)
 
     def _stop(self, code: int) -> None:
-        if self.progress.step:
+        """Save and leave.
+
+        Raises:
+            Stopped: always.
+        """
+        progress = self.progress
+        if self._before_update is not None:  # some batches of an update are done; it is as if they were not
+            progress.step, progress.loss_sum, buffers = self._before_update
+            for buffer, before in zip(self.model.buffers(), buffers, strict=True):
+                buffer.copy_(before)
+        if progress.step and not progress.finished:
             self.save(best=False)
         self.processes.wait()  # torchrun ends all others as soon as one has left, so none leaves before it is saved
-        where = f"epoch {self.progress.epoch}, step {self.progress.step}"
-        raise Stopped(f"stopped at {where} and saved; resume with: {self.resume_command}", code)
+        where = f"at epoch {progress.epoch}, step {progress.step} and saved"
+        if progress.trained:
+            where = f"in the validation of epoch {progress.epoch} and saved"
+        if progress.finished:
+            where = "while the test recordings were scored; the trained model is saved"
+        raise Stopped(f"stopped {where}; resume with: {self.resume_command}", code)
 
     def _not_finite(self, batch: Any, what: str) -> None:
         rows = dict.fromkeys(batch.recording.tolist())

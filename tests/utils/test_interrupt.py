@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 
 import pytest
@@ -51,3 +52,22 @@ def test_what_is_to_be_called_is_called_by_the_first_signal_once_and_at_once_aft
         assert called == ["before"]
         interrupt.when_it_comes(lambda: called.append("after"))
         assert called == ["before", "after"]
+
+
+def test_a_signal_ends_a_wait_and_none_begins_after_it():
+    with Interrupt() as interrupt:
+        assert interrupt.wait_for(lambda: "a batch") == "a batch"
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        started = time.monotonic()
+        assert interrupt.wait_for(lambda: time.sleep(30) or "too late") is None
+        assert time.monotonic() - started < 10
+        assert interrupt.wait_for(lambda: "another batch") is None
+        assert interrupt.exit_code == 143
+
+
+def test_outside_of_a_wait_a_signal_is_only_noted():
+    with Interrupt() as interrupt:
+        with pytest.raises(ValueError, match="of the wait"):
+            interrupt.wait_for(lambda: int("of the wait"))
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert interrupt.exit_code == 143

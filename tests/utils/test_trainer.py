@@ -108,14 +108,14 @@ def network():
     )
 
 
-def make(folder, *, agent=None, val=True, callbacks=None, freeze_epochs=0, **settings):
+def make(folder, *, agent=None, val=True, callbacks=None, freeze_epochs=0, processes=Processes(), **settings):  # noqa: B008 - frozen
     settings = Settings(**{"n_epochs": 3, "seed": 5, "save_every_minutes": 0.0} | settings)
     agent, callbacks = agent or Agent(lr_warmup_epochs=1.0), callbacks or Callbacks()
     folder.mkdir(exist_ok=True)
     seed_everything(seed_for(settings.seed, "model"))
     model = network()
     optimizer = build_optimizer(model.parameters(), agent, model[5].parameters())
-    train = subset(24, 4, seed=1)
+    train = subset(24, 4, seed=1 + 10 * processes.rank)
     steps = -(-len(train.order) // settings.accumulate)
     trainer = Trainer(
         settings,
@@ -136,6 +136,7 @@ def make(folder, *, agent=None, val=True, callbacks=None, freeze_epochs=0, **set
             "standardize_over": "window",
         },
         device=torch.device("cpu"),
+        processes=processes,
         callbacks=callbacks,
         backbone=Backbone(model, model[5]),
         freeze_epochs=freeze_epochs,
@@ -169,14 +170,15 @@ def assert_same(one, other):
         assert one == other
 
 
-def stop_at(trainer, epoch, step, number=signal.SIGTERM):
-    """Send this process a signal when the batch of (epoch, step) is asked for."""
+def stop_at(trainer, epoch, step, number=signal.SIGTERM, subset="train"):
+    """Send this process a signal while it waits for the batch (epoch, step) of a subset, which does not come."""
 
-    def send(at_epoch, at_step):
-        if (at_epoch, at_step) == (epoch, step):
-            os.kill(os.getpid(), number)
+    def send(_, at_step):
+        if (trainer.progress.epoch, at_step) == (epoch, step):
+            threading.Timer(0.02, os.kill, (os.getpid(), number)).start()
+            time.sleep(30)
 
-    trainer.train_subset.batches.before_batch = send
+    getattr(trainer, f"{subset}_subset").batches.before_batch = send
 
 
 VARIANTS = {
@@ -193,12 +195,17 @@ VARIANTS = {
 }
 
 
+@pytest.mark.filterwarnings("error:Detected call of")  # of torch, on resuming
+@pytest.mark.parametrize("where", ["train", "val"])
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_run_stopped_in_the_middle_of_an_epoch_ends_equal_to_the_bit(tmp_path, name):
+def test_a_run_stopped_in_the_middle_of_an_epoch_ends_equal_to_the_bit(tmp_path, name, where):
+    if (name, where) == ("no validation", "val"):
+        pytest.skip("there is none")
     make(tmp_path / "whole", **VARIANTS[name]).fit()
     stopped = make(tmp_path / "stopped", **VARIANTS[name])
-    stop_at(stopped, epoch=2, step=3)
-    with pytest.raises(Stopped, match="--resume RUN") as caught:
+    stop_at(stopped, 2, {"train": 3, "val": 1}[where], subset=where)
+    text = {"train": "stopped at epoch 2, step [23] and", "val": "stopped in the validation of epoch 2 and"}[where]
+    with pytest.raises(Stopped, match=f"{text} saved; .*--resume RUN") as caught:
         stopped.fit()
     assert caught.value.exit_code == 143
     assert load_checkpoint(tmp_path / "stopped/last.pt")["progress"]["epoch"] == 2
@@ -270,9 +277,9 @@ def test_a_run_killed_at_random_moments_ends_equal_to_the_bit(tmp_path):
 def test_a_run_stopped_between_two_epochs_goes_on_as_well(tmp_path):
     make(tmp_path / "whole").fit()
     stopped = make(tmp_path / "stopped")
-    once = iter([os.getpid()])
-    stopped.val_subset.batches.before_batch = lambda *_: [os.kill(pid, signal.SIGINT) for pid in once]
-    with pytest.raises(Stopped) as caught:
+    save = stopped.save
+    stopped.save = lambda best: os.kill(os.getpid(), signal.SIGINT) or save(best=best)
+    with pytest.raises(Stopped, match="stopped at epoch 2, step 0 and saved") as caught:
         stopped.fit()
     assert caught.value.exit_code == 130
     make(tmp_path / "stopped").fit()
@@ -345,21 +352,98 @@ def test_with_few_validation_recordings_the_last_epoch_is_the_best(tmp_path, mon
     assert "validation recordings are too few to choose an epoch by (20 are enough)" in caplog.text
 
 
-def test_a_signal_does_not_wait_for_a_batch_that_never_comes(tmp_path):
-    trainer = make(tmp_path, n_epochs=1)
-    batches = list(trainer.train_subset.batches)
-
-    def stuck():
-        yield batches[0]
-        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
-        time.sleep(60)
-
-    trainer.train_subset = replace(trainer.train_subset, batches=stuck())
+@pytest.mark.parametrize(
+    ("where", "step", "accumulate", "text"),
+    [
+        ("train", 1, 1, "at epoch 1, step 1"),
+        ("train", 5, 3, "at epoch 1, step 3"),  # two batches of an update are done; they are as if they were not
+        ("val", 1, 1, "in the validation of epoch 1"),
+    ],
+)
+def test_a_signal_does_not_wait_for_a_batch_that_never_comes(tmp_path, where, step, accumulate, text):
+    make(tmp_path / "whole", accumulate=accumulate).fit()
+    stopped = make(tmp_path / "stopped", accumulate=accumulate)
+    stop_at(stopped, 1, step, subset=where)
     started = time.monotonic()
-    with pytest.raises(Stopped, match=r"stopped at epoch 1, step 1 and saved") as stopped:
+    with pytest.raises(Stopped, match=f"stopped {text} and saved") as caught:
+        stopped.fit()
+    assert caught.value.exit_code == 143
+    assert time.monotonic() - started < 15
+    make(tmp_path / "stopped", accumulate=accumulate).fit()
+    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "stopped"))
+    assert (tmp_path / "whole/metrics.csv").read_bytes() == (tmp_path / "stopped/metrics.csv").read_bytes()
+
+
+def test_a_signal_while_the_test_recordings_are_scored_leaves_the_trained_run_as_it_is(tmp_path):
+    trainer = make(tmp_path)
+    trainer.fit()
+    saved = (tmp_path / "last.pt").read_bytes()
+    stop_at(trainer, 4, 1, signal.SIGINT, subset="test")
+    with pytest.raises(Stopped, match=r"while the test recordings were scored; the trained .* resume") as caught:
+        trainer.test()
+    assert caught.value.exit_code == 130
+    assert (tmp_path / "last.pt").read_bytes() == saved
+    again = make(tmp_path)
+    assert again.progress.finished
+    assert again.test()[0]["test_loss"] > 0
+
+
+def two_processes(folder, prepare, *, signal_when=None, **settings):
+    """Train in two processes; return their exit codes. ``prepare(trainer, rank)`` may change the trainer."""
+    folder.mkdir(exist_ok=True)
+    store = f"file://{folder}/store-{time.monotonic_ns()}"
+    children = [os.fork() or os._exit(_train(folder, store, rank, prepare, settings)) for rank in range(2)]
+    if signal_when is not None:
+        while not signal_when.exists():
+            time.sleep(0.02)
+        time.sleep(0.3)  # the other process waits for the one that has no batch
+        for child in children:
+            os.kill(child, signal.SIGTERM)
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
+def _train(folder, store, rank, prepare, settings):
+    try:
+        tqdm.set_lock(threading.RLock())
+        torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
+        trainer = make(folder, processes=Processes(rank, 2), **settings)
+        if rank:
+            trainer.trackers = []
+        prepare(trainer, rank)
         trainer.fit()
-    assert stopped.value.exit_code == 143
-    assert time.monotonic() - started < 20
+    except Stopped as stopped:
+        return stopped.exit_code
+    except BaseException:  # the child must not go on with the tests of its parent
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+@pytest.mark.parametrize(("where", "step", "accumulate"), [("train", 3, 1), ("train", 4, 3), ("val", 1, 1)])
+def test_processes_stop_together_when_one_has_no_batch_and_go_on_to_the_same_end(tmp_path, where, step, accumulate):
+    """The others wait for it where no signal is heard, so that it must tell them."""
+    stuck = tmp_path / "stuck"
+
+    def wait_in_one(trainer, rank):
+        def wait(_, at_step):
+            if (trainer.progress.epoch, at_step) == (2, step):
+                stuck.touch()
+                time.sleep(60)
+
+        if rank:
+            getattr(trainer, f"{where}_subset").batches.before_batch = wait
+
+    def change_nothing(*_):
+        pass
+
+    assert two_processes(tmp_path / "whole", change_nothing, accumulate=accumulate) == [0, 0]
+    started = time.monotonic()
+    codes = two_processes(tmp_path / "stopped", wait_in_one, signal_when=stuck, accumulate=accumulate)
+    assert codes == [143, 143]
+    assert time.monotonic() - started < 30
+    assert two_processes(tmp_path / "stopped", change_nothing, accumulate=accumulate) == [0, 0]
+    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "stopped"))
+    assert (tmp_path / "whole/metrics.csv").read_bytes() == (tmp_path / "stopped/metrics.csv").read_bytes()
 
 
 def test_as_long_as_no_epoch_has_a_score_the_last_one_is_the_best_and_none_is_stale(tmp_path, caplog):
@@ -730,7 +814,7 @@ def test_it_saves_as_often_as_it_is_told(tmp_path, monkeypatch):
     trainer.save = lambda *, best: saved.append(trainer.progress.step) or Trainer.save(trainer, best=best)
     trainer.train_subset.batches.before_batch = lambda *_: clock.__setitem__(0, clock[0] + 61)
     trainer.fit()
-    assert saved == [2, 4, 0]  # each two minutes, and at the end of the epoch
+    assert saved == [1, 3, 5, 0]  # each two minutes, and at the end of the epoch
     assert load_checkpoint(tmp_path / "last.pt")["progress"]["seconds"] == 6 * 61
 
 
