@@ -64,6 +64,10 @@ def load_table(config: Config) -> "pd.DataFrame":
             "[labels] nocall = true, and no recording of the table is labelled %s: there is no such class", NOCALL
         )
     if not table["labels"].map(len).any():
+        if schema.ANNOTATIONS in table:
+            raise DataError(
+                f"{where}: no annotation names a species; 'python -m dataloader.metadata --check' says more"
+            )
         raise DataError(f"{where}: no recording of a species, all are {NOCALL}; add some")
     return table
 

@@ -208,7 +208,9 @@ class Source:
 
     data_dir: Path | None = None  # the folder of its recordings
     layout: Literal["auto", "birdclef", "folders", "table", "annotations"] = "auto"  # how its labels are written down
-    table: Path | None = None  # layout = table: the file, where data_dir holds several tables or none
+    # layout = table: the file, where data_dir holds several tables or none; folders, annotations: the file that
+    # describes the recordings (recordist, place, split)
+    table: Path | None = None
     columns: str = ""  # own names of columns, such as label: species, start: begin
     label: str = ""  # the label of everything that no table gives one
     label_from: str = ""  # folder:N: the label is the name of the N-th folder below data_dir
@@ -216,6 +218,7 @@ class Source:
     label_map: Path | None = None  # CSV of old,new; several to one; an empty new drops the label
     filter: str = ""  # recordings that are used, by column, such as rating >= 3, collection = XC
     unannotated: Literal["absent", "unknown", "left_out"] = "absent"  # what an annotated recording does not annotate
+    annotated_for: str = ""  # the only species that were looked for, such as robin;wren; a column goes before it
     time_expansion: Positive = 1.0  # how many times slower the files play than what was recorded; 10 for many bats
     weight: Positive = 1.0  # how often its training windows come: 2 is twice as often as others
 
@@ -227,7 +230,9 @@ class Data:
     # how data_dir holds recordings and labels: auto (found out and said), birdclef, folders (one for each species),
     # table (any CSV, TSV or Parquet) or annotations (Raven, Audacity); docs/data.md shows each
     layout: Literal["auto", "birdclef", "folders", "table", "annotations"] = "auto"
-    table: Path | None = None  # layout = table: the file, where data_dir holds several tables or none
+    # layout = table: the file, where data_dir holds several tables or none; folders, annotations: the file that
+    # describes the recordings (recordist, place, split)
+    table: Path | None = None
     columns: str = ""  # own names of columns, such as label: species, start: begin
     label: str = ""  # the label of everything that no table gives one
     label_from: str = ""  # folder:N: the label is the name of the N-th folder below data_dir
@@ -236,6 +241,9 @@ class Data:
     filter: str = ""  # recordings that are used, by column, such as rating >= 3, collection = XC
     # what is not annotated in an annotated recording is absent, unknown (no part in the loss), or left_out of training
     unannotated: Literal["absent", "unknown", "left_out"] = "absent"
+    # the only species that were looked for, such as robin;wren: whether others are there is not known; empty: all of
+    # them were; a column annotated_for says it for each recording
+    annotated_for: str = ""
     time_expansion: Positive = 1.0  # how many times slower the files play than what was recorded; 10 for many bats
     min_overlap_s: Positive = 0.25  # a window has a label if so many seconds of an annotation, or half of it, lie in it
     empty_windows: NotNegative = 1.0  # training windows of an annotated recording without a label, for each with one

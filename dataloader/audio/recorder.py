@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 _OPENED = (".wav", ".rf64", ".flac")  # the endings of files in which recorders write
 _THREADS = 8  # that read headers at once: on a network folder each waits
+_AT_ONCE = 64  # files that a thread reads before it asks for more
 _MOST_CHUNKS = 100
 _MOST_BYTES = 2**20  # of a chunk that is read
 _EARLIEST, _LATEST = datetime(2014, 1, 1, tzinfo=UTC), datetime(2040, 1, 1, tzinfo=UTC)  # of AudioMoth's hexadecimal
@@ -54,9 +55,15 @@ def recorder_columns(paths: Sequence[str | Path]) -> dict[str, list]:
 
     Of a file that is missing or damaged only the name counts. A few hundred bytes of each WAV and FLAC are read.
     """
+    paths = list(paths)
+    some = [paths[first : first + _AT_ONCE] for first in range(0, len(paths), _AT_ONCE)]
     with ThreadPoolExecutor(_THREADS) as pool:
-        rows = list(pool.map(what_the_recorder_wrote, paths, chunksize=64))
+        rows = [row for found in pool.map(_all_of, some) for row in found]
     return {column: [getattr(row, column) for row in rows] for column in COLUMNS}
+
+
+def _all_of(paths: Sequence[str | Path]) -> list[Written]:
+    return list(map(what_the_recorder_wrote, paths))
 
 
 def what_the_recorder_wrote(path: Path | str) -> Written:

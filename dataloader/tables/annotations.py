@@ -6,10 +6,11 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
 from dataloader.tables.columns import find_columns, named_columns
-from dataloader.tables.reading import decode, number, read_table, seconds
+from dataloader.tables.raven import BEGIN, names_others, read_raven
+from dataloader.tables.reading import decode, number, read_header, read_table, seconds
 from dataloader.tables.rows import Labeller, annotations_of_rows, read_cell
 from dataloader.tables.schema import ANNOTATION_COLUMNS, Understood, counted, listed
-from dataloader.tables.sounds import describe, find_files, find_sounds
+from dataloader.tables.sounds import SoundNames, composed, describe, find_files, find_sounds
 from utils.config import Source
 from utils.errors import DataError
 
@@ -18,12 +19,6 @@ if TYPE_CHECKING:
 
 _TEXT = (".txt", ".tsv", ".csv")
 _CROWSETTA = {".textgrid": "textgrid", ".not.mat": "notmat", ".phn": "timit", ".wrd": "timit"}  # ending -> its name
-_RAVEN = "Begin Time (s)"
-_RAVEN_MEASURES = re.compile(
-    r"selection|view|channel|begin.*|end.*|low freq.*|high freq.*|file offset.*|delta .*|.*\(.*\)|confidence|score|"
-    r"rank|occupancy|species code list|date.*|file|path",
-    re.IGNORECASE,
-)
 _AUDACITY = re.compile(r"\s*-?\d+([.,]\d+)?\t-?\d+([.,]\d+)?(\t.*)?")
 
 
@@ -33,6 +28,15 @@ class Track(NamedTuple):
     name: str  # relative path
     kind: str
     sound: str | None
+
+
+class Reading(NamedTuple):
+    """What the readers of all files share."""
+
+    folder: Path
+    source: Source
+    labeller: Labeller
+    names: SoundNames
 
 
 def find_tracks(folder: Path) -> tuple[list[Track], list[str], list[str]]:
@@ -49,7 +53,7 @@ def find_tracks(folder: Path) -> tuple[list[Track], list[str], list[str]]:
     by_stem: dict[tuple[str, str], str] = {}
     anywhere: dict[str, list[str]] = {}
     for sound in sounds:
-        place, name = _place(sound), PurePosixPath(sound).name
+        place, name = _place(sound), composed(PurePosixPath(sound).name)
         stem = name[: name.rindex(".")]
         by_stem.setdefault((place, stem), sound)
         by_stem.setdefault((place, name), sound)
@@ -59,7 +63,9 @@ def find_tracks(folder: Path) -> tuple[list[Track], list[str], list[str]]:
         if file in known or (kind := _kind(folder, file)) is None:
             continue
         sound = _owner(file, by_stem, anywhere)
-        if sound is None and not (kind == "raven" and _names_files(folder / file)):
+        if kind == "raven" and names_others(folder / file, sound):
+            tracks.append(Track(file, kind, None))
+        elif sound is None:
             lonely.append(file)
         else:
             tracks.append(Track(file, kind, sound))
@@ -80,10 +86,9 @@ def read_annotations(folder: Path, source: Source) -> Understood:
             f"{folder}: no file with annotations beside a recording (Raven selection tables, Audacity label tracks); "
             f"the folder holds {describe(folder)}"
         )
-    labeller, tables, annotated = Labeller(source), [], set()
+    reading, tables, annotated = Reading(folder, source, Labeller(source), SoundNames(sounds)), [], set()
     for track in tracks:
-        read = _READERS[track.kind]
-        rows = read(folder, track, source, labeller)
+        rows = _READERS[track.kind](track, reading)
         tables.append(rows)
         annotated |= {track.sound} if track.sound else set(rows["filename"])
     annotations = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=ANNOTATION_COLUMNS)
@@ -132,12 +137,12 @@ def _notes(folder: Path, tracks: list[Track], lonely: list[str], without: list[s
 
 
 def _place(name: str) -> str:
-    return str(PurePosixPath(name).parent)
+    return composed(str(PurePosixPath(name).parent))
 
 
 def _owner(file: str, by_stem: dict[tuple[str, str], str], anywhere: dict[str, list[str]]) -> str | None:
     """The sound that a file of annotations belongs to: the longest name that it begins with."""
-    place, name = _place(file), PurePosixPath(file).name
+    place, name = _place(file), composed(PurePosixPath(file).name)
     candidates = [name[:end] for end in range(len(name), 0, -1) if end == len(name) or name[end] in "._ "]
     for candidate in candidates:
         if (place, candidate) in by_stem:
@@ -155,94 +160,29 @@ def _kind(folder: Path, file: str) -> str | None:
         return "crowsetta"
     if not lower.endswith(_TEXT):
         return None
-    with open(folder / file, "rb") as opened:
-        if b"\0" in opened.read(4) and not lower.endswith(_TEXT):
-            return None
     lines = [line for line in decode(folder / file)[0].splitlines() if line.strip()]
     if not lines:
         return "audacity" if lower.endswith(".txt") else None
-    if _RAVEN in lines[0]:
+    if BEGIN in lines[0]:
         return "raven"
     if _AUDACITY.fullmatch(lines[0]):
         return "audacity"
-    if lower.endswith((".csv", ".tsv")):
-        found = find_columns(read_table(folder / file, usual=False).columns, {}, folder / file)
-        return "csv" if "start" in found and "end" in found and "filename" not in found else None
-    return None
+    found = find_columns(read_header(folder / file), {}, folder / file)
+    return "csv" if "start" in found and "end" in found and "filename" not in found else None
 
 
-def _names_files(path: Path) -> bool:
-    return bool({"Begin File", "Begin Path"} & set(read_table(path, usual=False).columns))
+def _read_raven(track: Track, reading: Reading) -> "pd.DataFrame":
+    path = reading.folder / track.name
+    return read_raven(path, track.sound, reading.names, reading.source, reading.labeller)
 
 
-def _read_raven(folder: Path, track: Track, source: Source, labeller: Labeller) -> "pd.DataFrame":
-    """A selection table of Raven: a box stands there once for each view and channel, and is one annotation.
-
-    Where the table is of several recordings (Begin File), times are counted from the file's beginning (File Offset).
-    """
-    path = folder / track.name
-    table = read_table(path, usual=False)
-    columns = {
-        "start": _RAVEN,
-        "end": "End Time (s)",
-        "low_hz": "Low Freq (Hz)",
-        "high_hz": "High Freq (Hz)",
-    }
-    columns = {key: name for key, name in columns.items() if name in table}
-    if "end" not in columns:
-        raise DataError(f"{path}: no column End Time (s); it has {', '.join(table.columns)}")
-    given = named_columns(source.columns, "[data] columns")
-    if label := given.get("label") or _raven_label(list(table.columns)):
-        if label not in table:
-            raise DataError(f"{path}: no column {label!r} for label; it has {', '.join(table.columns)}")
-        columns["label"] = label
-    if "View" in table:  # the spectrogram's row has the frequencies
-        table = table.sort_values("View", key=lambda views: views.str.startswith("Waveform"), kind="stable")
-    same = [name for name in ("Selection", "Begin File", "Begin Path", _RAVEN, "End Time (s)") if name in table]
-    table = table.drop_duplicates(same).sort_index()
-    filenames = [track.sound] * len(table)
-    if track.sound is None:
-        table, filenames = _rows_of_files(folder, path, table)
-    where = [f"{path}: line {line}" for line in table.index]
-    return annotations_of_rows(filenames, table, columns, where, labeller)
-
-
-def _raven_label(columns: list[str]) -> str | None:
-    """The column of labels: one of a usual name, else the only one that is no measurement."""
-    usual = find_columns([name for name in columns if name != "Begin File"], {}, Path()).get("label")
-    others = [name for name in columns if not _RAVEN_MEASURES.fullmatch(name)]
-    return usual or (others[0] if len(others) == 1 else None)
-
-
-def _rows_of_files(folder: Path, path: Path, table: "pd.DataFrame") -> tuple["pd.DataFrame", list[str]]:
-    """Rows of a table of several recordings, with times from each file's beginning, and their recordings."""
-    sounds: dict[str, str] = {}
-    for sound in find_sounds(folder):
-        sounds.setdefault(PurePosixPath(sound).name, sound)
-    column = "Begin File" if "Begin File" in table else "Begin Path"
-    names = [re.split(r"[\\/]", text.strip())[-1] for text in table[column]]
-    for line, name in zip(table.index, names, strict=True):
-        if name not in sounds:
-            raise DataError(
-                f"{path}: line {line}: {column} {name!r} is not below {folder}; bring it, or remove the row"
-            )
-    if "File Offset (s)" in table:
-        table = table.copy()
-        for line in table.index:
-            where = f"{path}: line {line}"
-            begin, end = (read_cell(seconds, table.at[line, name], name, where) for name in (_RAVEN, "End Time (s)"))
-            offset = read_cell(seconds, table.at[line, "File Offset (s)"], "File Offset (s)", where)
-            table.at[line, _RAVEN], table.at[line, "End Time (s)"] = str(offset), str(offset + end - begin)
-    return table, [sounds[name] for name in names]
-
-
-def _read_audacity(folder: Path, track: Track, source: Source, labeller: Labeller) -> "pd.DataFrame":
+def _read_audacity(track: Track, reading: Reading) -> "pd.DataFrame":
     r"""A label track of Audacity: start, end, label; a line that begins with ``\`` holds the box's frequencies."""
     import pandas as pd
 
-    path, rows = folder / track.name, []
-    for line_number, line in enumerate(decode(path)[0].split("\n"), start=1):
-        where, cells = f"{path}: line {line_number}", line.rstrip("\r").split("\t")
+    path, rows = reading.folder / track.name, []
+    for line_number, line in enumerate(re.split("\r\n|\r|\n", decode(path)[0]), start=1):
+        where, cells = f"{path}: line {line_number}", line.split("\t")
         if not line.strip():
             continue
         if cells[0].strip() == "\\":
@@ -262,25 +202,25 @@ def _read_audacity(folder: Path, track: Track, source: Source, labeller: Labelle
     found = [
         (sound, start, end, one, low, high, where)
         for sound, start, end, label, low, high, where in rows
-        for one in labeller.labels(label, sound, where)
+        for one in reading.labeller.labels(label, sound, where)
     ]
     return pd.DataFrame(found, columns=ANNOTATION_COLUMNS)
 
 
-def _read_csv(folder: Path, track: Track, source: Source, labeller: Labeller) -> "pd.DataFrame":
+def _read_csv(track: Track, reading: Reading) -> "pd.DataFrame":
     """A table of start, end and label beside its recording."""
-    path = folder / track.name
+    path = reading.folder / track.name
     table = read_table(path, usual=False)
-    found = find_columns(table.columns, named_columns(source.columns, "[data] columns"), path)
+    found = find_columns(table.columns, named_columns(reading.source.columns, "[data] columns"), path)
     where = [f"{path}: line {line}" for line in table.index]
-    return annotations_of_rows([track.sound] * len(table), table, found, where, labeller)
+    return annotations_of_rows([track.sound] * len(table), table, found, where, reading.labeller)
 
 
-def _read_crowsetta(folder: Path, track: Track, source: Source, labeller: Labeller) -> "pd.DataFrame":
+def _read_crowsetta(track: Track, reading: Reading) -> "pd.DataFrame":
     """What the package crowsetta reads beside: TextGrid of Praat, .not.mat of evsonganaly, .phn and .wrd of TIMIT."""
     import pandas as pd
 
-    path = folder / track.name
+    path = reading.folder / track.name
     try:
         import crowsetta
     except ImportError:
@@ -297,7 +237,7 @@ def _read_crowsetta(folder: Path, track: Track, source: Source, labeller: Labell
         (track.sound, segment.onset_s, segment.offset_s, one, float("nan"), float("nan"), f"{path}: segment {number_}")
         for number_, segment in enumerate(segments, start=1)
         if segment.label.strip()
-        for one in labeller.labels(segment.label, track.sound, str(path))
+        for one in reading.labeller.labels(segment.label, track.sound, str(path))
     ]
     return pd.DataFrame(rows, columns=ANNOTATION_COLUMNS)
 
@@ -308,7 +248,7 @@ _NAMES = {
     "csv": "tables of start and end",
     "crowsetta": "files that crowsetta reads",
 }
-_READERS: dict[str, Callable[[Path, Track, Source, Labeller], "pd.DataFrame"]] = {
+_READERS: dict[str, Callable[[Track, Reading], "pd.DataFrame"]] = {
     "raven": _read_raven,
     "audacity": _read_audacity,
     "csv": _read_csv,

@@ -13,6 +13,8 @@ year   table                 recordings          labels with times
 """
 
 import ast
+import functools
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +33,7 @@ AUDIO = ("train_audio", "train_short_audio")
 REQUIRED = ("primary_label", "filename")
 SOUNDSCAPES = "train_soundscapes"
 SOUNDSCAPE_LABELS = ("train_soundscape_labels.csv", "train_soundscapes_labels.csv")
+OLD_SUBMISSIONS = (("row_id", "birds"), ("row_id", "target"))  # of 2021 and 2022: columns that are no species
 _ROW_S = 5.0  # seconds of a row of the soundscape labels of 2021
 
 
@@ -90,9 +93,9 @@ def _recordings(table: "pd.DataFrame", path: Path, audio: Path) -> tuple["pd.Dat
             raise DataError(f"{place}: primary_label is empty; name a species, or {NOCALL} where no bird calls")
         check_filename(name, place)
         beside = finder.find(name)
-        if "/" not in beside[0] and not Path(beside[1]).exists():  # as in 2021
+        if "/" not in beside[0] and not os.path.exists(beside[1]):  # as in 2021
             inside = finder.find(f"{label.strip()}/{name}")
-            beside = inside if Path(inside[1]).exists() else beside
+            beside = inside if os.path.exists(inside[1]) else beside
         found.append(beside)
     recordings = table.assign(
         where=where, filename=[name for name, _ in found], path=[path for _, path in found],
@@ -112,18 +115,23 @@ def label_list(text: str, where: str) -> tuple[str, ...]:
         DataError: it is none.
     """
     try:
-        labels = ast.literal_eval(text.strip() or "[]")
-        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-            raise ValueError
+        return _parsed(text)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         raise DataError(
             f"{where}: secondary_labels {text!r} is not a list such as [] or ['asbfly', 'comtai1']; correct it"
         ) from None
+
+
+@functools.lru_cache(maxsize=10_000)  # most cells of a table are alike
+def _parsed(text: str) -> tuple[str, ...]:
+    labels = ast.literal_eval(text.strip() or "[]")
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise ValueError
     return tuple(dict.fromkeys(label.strip() for label in labels if label.strip()))
 
 
 def _check_folder(audio: Path, recordings: "pd.DataFrame", understood: Understood) -> None:
-    used = {Path(name).parts[0] for name in recordings["filename"] if name}
+    used = {name.partition("/")[0] for name in recordings["filename"]}
     without = sorted(entry.name for entry in audio.iterdir() if entry.is_dir() and entry.name not in used)
     if without:
         understood.notes.append(f"{audio}: no row of the table names a recording of {listed(without)}; not used")
@@ -149,12 +157,21 @@ def _add_names(folder: Path, understood: Understood) -> None:
 
 
 def _add_classes(folder: Path, understood: Understood) -> None:
+    """The classes of a sample submission; those of 2021 and 2022 name none in their header."""
     path = folder / "sample_submission.csv"
-    if path.is_file():
-        header = read_header(path)
-        if header and header[0] == "row_id" and len(header) > 1:
-            understood.classes = tuple(header[1:])
-            understood.tables.append(path)
+    if not path.is_file():
+        return
+    header = read_header(path)
+    if header[:1] != ["row_id"] or tuple(header) in OLD_SUBMISSIONS:
+        return
+    known = set(understood.recordings["primary_label"]) | set(understood.names)
+    if known.isdisjoint(header[1:]):
+        understood.notes.append(
+            f"{path}: none of its columns is a species of these data ({listed(header[1:], 3)}); it is not used"
+        )
+        return
+    understood.classes = tuple(header[1:])
+    understood.tables.append(path)
 
 
 def _add_soundscapes(folder: Path, understood: Understood) -> None:

@@ -21,17 +21,18 @@ log = logging.getLogger(__name__)
 
 _A_FRAME_S = 0.01  # an annotation that reaches less beyond the end is as exact as a program writes it
 _NOBODY_KNOWS = (UNKNOWN, "unknown", "unidentified", "unk")  # labels of annotations that name no species
+_SPREADSHEET_ERRORS = ("#NAME?", "#N/A", "#REF!", "#VALUE!", "#DIV/0!", "#NULL!", "#NUM!")
 _CHOICES = ("absent", "unknown", "left_out")
 
 
-def checked(understood: Understood, unannotated: str) -> "pd.DataFrame":
+def checked(understood: Understood, unannotated: str, annotated_for: str = "") -> "pd.DataFrame":
     """Check every cell, and bring labels and annotations together: one row a recording.
 
     Repeated rows and annotations that cannot be used are warned of, with the first of them; what cannot be read, or
     would be read wrongly, is an error.
 
     Args:
-        unannotated: of [data]; a column of the table goes before it.
+        unannotated, annotated_for: of [data]; a column of the table goes before each.
 
     Returns:
         The recordings with ``labels``, ``secondary_labels``, ``primary_label``, and where some are annotated with
@@ -49,7 +50,7 @@ def checked(understood: Understood, unannotated: str) -> "pd.DataFrame":
         _labels(labels, where) for labels, where in zip(table["secondary_labels"], table["where"], strict=True)
     ]
     _add_annotations(table, understood, unannotated)
-    _add_known_for(table)
+    _add_known_for(table, annotated_for)
     return table
 
 
@@ -66,6 +67,11 @@ def checked_label(label: str, where: str) -> str:
     clean = unicodedata.normalize("NFC", label).strip()
     if not clean.strip(NEGATIVE):
         raise DataError(f"{where}: a label is empty; name a species, or {NOCALL} where no bird calls")
+    if clean in _SPREADSHEET_ERRORS:
+        raise DataError(
+            f"{where}: label {clean!r} is an error of a spreadsheet, which takes a label such as -robin for a formula; "
+            "write the label, with an apostrophe before it in the spreadsheet"
+        )
     if any(character < " " for character in clean):
         raise DataError(f"{where}: label {clean!r} goes over lines or holds a tab; correct it")
     if schema.SEPARATOR in clean:
@@ -90,28 +96,37 @@ def _without_repeats(table: "pd.DataFrame") -> "pd.DataFrame":
     return table.reset_index(drop=True)
 
 
+def _usable_annotations(understood: Understood) -> dict[str, list[Annotation]]:
+    """The annotations of each annotated recording, each once; warns of those that cannot be used as they stand."""
+    of_file: dict[str, list[Annotation]] = {name: [] for name in understood.annotated}
+    odd: dict[str, list[str]] = {}
+    seen: set[tuple] = set()
+    rows = () if understood.annotations is None else understood.annotations.itertuples(index=False, name=None)
+    for name, start, end, label, low, high, where in rows:
+        if problem := _wrong_times(start, end):
+            odd.setdefault(problem, []).append(where)
+            continue
+        if not (math.isnan(low) or math.isnan(high)) and low > high:
+            odd.setdefault("its lowest frequency is above its highest; used without them", []).append(where)
+            low = high = math.nan
+        label = checked_label(label, where)
+        if label.lower() in _NOBODY_KNOWS and label != UNKNOWN:
+            problem = f"labelled {label}; its windows are not examples of nothing, nor a class"
+            odd.setdefault(problem, []).append(where)
+            label = UNKNOWN
+        if (key := (name, start, end, label, f"{low} {high}")) in seen:
+            odd.setdefault("it stands there a second time; counted once", []).append(where)
+            continue
+        seen.add(key)
+        of_file[name].append(Annotation(start, end, label, low, high))
+    for problem, places in odd.items():
+        log.warning("%s: %s; %s", counted(len(places), "annotation"), problem, listed(places, 3))
+    return of_file
+
+
 def _add_annotations(table: "pd.DataFrame", understood: Understood, unannotated: str) -> None:
     """Columns ``annotations`` and ``unannotated``; the labels of annotated recordings; ``primary_label``."""
-    of_file: dict[str, list[Annotation]] = {name: [] for name in understood.annotated}
-    wrong: dict[str, list[str]] = {}
-    rows = understood.annotations
-    if rows is not None:
-        for name, start, end, label, low, high, where in rows.itertuples(index=False, name=None):
-            if problem := _wrong_times(start, end):
-                wrong.setdefault(problem, []).append(where)
-                continue
-            if not (math.isnan(low) or math.isnan(high)) and low > high:
-                wrong.setdefault("its lowest frequency is above its highest; used without them", []).append(where)
-                low = high = math.nan
-            label = checked_label(label, where)
-            if label.lower() in _NOBODY_KNOWS and label != UNKNOWN:
-                wrong.setdefault(f"labelled {label}; its windows are not examples of nothing, nor a class", []).append(
-                    where
-                )
-                label = UNKNOWN
-            of_file[name].append(Annotation(start, end, label, low, high))
-    for problem, places in wrong.items():
-        log.warning("%s: %s; %s", counted(len(places), "annotation"), problem, listed(places, 3))
+    of_file = _usable_annotations(understood)
     labels, primary, annotations = [], [], []
     for name, whole in zip(table["filename"], table["labels"], strict=True):
         found = of_file.get(name)
@@ -177,19 +192,19 @@ def _choice(text: str, default: str, where: str) -> str:
     return choice
 
 
-def _add_known_for(table: "pd.DataFrame") -> None:
+def _add_known_for(table: "pd.DataFrame", annotated_for: str) -> None:
     """Column ``known_for``: the labels that somebody looked for, where not all of them were.
 
-    A column ``annotated_for`` names them; of a recording that is only said not to hold a species, the others are not
-    known.
+    A column ``annotated_for`` names them, or the setting; of a recording that is only said not to hold a species, the
+    others are not known.
     """
-    if "annotated_for" not in table and "not_these" not in table:
+    if "annotated_for" not in table and "not_these" not in table and not annotated_for:
         return
-    known = []
+    known, everywhere = [], list_or_labels(annotated_for)
     given = table["annotated_for"] if "annotated_for" in table else [""] * len(table)
     negative = table["not_these"] if "not_these" in table else [()] * len(table)
     for text, labels, nots in zip(given, table["labels"], negative, strict=True):
-        named = tuple(unicodedata.normalize("NFC", label) for label in list_or_labels(text))
+        named = tuple(unicodedata.normalize("NFC", label) for label in list_or_labels(text) or everywhere)
         only_not = nots and not labels
         known.append(named or (tuple(label.removeprefix(NEGATIVE) for label in nots) if only_not else None))
     if any(one is not None for one in known):

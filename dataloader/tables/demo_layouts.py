@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import json
 import math
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -98,6 +99,45 @@ def _birdclef_2021(folder: Path, recordings: Sequence[Row], truth: Sequence[Row]
                  "birds": " ".join(found) or NOCALL}
             )  # fmt: skip
     _write(folder / "train_soundscape_labels.csv", labels)
+    _write(folder / "sample_submission.csv", [{"row_id": row["row_id"], "birds": NOCALL} for row in labels])
+
+
+def _birdclef_2022(folder: Path, recordings: Sequence[Row], truth: Sequence[Row]) -> None:
+    rows = [{name: row[name] for name in list(row)[:-2]} | {"time": "06:30", **row} for row in recordings]
+    _write(folder / "train_metadata.csv", rows)
+    labels = sorted({row["primary_label"] for row in recordings})
+    (folder / "scored_birds.json").write_text(json.dumps(labels), encoding="utf-8")
+    ids = [f"{stem}_{label}_{end}" for stem, end in _rows_to_score(folder / "test_soundscapes") for label in labels]
+    _write(folder / "sample_submission.csv", [{"row_id": name, "target": "False"} for name in ids])
+
+
+def _birdclef_2023(folder: Path, recordings: Sequence[Row], truth: Sequence[Row]) -> None:
+    """That of 2023, and of 2024."""
+    _write(folder / "train_metadata.csv", recordings)
+    names = {row["primary_label"]: row for row in recordings}
+    taxonomy = [
+        {"TAXON_ORDER": str(number), "CATEGORY": "species", "SPECIES_CODE": label,
+         "PRIMARY_COM_NAME": row["common_name"], "SCI_NAME": row["scientific_name"]}
+        for number, (label, row) in enumerate(sorted(names.items()), start=1)
+    ]  # fmt: skip
+    _write(folder / "eBird_Taxonomy_v2021.csv", taxonomy)
+    _write_sample(folder, "test_soundscapes", recordings)
+
+
+def _write_sample(folder: Path, soundscapes: str, recordings: Sequence[Row]) -> None:
+    """A sample submission as from 2023 on: a row for each five seconds, a column for each species."""
+    labels = sorted({row["primary_label"] for row in recordings})
+    share = {label: f"{1 / len(labels):.6f}" for label in labels}
+    ids = [f"{stem}_{end}" for stem, end in _rows_to_score(folder / soundscapes)]
+    _write(folder / "sample_submission.csv", [{"row_id": name, **share} for name in ids])
+
+
+def _rows_to_score(folder: Path) -> list[tuple[str, int]]:
+    """The name and the end second of each row of the long recordings."""
+    import soundfile
+
+    counts = {path.stem: math.ceil(soundfile.info(path).duration / _ROW_S) for path in sorted(folder.iterdir())}
+    return [(stem, _ROW_S * row) for stem, count in counts.items() for row in range(1, count + 1)]
 
 
 def _birdclef_2025(folder: Path, recordings: Sequence[Row], truth: Sequence[Row]) -> None:
@@ -120,12 +160,11 @@ def _birdclef_2025(folder: Path, recordings: Sequence[Row], truth: Sequence[Row]
             for number, (label, row) in enumerate(sorted(names.items()), start=1)
         ],
     )
-    shutil.rmtree(folder / "test_soundscapes")
+    (folder / "test_soundscapes").rename(folder / "train_soundscapes")  # without labels
+    _write_sample(folder, "train_soundscapes", recordings)
 
 
 def _birdclef_2026(folder: Path, recordings: Sequence[Row], truth: Sequence[Row]) -> None:
-    (folder / "test_soundscapes").rename(folder / "train_soundscapes")
-    (folder / "test_soundscapes").mkdir()  # for the part that is shared with 2025
     _birdclef_2025(folder, recordings, truth)
     labels = [
         {"filename": name, "start": _clock(end - _ROW_S), "end": _clock(end), "primary_label": ";".join(found)}
@@ -182,6 +221,9 @@ LAYOUTS: Mapping[str, Callable[[Path, Sequence[Row], Sequence[Row]], None]] = {
     "raven": _raven,
     "audacity": _audacity,
     "birdclef-2021": _birdclef_2021,
+    "birdclef-2022": _birdclef_2022,
+    "birdclef-2023": _birdclef_2023,
+    "birdclef-2024": _birdclef_2023,
     "birdclef-2025": _birdclef_2025,
     "birdclef-2026": _birdclef_2026,
 }

@@ -1,6 +1,7 @@
 """Which recordings belong on one side of a split? What is known of recordist and place, or what file names say."""
 
 import math
+import posixpath
 import re
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ _DAY = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_]?(0[1-9]|1[0-2])[-_]?(0[1-9]|[12]\
 
 def catalogue_number(filename: str) -> str:
     """The number of a recording in an archive, such as ``XC134896``; empty where the name has none."""
-    match = _CATALOGUE.search(PurePosixPath(filename).stem)
+    match = _CATALOGUE.search(_stem(filename))
     return match[1].upper() if match else ""
 
 
@@ -26,11 +27,16 @@ def group_from_name(filename: str) -> str:
     """
     if number := catalogue_number(filename):
         return number
-    stem = PurePosixPath(filename).stem
+    stem = _stem(filename)
     if match := _DAY.search(stem):
         recorder = stem[: match.start()].strip("_- ") or str(PurePosixPath(filename).parent)
         return f"{recorder}|{match[1]}{match[2]}{match[3]}"
     return ""
+
+
+def _stem(filename: str) -> str:
+    """Without folders and ending; text, as a path for each of 100,000 takes seconds."""
+    return posixpath.splitext(posixpath.basename(filename))[0]
 
 
 def choose_groups(table: "pd.DataFrame", group_by: str) -> tuple[list[str], str]:

@@ -3,6 +3,7 @@
 The index of the DataFrame is the line of the file that each row begins at, so that a message can name it.
 """
 
+import contextlib
 import csv
 import io
 import logging
@@ -11,16 +12,24 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils.errors import DataError
+from utils.errors import DataError, first_line
 
 if TYPE_CHECKING:  # pandas takes a second to import
+    from collections.abc import Iterator
+    from types import ModuleType
+
     import pandas as pd
 
 log = logging.getLogger(__name__)
 
 ENDINGS = (".csv", ".tsv", ".txt", ".parquet")  # of the tables that can be read
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+WORKBOOKS = (".xlsx", ".xlsm", ".xls", ".ods")  # endings of what Excel and LibreOffice save, which is no table
+_WORKBOOK = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # how such a file begins: a zip, or an old Office document
 _LONGEST_CELL = 1_000_000  # characters; a longer one comes of a quotation mark that is not closed
+
+
+_said_of: set[Path] = set()  # files whose encoding was warned of
 
 
 def read_table(path: Path, *, usual: bool = True) -> "pd.DataFrame":
@@ -52,7 +61,7 @@ def read_table(path: Path, *, usual: bool = True) -> "pd.DataFrame":
     header, rows = _aligned(path, header, rows, lines, separator)
     if usual and (encoding != "UTF-8" or separator in ";|"):
         log.info("%s: read as a table in %s, separated by %s", path, encoding, SEPARATORS[separator])
-    table = pd.DataFrame(rows, columns=_unique(header), index=pd.Index(lines, dtype="int64"), dtype=str)
+    table = pd.DataFrame(rows, columns=_unique(header), index=pd.Index(lines, dtype="int64"), dtype=object)
     return table[[name for name in table.columns if name]]
 
 
@@ -63,7 +72,8 @@ def read_header(path: Path) -> list[str]:
         DataError: as of ``read_table``.
     """
     if path.suffix.lower() == ".parquet":
-        return list(_read_parquet(path).columns)
+        with _parquet(path) as parquet:
+            return [name.strip() for name in parquet.read_schema(path).names]
     separator, text, _ = _separator(decode(path)[0])
     first = next(csv.reader(io.StringIO(text.lstrip("\r\n "), newline=""), delimiter=separator), [])
     return [name for name in _unique([cell.strip() for cell in first]) if name]
@@ -75,7 +85,7 @@ def decode(path: Path) -> tuple[str, str]:
     UTF-8 with and without a byte order mark, UTF-16, and what is neither as Windows-1252 with a warning.
 
     Raises:
-        DataError: the file cannot be read.
+        DataError: the file cannot be read, or is a workbook.
     """
     try:
         data = path.read_bytes()
@@ -83,6 +93,8 @@ def decode(path: Path) -> tuple[str, str]:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    if data.startswith(_WORKBOOK):
+        raise DataError(f"{path}: a workbook and no text; open it in Excel or LibreOffice and save it as CSV (UTF-8)")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return _decoded(path, data, "utf-16"), "UTF-16"
     zeros = data[:1000].count(0)
@@ -92,7 +104,10 @@ def decode(path: Path) -> tuple[str, str]:
         return data.decode("utf-8-sig"), "UTF-8"
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-    log.warning("%s: not UTF-8 at line %d; read as Windows-1252. If names look wrong, save it as UTF-8", path, line)
+    if path not in _said_of:  # a table is looked at several times until it is known what it holds
+        _said_of.add(path)
+        text = "%s: not UTF-8 at line %d; read as Windows-1252. If names look wrong, save it as UTF-8"
+        log.warning(text, path, line)
     return data.decode("cp1252", errors="replace"), "Windows-1252"
 
 
@@ -129,17 +144,38 @@ def seconds(text: str) -> float:
 def _read_parquet(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
+    with _parquet(path) as parquet:
+        columns = parquet.read_table(path).to_pydict()
+    table = pd.DataFrame(
+        {str(name).strip(): list(map(_as_text, cells)) for name, cells in columns.items()}, dtype=object
+    )
+    return table.set_index(pd.RangeIndex(1, len(table) + 1))
+
+
+@contextlib.contextmanager
+def _parquet(path: Path) -> "Iterator[ModuleType]":
+    """The package that reads Parquet.
+
+    Raises:
+        DataError: it is not installed, or cannot read ``path``.
+    """
     try:
-        table = pd.read_parquet(path)
+        from pyarrow import ArrowException, parquet
     except ImportError:
         raise DataError(f"{path}: reading Parquet needs the package pyarrow: pip install pyarrow") from None
+    try:
+        yield parquet
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except Exception as error:  # pyarrow has many kinds
-        raise DataError(f"{path}: not a Parquet table: {str(error).splitlines()[0]}") from None
-    table = table.astype(object).where(table.notna(), "").astype(str)
-    table.columns = [str(name).strip() for name in table.columns]
-    return table.set_index(pd.RangeIndex(1, len(table) + 1))
+    except (ArrowException, OSError) as error:
+        raise DataError(f"{path}: not a Parquet table: {first_line(error)}") from None
+
+
+def _as_text(cell: object) -> str:
+    """A cell as it would stand in a CSV: nothing for what is missing; several labels as a list."""
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return ""
+    return str(cell)
 
 
 def _decoded(path: Path, data: bytes, encoding: str) -> str:

@@ -1,12 +1,14 @@
 """Which sound files are in a folder, and which file does a name in a table mean?"""
 
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from dataloader.audio.decoding import ENDINGS
+from dataloader.tables.reading import WORKBOOKS
 from dataloader.tables.schema import counted, listed
 from utils.errors import DataError
 
@@ -50,8 +52,11 @@ def describe(folder: Path) -> str:
     inside = len([name for name in folders if name != "."])
     tables = [name for name in files if name.count("/") < 2 and name.lower().endswith((".csv", ".tsv", ".parquet"))]
     text = counted(len(sounds), "recording") + (f" in {counted(inside, 'sub-folder')}" if inside else "")
+    workbooks = [name for name in files if name.count("/") < 2 and name.lower().endswith(WORKBOOKS)]
     if tables:
         return f"{text}, and the {'table' if len(tables) == 1 else 'tables'} {listed(tables)}"
+    if workbooks:
+        return f"{text}, and {listed(workbooks)}, which is read only when it is saved as CSV"
     return f"{text}, and no table"
 
 
@@ -63,9 +68,9 @@ def check_filename(name: str, where: str) -> None:
     """
     if not name.strip():
         raise DataError(f"{where}: filename is empty; name the recording")
-    if not PurePosixPath(name).name or any(character < " " for character in name):
+    if not name.strip("./") or any(character < " " for character in name):
         raise DataError(f"{where}: filename {name!r} is no name of a file; correct it")
-    if name.startswith("/") or ".." in PurePosixPath(name.replace("\\", "/")).parts:
+    if name.startswith("/") or ".." in name.replace("\\", "/").split("/"):
         raise DataError(f"{where}: filename {name!r} leads out of the data folder; correct it")
 
 
@@ -81,7 +86,7 @@ class Finder:
     """
 
     def __init__(self, folders: Iterable[Path], base: Path):
-        self._folders, self._base = [Path(folder) for folder in folders], Path(base)
+        self._folders, self._base = [str(folder) for folder in folders], os.path.normpath(base)
         self._listed: dict[str, dict[str, str]] = {}
         self.odd: Counter[str] = Counter()
 
@@ -94,18 +99,20 @@ class Finder:
                     if candidate != os.path.normpath(name):
                         self.odd["backslashes in place of /"] += 1
                     return self._identity(folder, candidate), path
-        return self._identity(self._folders[0], plain), str(self._folders[0] / plain)
+        return self._identity(self._folders[0], plain), os.path.join(self._folders[0], plain)
 
-    def _identity(self, folder: Path, name: str) -> str:
-        path = Path(os.path.normpath(folder / name))
-        return path.relative_to(self._base if path.is_relative_to(self._base) else path.anchor).as_posix()
+    def _identity(self, folder: str, name: str) -> str:
+        path = os.path.normpath(os.path.join(folder, name))  # text, as a Path for each of 100,000 takes seconds
+        inside = self._base + os.sep if self._base != "." else ""
+        below = path.removeprefix(inside) if path.startswith(inside) else os.path.splitdrive(path)[1].lstrip(os.sep)
+        return below.replace(os.sep, "/")
 
-    def _listing(self, folder: Path, name: str) -> str | None:
+    def _listing(self, folder: str, name: str) -> str | None:
         """The path of the file with this name, however its accents are composed; None where there is none."""
         if name.startswith("..") or os.path.isabs(name):
-            path = os.path.normpath(folder / name)
+            path = os.path.normpath(os.path.join(folder, name))
             return path if os.path.exists(path) else None
-        place, odd = str(folder), False
+        place, odd = folder, False
         for part in name.split(os.sep):
             names = self._names_in(place)
             there = names.get(part) or names.get(unicodedata.normalize("NFC", part))
@@ -134,3 +141,42 @@ def odd_names(finder: Finder, path: Path) -> list[str]:
         for what, count in finder.odd.items()
         if count
     ]
+
+
+class SoundNames:
+    """Which recording does a table mean by the name or path that a program on another machine gave it?
+
+    Args:
+        sounds: relative paths of the recordings that are there.
+    """
+
+    def __init__(self, sounds: Iterable[str]):
+        self._known: tuple[dict[str, list[str]], ...] = ({}, {}, {})  # by name, by name in any case, by stem
+        for sound in sounds:
+            name = composed(PurePosixPath(sound).name)
+            for known, key in zip(self._known, (name, name.casefold(), PurePosixPath(name).stem), strict=True):
+                known.setdefault(key, []).append(sound)
+
+    def find(self, text: str) -> list[str]:
+        """The recordings that a name or path may mean; of several of one name those in the likest folder.
+
+        Capital and small letters may differ, the ending may be missing, and a recording that was converted since
+        keeps its name but for the ending.
+        """
+        parts = re.split(r"[\\/]", composed(text.strip()))
+        name, (by_name, any_case, by_stem) = parts[-1], self._known
+        found = by_name.get(name) or any_case.get(name.casefold()) or by_stem.get(name)
+        found = found or by_stem.get(PurePosixPath(name).stem, [])
+        shared = {sound: _shared_tail(parts[:-1], PurePosixPath(composed(sound)).parts[:-1]) for sound in found}
+        return [sound for sound in found if shared[sound] == max(shared.values())]
+
+
+def _shared_tail(one: "list[str] | tuple[str, ...]", other: "list[str] | tuple[str, ...]") -> int:
+    """How many folders two paths share, counted from their ends."""
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    return next((number for number, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+
+
+def composed(text: str) -> str:
+    """A text with its accents composed: the same name, whichever system has written it."""
+    return unicodedata.normalize("NFC", text)

@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from dataloader.audio.endings import sound_files_not_used
@@ -13,9 +13,11 @@ from dataloader.tables.annotations import find_tracks, read_annotations
 from dataloader.tables.birdclef import AUDIO, find_table, read_birdclef
 from dataloader.tables.checks import checked
 from dataloader.tables.folders import labels_of_folder, read_folders
-from dataloader.tables.reading import number, read_table
-from dataloader.tables.schema import NEGATIVE, NOCALL, UNKNOWN, Understood, counted
-from dataloader.tables.sounds import describe, find_files
+from dataloader.tables.reading import number, read_header, read_table
+from dataloader.tables.recordings import add_recordings_table, describes_recordings
+from dataloader.tables.rows import Labeller, list_or_labels
+from dataloader.tables.schema import NEGATIVE, NOCALL, SEPARATOR, UNKNOWN, Understood, counted, listed
+from dataloader.tables.sounds import composed, describe, find_files
 from dataloader.tables.table import find_own_table, read_own_table
 from utils.config import Config, Source
 from utils.errors import DataError
@@ -62,14 +64,19 @@ def read_source(name: str, source: Source) -> tuple["pd.DataFrame", Understood]:
         understood = LAYOUTS[layout](folder, source)
     except DataError as error:
         raise _with_a_fitting_layout(error, layout, folder, source) from None
+    if layout in ("folders", "annotations"):
+        add_recordings_table(understood, folder, source)
     log.info("%s: layout %s%s: %s", folder, layout, _chosen(source), understood.said)
     if layout in ("folders", "annotations") and (unused := sound_files_not_used(find_files(folder))):
         log.warning("%s: %s", folder, unused)
     for note in understood.notes:
         log.warning("%s", note)
+    annotated_for = source.annotated_for
     if source.label_map:
-        _map_labels(understood, source.label_map)
-    table = checked(understood, source.unannotated)
+        renamed = read_label_map(source.label_map)
+        _map_labels(understood, renamed, source.label_map)
+        annotated_for = _renamed_cell(annotated_for, renamed)
+    table = checked(understood, source.unannotated, annotated_for)
     table = _filtered(table, source.filter, folder)
     if table.empty:
         raise DataError(f"{folder}: no recording is left by the label map and the filter; correct them")
@@ -97,12 +104,17 @@ def find_layout(folder: Path, source: Source) -> str:
     """
     if find_table(folder):
         return "birdclef"
-    if source.table or find_own_table(folder, source):
+    own = find_own_table(folder, source)
+    labelled = Labeller(source).is_set
+    describes = own is not None and describes_recordings(own, source)
+    if own is not None and not describes:
         return "table"
     audio = next((folder / name for name in AUDIO if (folder / name).is_dir()), None)
-    tracks, _, sounds = find_tracks(folder)
+    tracks, lonely, sounds = find_tracks(folder)
     if tracks:
         return "annotations"
+    if describes and (labelled or not any("/" in name for name in sounds)):
+        return "table"
     if audio is None and any("/" in name for name in sounds):
         return "folders"
     if audio is not None and any("/" in name for name in sounds):
@@ -112,10 +124,32 @@ def find_layout(folder: Path, source: Source) -> str:
             "species by [data] layout = folders"
         )
     raise DataError(
-        f"{folder}: not understood; the folder holds {describe(folder)}. Expected is one of: train_metadata.csv or "
-        "train.csv with train_audio/ (birdclef), a sub-folder for each species (folders), a table with columns for "
-        "files and labels (table), or Raven or Audacity files beside recordings (annotations); docs/data.md shows each"
+        f"{folder}: not understood; the folder holds {describe(folder)}.{_hint(folder, lonely, sounds)} Expected is "
+        "one of: train_metadata.csv or train.csv with train_audio/ (birdclef), a sub-folder for each species "
+        "(folders), a table with columns for files and labels (table), or Raven or Audacity files beside recordings "
+        "(annotations); docs/data.md shows each"
     )
+
+
+def _hint(folder: Path, lonely: list[str], sounds: list[str]) -> str:
+    """What is nearly one of the layouts: a table of other columns, or annotations that are not beside a recording."""
+    tables = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in (".csv", ".tsv", ".parquet")]
+    if tables:
+        columns = ", ".join(read_header(tables[0]))
+        return (
+            f" {tables[0].name} has the columns {columns}: name those of files and labels by [data] columns = "
+            "filename: NAME, label: NAME."
+        )
+    if lonely:
+        return f" {listed(lonely, 3)} annotates a recording that is not there."
+    stems = {PurePosixPath(name).with_suffix("").as_posix() for name in sounds}
+    texts = [name for name in find_files(folder) if name.lower().endswith(".txt") and name[:-4] in stems]
+    if texts:
+        return (
+            f" {texts[0]} is neither a selection table of Raven nor a label track of Audacity (start, end and label "
+            "with tabs between)."
+        )
+    return ""
 
 
 def _with_a_fitting_layout(error: DataError, layout: str, folder: Path, source: Source) -> DataError:
@@ -131,13 +165,17 @@ def _with_a_fitting_layout(error: DataError, layout: str, folder: Path, source: 
     return DataError(f"{error}. [data] layout = {layout} is set; {describe(folder)}: layout = {fits} reads them so")
 
 
-def _map_labels(understood: Understood, path: Path) -> None:
-    """Rename labels by a CSV of old,new. An empty new drops the label, and a recording that has no other."""
-    renamed = read_label_map(path)
+def _map_labels(understood: Understood, renamed: dict[str, str], path: Path) -> None:
+    """Rename labels by a label map, which stands in ``path``.
+
+    An empty new name drops the label, and a recording that has no other.
+    """
     table, rows = understood.recordings, understood.annotations
     had = table["labels"].map(len) > 0
     for column in ("labels", "secondary_labels"):
         table[column] = [_renamed(labels, renamed) for labels in table[column]]
+    if "annotated_for" in table:
+        table["annotated_for"] = [_renamed_cell(text, renamed) for text in table["annotated_for"]]
     dropped = had & (table["labels"].map(len) == 0) & ~table["filename"].isin(understood.annotated)
     understood.recordings = table[~dropped].reset_index(drop=True)
     if rows is not None and len(rows):
@@ -152,11 +190,18 @@ def _map_labels(understood: Understood, path: Path) -> None:
 def _renamed(labels: tuple[str, ...], renamed: dict[str, str]) -> tuple[str, ...]:
     new = []
     for label in labels:
+        label = composed(label).strip()
         sign = NEGATIVE if label.startswith(NEGATIVE) and label not in renamed else ""
         plain = label.removeprefix(sign)
         if to := renamed.get(plain, plain):
             new.append(sign + to)
     return tuple(dict.fromkeys(new))
+
+
+def _renamed_cell(text: str, renamed: dict[str, str]) -> str:
+    """The labels of ``annotated_for`` renamed; where all of them are dropped, one that is no class is left."""
+    labels = list_or_labels(text)
+    return SEPARATOR.join(_renamed(labels, renamed) or (labels and (UNKNOWN,)))
 
 
 def read_label_map(path: Path) -> dict[str, str]:
@@ -170,7 +215,8 @@ def read_label_map(path: Path) -> dict[str, str]:
         raise DataError(f"{path}: one column; a label map has two, old and new")
     old, new = (table[name] for name in (("old", "new") if {"old", "new"} <= set(table.columns) else table.columns[:2]))
     renamed: dict[str, str] = {}
-    for line, one, to in zip(table.index, old.str.strip(), new.str.strip(), strict=True):
+    for line, *both in zip(table.index, old, new, strict=True):
+        one, to = (composed(label).strip() for label in both)
         if renamed.setdefault(one, to) != to:
             raise DataError(f"{path}: line {line}: {one!r} becomes {to!r} here and {renamed[one]!r} above; keep one")
     ends = {}

@@ -1,13 +1,15 @@
 """A table of one's own: any CSV, TSV or Parquet whose columns can be found out or are named by [data] columns."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dataloader.tables.columns import find_columns, named_columns
+from dataloader.tables.raven import is_raven
 from dataloader.tables.reading import ENDINGS, read_header, read_table
 from dataloader.tables.rows import FOR_RECORDINGS, Labeller, annotations_of_rows, list_or_labels
 from dataloader.tables.schema import Understood, counted, listed
-from dataloader.tables.sounds import Finder, describe, odd_names
+from dataloader.tables.sounds import Finder, SoundNames, describe, find_sounds, odd_names
 from utils.config import Source
 from utils.errors import DataError
 
@@ -27,8 +29,11 @@ def find_own_table(folder: Path, source: Source) -> Path | None:
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in ENDINGS and path.is_file() and not path.name.startswith("."):
             try:
-                found = find_columns(read_header(path), named_columns(source.columns, "[data] columns"), path)
+                header = read_header(path)
+                found = find_columns(header, named_columns(source.columns, "[data] columns"), path)
             except DataError:
+                continue
+            if is_raven(header):  # its times may run on over several recordings
                 continue
             if "filename" in found and ("label" in found or Labeller(source).is_set):
                 fitting.append(path)
@@ -55,6 +60,10 @@ def read_own_table(folder: Path, source: Source) -> Understood:
             "table by [data] table = FILE, and its columns by columns = filename: NAME, label: NAME"
         )
     table = read_table(path)
+    if is_raven(list(table.columns)):
+        raise DataError(
+            f"{path}: a selection table of Raven, which [data] layout = annotations reads, without table = FILE"
+        )
     found = find_columns(table.columns, named_columns(source.columns, "[data] columns"), path)
     labeller = Labeller(source)
     if "filename" not in found:
@@ -84,6 +93,7 @@ def _understand(
         _named(text, place, found["filename"]) for text, place in zip(table[found["filename"]], where, strict=True)
     ]
     places = {name: finder.find(name) for name in dict.fromkeys(names)}
+    notes = _find_elsewhere(places, folder, path)
     filenames = [places[name][0] for name in names]
     timed = _timed(table, found, where)
     whole_label: dict[str, tuple[str, ...]] = {}
@@ -102,8 +112,35 @@ def _understand(
     columns = ", ".join(f"{key}: {column}" for key, column in found.items())
     times = f" and {counted(len(annotations), 'annotation')}" if annotations is not None else ""
     said = f"the table {path.name}, {counted(len(recordings), 'recording')}{times}; columns {columns}"
-    notes = odd_names(finder, path)
+    notes += odd_names(finder, path)
     return Understood("table", said, recordings, annotations, annotated, notes=notes, tables=[path])
+
+
+def _find_elsewhere(places: dict[str, tuple[str, str]], folder: Path, path: Path) -> list[str]:
+    """Find what is not where the table says by its name, as in a table that was made on another machine.
+
+    Only a recording that is the only one that can be meant is taken.
+
+    Args:
+        places: ``(filename, path)`` by the name in the table; those that are found are replaced.
+
+    Returns:
+        What is to be said of it.
+    """
+    missing = [name for name, (_, where) in places.items() if not os.path.exists(where)]
+    if not missing:
+        return []
+    names, found = SoundNames(find_sounds(folder)), []
+    for name in missing:
+        meant = names.find(name)
+        if len(meant) == 1:
+            places[name] = meant[0], str(folder / meant[0])
+            found.append(f"{name} is {meant[0]}")
+    if not found:
+        return []
+    return [
+        f"{path}: {counted(len(found), 'recording')} not where the table says, and found by name: {listed(found, 3)}"
+    ]
 
 
 def _named(text: str, where: str, column: str) -> str:

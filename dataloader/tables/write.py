@@ -1,8 +1,10 @@
 """The table as it was understood, written out for editing: it is read again with layout = table."""
 
 import logging
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dataloader.tables import schema
 from utils.files import keep_text
@@ -23,22 +25,8 @@ def write_understood(table: "pd.DataFrame", folder: Path) -> Path | None:
     """Write a row for each recording, or for each of its annotations; None where the folder cannot be written to."""
     import pandas as pd
 
-    rows = []
     own = [name for name in _COLUMNS if name in table]
-    for row in table.to_dict("records"):
-        rest = {name: row[name] for name in own}
-        if schema.KNOWN_SPLIT in row:
-            rest["split"] = row[schema.KNOWN_SPLIT]
-        rest["path"] = row["path"]
-        first = {"filename": row["filename"]}
-        annotations = row.get(schema.ANNOTATIONS)
-        if annotations is None:
-            rows.append({**first, "label": schema.SEPARATOR.join(row["labels"]) or row["primary_label"], **rest})
-        factor = row[schema.TIME_EXPANSION]  # times and frequencies of the file as it plays, as a table has them
-        for one in annotations or ():
-            times = {"start": f"{one.start_s * factor:.9g}", "end": f"{one.end_s * factor:.9g}"}
-            box = {"low_hz": one.low_hz / factor, "high_hz": one.high_hz / factor}
-            rows.append({**first, "label": one.label, **times, **box, **rest})
+    rows = [one for row in table.to_dict("records") for one in _rows_of(row, own)]
     path = folder / UNDERSTOOD
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -48,3 +36,33 @@ def write_understood(table: "pd.DataFrame", folder: Path) -> Path | None:
         return None
     log.info("the table as it was understood: %s (it can be edited, and read with [data] layout = table)", path)
     return path
+
+
+def _rows_of(row: dict[str, Any], own: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The rows of one recording.
+
+    Args:
+        own: the columns that are written as they are.
+    """
+    rest = {name: row[name] for name in own}
+    for name, column in ((schema.KNOWN_FOR, "annotated_for"), ("secondary_labels", "secondary_labels")):
+        if isinstance(row.get(name), tuple):
+            rest[column] = schema.SEPARATOR.join(row[name])
+    if schema.KNOWN_SPLIT in row:
+        rest["split"] = row[schema.KNOWN_SPLIT]
+    rest["path"] = row["path"]
+    first = {"filename": row["filename"]}
+    annotations = row.get(schema.ANNOTATIONS)
+    if not annotations:  # its labels are those of the whole recording, or somebody looked and found nothing
+        labels = [*row["labels"], *(row.get("not_these") or ())] or [row["primary_label"]]
+        if annotations is None or row[schema.UNANNOTATED] == "absent":
+            yield {**first, "label": schema.SEPARATOR.join(labels), **rest}
+        return
+    factor = row[schema.TIME_EXPANSION]  # times and frequencies of the file as it plays, as a table has them
+    for one in annotations:
+        if one.end_s == math.inf:  # a label on the whole recording beside those with times
+            yield {**first, "label": one.label, **rest}
+            continue
+        times = {"start": f"{one.start_s * factor:.9g}", "end": f"{one.end_s * factor:.9g}"}
+        box = {"low_hz": one.low_hz / factor, "high_hz": one.high_hz / factor}
+        yield {**first, "label": one.label, **times, **box, **rest}

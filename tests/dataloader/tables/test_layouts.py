@@ -136,6 +136,27 @@ def test_a_table_of_whole_labels_and_of_times(tmp_path, caplog):
     assert "columns filename: File Path, label: Species, start: Begin Time (s)" in caplog.text
 
 
+def test_a_table_of_another_machine_finds_its_recordings_by_their_names(tmp_path, caplog):
+    rows = "C:\\me\\2\\x.wav,Robin\n/mnt/1/x.wav,Wren\nY.WAV,Robin\nz,Wren\nq.mp3,Wren\ngone.wav,Wren\n"
+    files = {"1/x.wav": None, "2/x.wav": None, "y.wav": None, "z.flac": None, "q.flac": None}
+    table = read(make(tmp_path / "data", files | {"t.csv": "file,label\n" + rows}))
+    assert labels(table) == {
+        "1/x.wav": ("Wren",), "2/x.wav": ("Robin",), "gone.wav": ("Wren",), "q.flac": ("Wren",), "y.wav": ("Robin",),
+        "z.flac": ("Wren",),
+    }  # fmt: skip
+    assert r"5 recordings not where the table says, and found by name: C:\me\2\x.wav is 2/x.wav" in caplog.text
+
+
+def test_a_workbook_is_no_table_and_says_what_to_do(tmp_path):
+    folder = make(tmp_path / "data", {"a.wav": None, "birds.xlsx": b"PK\x03\x04...."})
+    with pytest.raises(DataError, match=r"1 recording, and birds\.xlsx, which is read only when it is saved as CSV"):
+        read(folder)
+    with pytest.raises(
+        DataError, match=r"birds\.xlsx: a workbook and no text; open it in Excel or LibreOffice and save"
+    ):
+        read(folder, layout="table", table=folder / "birds.xlsx")
+
+
 def test_columns_are_named_by_the_setting_and_a_table_anywhere(tmp_path):
     folder = make(tmp_path / "data", SOUNDS)
     make(tmp_path, {"else/mine.tsv": "wo\twas\na.wav\tRobin;Wren\nb/c.flac\t['Wren']\n"})
@@ -162,6 +183,10 @@ def test_a_split_and_what_is_annotated_stand_in_columns(tmp_path):
         ("file,label,start,end\na.wav,Robin,1,\n", r"t\.csv: line 2: only one of start and end is given"),
         ("file,label,start\na.wav,Robin,1\n", r"a column of start times and none of end times"),
         ("file,label\n,Robin\n", r"t\.csv: line 2: file is empty; name the file"),
+        (
+            "file,label\na.wav,#NAME?\n",
+            r"line 2: label '#NAME\?' is an error of a spreadsheet, .* such as -robin for a for",
+        ),
         ("file,label\na.wav,\n", r"t\.csv: line 2: no label; name one for all such rows by \[data\] label = NAME"),
         (
             "file,label,split\na.wav,Robin,both\n",
@@ -206,6 +231,11 @@ def test_two_tables_that_fit_ask_for_one(tmp_path):
         read(make(tmp_path / "data", SOUNDS | {"t.csv": text, "u.csv": text}))
 
 
+def test_an_encoding_is_warned_of_once_however_often_a_table_is_looked_at(tmp_path, caplog):
+    read(make(tmp_path / "data", SOUNDS | {"t.csv": "file,label\na.wav,M\u00fcller\n".encode("cp1252")}))
+    assert caplog.text.count("not UTF-8 at line 2; read as Windows-1252") == 1
+
+
 def test_twenty_thousand_rows_are_read_in_seconds(tmp_path):
     rows = "".join(
         f"s{number % 2000}.wav,species {number % 300},{number % 60},{number % 60 + 1}\n" for number in range(20_000)
@@ -224,6 +254,24 @@ def test_what_was_understood_is_written_for_editing_and_read_again(tmp_path):
     assert times(again) == times(first)
     assert labels(again) == labels(first)
     assert again["annotations"][0][0].high_hz == 2000.0
+
+
+def test_nothing_that_was_understood_is_lost_in_writing_it(tmp_path):
+    files = {
+        "a.wav": None, "a.txt": "0.5\t1\tRobin\n", "b.wav": None, "b.txt": "",  # somebody looked and found nothing
+        "t.csv": "file,annotated_for,split,time_expansion\na.wav,Robin;Wren,train,10\n",
+    }  # fmt: skip
+    first = read(make(tmp_path / "data", files))
+    again = read(tmp_path / "data", layout="table", table=tmp_path / "cache/understood.csv")
+    columns = ["filename", "known_for", "known_split", "time_expansion", "unannotated"]
+    assert again[columns].to_dict("records") == first[columns].to_dict("records")
+    assert labels(again) == {"a.wav": ("Robin",), "b.wav": ("nocall",)}
+    assert times(again) == times(first) | {"b.wav": None}  # of the whole recording: no bird calls
+    assert again["primary_label"].tolist() == ["Robin", "nocall"]
+    mixed = {"c/-robin, wren/1.wav": None, "c/robin/2.wav": None}
+    first = read(make(tmp_path / "mixed", mixed))
+    again = read(tmp_path / "mixed", layout="table", table=tmp_path / "cache/understood.csv")
+    assert again[["labels", "not_these"]].to_dict("list") == first[["labels", "not_these"]].to_dict("list")
 
 
 # Annotations beside recordings
@@ -257,6 +305,78 @@ def test_a_raven_table_may_have_any_column_of_labels_and_many_files(tmp_path):
     assert times(read(make(tmp_path / "data", files))) == {"b.wav": [(1.0, 2.0, "towit")]}
 
 
+def test_a_raven_table_named_after_the_first_of_its_recordings_is_of_all_of_them(tmp_path):
+    """Raven opens several files as one sound: times run on, and File Offset counts from each file's beginning."""
+    rows = "1\tS\t1\t1\t2\t1\t2\tC:\\x\\a.wav\t1.0\ttowit\n2\tS\t1\t61\t62.5\t1\t2\tC:\\x\\b.wav\t3.0\ttowoo\n"
+    table = f"{RAVEN}\tBegin Path\tFile Offset (s)\tWhat\n{rows}"
+    files = {"a.flac": None, "b.flac": None, "a.Table.1.selections.txt": table}  # converted since
+    assert times(read(make(tmp_path / "data", files))) == {
+        "a.flac": [(1.0, 2.0, "towit")],
+        "b.flac": [(3.0, 4.5, "towoo")],
+    }
+
+
+def test_of_recordings_of_one_name_a_raven_table_means_the_one_in_its_folder(tmp_path):
+    row = "1\tS\t1\t1\t2\t1\t2\tD:\\night\\{}x.wav\ttowit\n"
+    head = f"{RAVEN}\tBegin Path\tWhat\n"
+    files = {"night/1/x.wav": None, "night/2/x.wav": None, "all.txt": head + row.format("2\\")}
+    folder = make(tmp_path / "data", files)
+    assert times(read(folder)) == {"night/2/x.wav": [(1.0, 2.0, "towit")]}
+    make(folder, {"all.txt": head + row.format("")})
+    with pytest.raises(DataError, match=r"line 2: Begin Path .* may be night/1/x\.wav, night/2/x\.wav; rename all but"):
+        read(folder)
+
+
+def test_a_raven_table_of_several_recordings_without_offsets_is_warned_of(tmp_path, caplog):
+    rows = "1\tS\t1\t1\t2\t1\t2\ta.wav\ttowit\n2\tS\t1\t5\t6\t1\t2\tb.wav\ttowit\n"
+    files = {"a.wav": None, "b.wav": None, "all.txt": f"{RAVEN}\tBegin File\tWhat\n{rows}"}
+    assert times(read(make(tmp_path / "data", files)))["b.wav"] == [(5.0, 6.0, "towit")]
+    assert "no column File Offset (s); times are taken from the beginning of each recording" in caplog.text
+
+
+def test_a_table_of_annotations_finds_its_recording_however_accents_are_composed(tmp_path):
+    files = {"\u00e9t\u00e9.wav": None, "e\u0301te\u0301.txt": "0.5\t1\tRobin\n"}
+    assert list(times(read(make(tmp_path / "data", files))).values()) == [[(0.5, 1.0, "Robin")]]
+
+
+def test_a_table_beside_annotations_describes_the_recordings(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    track = "0.5\t1\tRobin\n"
+    about = "Datei,recordist,annotated_for,unannotated,split,Kamera\na.wav,Ann,Robin;Wren,unknown,train,x\ngone.wav,Bo,,,,\n"
+    files = {"a.wav": None, "a.txt": track, "b.wav": None, "b.txt": track, "about.csv": about}
+    folder = make(tmp_path / "data", files)
+    table = read(folder, columns="filename: Datei").set_index("filename")
+    assert "layout annotations (found out" in caplog.text
+    assert "the table about.csv describes them: author, annotated_for, unannotated, split, Kamera" in caplog.text
+    assert "it describes 1 recording without a label or a file of annotations: gone.wav" in caplog.text
+    assert "it does not describe 1 recording of 2" in caplog.text
+    assert table.loc["a.wav", "known_for"] == ("Robin", "Wren")
+    assert table.loc["b.wav", "known_for"] is None
+    assert table["unannotated"].tolist() == ["unknown", "absent"]
+    assert table["author"].tolist() == ["Ann", ""]
+    make(folder, {"about.csv": "file,unannotated\na.wav,no\n"})
+    with pytest.raises(DataError, match=r"about\.csv: line 2: unannotated 'no' is none of absent, unknown"):
+        read(folder)
+
+
+def test_a_table_beside_folders_describes_the_recordings_and_one_by_name_too(tmp_path):
+    files = {"robin/1.wav": None, "wren/2.wav": None, "t.csv": "file,place\nrobin/1.wav,lake\nwren/2.wav,lake\n"}
+    folder = make(tmp_path / "data", files)
+    table = read(folder)
+    assert labels(table) == {"robin/1.wav": ("robin",), "wren/2.wav": ("wren",)}
+    assert table["group"].nunique() == 1
+    assert read(folder, table=folder / "t.csv", layout="folders")["place"].tolist() == ["lake", "lake"]
+
+
+def test_one_setting_says_what_all_recordings_were_annotated_for(tmp_path):
+    make(tmp_path, {"map.csv": "old,new\nRotkehlchen,robin\nLaut,\n"})
+    text = "file,label,start,end,annotated_for\na.wav,Rotkehlchen,0,1,\nb/c.flac,Wren,0,1,Laut\n"
+    folder = make(tmp_path / "data", SOUNDS | {"t.csv": text})
+    how = {"annotated_for": "Rotkehlchen;owl", "label_map": tmp_path / "map.csv"}
+    assert read(folder, **how)["known_for"].tolist() == [("robin", "owl"), ("?",)]  # none of our classes
+    assert "known_for" not in read(make(tmp_path / "other", {"t.csv": "file,label\na.wav,x\n", "a.wav": None}))
+
+
 def test_audacity_tracks_have_lines_of_frequencies(tmp_path):
     track = "0.5\t1.25\tRobin\n\\\t1000\t2000\n2,5\t3\tWren\n\\\t-1\t-1\n"
     table = read(make(tmp_path / "data", {"x#1.mp3": None, "x#1.txt": track}))
@@ -266,13 +386,64 @@ def test_audacity_tracks_have_lines_of_frequencies(tmp_path):
     assert low[1] != low[1]  # not known
 
 
+def test_the_same_annotation_in_two_tables_counts_once(tmp_path, caplog):
+    table = f"{RAVEN}\tSpecies\n1\tS\t1\t0.5\t1.25\t\t\tRobin\n"
+    files = {"a.wav": None, "a.txt": "0.5\t1.25\tRobin\n3\t4\tWren\n", "a.Table.1.selections.txt": table}
+    found = times(read(make(tmp_path / "data", files)))
+    assert found == {"a.wav": [(0.5, 1.25, "Robin"), (3.0, 4.0, "Wren")]}
+    assert "1 annotation: it stands there a second time; counted once; " in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("files", "hint"),
+    [
+        (
+            {"t.csv": "wo,was\na.wav,x\n"},
+            r"t\.csv has the columns wo, was: name those of files and labels by \[data\] c",
+        ),
+        ({"z.txt": "0\t1\tx\n"}, r"z\.txt annotates a recording that is not there"),
+        (
+            {"a.txt": "0 1 x\n"},
+            r"a\.txt is neither a selection table of Raven nor a label track of Audacity \(start, end",
+        ),
+    ],
+)
+def test_what_is_nearly_a_layout_gets_a_hint(tmp_path, files, hint):
+    with pytest.raises(DataError, match=hint):
+        read(make(tmp_path / "data", files | {"a.wav": None}))
+
+
+def test_a_track_may_have_a_header(tmp_path):
+    files = {"a.wav": None, "a.txt": "start\tend\tlabel\n0.5\t1\tRobin\n"}
+    assert times(read(make(tmp_path / "data", files))) == {"a.wav": [(0.5, 1.0, "Robin")]}
+
+
+def test_a_selection_table_at_the_top_is_never_taken_for_a_plain_table(tmp_path):
+    """Its times run on over the recordings; only File Offset counts from the beginning of each."""
+    rows = "1\tS\t1\t61\t62\t1\t2\tb.wav\t1.0\tRobin\n"
+    table = f"{RAVEN}\tBegin File\tFile Offset (s)\tSpecies\n{rows}"
+    folder = make(tmp_path / "data", {"a.wav": None, "b.wav": None, "all.txt": table})
+    assert times(read(folder)) == {"b.wav": [(1.0, 2.0, "Robin")]}
+    with pytest.raises(
+        DataError, match=r"all\.txt: a selection table of Raven, which \[data\] layout = annotations reads"
+    ):
+        read(folder, layout="table", table=folder / "all.txt")
+
+
 def test_tables_without_a_recording_and_recordings_without_a_table_are_said(tmp_path, caplog):
     track = "0.5\t1.25\tRobin\n"
-    files = {"a.wav": None, "a.txt": track, "a.wav.txt": track, "gone.txt": track, "b.wav": None}
-    assert times(read(make(tmp_path / "data", files))) == {"a.wav": [(0.5, 1.25, "Robin")] * 2}
+    files = {"a.wav": None, "a.txt": track, "a.wav.txt": "2\t3\tWren\n", "gone.txt": track, "b.wav": None}
+    assert times(read(make(tmp_path / "data", files))) == {"a.wav": [(0.5, 1.25, "Robin"), (2.0, 3.0, "Wren")]}
     assert "1 file of annotations without the recording that is meant; left out: gone.txt" in caplog.text
     assert "1 recording without annotations beside; left out: b.wav" in caplog.text
     assert "a.wav: 2 files annotate this recording, all are used: a.txt, a.wav.txt" in caplog.text
+
+
+def test_a_track_may_have_line_ends_of_any_system(tmp_path):
+    files = {f"{number}.wav": None for number in range(3)}
+    files |= {f"{number}.txt": end.join(["0\t1\ta", "2\t3\tb", ""]) for number, end in enumerate(("\n", "\r\n", "\r"))}
+    found = times(read(make(tmp_path / "data", files)))
+    assert list(found.values()) == [[(0.0, 1.0, "a"), (2.0, 3.0, "b")]] * 3
 
 
 def test_what_is_no_label_in_a_track_is_reported_with_its_line(tmp_path):
@@ -348,6 +519,20 @@ def test_every_year_of_birdclef_is_found_out(tmp_path, caplog, year):
         assert times(table)["train_soundscapes/s1.ogg"] == [(5.0, 10.0, "1161364"), (5.0, 10.0, "toctou1")]
 
 
+@pytest.mark.parametrize("header", ["row_id,birds", "row_id,target"])
+def test_the_columns_of_old_sample_submissions_are_no_species(tmp_path, header):
+    files = YEARS[2021] | {"sample_submission.csv": f"{header}\n7019_COR_5,nocall\n"}
+    table = read(make(tmp_path / "data", files))
+    assert table.attrs["classes"] == []
+    assert class_labels(table) == ["acafly", "astfly", "rucwar"]
+
+
+def test_a_sample_submission_of_other_species_is_not_used(tmp_path, caplog):
+    files = YEARS[2024] | {"sample_submission.csv": "row_id,x,y\ns_5,0,0\n"}
+    assert class_labels(read(make(tmp_path / "data", files))) == ["asbfly"]
+    assert "none of its columns is a species of these data (x, y); it is not used" in caplog.text
+
+
 def test_a_trial_does_not_keep_columns_for_all_species(tmp_path):
     folder = make(tmp_path / "data", YEARS[2024])
     config = Config(paths=Paths(data_dir=folder), testing=settings.Testing(testing=True, data_samples_for_testing=1))
@@ -394,6 +579,12 @@ def test_a_label_map_that_cannot_be_is_reported(tmp_path, text, message):
     make(tmp_path, {"map.csv": text})
     with pytest.raises(DataError, match=message):
         read(folder, label_map=tmp_path / "map.csv")
+
+
+def test_a_label_map_finds_a_label_however_its_accents_are_composed(tmp_path):
+    make(tmp_path, {"map.csv": "old,new\n\u00e9tourneau,starling\n"})
+    folder = make(tmp_path / "data", {"e\u0301tourneau/1.wav": None})
+    assert class_labels(read(folder, label_map=tmp_path / "map.csv")) == ["starling"]
 
 
 def test_filters_leave_out_by_column(tmp_path):

@@ -1,9 +1,12 @@
 """Is any table read as its author meant it, and is what cannot be read reported with its line?"""
 
+import sys
+from datetime import timedelta
+
 import pandas as pd
 import pytest
 
-from dataloader.tables.reading import number, read_table, seconds
+from dataloader.tables.reading import number, read_header, read_table, seconds
 from utils.errors import DataError
 
 
@@ -34,10 +37,44 @@ def test_empty_columns_behind_are_left_out_and_short_rows_filled(tmp_path):
     assert rows.to_dict("records") == [{"file": "a.wav", "label": "x"}, {"file": "b.wav", "label": ""}]
 
 
-def test_parquet_is_read_as_text(tmp_path):
+def test_parquet_is_read_as_the_same_table_in_a_csv(tmp_path):
     pytest.importorskip("pyarrow", reason="Parquet needs the package pyarrow")
-    pd.DataFrame({"file": ["a.wav"], "start": [0.5], "label": [None]}).to_parquet(tmp_path / "t.parquet")
-    assert read_table(tmp_path / "t.parquet").to_dict("records") == [{"file": "a.wav", "start": "0.5", "label": ""}]
+    columns = {
+        "file": ["a.wav", "b.wav"],
+        "start": [0.5, None],
+        "label": ["007", None],
+        "taxon": pd.array([1139490, None], dtype="Int64"),  # a number stays whole beside a missing one
+        "also": [["robin", "wren"], []],
+        "at": [timedelta(minutes=1, seconds=2.5), None],
+    }
+    pd.DataFrame(columns).to_parquet(tmp_path / "t.parquet")
+    found = read_table(tmp_path / "t.parquet")
+    assert found.index.tolist() == [1, 2]
+    first = {"file": "a.wav", "start": "0.5", "label": "007", "taxon": "1139490", "also": "['robin', 'wren']"}
+    assert found.to_dict("records")[0] == first | {"at": "0:01:02.500000"}
+    assert found.to_dict("records")[1] == {
+        "file": "b.wav",
+        "start": "",
+        "label": "",
+        "taxon": "",
+        "also": "[]",
+        "at": "",
+    }
+    assert seconds(found["at"].iloc[0]) == 62.5
+    assert read_header(tmp_path / "t.parquet") == list(columns)
+
+
+@pytest.mark.parametrize("read", [read_table, read_header])
+def test_what_is_no_parquet_is_reported_in_one_line(tmp_path, read, monkeypatch):
+    pytest.importorskip("pyarrow", reason="Parquet needs the package pyarrow")
+    (tmp_path / "t.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(DataError, match=r"t\.parquet: not a Parquet table: [^\n]+$"):
+        read(tmp_path / "t.parquet")
+    with pytest.raises(DataError, match=r"u\.parquet: no such file"):
+        read(tmp_path / "u.parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(DataError, match="reading Parquet needs the package pyarrow: pip install pyarrow"):
+        read(tmp_path / "t.parquet")
 
 
 @pytest.mark.parametrize(
