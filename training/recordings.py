@@ -1,5 +1,6 @@
 """The recordings of a run: the table, prepared, and the split of it that the run folder keeps."""
 
+import hashlib
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from dataloader.batches.balance import keep_quietest
 from dataloader.data_preprocess import AudioPreprocessor, stage_of
 from dataloader.tables.checks import warn_beyond_end
 from dataloader.tables.few import keep_few
-from dataloader.tables.schema import CLASSES, counted
+from dataloader.tables.schema import ANNOTATIONS, CLASSES, KNOWN_FOR, UNANNOTATED, counted
 from dataloader.tables.splits import SPLITS, deal_into_folds, known_split, split_by_group
 from training.earlier_run import earlier_splits, must_leave_a_test
 from training.environment import main_first
@@ -90,13 +91,7 @@ def _known_split(metadata: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
             f"first is {name}, {was!r} in this run and {now!r} there; bring the table back or start a new run"
         )
     if (folder / CONTENT).is_file():  # runs of before have none
-        digests = kept["filename"].map(_read_known(folder / CONTENT, ["filename", "digest"])["digest"])
-        if (changed := kept["digest"] != digests).any():
-            differ = counted(int(changed.sum()), "recording differs", "recordings differ")
-            raise DataError(
-                f"{folder / CONTENT}: {differ} from what this run began with, the first is "
-                f"{kept['filename'][changed].iloc[0]}; bring them back or start a new run"
-            )
+        _check_content(kept, folder / CONTENT)
     kept = kept.assign(split=kept["filename"].map(known["split"]))
     if (
         kept.attrs.get(CLASSES) and (folder / LABELS).is_file()
@@ -105,12 +100,54 @@ def _known_split(metadata: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
     return kept
 
 
+def _check_content(kept: "pd.DataFrame", path: Path) -> None:
+    """
+    Raises:
+        DataError: a recording, or what the data say of it beside its label, differs from what the run began with.
+    """
+    known = _read_known(path, ["filename", "digest"])
+    said = {"digest": ("recording differs", "recordings differ")}
+    if "annotations" in known:  # runs of before do not have it
+        what = "other annotations, or other species in the background,"
+        said["annotations"] = f"recording has {what}", f"recordings have {what}"
+    now = _content_of(kept)
+    for column, (one, many) in said.items():
+        if (changed := now[column] != now["filename"].map(known[column])).any():
+            raise DataError(
+                f"{path}: {counted(int(changed.sum()), one, many)} from what this run began with, the first is "
+                f"{now['filename'][changed].iloc[0]}; bring them back or start a new run"
+            )
+
+
+def _content_of(metadata: "pd.DataFrame") -> "pd.DataFrame":
+    """A row a recording: ``filename``, ``digest`` of its bytes, and ``annotations``: a digest of what is said of it.
+
+    The latter is of the annotations with their times and frequencies, of what is not annotated, of the species that
+    were looked for, and of those in the background.
+    """
+    import pandas as pd
+
+    empty = pd.Series([None] * len(metadata), index=metadata.index, dtype=object)
+    columns = (metadata.get(name, empty) for name in (ANNOTATIONS, UNANNOTATED, KNOWN_FOR, "secondary_labels"))
+    digests = []
+    for found, unannotated, known_for, behind in zip(*columns, strict=True):
+        times = [tuple(one) for one in found] if isinstance(found, tuple) else None
+        said = (times, times is not None and unannotated, known_for, tuple(behind or ()))
+        digests.append(hashlib.sha256(repr(said).encode()).hexdigest()[:32])
+    return metadata[["filename", "digest"]].assign(annotations=digests)
+
+
 def _read_known(path: Path, columns: list[str], by: str = "filename") -> "pd.DataFrame":
-    """A table of the run folder, by one of its columns."""
+    """A table of the run folder, by one of its columns.
+
+    Raises:
+        DataError: it is no table, or lacks one of ``columns``.
+    """
     import pandas as pd
 
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False)[columns].set_index(by)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        return table[[*columns, *(name for name in table if name not in columns)]].set_index(by)
     except (ValueError, KeyError):  # of pandas: empty, not a table, not UTF-8; or a column is missing
         raise DataError(f"{path}: damaged: no table of {', '.join(columns)}; mend it or start a new run") from None
 
@@ -129,7 +166,7 @@ def _new_split(config: Config, metadata: "pd.DataFrame", folder: Path) -> "pd.Da
             "split": metadata["split"],
         }
     )
-    content = metadata[["filename", "digest"]]
+    content = _content_of(metadata)
     for name, frame in ((LABELS, tables.class_names(metadata, labels)), (CONTENT, content), (SPLIT, table)):
         write_text(folder / name, frame.to_csv(index=False, lineterminator="\n"))
     _warn_of_strangers(metadata, labels, config.labels.secondary)

@@ -3,7 +3,7 @@
 CONFIG = "config.ini"  # the settings, resolved, without a token
 LABELS = "labels.csv"  # a row a class: label, scientific_name, common_name
 SPLIT = "split.csv"  # a row a recording: filename, label, group, split
-CONTENT = "content.csv"  # a row a recording: filename, and a digest of its bytes
+CONTENT = "content.csv"  # a row a recording: filename, and digests of its bytes and its annotations
 SEPARATOR = ";"  # of the labels of a recording in SPLIT; a label may hold blanks
 BEST, LAST, PREV = "best.pt", "last.pt", "prev.pt"  # checkpoints; PREV is the LAST before
 METRICS = "metrics.csv"  # a row an epoch

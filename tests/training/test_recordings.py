@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from dataloader.tables.schema import Annotation
 from training.recordings import split_recordings
 from utils.config import Agent, Config, Data, DataProcess, Labels, Trainer
 from utils.errors import DataError
@@ -53,6 +54,38 @@ def test_a_resumed_run_wants_the_recordings_that_it_began_with(metadata, tmp_pat
         split_recordings(PLAIN, others, tmp_path)
     (tmp_path / "content.csv").unlink()  # as of a run of before
     split_recordings(PLAIN, others, tmp_path)
+
+
+def annotated(metadata, times=(1.0, 2.0), label="a", **columns):
+    """The recordings, the first of which has one annotation."""
+    found = [(Annotation(*times, label, 500.0),), *[None] * (len(metadata) - 1)]
+    return metadata.assign(annotations=found, unannotated="absent", **columns)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"times": (1.0, 2.5)},
+        {"label": "b"},
+        {"unannotated": "unknown"},
+        {"known_for": [("a",), *[None] * 29]},
+        {"secondary_labels": [("z",), *[()] * 29]},
+    ],
+)
+def test_a_resumed_run_wants_the_annotations_that_it_began_with(metadata, tmp_path, changed):
+    table = metadata.drop(columns="split").assign(secondary_labels=[()] * 30)
+    split_recordings(PLAIN, annotated(table), tmp_path)
+    split_recordings(PLAIN, annotated(table), tmp_path)
+    other = annotated(table, **{name: changed[name] for name in changed if name in ("times", "label")})
+    other = other.assign(**{name: changed[name] for name in changed if name not in ("times", "label")})
+    said = r"content\.csv: 1 recording has other annotations, .* from what this run began with, the first is a/0\.ogg"
+    if "unannotated" in changed:
+        other["unannotated"] = ["unknown", *["absent"] * 29]
+    with pytest.raises(DataError, match=said):
+        split_recordings(PLAIN, other, tmp_path)
+    path = tmp_path / "content.csv"
+    path.write_text("\n".join(line.rpartition(",")[0] for line in path.read_text().splitlines()))  # a run of before
+    split_recordings(PLAIN, other, tmp_path)
 
 
 @pytest.mark.parametrize("content", ["", "filename;label;group;split\n", "\0"])
