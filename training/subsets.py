@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -101,11 +102,11 @@ def _subset(
     embeddings = frontend_of(config.model.type) is EMBEDDINGS
     if embeddings:
         process = embedding_process(process)
-    windows = training_windows(chosen, labels, process, data, crop=crop) if training else make_windows(chosen, process)
-    if embeddings:
-        windows = pool_windows(windows, chosen, config.model.pool, training=training)
+    each = training_windows(chosen, labels, process, data, crop=crop) if training else make_windows(chosen, process)
+    windows = pool_windows(each, chosen, config.model.pool, training=training) if embeddings else each
     rules = config.labels if training else None
-    dataset = frontend_of(config.model.type).dataset(chosen, windows, labels, process, rules, min_overlap_s=overlap_s)
+    dataset_of = partial(frontend_of(config.model.type).dataset, chosen)
+    dataset = dataset_of(windows, labels, process, rules, min_overlap_s=overlap_s)
     balance = _balance(config, dataset, chosen) if training else None
     order = EpochBatches(
         balance.n_rows if balance else len(dataset),
@@ -118,10 +119,17 @@ def _subset(
         rank=processes.rank,
         world=processes.world,
     )
-    return Subset(
+    subset = Subset(
         batches=read(dataset, order), order=order, filenames=dataset.filenames, targets=dataset.targets,
         timed=dataset.timed,
     )  # fmt: skip
+    if split != "test" or not embeddings or config.model.pool == "windows" or not dataset.timed.any():
+        return subset
+    each = each[dataset.timed[each["recording"].to_numpy()]].reset_index(drop=True)
+    apart = dataset_of(each, labels, process, min_overlap_s=overlap_s)
+    order = EpochBatches(len(apart), settings.batch_size_test, rank=processes.rank, world=processes.world)
+    by_window = replace(subset, batches=read(apart, order), order=order)
+    return replace(subset, by_window=by_window)
 
 
 def _balance(config: Config, dataset: WindowDataset, training: "pd.DataFrame") -> Balance | None:

@@ -67,6 +67,7 @@ class Subset:
         filenames: of the recordings, by row.
         targets: ``(recordings, classes)``.
         timed: ``(recordings,)``, whether the labels of a recording have times, so that its windows are scored too.
+        by_window: where ``batches`` pool the windows of a recording: those of the timed recordings, one by one.
     """
 
     batches: Iterable[Any]
@@ -74,6 +75,7 @@ class Subset:
     filenames: Sequence[str]
     targets: np.ndarray
     timed: np.ndarray | None = None
+    by_window: "Subset | None" = None
 
 
 @dataclass
@@ -265,13 +267,7 @@ class Trainer:
         """
         if subset is None:
             return {f"{prefix}{name}": None for name in ("loss", "macro_auc", "top1", "cmap")}, None
-        model = self.average.scored(self.progress.epoch)
-        self.processes.share_buffers(model)
-        model.eval()
-        blocks = self.processes.gather(self._outputs(model, subset))
-        if None in blocks:
-            self._stop(self._requests()[1])
-        logits, targets, recordings = map(torch.cat, zip(*filter(None, blocks), strict=True))
+        logits, targets, recordings = self._answers(subset)
         loss = self.loss(logits, targets).item()  # of all at once: losses differ in which windows count
         windows, recordings = logits.sigmoid().numpy(), recordings.numpy()
         if not np.isfinite(windows).all():
@@ -280,9 +276,23 @@ class Trainer:
         by_recording = mean_by_recording(windows, recordings, len(subset.targets))
         metrics = {f"{prefix}loss": loss} | scores(subset.targets, by_recording, prefix)
         if prefix == "test_" and subset.timed is not None and subset.timed.any():
+            if subset.by_window is not None:
+                logits, targets, recordings = self._answers(subset.by_window)
+                windows, recordings = logits.sigmoid().numpy(), recordings.numpy()
             of_timed = subset.timed[recordings]
             metrics |= window_scores(targets.numpy()[of_timed], windows[of_timed], prefix)
         return metrics, by_recording
+
+    def _answers(self, subset: Subset) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits and targets, ``(examples, classes)``, and the recording of each, over all processes, on the CPU."""
+        model = self.average.scored(self.progress.epoch)
+        self.processes.share_buffers(model)
+        model.eval()
+        blocks = self.processes.gather(self._outputs(model, subset))
+        if None in blocks:
+            self._stop(self._requests()[1])
+        logits, targets, recordings = map(torch.cat, zip(*filter(None, blocks), strict=True))
+        return logits, targets, recordings
 
     def _outputs(self, model: nn.Module, subset: Subset) -> tuple[Tensor, ...] | None:
         """Logits, targets and recordings of this process's share of a subset; None if a signal came meanwhile.

@@ -94,10 +94,8 @@ class WindowDataset(Dataset):
         targets = self.targets[recordings]
         for row in np.flatnonzero(self.timed[recordings]):
             recording, first = int(recordings[row]), int(firsts[row])
-            frames = self.frames[recording]
-            inside = (first, first + self.length) if frames > self.length else (0, frames)  # a short one is repeated
-            start_s, end_s = (frame * self._frame_s for frame in inside)
-            targets[row] = self._times.targets(recording, start_s, end_s, self._present)
+            span = self._times.span(recording, first, self.length, self.frames[recording], self._frame_s)
+            targets[row] = self._times.targets(recording, *span, self._present)
         return targets
 
     def __getitem__(self, drawn: Sequence[Drawn]) -> Batch:

@@ -33,7 +33,8 @@ class TimedLabels:
     """What is in each window of the annotated recordings among some.
 
     Args:
-        metadata: recordings, with the columns ``annotations``, ``unannotated`` and ``known_for`` where they have them.
+        metadata: recordings, with the columns ``annotations``, ``unannotated``, ``known_for`` and ``seconds`` where
+            they have them.
         labels: the classes.
         min_overlap_s: of [data].
     """
@@ -44,6 +45,7 @@ class TimedLabels:
         annotations = metadata[schema.ANNOTATIONS] if schema.ANNOTATIONS in metadata else [None] * len(metadata)
         known = metadata[schema.KNOWN_FOR] if schema.KNOWN_FOR in metadata else [None] * len(metadata)
         self.timed = np.array([isinstance(found, tuple) for found in annotations], dtype=bool)  # (recordings,)
+        self._seconds = metadata["seconds"].tolist() if "seconds" in metadata else [math.inf] * len(metadata)
         self.unannotated = list(metadata[schema.UNANNOTATED]) if schema.UNANNOTATED in metadata else []
         self._times = {}
         for row in np.flatnonzero(self.timed):
@@ -54,6 +56,18 @@ class TimedLabels:
         for row, names in enumerate(known):
             if isinstance(names, tuple):
                 self._not_known[row] = [label not in names for label in labels]
+
+    def span(self, recording: int, first: int, length: int, frames: int, frame_s: float) -> tuple[float, float]:
+        """Start and end of a window in seconds.
+
+        A window that is longer than its recording holds all of it, from anywhere. One that would reach beyond the end
+        ends there: the last one of an encoder, whose frames are windows that follow one another.
+        """
+        if frames <= length:
+            return 0.0, frames * frame_s
+        start_s, end_s = first * frame_s, (first + length) * frame_s
+        beyond = max(0.0, end_s - self._seconds[recording])
+        return max(0.0, start_s - beyond), end_s - beyond
 
     def inside(self, recording: int, start_s: float, end_s: float) -> list[str]:
         """The labels of the annotations that lie in a window far enough."""
@@ -153,7 +167,7 @@ def choose_windows(
         else:
             rows.append((recording, first, n_frames))
     for recording, firsts in firsts_of.items():
-        spans = [_span(first, length, frames[recording], frame_s) for first in firsts]
+        spans = [timed.span(recording, first, length, frames[recording], frame_s) for first in firsts]
         labelled = [timed.is_labelled(recording, *span) for span in spans]
         chosen = {first for first, has in zip(firsts, labelled, strict=True) if has}
         chosen |= set(_unreached(timed.of(recording), spans, frames[recording], length, frame_s))
@@ -180,7 +194,7 @@ def choose_segments(
     for recording in np.flatnonzero(timed.timed).tolist():
         count = frames[recording]
         if count <= length:  # one window holds all of it
-            span = _span(0, length, count, frame_s)
+            span = timed.span(recording, 0, length, count, frame_s)
             if timed.is_labelled(recording, *span) or timed.unannotated[recording] == "absent":
                 rows += times * [(recording, 0, count)]
             continue
@@ -192,13 +206,6 @@ def choose_segments(
             without = _share_out(gaps, math.ceil(data.empty_windows * max(1, len(with_label))))
         rows += times * [(recording, first, n) for first, n in with_label + without]
     return pd.DataFrame(sorted(rows), columns=["recording", "first_frame", "n_frames"])
-
-
-def _span(first: int, length: int, frames: int, frame_s: float) -> tuple[float, float]:
-    """Start and end of a window in seconds; one that is longer than its recording holds all of it, from anywhere."""
-    if frames <= length:
-        return 0.0, frames * frame_s
-    return first * frame_s, (first + length) * frame_s
 
 
 def _unreached(

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from dataloader.metadata import NOCALL
+from dataloader.tables.schema import Annotation
 from training import subsets as subsets
-from utils.config import Agent, Augmentation, Config, Data, DataProcess, Labels, Mixing
+from utils.config import Agent, Augmentation, Config, Data, DataProcess, Labels, Mixing, Model
 
 PLAIN = Config(data_process=DataProcess(n_mels=8, max_length_s=1.0))
 CPU = torch.device("cpu")
@@ -68,6 +69,24 @@ def made(config, metadata, labels=("a", "b"), step_key=(1, 0, 0)):
     train = subset(config, metadata, "train")
     train.order.go_to(1)
     return subsets.build_transform(config, metadata, list(labels))(next(iter(train.batches)), step_key)
+
+
+def test_where_windows_are_pooled_those_of_annotated_test_recordings_are_there_one_by_one(metadata):
+    """A head on an encoder, whose frames are windows."""
+    first_test = metadata["filename"][metadata["split"] == "test"].iloc[0]
+    found = [(Annotation(3.1, 3.9, "b"),) if name == first_test else None for name in metadata["filename"]]
+    table = metadata.assign(annotations=found, unannotated="absent", seconds=640.0)
+    process = DataProcess(n_mels=8, max_length_s=1.0)
+    config = Config(data_process=process, model=Model(type="birdnet_v2.4", pool="mean"))
+    test = subset(config, table, "test")
+    assert len(epoch(test)) == 10
+    batches = list(test.by_window.batches)
+    targets = torch.cat([batch.targets for batch in batches])
+    assert torch.cat([batch.recording for batch in batches]).tolist() == [0] * 640
+    assert torch.nonzero(targets).tolist() == [[3, 1]]
+    assert subset(config, table, "val").by_window is None  # epochs are compared by recordings
+    each = replace(config, model=Model(type="birdnet_v2.4", pool="windows"))
+    assert subset(each, table, "test").by_window is None  # its batches are windows already
 
 
 MAKERS = {  # a setting, and whether it changes the images and the targets

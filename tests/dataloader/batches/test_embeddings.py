@@ -59,6 +59,14 @@ def test_labels_with_times_hold_for_their_windows_in_training(metadata):
     assert examples[[(row, 0.0) for row in rows]].targets[:, 0].tolist() == [0, 1, 0]
 
 
+def test_the_last_window_of_a_recording_ends_with_it_and_has_the_labels_of_what_it_holds(metadata):
+    """Of 1.3 s: windows of 0.5 s from 0.0, 0.5 and, for the tail, 0.8 s."""
+    found = (Annotation(0.82, 0.95, "a"),)
+    table = metadata.assign(annotations=[found, None, None], unannotated=["absent", "", ""], seconds=[1.3, 0.5, 2.5])
+    examples = dataset(table, "windows")
+    assert examples[[(row, 0.0) for row in range(3)]].targets[:, 0].tolist() == [0, 1, 1]
+
+
 def test_the_mean_is_taken_before_training_and_scoring(metadata):
     batch = dataset(metadata, "mean")[[(0, 0.0), (2, 0.0)]]
     examples, _ = EmbeddingTransform("mean")(batch)
