@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     predictor = steps.load(options)
     sample = steps.read_sample(options, predictor, recordings)
     with steps.open_store(options, predictor) as store:
-        scored = steps.score(predictor, recordings, store)
+        scored = steps.score(predictor, recordings, store, steps.expansions_of(options, recordings))
         fails = options.strict and (len(scored) < len(recordings) or any(store.problems(scored)))
         steps.write(options, predictor, recordings, scored, store, sample)
         if options.report is not None:

@@ -41,6 +41,8 @@ def as_text(evaluation: Evaluation) -> str:
         "",
     ]
     for name, heading in NAMES.items():
+        if name not in evaluation.overall:
+            continue
         value = evaluation.overall[name]
         why = f" ({evaluation.not_said[name]})" if value.value is None and name in evaluation.not_said else ""
         lines.append(f"{heading:32} {value}{why}")

@@ -31,6 +31,8 @@ NAMES = {  # of the overall figures, as they are printed
     "precision": "precision, all classes together",
     "recall": "recall, all classes together",
     "f1": "F1, all classes together",
+    "macro_auc_by_recording": "macro AUC, by recording",  # these two where the others are of windows
+    "top1_by_recording": "top-1, by recording",
 }
 
 
@@ -41,7 +43,7 @@ class Evaluation:
     Attributes:
         ranked: the table that AUC, average precision and top-k are of: a row a recording where labels have no times.
         decided: the table that thresholds are applied to: precision, recall, F1, false alarms, reliability.
-        overall: the figures of NAMES.
+        overall: the figures of NAMES that are of this table.
         classes: a row a class, in the order of the labels: counts, figures and the ends of their intervals.
         thresholds: ``(classes,)``; NaN for a class that is never detected.
         threshold_name: what they are, for a person.
@@ -82,9 +84,10 @@ def evaluate(
 ) -> Evaluation:
     """Work out all figures of a table.
 
-    Labels with times are scored by window. Labels of whole recordings are scored by recording, by the mean over its
-    windows, as in training: a species in its background counts as absent there. Thresholds are applied to the rows
-    as they are, as predict.py applies them to windows, and leave such cells out.
+    Labels with times are scored by window, and macro AUC and top-1 by recording as well. Labels of whole recordings
+    are scored by recording, by the mean over its windows, as in training: a species in its background counts as absent
+    there. Thresholds are applied to the rows as they are, as predict.py applies them to windows, and leave such cells
+    out.
 
     Args:
         thresholds: ``(classes,)``, or one for all; NaN for a class that is never detected.
@@ -95,6 +98,9 @@ def evaluate(
     thresholds = np.broadcast_to(np.asarray(thresholds, dtype=float), (len(table.labels),))
     ranked = table if table.timed else _foreground_alone(table.by_recording())
     classes, overall, not_said = _rank(ranked, weights, min_positives)
+    if table.timed:
+        _, whole, _ = _rank(table.by_recording(), weights, min_positives)
+        overall |= {f"{name}_by_recording": whole[name] for name in ("macro_auc", "top1")}
     decisions, overall_decisions = _decide(table, thresholds, weights, classes["label"].map(not_said).isna().to_numpy())
     for name, column in decisions.items():
         classes[name] = column

@@ -22,6 +22,7 @@ class Result:
         scores: ``(rows, classes)``, in the order of the card's labels; thresholds apply to them.
         seconds, sample_rate: of the recording.
         probabilities: what is written in place of the scores, of the same shape; None: the scores themselves.
+        time_expansion: how many times slower the file plays than the sound was; all times here are of the sound.
     """
 
     path: Path
@@ -31,6 +32,7 @@ class Result:
     seconds: float
     sample_rate: int
     probabilities: np.ndarray | None = None
+    time_expansion: float = 1.0
 
     @property
     def values(self) -> np.ndarray:

@@ -140,6 +140,7 @@ def read_data(folder: Path, overrides: Sequence[str] = ()) -> tuple[Config, "pd.
     """
     from dataloader.audio.decoding import BadRecording, audio_info
     from dataloader.metadata import NOCALL
+    from dataloader.tables import schema
     from dataloader.tables.groups import choose_groups
     from dataloader.tables.sources import join_sources, read_source, sources_of
 
@@ -150,9 +151,9 @@ def read_data(folder: Path, overrides: Sequence[str] = ()) -> tuple[Config, "pd.
     table["group"], _ = choose_groups(table, config.data.group_by)
     table["labels"] = [tuple(label for label in labels if label != NOCALL) for labels in table["labels"]]
     seconds = []
-    for path in table["path"]:
+    for path, factor in zip(table["path"], table[schema.TIME_EXPANSION], strict=True):
         try:
-            info = audio_info(Path(path))
+            info = audio_info(Path(path), time_expansion=factor)
             seconds.append(info.frames / info.sample_rate)
         except BadRecording as bad:
             log.warning("%s: left out: %s", path, bad)
@@ -213,6 +214,7 @@ def truth_of_data(data: "pd.DataFrame", window_s: float, min_overlap_s: float, s
         DataError: two recordings have one name, and tables name recordings without their folders.
     """
     from dataloader.metadata import class_labels, class_names
+    from dataloader.tables import schema
 
     stems = [reading.stem_of(name) for name in data["filename"]]
     if len(set(stems)) < len(stems):
@@ -225,16 +227,19 @@ def truth_of_data(data: "pd.DataFrame", window_s: float, min_overlap_s: float, s
             names[reading.normal(name)] = row.label
     truth = Targets(data, labels, min_overlap_s)
     starts, ends, targets, of_rows = [], [], [], []
+    plays_s = data["seconds"] * data[schema.TIME_EXPANSION]  # tables of scores have times of the file as it plays
     for row, (stem, seconds) in enumerate(zip(stems, data["seconds"], strict=True)):
         start = _rows_of(seconds, window_s) if truth.timed else np.zeros(1)
-        starts.append(start)
-        ends.append(np.minimum(start + window_s, seconds) if truth.timed else np.array([seconds]))
-        targets.append(truth.of(row, starts[-1], ends[-1]))
+        end = np.minimum(start + window_s, seconds) if truth.timed else np.array([seconds])
+        targets.append(truth.of(row, start, end))
+        factor = data[schema.TIME_EXPANSION].iloc[row]
+        starts.append(start * factor)
+        ends.append(end * factor)
         of_rows += [stem] * len(start)
     return reading.Truth(
         source, tuple(labels), np.concatenate(targets), tuple(of_rows), np.concatenate(starts), np.concatenate(ends),
         dict(zip(stems, data["group"], strict=True)), None, names, truth.timed,
-        dict(zip(stems, data["seconds"], strict=True)),
+        dict(zip(stems, plays_s, strict=True)),
     )  # fmt: skip
 
 
@@ -302,12 +307,14 @@ def score_recordings(predictor, data: "pd.DataFrame", min_overlap_s: float, sour
         DataError: none of them can be scored.
     """
     from dataloader.audio.decoding import BadRecording
+    from dataloader.tables.schema import TIME_EXPANSION
 
     data = only_timed(data.reset_index(drop=True), source)
     truth = Targets(data, predictor.labels, min_overlap_s)
     rows = {path: row for row, path in enumerate(map(str, data["path"]))}
+    expansions = dict(zip(map(Path, rows), data[TIME_EXPANSION], strict=True)) if TIME_EXPANSION in data else None
     found = {}
-    for path, result in predictor.predict_files(list(rows)):  # they come as soon as they are done
+    for path, result in predictor.predict_files(list(rows), expansions):  # they come as soon as they are done
         if isinstance(result, BadRecording):
             log.warning("%s: left out: %s", path, result)
         else:
@@ -437,7 +444,9 @@ def recordings_of(run: Path, config: Config, split: "pd.DataFrame") -> "pd.DataF
         raise DataError(f"{run}: {len(gone)} of its recordings are gone, the first is {gone[0]}")
     labels = [tuple(filter(None, text.split(SEPARATOR))) for text in split["label"]]
     kept = split.assign(path=found["path"].to_numpy(), labels=labels)
-    for column in ("secondary_labels", schema.ANNOTATIONS, schema.UNANNOTATED, schema.KNOWN_FOR):
+    for column in (
+        "secondary_labels", schema.ANNOTATIONS, schema.UNANNOTATED, schema.KNOWN_FOR, schema.TIME_EXPANSION,
+    ):  # fmt: skip
         if column in found:
             kept[column] = found[column].to_numpy()
     return kept

@@ -3,10 +3,15 @@
 import glob
 import logging
 import os
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dataloader.audio.endings import ENDINGS, sound_files_not_used
+from dataloader.audio.recorder import recorder_columns
+from dataloader.tables.schema import TIME_EXPANSION
+from dataloader.tables.sources import sources_of
+from utils.config import load_config
 from utils.errors import DataError, counted
 
 log = logging.getLogger(__name__)
@@ -49,6 +54,31 @@ def find_recordings(inputs: Iterable[Path | str]) -> list[Path]:
     if unused := sound_files_not_used(others):
         log.warning("%s", unused)
     return list(found.values())
+
+
+def time_expansions(recordings: Sequence[Path], given: float | None) -> dict[Path, float]:
+    """How many times slower each recording plays than the sound was; only those that do not play as it was.
+
+    Args:
+        given: of all of them; None: what each states itself.
+    """
+    if given is not None:
+        return dict.fromkeys(recordings, given) if given != 1 else {}
+    stated = recorder_columns(recordings)[TIME_EXPANSION]
+    found = {path: factor for path, factor in zip(recordings, stated, strict=True) if factor != 1}
+    if found:
+        plays = counted(len(found), "recording states that it plays", "recordings state that they play")
+        (factor, _), *others = Counter(found.values()).most_common()
+        times = f"{factor:g} times" + (" (most of them)" if others else "")
+        log.info("%s %s slower than the sound was, and counts so; --time-expansion 1 ignores it", plays, times)
+    return found
+
+
+def trained_expansion(path: Path) -> float:
+    """The time expansion that the config of a run sets for its data, or for one of its sources; 1 where none does."""
+    config = load_config(path)
+    factors = [source.time_expansion for source in sources_of(config).values()]
+    return next((factor for factor in factors if factor != 1), 1.0)
 
 
 def _matched(name: str, others: list[str]) -> list[Path]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from inference.choices import BACKENDS, COMBINATIONS, DEFAULT_THRESHOLD, DEVICES, FORMATS, RECORDING
 
 _LONGEST_ROW_S = 86_400.0
+_LARGEST_EXPANSION = 1000.0
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Options:
     combine: str
     smooth: bool
     shift_tta: bool
+    time_expansion: float | None
     threshold: float | str | None
     precision: float | None
     calibrated: bool
@@ -98,6 +100,11 @@ def _add_rows_and_scores(parser: argparse.ArgumentParser) -> None:
     add(
         "--shift-tta", action="store_true",
         help="also score windows half a window earlier and later; takes twice the time",
+    )  # fmt: skip
+    add(
+        "--time-expansion", type=_expansion, metavar="X",
+        help="the recordings play X times slower than the sound was, as those of many bat detectors (10); default: "
+        "what each recording states itself (GUANO, Wildlife Acoustics), else 1",
     )  # fmt: skip
 
 
@@ -181,6 +188,13 @@ def _positive(text: str) -> float:
     value = _number(text, float, "a number")
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def _expansion(text: str) -> float:
+    value = _positive(text)
+    if value > _LARGEST_EXPANSION:
+        raise argparse.ArgumentTypeError(f"{text} is above {_LARGEST_EXPANSION:g}")
     return value
 
 

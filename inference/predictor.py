@@ -40,8 +40,9 @@ class Scores:
         start_s, end_s: start and end of each row, ``(rows,)``, seconds.
         each: the scores of each model, ``(models, rows, classes)`` float32, between 0 and 1.
         seconds: the length of the recording.
-        sample_rate: the sample rate of the file, Hz.
+        sample_rate: the sample rate of the file, Hz, times its expansion.
         problem: what is wrong with the recording, although it could be scored; None if nothing is wrong.
+        time_expansion: how many times slower the file plays than the sound was; all times here are of the sound.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class Scores:
     seconds: float
     sample_rate: int
     problem: BadRecording | None = None
+    time_expansion: float = 1.0
 
 
 class Predictor:
@@ -108,34 +110,44 @@ class Predictor:
             _Scorer(model, plan, self.columns) for model, plan in zip(self.models, self._plans, strict=True)
         ]
 
-    def predict_file(self, path: Path | str) -> Scores:
+    def predict_file(self, path: Path | str, time_expansion: float = 1.0) -> Scores:
         """Score one recording.
+
+        Args:
+            time_expansion: how many times slower the file plays than the sound was.
 
         Raises:
             BadRecording: no part of it can be scored.
             DataError: as of ``predict_files``.
         """
-        ((_, result),) = self.predict_files([path])
+        ((_, result),) = self.predict_files([path], {Path(path): time_expansion})
         if isinstance(result, BadRecording):
             raise result
         return result
 
-    def predict_files(self, paths: Iterable[Path | str]) -> Iterator[tuple[Path, Scores | BadRecording]]:
+    def predict_files(
+        self, paths: Iterable[Path | str], expansions: Mapping[Path, float] | None = None
+    ) -> Iterator[tuple[Path, Scores | BadRecording]]:
         """Score recordings. Each is given as soon as it is ready, so the order is not that of ``paths``.
 
         Recordings are read and transformed while the models compute. Apart from its scores, the memory does not
         depend on the length of a recording.
 
+        Args:
+            expansions: the time expansion of each recording that has one.
+
         Raises:
             DataError: the output of a model is not finite.
         """
+        expansions = expansions or {}
         workers = max(model.workers for model in self.models)
         # Shared by all models: on a CPU, threads for each model would be more threads than cores.
         pool = ThreadPoolExecutor(min(sum(model.workers for model in self.models), cores()))
         batches = [
             Batches(scorer.of_windows, pool, size=scorer.model.batch, under_way=workers + 1) for scorer in self._scorers
         ]
-        readers = ReadAhead((self._pieces(Path(path)) for path in paths), max(1, cores() // 2), _AHEAD)
+        pieces = (self._pieces(path, expansions.get(path, 1.0)) for path in map(Path, paths))
+        readers = ReadAhead(pieces, max(1, cores() // 2), _AHEAD)
         unscored: list[_Recording] = []  # read completely, but some of their windows wait in a batch
         try:
             with readers:
@@ -220,10 +232,12 @@ class Predictor:
             for label in np.flatnonzero(scores >= thresholds):
                 yield Detection(start_s, end_s, int(label), float(scores[label]), start_s)
 
-    def _pieces(self, path: Path) -> Iterator[tuple["_Recording", Completed | BadRecording | None]]:
+    def _pieces(
+        self, path: Path, time_expansion: float
+    ) -> Iterator[tuple["_Recording", Completed | BadRecording | None]]:
         """The windows of a recording while it is decoded; at the end None, or the reason why it cannot be scored."""
         torch.set_num_threads(1)  # for this thread; the models need the other cores
-        recording = _Recording(path, self._scorers, one_row=self.one_row)
+        recording = _Recording(path, self._scorers, one_row=self.one_row, time_expansion=time_expansion)
         try:
             for completed in self._completed_of(recording):
                 yield recording, completed
@@ -233,7 +247,8 @@ class Predictor:
 
     def _completed_of(self, recording: "_Recording") -> Iterator[Completed]:
         sources = self._sources.values()
-        audio = [AudioStream(recording.path, source.sample_rate, _BLOCK_S, strict=False) for source in sources]
+        how = {"strict": False, "time_expansion": recording.time_expansion}
+        audio = [AudioStream(recording.path, source.sample_rate, _BLOCK_S, **how) for source in sources]
         streams = [source.stream() for source in sources]
         windower = Windower(self._plans, self._seen)
         nothing = np.empty(0, np.float32)  # at one sample rate there may be one more block than at another
@@ -255,7 +270,8 @@ class Predictor:
 class _Recording:
     """A recording that is being scored: its rows so far, and the scores of its windows so far."""
 
-    def __init__(self, path: Path, scorers: Sequence["_Scorer"], *, one_row: bool):
+    def __init__(self, path: Path, scorers: Sequence["_Scorer"], *, one_row: bool, time_expansion: float):
+        self.time_expansion = time_expansion
         self.path, self.seconds, self.sample_rate, self.problem = path, 0.0, 0, None
         self._scorers, self._one_row = scorers, one_row
         self.unscored = 0  # windows
@@ -275,7 +291,9 @@ class _Recording:
         rows = [_joined(self._rows, self.seconds)] if self._one_row else self._rows
         each = np.stack([_of_row(row, self._scorers, self._scores) for row in rows], axis=1)
         start_s, end_s = (np.array([getattr(row, name) for row in rows]) for name in ("start_s", "end_s"))
-        return Scores(self.path, start_s, end_s, each, self.seconds, self.sample_rate, self.problem)
+        return Scores(
+            self.path, start_s, end_s, each, self.seconds, self.sample_rate, self.problem, self.time_expansion
+        )
 
     def _receive(self, scores: list[np.ndarray], score: np.ndarray) -> None:
         if not np.isfinite(score).all():

@@ -19,7 +19,7 @@ from utils.files import fitting_name, remove_leftovers, whole, write_text
 log = logging.getLogger(__name__)
 
 _SETTINGS = "job.json"
-_ARRAYS = ("start_s", "end_s", "each", "seconds", "sample_rate", "problem")
+_ARRAYS = ("start_s", "end_s", "each", "seconds", "sample_rate", "problem", "time_expansion")
 
 
 class ScoreStore:
@@ -68,6 +68,7 @@ class ScoreStore:
             np.savez(
                 file, start_s=scores.start_s, end_s=scores.end_s, each=scores.each,
                 seconds=scores.seconds, sample_rate=scores.sample_rate, problem=str(scores.problem or ""),
+                time_expansion=scores.time_expansion,
             )  # fmt: skip
 
     def problems(self, recordings: Iterable[Path]) -> Iterator[tuple[Path, str]]:
@@ -89,7 +90,7 @@ class ScoreStore:
             scores = combined[recording] if how == "rank" else combine([kept["each"]], how)[0]
             yield Result(
                 recording, kept["start_s"], kept["end_s"], smooth(scores) if smoothing else scores,
-                float(kept["seconds"]), int(kept["sample_rate"]),
+                float(kept["seconds"]), int(kept["sample_rate"]), time_expansion=float(kept["time_expansion"]),
             )  # fmt: skip
 
     def remove(self) -> None:

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from dataloader.metadata import NOCALL
 from inference import tables
 from inference.choices import RECORDING
 from inference.detections import LONGEST_S, Detection, DetectionFilter, Result, detections
-from inference.inputs import find_recordings
+from inference.inputs import find_recordings, time_expansions, trained_expansion
 from inference.options import Options
 from inference.outputs import check_outputs, resolve_outputs
 from inference.predictor import Predictor
@@ -26,11 +26,12 @@ from inference.thresholds import FittedRules, fitted_rules, report_rules
 from utils.errors import DataError, UserError, counted, first_line
 from utils.files import remove_leftovers
 from utils.lock import alone
+from utils.run_folder import CONFIG
 
 log = logging.getLogger(__name__)
 
 __all__ = [
-    "contents_of_report", "find", "load", "open_store", "read_sample", "resolve_outputs",
+    "contents_of_report", "expansions_of", "find", "load", "open_store", "read_sample", "resolve_outputs",
     "score", "write",
 ]  # fmt: skip
 
@@ -103,6 +104,8 @@ def open_store(options: Options, predictor: Predictor) -> Iterator[ScoreStore]:
         "--shift-tta": predictor.grid.shift_tta,
         "--backend": [model.backend for model in predictor.models],
     }
+    if options.time_expansion is not None:
+        settings["--time-expansion"] = options.time_expansion
     if predictor.columns is not None:
         settings["--species"] = list(predictor.labels)
     output = Path(os.path.abspath(options.output))
@@ -127,8 +130,31 @@ def _remove_leftovers_of(options: Options) -> None:
             remove_leftovers(folder)
 
 
-def score(predictor: Predictor, recordings: Sequence[Path], store: ScoreStore) -> list[Path]:
+def expansions_of(options: Options, recordings: Sequence[Path]) -> dict[Path, float]:
+    """The time expansion of each recording that has one: that of the command line, or what the recording states.
+
+    Neither the config of the run nor its data say anything of these recordings; a run that was trained on expanded
+    ones is pointed out.
+    """
+    found = time_expansions(recordings, options.time_expansion)
+    if options.time_expansion is None and not found:
+        for path in options.run:
+            config = (path if path.is_dir() else path.parent) / CONFIG
+            if config.is_file() and (factor := trained_expansion(config)) != 1:
+                log.warning(
+                    "%s was trained with time_expansion = %g, and these recordings are taken to play as fast as the "
+                    "sound was; if they do not: --time-expansion %g", path, factor, factor,
+                )  # fmt: skip
+    return found
+
+
+def score(
+    predictor: Predictor, recordings: Sequence[Path], store: ScoreStore, expansions: Mapping[Path, float] | None = None
+) -> list[Path]:
     """Score the recordings that are not in the store yet; warn of each that has a problem.
+
+    Args:
+        expansions: the time expansion of each recording that has one.
 
     Returns:
         the recordings that are scored.
@@ -141,9 +167,9 @@ def score(predictor: Predictor, recordings: Sequence[Path], store: ScoreStore) -
         log.info("continuing: %d of %d recordings are already scored", len(recordings) - len(todo), len(recordings))
         for path, problem in store.problems(recordings):
             log.warning(_PARTLY, path, problem, _caution(problem))
-    bad = set()
-    with _bar(todo) as bar, _explain_memory():
-        for path, result in predictor.predict_files(todo):
+    bad, expansions = set(), expansions or {}
+    with _bar(todo, expansions) as bar, _explain_memory():
+        for path, result in predictor.predict_files(todo, expansions):
             if isinstance(result, BadRecording):
                 bad.add(path)
                 log.warning("%s: left out: %s", path, result)
@@ -229,18 +255,21 @@ def contents_of_report(
 
 def _found_in(
     results: Iterable[Result], labels: Sequence[str], detection_filter: DetectionFilter
-) -> Iterator[tuple[Path, float, list[Detection], float]]:
-    """For each recording its path, seconds, detections of species, and the highest score of any species."""
+) -> Iterator[tuple[Path, float, list[Detection], float, None, float]]:
+    """The fields of ``reports.detections.Recording``, for each recording."""
     nocall = labels.index(NOCALL) if NOCALL in labels else None  # that no bird calls is no detection
     for result in results:
         found = [one for one in detections(result, detection_filter) if one.label != nocall]
         species = result.values if nocall is None else np.delete(result.values, nocall, axis=1)
-        yield result.path, result.seconds, found, float(species.max(initial=0.0))
+        highest = float(species.max(initial=0.0))
+        yield result.path, result.seconds, found, highest, None, result.time_expansion
 
 
-def _bar(recordings: Sequence[Path]) -> tqdm:
+def _bar(recordings: Sequence[Path], expansions: Mapping[Path, float]) -> tqdm:
     """A progress bar in hours of audio, with the time left, if stderr is a terminal."""
-    hours = sum(map(_hours, recordings)) if os.isatty(2) else None
+    hours = None
+    if os.isatty(2):
+        hours = sum(_hours(recording) / expansions.get(recording, 1.0) for recording in recordings)
     form = "{desc}: {percentage:3.0f}%|{bar}| {n:.2f}/{total:.2f} h of audio [{elapsed}<{remaining}]"
     return tqdm(total=hours, desc="scoring", bar_format=form, disable=None, dynamic_ncols=True)
 

@@ -1,6 +1,7 @@
 """Scores -> the tables that other programs read: Kaggle submissions, CSV, Raven selection tables, Audacity labels.
 
-Each table is written completely or not at all.
+Each table is written completely or not at all. Times and frequencies in it are those of the file as it plays, so that
+they fit what Raven or Audacity shows; of a file with a time expansion those of the sound are shorter and higher.
 """
 
 import csv
@@ -14,6 +15,7 @@ from typing import TextIO
 import numpy as np
 
 from dataloader.metadata import NOCALL
+from dataloader.tables.birdclef import OLD_SUBMISSIONS
 from factory.model_card import ModelCard
 from inference.detections import Detection, DetectionFilter, Result, detections
 from inference.window_plan import Grid
@@ -43,9 +45,9 @@ def write_csv(path: Path, results: Iterable[Result], card: ModelCard, detection_
         writer = csv.writer(_Rows(file), lineterminator="\r\n")
         writer.writerow(("file", "start_s", "end_s", "label", "score"))
         for result in results:
-            name = words(result.path)
+            name, factor = words(result.path), result.time_expansion
             writer.writerows(
-                (name, _seconds(one.start_s), _seconds(one.end_s), card.labels[one.label], f"{one.score:.6g}")
+                (name, *(_seconds(time * factor) for time in one[:2]), card.labels[one.label], f"{one.score:.6g}")
                 for one in detections(result, detection_filter)
             )
 
@@ -77,6 +79,11 @@ def read_sample(path: Path, labels: Sequence[str]) -> SampleSubmission:
         raise DataError(f"{path}: no such file; --sample-submission takes Kaggle's sample_submission.csv") from None
     except (UnicodeDecodeError, csv.Error):
         raise DataError(f"{path}: this is not a CSV table; give Kaggle's sample_submission.csv") from None
+    if tuple(header) in OLD_SUBMISSIONS:
+        raise DataError(
+            f"{path}: a submission of BirdCLEF 2021 or 2022 ({', '.join(header)}); predict.py writes those of 2023 and "
+            "later, with a column for each species; write --format csv and convert it"
+        )
     if header[:1] != ["row_id"] or len(header) < 2 or len(set(header)) < len(header):
         raise DataError(f"{path}: its columns must be row_id and one for each species; it begins with {header[:3]}")
     if not row_ids:
@@ -204,14 +211,16 @@ RAVEN_COLUMNS = (
 
 def raven_table(result: Result, card: ModelCard, detection_filter: DetectionFilter) -> str:
     """A selection table of Raven Pro: tab-separated, with one selection for each detection."""
-    high = min(card.process.f_max, result.sample_rate / 2)
-    low = min(card.process.f_min, high)
+    factor = result.time_expansion
+    high = min(card.process.f_max, result.sample_rate / 2) / factor
+    low = min(card.process.f_min / factor, high)
     lines = ["\t".join(RAVEN_COLUMNS)]
     for number, one in enumerate(_birds(result, card, detection_filter), 1):
         values = (
-            number, "Spectrogram 1", 1, f"{one.start_s:.3f}", f"{one.end_s:.3f}", f"{low:.1f}", f"{high:.1f}",
+            number, "Spectrogram 1", 1, f"{one.start_s * factor:.3f}", f"{one.end_s * factor:.3f}", f"{low:.1f}",
+            f"{high:.1f}",
             card.common_names[one.label] or card.labels[one.label], card.labels[one.label], f"{one.score:.4f}",
-            words(os.path.abspath(result.path)), f"{one.start_s:.3f}",
+            words(os.path.abspath(result.path)), f"{one.start_s * factor:.3f}",
         )  # fmt: skip
         lines.append("\t".join(_cell(value) for value in values))
     return "\n".join(lines) + "\n"
@@ -219,8 +228,9 @@ def raven_table(result: Result, card: ModelCard, detection_filter: DetectionFilt
 
 def audacity_table(result: Result, card: ModelCard, detection_filter: DetectionFilter) -> str:
     """A label track of Audacity: start, end and label, separated by tabs, without a header."""
+    factor = result.time_expansion
     return "".join(
-        f"{one.start_s:.6f}\t{one.end_s:.6f}\t{_cell(card.labels[one.label])}\n"
+        f"{one.start_s * factor:.6f}\t{one.end_s * factor:.6f}\t{_cell(card.labels[one.label])}\n"
         for one in _birds(result, card, detection_filter)
     )
 

@@ -69,6 +69,7 @@ class Recording(NamedTuple):
         detections: rows of the fields of ``Detection``.
         highest: the highest score of any species in it, detection or not.
         started: when it began, if that is known.
+        time_expansion: how many times slower the file plays than the sound was; all times here are of the sound.
     """
 
     path: Path
@@ -76,6 +77,7 @@ class Recording(NamedTuple):
     detections: Iterable[Sequence[float]]
     highest: float
     started: datetime | None = None
+    time_expansion: float = 1.0
 
 
 class Species(NamedTuple):
@@ -105,6 +107,7 @@ class Heard:
     path: Path
     seconds: float
     started: datetime | None
+    time_expansion: float = 1.0
     best: float = 0.0  # score of its detections
 
     @property
@@ -188,7 +191,8 @@ def gather(recordings: Iterable[Recording]) -> Found:
     """Keep of the recordings what the page shows of them, and forget the rest."""
     found = Found()
     for number, recording in enumerate(recordings):
-        heard = Heard(recording.path, recording.seconds, recording.started or _started(recording.path))
+        started = recording.started or _started(recording.path)
+        heard = Heard(recording.path, recording.seconds, started, recording.time_expansion)
         new: dict[int, list[Strong]] = {}
         for row in recording.detections:
             one = Detection(*row)
@@ -266,12 +270,13 @@ class _Drawing:
 
     def _clip(self, strong: Strong) -> dict[str, Any] | None:
         """One detection to see and hear; None where the page has no more room."""
-        one, path = strong.detection, self._found.recordings[strong.recording].path
+        one, heard = strong.detection, self._found.recordings[strong.recording]
+        path, how = heard.path, {"time_expansion": heard.time_expansion}
         longest = CLIP_S if self._slower == 1 else BAT_CLIP_S
         span = (one.peak_s, min(one.end_s - one.peak_s, longest))
         try:
-            picture = data_uri(media.png(media.excerpt(path, self._mel, *span)), "image/png")
-            sound = data_uri(media.mp3(path, *span, slower=self._slower), "audio/mpeg")
+            picture = data_uri(media.png(media.excerpt(path, self._mel, *span, **how)), "image/png")
+            sound = data_uri(media.mp3(path, *span, slower=self._slower, **how), "audio/mpeg")
         except BadRecording:  # damaged there, or gone since it was scored
             picture = sound = ""
         if not self._clips.take(len(picture) + len(sound)):
@@ -307,7 +312,7 @@ class _Drawing:
         """The whole recording, and its parts if it is long."""
         spans = _spans(heard.seconds)
         columns = COLUMNS if len(spans) == 1 else math.ceil(heard.seconds / (spans[0][1] - spans[0][0]) * COLUMNS)
-        db = overview(heard.path, self._mel, heard.seconds, columns)
+        db = overview(heard.path, self._mel, heard.seconds, columns, time_expansion=heard.time_expansion)
         whole = data_uri(media.png(narrowed(db, COLUMNS)), "image/png")
         if len(spans) == 1:
             return whole, None
@@ -315,20 +320,21 @@ class _Drawing:
         uris = [data_uri(media.png(db[:, first : max(last, first + 1)]), "image/png") for first, last in edges]
         return whole, {"seconds": spans[0][1], "uris": uris}
 
-    def _sound(self, heard: Heard) -> tuple[str, str, int]:
+    def _sound(self, heard: Heard) -> tuple[str, str, float]:
         """What the player plays, what is to be known of it, and how many times slower it is."""
         takes = heard.seconds * self._slower
         if takes <= SHORT_S and self._sounds.take(round(takes * media.SOUND_BYTES_S * 4 / 3)):  # of base64
-            return data_uri(media.mp3(heard.path, slower=self._slower), "audio/mpeg"), "", self._slower
+            mp3 = media.mp3(heard.path, slower=self._slower, time_expansion=heard.time_expansion)
+            return data_uri(mp3, "audio/mpeg"), "", self._slower
         note = "It is played from its own file: keep that where it is, as seen from this page."
-        if self._slower > 1:
+        if self._slower > 1 and heard.time_expansion == 1:
             note += " At its own speed, its highest calls cannot be heard."
         place = os.path.abspath(heard.path)
         try:
             place = os.path.relpath(place, os.path.abspath(self._path.parent))
         except ValueError:  # Windows: on another drive
-            return Path(place).as_uri(), note, 1
-        return urllib.parse.quote(os.fsencode(place.replace(os.sep, "/"))), note, 1
+            return Path(place).as_uri(), note, heard.time_expansion
+        return urllib.parse.quote(os.fsencode(place.replace(os.sep, "/"))), note, heard.time_expansion
 
     def undrawn(self) -> Iterator[dict[str, Any]]:
         """The recordings without a picture; to be asked when all others are drawn."""

@@ -28,9 +28,12 @@ def slower(process: DataProcess) -> int:
     return _TIME_EXPANSION if process.f_max > _HEARD_HZ else 1
 
 
-def excerpt(path: Path, mel: MelSpectrogram, start_s: float, duration_s: float) -> np.ndarray:
+def excerpt(
+    path: Path, mel: MelSpectrogram, start_s: float, duration_s: float, *, time_expansion: float = 1.0
+) -> np.ndarray:
     """The spectrogram of a span, ``(n_mels, frames)``, dB, at least one frame."""
-    waveform = read_audio(path, mel.process.sample_rate, start_s=start_s, duration_s=duration_s, strict=False)
+    how = {"start_s": start_s, "duration_s": duration_s, "strict": False, "time_expansion": time_expansion}
+    waveform = read_audio(path, mel.process.sample_rate, **how)
     least = max(0, mel.process.hop_length - len(waveform))
     return mel.db(np.pad(waveform, (0, least)))
 
@@ -56,7 +59,9 @@ def png(db: np.ndarray) -> bytes:
     return memory.getvalue()
 
 
-def mp3(path: Path, start_s: float = 0.0, duration_s: float | None = None, *, slower: int = 1) -> bytes:
+def mp3(
+    path: Path, start_s: float = 0.0, duration_s: float | None = None, *, slower: int = 1, time_expansion: float = 1.0
+) -> bytes:
     """A recording, or a span of it, as a mono MP3; it takes ``slower`` times as long as the recording.
 
     Why MP3: it is small, and no browser is without it; Ogg is silent in many a Safari, FLAC and WAV take
@@ -65,10 +70,11 @@ def mp3(path: Path, start_s: float = 0.0, duration_s: float | None = None, *, sl
     Raises:
         BadRecording: it cannot be read (any more).
     """
+    how = {"strict": False, "time_expansion": time_expansion}
     if duration_s is None:
-        blocks = AudioStream(path, _SOUND_RATE * slower, _BLOCK_S, strict=False)
+        blocks = AudioStream(path, _SOUND_RATE * slower, _BLOCK_S, **how)
     else:
-        blocks = [read_audio(path, _SOUND_RATE * slower, start_s=start_s, duration_s=duration_s, strict=False)]
+        blocks = [read_audio(path, _SOUND_RATE * slower, start_s=start_s, duration_s=duration_s, **how)]
     memory = io.BytesIO()
     form = {"format": "MP3", "subtype": "MPEG_LAYER_III", "bitrate_mode": "CONSTANT", "compression_level": _COMPRESSION}
     with sf.SoundFile(memory, "w", _SOUND_RATE, 1, **form) as file:

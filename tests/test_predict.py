@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -122,6 +123,55 @@ def test_raven_and_audacity_of_several_keep_equal_names_apart(command, tiny_run,
     assert {row["High Freq (Hz)"] for row in rows} == {"4000.0"}  # Nyquist of 8 kHz
     assert {row["Common Name"] for row in rows} == {f"Common {label}" for label in LABELS}
     assert len(rows) == 6 * 3
+
+
+def test_detections_of_a_slowed_down_recording_are_those_of_the_sound_at_the_times_of_the_file(
+    command, tiny_run, sound, tmp_path
+):
+    samples = sound(10.0)
+    sf.write(tmp_path / "real.wav", samples, 16_000, "PCM_16")
+    sf.write(tmp_path / "slow.wav", samples, 1_600, "PCM_16")
+    sf.write(tmp_path / "says_so.wav", samples, 1_600, "PCM_16")
+    _append_guano(tmp_path / "says_so.wav", "TE: 10")
+
+    def table(name, kind, *options):
+        output = tmp_path / f"{name}.{kind}"
+        line = ["--run", tiny_run, "--input", tmp_path / f"{name}.wav", "--output", output, "--format", kind]
+        printed = command(*line, "--threshold", 0, "--backend", "torch", *options)
+        return rows_of(output, delimiter="\t" if kind == "raven" else ","), printed.err
+
+    real, _ = table("real", "csv")
+    slow, _ = table("slow", "csv", "--time-expansion", 10)
+    said, printed = table("says_so", "csv")
+    assert "1 recording states that it plays 10 times slower than the sound was, and counts so" in printed
+    for rows in (slow, said):
+        assert [row["score"] for row in rows] == [row["score"] for row in real]
+        assert [row["end_s"] for row in rows] == [f"{10 * float(row['end_s']):g}" for row in real]
+    ignored, _ = table("says_so", "csv", "--time-expansion", 1)
+    assert len(said) == 3 * len(LABELS)  # windows of 3 s of a sound of 10 s
+    assert len(ignored) == 33 * len(LABELS)  # of a file of 100 s
+    boxes, _ = table("real", "raven")
+    slow_boxes, _ = table("slow", "raven", "--time-expansion", 10)
+    for column, factor in (("End Time (s)", 10), ("File Offset (s)", 10), ("High Freq (Hz)", 0.1)):
+        assert [float(row[column]) for row in slow_boxes] == [factor * float(row[column]) for row in boxes]
+
+
+def _append_guano(path, *fields):
+    text = "\n".join(["GUANO|Version: 1.0", *fields]).encode()
+    text += b"\n" * (len(text) % 2)
+    data = path.read_bytes() + b"guan" + struct.pack("<I", len(text)) + text
+    path.write_bytes(data[:4] + struct.pack("<I", len(data) - 8) + data[8:])
+
+
+def test_a_run_of_slowed_down_recordings_is_pointed_out_where_others_state_nothing(
+    command, make_run, recordings, tmp_path
+):
+    run = make_run(seed=3)
+    (run / "config.ini").write_text("[data]\ntime_expansion = 10\n")
+    line = ["--run", run, "--input", recordings / "a/r1.wav", "--output", tmp_path / "o.csv", "--format", "csv"]
+    why = "was trained with time_expansion = 10, and these recordings are taken to play as fast as the sound was"
+    assert why in command(*line).err
+    assert why not in command(*line, "--time-expansion", 1).err
 
 
 def test_several_runs_smoothing_thinning_and_shifts_from_the_command_line(
@@ -322,7 +372,7 @@ def test_a_bar_goes_on_where_a_header_has_promised_less_than_there_is(monkeypatc
     monkeypatch.setattr(os, "isatty", lambda _: True)
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    bar = steps._bar([Path("one hour.flac")])
+    bar = steps._bar([Path("one hour.flac")], {})
     steps._advance(bar, 1.0)
     steps._advance(bar, 2.0)  # a FLAC from a pipe says no length
     assert str(bar).startswith("scoring: 100%")
@@ -585,6 +635,8 @@ def test_only_bad_recordings_are_an_error_and_nothing_is_left(command, tiny_run,
             ["--format", "submission", "--combine", "rank", "--report", "r"],
             "use it with --format submission, no --report",
         ),
+        (["--time-expansion", "0"], "--time-expansion: 0 is not above 0"),
+        (["--time-expansion", "1e9"], "--time-expansion: 1e9 is above 1000"),
         (["--step-s", "nan"], "--step-s: nan is not above 0"),
         (["--step-s", "five"], "--step-s: five is not a number"),
         (["--threshold", "2"], "--threshold: 2 is not between 0 and 1"),

@@ -12,7 +12,7 @@ _BLOCK_S = 10.0  # seconds decoded at once
 
 def overview(
     path: Path, mel: MelSpectrogram, seconds: float, columns: int, *, start_s: float = 0.0,
-    statistics: BandStatistics | None = None,
+    statistics: BandStatistics | None = None, time_expansion: float = 1.0,
 ) -> np.ndarray:  # fmt: skip
     """A stretch of a recording as a spectrogram of at most so many columns.
 
@@ -22,6 +22,7 @@ def overview(
         seconds: how long the stretch is.
         start_s: where it begins; what lies before is decoded as well.
         statistics: gets every frame of the stretch, if they are wanted.
+        time_expansion: see ``AudioStream``; all times here are those of the real sound.
 
     Returns:
         ``(n_mels, columns)``, dB.
@@ -34,7 +35,8 @@ def overview(
     columns = min(columns, frames)
     picture = np.full((columns, mel.process.n_mels), mel.process.floor_db, dtype=np.float32)
     next_frame = -round(start_s * rate)  # counted from the beginning of the stretch
-    sound = AudioStream(path, mel.process.sample_rate, _BLOCK_S, max_s=start_s + seconds, strict=False)
+    how = {"max_s": start_s + seconds, "strict": False, "time_expansion": time_expansion}
+    sound = AudioStream(path, mel.process.sample_rate, _BLOCK_S, **how)
     for block in mel.blocks(sound):
         first = max(0, next_frame)
         block, next_frame = block[first - next_frame :], next_frame + len(block)  # without what lies before

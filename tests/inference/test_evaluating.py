@@ -9,6 +9,7 @@ import pytest
 import soundfile
 
 import evaluate
+import predict
 from dataloader.metadata import AUDIO, TABLE
 from evaluation.decisions import read_decisions
 from utils.errors import DataError, UserError
@@ -146,11 +147,23 @@ def annotated(tmp_path_factory, sound):
     return folder
 
 
+def by_recording(run, folder, tmp_path):
+    """The scores of predict.py, a row a recording."""
+    output = tmp_path / "whole.csv"
+    line = ["--run", run, "--input", folder, "--output", output, "--format", "csv", "--window-s", "recording"]
+    predict.main([str(one) for one in line])
+    return pd.read_csv(output).pivot(index="file", columns="label", values="score")[list(LABELS_OF_RUN)].to_numpy()
+
+
 def test_labels_with_times_are_scored_by_window(run, annotated, tmp_path, capsys):
     call("--run", run, "--data", annotated, "--output", tmp_path / "out")
-    assert "9 windows of 3 recordings" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "9 windows of 3 recordings" in printed
+    assert "macro AUC, by recording  " in printed
     found = json.loads((tmp_path / "out" / "scores.json").read_text())
     assert found["unit"] == "window"
+    whole = macro_auc(np.array([[1, 0, 1], [0, 1, 0], [0, 0, 0]]), by_recording(run, annotated, tmp_path))
+    assert found["macro_auc_by_recording"] == pytest.approx(whole)
     assert found["nocall_hours"] == pytest.approx(9 / 3600, abs=1e-4)
     classes = pd.read_csv(tmp_path / "out" / "classes.csv", index_col="label")
     assert classes["positives"].to_dict() == {"asbfly": 1, "bkskit1": 3, "comgre": 1}
@@ -168,6 +181,24 @@ def test_a_tool_is_scored_by_window_against_annotations(annotated, tmp_path):
     (tmp_path / "table.csv").write_text(head + "night0.wav,9,12,asbfly,1\n")
     with pytest.raises(DataError, match="begins at 9 s, beyond the end of the recording at 9 s"):
         call(*arguments)
+
+
+def test_slowed_down_recordings_are_scored_as_the_sound_that_they_hold(run, annotated, tmp_path):
+    """Their tables, and those of predictions, have the times of the file as it plays."""
+    slow = tmp_path / "slow"
+    slow.mkdir()
+    for path in annotated.glob("*.wav"):
+        soundfile.write(slow / path.name, soundfile.read(path, dtype="int16")[0], 1_600)
+    table = pd.read_csv(annotated / "annotations.csv")
+    table.assign(start=table["start"] * 10, end=table["end"] * 10, time_expansion=10).to_csv(slow / "t.csv")
+    for data, name in ((annotated, "one"), (slow, "other")):
+        call("--run", run, "--data", data, "--output", tmp_path / name)
+    one, other = (pd.read_csv(tmp_path / name / "classes.csv") for name in ("one", "other"))
+    pd.testing.assert_frame_equal(one, other)
+    rows = "night0.wav,0,30,asbfly,1\nnight0.wav,60,90,comgre,1\nnight1.wav,0,90,bkskit1,1\n"
+    (tmp_path / "table.csv").write_text("file,start_s,end_s,label,score\n" + rows)
+    call("--predictions", tmp_path / "table.csv", "--labels", slow, "--window-s", 3, "--output", tmp_path / "tool")
+    assert json.loads((tmp_path / "tool" / "scores.json").read_text())["f1"] == 1.0
 
 
 def test_two_recordings_of_one_name_are_an_error_where_a_table_names_them(tmp_path, sound):

@@ -179,6 +179,7 @@ def test_rows_behind_the_end_of_a_truncated_recording_get_the_prior(tmp_path, ca
         ("row_id,x,y\nr1_5,0,0\n", "none of its 2 species is among the 3 of the run"),
         ("id,a,b\nr1_5,0,0\n", r"its columns must be row_id .* begins with \['id', 'a', 'b'\]"),
         ("row_id,a,a\nr1_5,0,0\n", "its columns must be"),
+        ("row_id,birds\nr1_5,nocall\n", r"a submission of BirdCLEF 2021 or 2022 \(row_id, birds\); predict\.py writes"),
         ("row_id\nr1_5\n", "its columns must be"),
         ("", "its columns must be"),
         ("row_id,a,b,c\n", "it has no rows"),

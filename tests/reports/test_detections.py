@@ -166,7 +166,7 @@ def test_without_a_detection_the_page_says_so_and_how_far_it_was(written, tmp_pa
 
 def test_the_page_is_written_whole_or_not_at_all(written, tmp_path, monkeypatch):
     (tmp_path / "page.html").write_text("an older page")
-    monkeypatch.setattr(detections, "overview", lambda *_: 1 / 0)
+    monkeypatch.setattr(detections, "overview", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         written()
     assert (tmp_path / "page.html").read_text() == "an older page"
@@ -393,8 +393,8 @@ def test_the_page_fits_a_phone(written, tmp_path, browser, console, dark):
 def test_a_night_of_20000_detections_opens_in_time(tmp_path, monkeypatch, browser, console):
     rng = np.random.default_rng(1)
     picture = detections.media.png(rng.normal(size=(128, 1200)))  # as large as a picture of noise is
-    monkeypatch.setattr(detections, "overview", lambda path, mel, s, columns: np.zeros((128, columns)))
-    monkeypatch.setattr(detections.media, "excerpt", lambda *_: None)
+    monkeypatch.setattr(detections, "overview", lambda path, mel, s, columns, **_: np.zeros((128, columns)))
+    monkeypatch.setattr(detections.media, "excerpt", lambda *_, **__: None)
     monkeypatch.setattr(detections.media, "png", lambda _: picture)
     monkeypatch.setattr(detections.media, "mp3", lambda *_, **__: bytes(35_000))
     at = np.sort(rng.integers(0, 7200, 20_000)) * 5.0
