@@ -4,7 +4,8 @@
 #     bash download_data.sh [--competition birdclef-2021 ... birdclef-2026] [--from-zip FILE] [--skip-unlabeled] [DIR]
 #
 # The competition is birdclef-2024 and DIR is data where they are not given. --from-zip takes a zip that is there
-# already, and keeps it; --skip-unlabeled leaves the recordings without labels in the zip.
+# already, and keeps it; --skip-unlabeled leaves the recordings without labels in the zip: unlabeled_soundscapes of
+# 2024, train_soundscapes of 2025, and those of 2026 that its table of labels does not name.
 #
 # It can be stopped at any point: started again, it goes on from there. Until all is unpacked, everything
 # is in DIR/.download, and the table is moved to its place last, so a DIR that has it is complete.
@@ -39,13 +40,16 @@ data=${data:-data}
 table=train_metadata.csv
 audio=train_audio
 unlabeled=
+with_times=    # its table of labels with times
 zip_gb=0    # about, where it is known before Kaggle is asked; unpacked the recordings take as much again
 case $competition in
-    birdclef-2021) audio=train_short_audio ;;
+    birdclef-2021) audio=train_short_audio; with_times=train_soundscape_labels.csv:audio_id,site,seconds,birds ;;
     birdclef-2022 | birdclef-2023) ;;
     birdclef-2024) unlabeled=unlabeled_soundscapes; zip_gb=24 ;;
     birdclef-2025) table=train.csv; unlabeled=train_soundscapes ;;
-    birdclef-2026) table=train.csv ;;
+    birdclef-2026)
+        table=train.csv; unlabeled=train_soundscapes
+        with_times=train_soundscapes_labels.csv:filename,start,end,primary_label ;;
     *) fail "--competition '$competition': unknown; known are birdclef-2021 to birdclef-2026" 2 ;;
 esac
 site=https://www.kaggle.com/competitions/$competition
@@ -150,12 +154,17 @@ unpack() {
     echo "unpacking $zip" >&2
     # Unpacking checks each file's checksum. Not `unzip`, which not every machine has.
     if ! python3 -c '
-import sys, zipfile
-path, folder, left_out = sys.argv[1:]
+import csv, io, sys, zipfile
+path, folder, left_out, labels = sys.argv[1:]
 with zipfile.ZipFile(path) as archive:
-    names = [name for name in archive.namelist() if not left_out or not name.startswith(left_out + "/")]
+    names, labelled = archive.namelist(), set()
+    if left_out and labels in names:
+        rows = csv.DictReader(io.StringIO(archive.read(labels).decode("utf-8-sig")))
+        labelled = {left_out + "/" + (row.get("filename") or "") for row in rows}
+    if left_out:
+        names = [name for name in names if name in labelled or not name.startswith(left_out + "/")]
     archive.extractall(folder, names)
-' "$zip" "$work/unpacking" "${skip:+$unlabeled}" 2>"$log"; then
+' "$zip" "$work/unpacking" "${skip:+$unlabeled}" "${with_times%%:*}" 2>"$log"; then
         rm -rf "$work/unpacking"
         if grep -qE 'BadZipFile|zlib\.error|EOFError' "$log"; then
             [[ -z $given_zip ]] || fail "$zip is damaged; fetch it again"
@@ -168,17 +177,21 @@ with zipfile.ZipFile(path) as archive:
         rm -rf "$work/unpacking"
         fail "$zip holds no $table and $audio, as $competition has them; is it another year's? Look at $site/data"
     fi
-    check_table "$work/unpacking/$table"
+    check_table "$table" primary_label,filename
+    [[ ! -f $work/unpacking/${with_times%%:*} || -z $with_times ]] || check_table "${with_times%%:*}" "${with_times#*:}"
     mv "$work/unpacking" "$work/unpacked"    # only what is complete has this name
     [[ -n $given_zip ]] || rm -f "$zip"
 }
 
-# The first line of the table names the columns that training needs.
+# check_table NAME COLUMNS: the first line of a table names the columns, separated by commas, that training needs.
 check_table() {
     local header column
-    header=,$(head -n 1 "$1" | tr -d '\r"'),
-    for column in primary_label filename; do
-        [[ $header == *",$column,"* ]] || fail "$1 has no column $column; look at $site/data"
+    header=,$(head -n 1 "$work/unpacking/$1" | tr -d '\r"'),
+    for column in ${2//,/ }; do
+        if [[ $header != *",$column,"* ]]; then
+            rm -rf "$work/unpacking"
+            fail "$zip: its table $1 has no column $column; look at $site/data"
+        fi
     done
 }
 

@@ -380,6 +380,37 @@ def test_a_zip_that_is_there_is_unpacked_and_kept(machine):
     assert not (machine.data / "unlabeled_soundscapes").exists()
 
 
+def test_of_2026_the_soundscapes_that_have_labels_are_unpacked_in_any_case(machine):
+    with zipfile.ZipFile(machine.folder / "mine.zip", "w") as archive:
+        archive.writestr("train_audio/a/1.ogg", "x")
+        archive.writestr("train.csv", "primary_label,filename\na,a/1.ogg\n")
+        archive.writestr("train_soundscapes_labels.csv", "filename,start,end,primary_label\ns1.ogg,0,5,a\n")
+        for name in ("s1.ogg", "s2.ogg"):
+            archive.writestr(f"train_soundscapes/{name}", "x")
+    options = ["--competition", "birdclef-2026", "--from-zip", str(machine.folder / "mine.zip"), "--skip-unlabeled"]
+    assert machine.run(*options)[0] == 0
+    assert [path.name for path in (machine.data / "train_soundscapes").iterdir()] == ["s1.ogg"]
+
+
+@pytest.mark.parametrize(
+    ("year", "table", "columns", "missing"),
+    [
+        ("birdclef-2021", "train_soundscape_labels.csv", "row_id,site,audio_id,seconds", "birds"),
+        ("birdclef-2026", "train_soundscapes_labels.csv", "filename,start,primary_label", "end"),
+        ("birdclef-2023", "train_metadata.csv", "label,filename", "primary_label"),
+    ],
+)
+def test_a_table_without_a_column_that_training_needs_is_reported(machine, year, table, columns, missing):
+    with zipfile.ZipFile(machine.remote, "w") as archive:
+        main, audio = YEARS[year]
+        archive.writestr(f"{audio}/a/1.ogg", "x")
+        archive.writestr(main, "primary_label,filename\na,a/1.ogg\n") if main != table else None
+        archive.writestr(table, columns + "\n")
+    code, _, message = machine.run("--competition", year)
+    assert (code, f"its table {table} has no column {missing}; look at https" in message) == (1, True), message
+    assert not (machine.data / audio).exists()
+
+
 def test_a_zip_that_is_there_and_damaged_is_kept_and_named(machine):
     (machine.folder / "mine.zip").write_bytes(b"PK")
     code, _, message = machine.run("--from-zip", str(machine.folder / "mine.zip"))
