@@ -11,6 +11,7 @@ from torch import nn
 
 from dataloader.audio.decoding import BadRecording, read_audio
 from dataloader.batches.embeddings import weighted
+from dataloader.encoders.table import encoder_of
 from dataloader.metadata import existing_paths
 from factory.model_card import read_card
 from inference.backends import BACKENDS, Forward
@@ -126,6 +127,8 @@ def _write_on_encoder(
             raise ExportError("only an ONNX file of an encoder and --to onnx give one file with both")
         write_joined(trained, encoder.path, path)
         log.info("the file holds the encoder and the head: sound -> %s", LOGITS)
+        if peak := encoder_of(trained.card.model).peak:
+            log.info("other programs must take its mean from each window, and give it a largest value of %g", peak)
         answers = [joined_logits(path, trained.card, windows) for windows in batches]
         one_by_one = any(len(logits) > 1 for logits in answers)  # pool = windows, or the encoder takes one at a time
         head = HeadOfOneRecording(trained.network, each_window=one_by_one)

@@ -53,6 +53,7 @@ class Embeddings:
             "window_s": float(encoder.window_s),
             "step_s": float(encoder.window_s),
             "max_recording_s": float(self._max_s),
+            **({"peak": encoder.peak} if encoder.peak else {}),
         }
 
     def key(self) -> str:

@@ -3,9 +3,13 @@
 An encoder computes with one thread of the caller's, so that as many of them as there are cores keep all cores busy.
 """
 
+import contextlib
 import os
+import sys
+import tempfile
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -54,7 +58,7 @@ def open_encoder(encoder: Encoder, path: Path, *, scores: bool = True) -> Opened
     """
     build = {".tflite": _tflite, ".onnx": _onnx}.get(path.suffix, _torchscript)
     try:
-        forward = build(encoder, path, encoder.scores if scores else None)
+        forward = _at_its_level(build(encoder, path, encoder.scores if scores else None), encoder.peak)
     except UserError:
         raise
     except Exception as error:  # each runtime has a dozen errors for a damaged file
@@ -69,6 +73,19 @@ def open_encoder(encoder: Encoder, path: Path, *, scores: bool = True) -> Opened
     _check(encoder, path, answers)
     n_labels = 0 if answers.scores is None else answers.scores.shape[1]
     return Opened(encoder, path, forward, answers.embeddings.shape[1], n_labels)
+
+
+def _at_its_level(forward: Forward, peak: float | None) -> Forward:
+    """``forward`` of windows without their mean and with ``peak`` as the largest value; silence stays silence."""
+    if peak is None:
+        return forward
+
+    def of_leveled(windows: np.ndarray) -> Answers:
+        centred = windows - windows.mean(axis=1, keepdims=True)
+        largest = np.abs(centred).max(axis=1, keepdims=True)
+        return forward(np.float32(peak) * centred / np.where(largest > 0, largest, 1))
+
+    return of_leveled
 
 
 def _check(encoder: Encoder, path: Path, answers: Answers) -> None:
@@ -89,13 +106,11 @@ def _check(encoder: Encoder, path: Path, answers: Answers) -> None:
 def _tflite(encoder: Encoder, path: Path, scores: int | str | None) -> Forward:
     from ai_edge_litert.interpreter import Interpreter
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     by_name = isinstance(encoder.embedding, str)
-    with warnings.catch_warnings(
-        action="ignore"
-    ):  # of keeping all tensors, which an embedding within the network needs
+    # The warning is of keeping all tensors, which an embedding within the network needs.
+    with _without_line("INFO: Created TensorFlow Lite"), warnings.catch_warnings(action="ignore"):
         interpreter = Interpreter(str(path), num_threads=1, experimental_preserve_all_tensors=by_name)
-    interpreter.allocate_tensors()
+        interpreter.allocate_tensors()
     (given, *_), outputs = interpreter.get_input_details(), interpreter.get_output_details()
     if given["shape"][-1] != encoder.samples:
         raise _other_window(encoder, path, given["shape"])
@@ -162,6 +177,30 @@ def _torchscript(encoder: Encoder, path: Path, scores: int | str | None) -> Forw
         return _answers(arrays)
 
     return forward
+
+
+_stderr_is_mine = threading.Lock()  # as encoders are opened in several threads
+
+
+@contextlib.contextmanager
+def _without_line(start: str) -> Iterator[None]:
+    """Leave out of stderr the lines that begin so: a C++ library writes them, and no setting of its turns them off."""
+    with _stderr_is_mine, tempfile.TemporaryFile() as written:
+        sys.stderr.flush()
+        try:
+            kept = os.dup(2)
+        except OSError:  # stderr is closed
+            yield
+            return
+        os.dup2(written.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            written.seek(0)
+            lines = [line for line in written if not line.startswith(start.encode())]
+            with os.fdopen(kept, "wb", buffering=0) as stderr:
+                stderr.write(b"".join(lines))
 
 
 def _one_by_one(one: Callable[[np.ndarray], list[np.ndarray]]) -> Forward:

@@ -24,6 +24,7 @@ class Encoder:
         size: of the embedding; None: the file says it.
         scores: the output with an answer for each of its own labels, its number or name; None: it has none.
         n_labels: of them; None: the file says it.
+        peak: the level that it hears each window at: without its mean, and with this largest value; None: as it is.
         answers: what these are: ``logits``, or ``scores`` between 0 and 1.
         source, licence, citation: for whoever publishes what was made with it.
         package: what brings its file by pip, and how it is installed; empty: the user has to bring the file.
@@ -37,6 +38,7 @@ class Encoder:
     scores: int | str | None = None
     n_labels: int | None = None
     answers: str = "logits"
+    peak: float | None = None
     source: str = ""
     licence: str = ""
     citation: str = ""
@@ -87,6 +89,7 @@ ENCODERS = {
         size=1536,
         scores="label",
         answers="logits",
+        peak=0.25,  # EmbeddingModel.normalize_audio of github.com/google-research/perch-hoplite
         source="https://www.kaggle.com/models/google/bird-vocalization-classifier",
         licence="Apache-2.0",
         citation="van Merriënboer et al. 2025: Perch 2.0: The Bittern Lesson for Bioacoustics. arXiv:2508.04665",

