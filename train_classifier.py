@@ -77,6 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(to_ini(config), end="")
         return 0
     if options.resume and is_finished(options.resume, config):
+        if not (options.resume / REPORT).exists():  # it was stopped after its last score
+            write_page(options.resume)
         print(f"run: {options.resume.resolve()}")
         return 0
     if not options.prepare_only:

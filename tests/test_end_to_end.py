@@ -178,8 +178,10 @@ def test_a_run_of_random_crops_and_balanced_classes_goes_on_in_the_middle_with_o
     assert summary["n_train"] + summary["n_val"] + summary["n_test"] < 30  # the loudest are left out
 
 
-def test_a_finished_run_says_so(place, finished):
+def test_a_finished_run_says_so_and_gets_the_page_that_it_may_lack(place, finished):
+    (finished[0] / "report.html").unlink()
     done = run(command(place, "--resume", str(finished[0])))
+    assert (finished[0] / "report.html").is_file()
     assert "this run is finished" in done.stderr
     assert run_folder(done) == finished[0]
 
