@@ -11,12 +11,34 @@ log = logging.getLogger(__name__)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    options.aim = _aim(parser, options)
+    if (options.predictions is None) == (options.run is None):
+        parser.error("name --run, or --predictions with --labels")
+    if (options.predictions is None) != (options.labels is None):
+        parser.error("--predictions needs --labels, and --labels needs --predictions")
+    if options.predictions is not None and (options.data or options.fit_thresholds or options.calibrated):
+        parser.error("--data, --fit-thresholds and --calibrated need --run")
+    if options.fit_thresholds and options.aim is None:
+        parser.error("--fit-thresholds needs an aim: --precision P, --recall R, --f1 or --false-alarms-per-hour N")
+    if options.fit_thresholds and (options.threshold is not None or options.calibrated or options.output):
+        parser.error("--fit-thresholds only writes to the run; leave out --threshold, --calibrated and --output")
+    return options
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("--run", type=Path, nargs="+", metavar="RUN_DIR", help="a run, or a folder of folds, which are pooled")
     add("--data", type=Path, metavar="DIR", help="score the run on these recordings; default: its own test subset")
     add("--predictions", type=Path, metavar="TABLE", help="scores of any tool: submission.csv, CSV or Raven tables")
-    add("--labels", type=Path, metavar="TABLE", help="row_id and a column of 0 and 1 a class, or a folder of data")
+    add(
+        "--labels",
+        type=Path,
+        metavar="TABLE",
+        help="row_id and a column of 0 and 1 for each class, or a folder of data",
+    )
     add("--output", type=Path, metavar="DIR", help="also write scores.json, tables (CSV) and pictures there")
     add(
         "--fit-thresholds",
@@ -36,7 +58,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="section.key=value",
         action="append",
         default=[],
-        help="how --data or a folder of --labels is read, such as data.label_from=folder:1",
+        help="a setting for reading --data or a folder of --labels, such as data.label_from=folder:1",
     )
     add(
         "--min-positives",
@@ -51,21 +73,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         default="auto",
         help="default: the fastest installed",
     )
-    options = parser.parse_args(arguments)
-    options.aim = _aim(parser, options)
-    if (options.predictions is None) == (options.run is None):
-        parser.error("give --run, or --predictions with --labels")
-    if (options.predictions is None) != (options.labels is None):
-        parser.error("--predictions and --labels go together")
-    if options.predictions is not None and (options.data or options.fit_thresholds or options.calibrated):
-        parser.error("--data, --fit-thresholds and --calibrated go with --run")
-    if options.fit_thresholds and options.aim is None:
-        parser.error("--fit-thresholds needs an aim: --precision P, --recall R, --f1 or --false-alarms-per-hour N")
-    if options.fit_thresholds and (options.threshold is not None or options.calibrated or options.output):
-        parser.error(
-            "--fit-thresholds keeps what it finds in the run; --threshold, --calibrated, --output do not go with it"
-        )
-    return options
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,14 +84,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.fit_thresholds:
         for path in steps.fit_thresholds(options, found):
             print(f"thresholds: {path}")
-        log.info("to have them on the page: python -m training.run_page %s", " ".join(map(str, options.run)))
+        log.info("to show them on the page of the run: python -m training.run_page %s", " ".join(map(str, options.run)))
         return 0
     steps.report(options, [(scored, steps.judge(options, scored)) for scored in found])
     return 0
 
 
 def _aim(parser: argparse.ArgumentParser, options: argparse.Namespace) -> tuple[str, float | None] | None:
-    """What thresholds are for: its kind, and the value."""
+    """The aim of the thresholds: its kind and value."""
     kinds = ("precision", "recall", "false_alarms_per_hour")
     given = [(kind, getattr(options, kind)) for kind in kinds if getattr(options, kind) is not None]
     given += [("f1", None)] if options.f1 else []

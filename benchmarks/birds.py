@@ -1,4 +1,4 @@
-"""The recordings that benchmarks run on: BIRDS_DIR, else ../shared/birds, else a demo."""
+"""Which recordings do benchmarks use? Those in BIRDS_DIR, else ../shared/birds, else a demo."""
 
 import argparse
 import os
@@ -25,7 +25,7 @@ def recordings(n: int) -> list[str]:
     audio = folder / "train_audio"
     found = sorted(str(path) for path in audio.rglob("*") if path.suffix.lower() in ENDINGS)
     if not found:
-        raise DataError(f"{audio}: no recording is there; set BIRDS_DIR to a data set in the BirdCLEF 2024 layout")
+        raise DataError(f"{audio}: it has no recording; set BIRDS_DIR to a data set in the layout of BirdCLEF 2024")
     return found[:: max(1, len(found) // n)][:n]
 
 

@@ -27,7 +27,7 @@ from dataloader.audio.decoding import reader
 from dataloader.cache import entries as cache
 from dataloader.data_preprocess import AudioPreprocessor
 from utils.command import run_command
-from utils.config import Data, DataProcess
+from utils.settings import Data, DataProcess
 
 ROOT = Path(__file__).parents[1]
 PROCESS = DataProcess()
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--recordings", type=count, default=24_459)
     parser.add_argument("--rounds", type=count, default=5)
-    parser.add_argument("--folder", type=Path, help="where to make them (default: the system's folder for such)")
+    parser.add_argument("--folder", type=Path, help="where to make them (default: the system's temporary folder)")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)  # one round, in a process of its own
     options = parser.parse_args(arguments)
     if options.measure:
@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ]
     bound, taken = (statistics.median(times) for times in zip(*(map(float, o.split()) for o in outputs), strict=True))
     print(f"{options.recordings} recordings, {options.rounds} rounds, medians")
-    print(f"  looking up every file alone  {bound:6.2f} s")
+    print(f"  looking up every file only   {bound:6.2f} s")
     print(f"  checking the cache           {taken:6.2f} s   goal: at most {GOAL_S:g} s")
     print(f"  ratio                        {taken / bound:6.2f}")
 

@@ -3,18 +3,21 @@
     python -m benchmarks.contest --configs A.ini B.ini [--folds 5] [--seeds 3] [--jobs 1] [--output DIR] [--set ...]
 
 Every recipe is trained with every seed on every fold: whole groups, the same folds for all ([data] folds), so what
-decides which recordings there are must be the same in all recipes; --set makes it so. Each such cell is an ordinary
-run folder, ``DIR/<recipe>/seed1-fold1/<run>``, made by train_classifier.py in a process of its own: one that fails
-is told, and the rest go on. The same command goes on with a contest that was stopped. With --jobs several are trained
-at once and share the CPU's cores, which small networks use better than one does all of them; the training seconds of
-one contest compare if all of its cells were trained with the same --jobs.
+decides which recordings are used must be the same in all recipes, for instance by --set. Each planned run is an
+ordinary
+run folder, ``DIR/<recipe>/seed1-fold1/<run>``, made by train_classifier.py in a process of its own: if one fails,
+this is reported, and the others are trained. To continue a contest that was stopped, repeat the command. With --jobs
+several are trained
+at once and share the CPU's cores, which several small networks use better than one; the training seconds of
+one contest can be compared if all of its runs were trained with the same --jobs.
 
-The main scores are pooled: those of the recordings of all folds of a seed, put together, are scored once, as every
-recording is tested once; with their spread over seeds. A fold alone has few recordings of a class, or none, so the mean
-over folds is noisier. (Pooling asks that folds agree on what a score means: a fold whose scores are all higher
-costs, as it would in use.) Spread is the standard deviation of the sample.
+The main scores are pooled: the recordings of all folds of a seed, each tested once, are scored together; with their
+spread over seeds. A single fold has few recordings of a class, or none, so the mean over folds is noisier. (Pooled
+scores
+are lower if the scores of one fold are all higher than those of another, as they would be in use.) Spread is the
+standard deviation of the sample.
 
-DIR has then contest.csv (a row a cell), contest.md (the table) and contest.png (accuracy against cost).
+At the end DIR has contest.csv (a row for each run), contest.md (the table) and contest.png (accuracy against cost).
 """
 
 import argparse
@@ -31,22 +34,23 @@ from dataloader.metadata import load_table
 from dataloader.tables.splits import deal_into_folds
 from factory.choices import check_choices
 from inference.choices import BACKENDS
-from training.cells import Cell, cell_of, damaged, is_whole
-from training.folds import alone_in, run_cells
+from training.folds import alone_in, train_all
+from training.planned_runs import PlannedRun, damaged, is_whole, planned_run
 from training.resume import refused
 from utils.command import run_command
-from utils.config import Config, differences, load_config
+from utils.config import differences, load_config
 from utils.errors import ConfigError, DataError, Problem, UserError
 from utils.files import write_text
 from utils.run_folder import CONFIG
+from utils.settings import Config
 from utils.visualise import draw_contest, save_png
 
 log = logging.getLogger(__name__)
 
 OWN = {"trainer.seed": "--seeds", "data.folds": "--folds", "data.fold": "--folds", "paths.runs_dir": "--output"}
-# A run that was stopped may go on with others of these; a contest compares runs that have them in common.
+# A run that was stopped may be resumed with other values of these, but the runs of a contest must have them in common.
 SETTLED = {("trainer", "n_epochs"), ("trainer", "early_stop"), ("paths", "data_dir")}
-DECIDE_FOLDS = (  # which recordings there are, and what is kept together
+DECIDE_FOLDS = (  # which recordings are used, and which are kept together
     ("paths", "data_dir"),
     ("testing", "testing"),
     ("testing", "data_samples_for_testing"),
@@ -62,18 +66,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     output = options.output.resolve()
     recipes = load_recipes(options.configs, options.folds, output, options.overrides)
-    deal_into_folds(load_table(next(iter(recipes.values()))), options.folds)  # too many are told now, not cell by cell
+    deal_into_folds(
+        load_table(next(iter(recipes.values()))), options.folds
+    )  # too many folds are reported now, not in each run
     output.mkdir(parents=True, exist_ok=True)
     with alone_in(output) as lock:
-        cells = list(make_cells(options.configs, options.folds, options.seeds, output, options.overrides))
-        must_be_made_so(cells, recipes)
-        failed = run_cells(cells, lock, options.jobs)
-        finished = [cell for cell in cells if cell.is_finished and is_whole(cell)]
-        failed += sum(cell.is_finished for cell in cells) - len(finished)
+        plan = list(plan_runs(options.configs, options.folds, options.seeds, output, options.overrides))
+        must_be_made_so(plan, recipes)
+        failed = train_all(plan, lock, options.jobs)
+        finished = [planned for planned in plan if planned.is_finished and is_whole(planned)]
+        failed += sum(planned.is_finished for planned in plan) - len(finished)
         if not finished:
-            raise UserError(f"{output}: no run of the contest was finished; see the lines above")
+            raise UserError(f"{output}: no run of the contest has finished; see the lines above")
         warn_of_other_recordings(finished)
-        rows = [row_of(cell) for cell in finished]
+        rows = [row_of(planned) for planned in finished]
         costs = {name: costs_of(name, finished, config, options.backend) for name, config in recipes.items()}
         table = pd.DataFrame(rows).assign(parameters=[costs[row["recipe"]]["parameters"] for row in rows])
         write_text(output / "contest.csv", table.to_csv(index=False, lineterminator="\n"))
@@ -86,15 +92,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def make_cells(paths: Sequence[Path], folds: int, seeds: int, output: Path, overrides: Sequence[str]) -> Iterator[Cell]:
-    """All cells; the recipes take turns, so that a contest that was stopped has as much of each."""
+def plan_runs(
+    paths: Sequence[Path], folds: int, seeds: int, output: Path, overrides: Sequence[str]
+) -> Iterator[PlannedRun]:
+    """All planned runs; the recipes take turns, so that a contest that was stopped has about as many of each."""
     shared = [] if _sets("data.output_dir", overrides) else [f"data.output_dir={output / 'cache'}"]
     shared += [] if _sets("data.hash_path", overrides) else [f"data.hash_path={output / 'last_key'}"]
     for seed in range(1, seeds + 1):
         for fold in range(1, folds + 1):
             for path in paths:
                 folder = output / path.stem / f"seed{seed}-fold{fold}"
-                yield cell_of(path, seed, fold, folds, folder, (*shared, *overrides))
+                yield planned_run(path, seed, fold, folds, folder, (*shared, *overrides))
 
 
 def _sets(name: str, overrides: Iterable[str]) -> bool:
@@ -102,13 +110,13 @@ def _sets(name: str, overrides: Iterable[str]) -> bool:
 
 
 def load_recipes(paths: Sequence[Path], folds: int, output: Path, overrides: Sequence[str]) -> dict[str, Config]:
-    """The recipes by name, which is that of the file, each with the settings of its first cell.
+    """The recipes by name, which is that of the file, each with the settings of its first run.
 
     Raises:
         ConfigError: with the problems of all of them.
     """
     problems = [
-        Problem(f"is the contest's own; see {OWN[name]}", *name.split("."), None, "--set")
+        Problem(f"is set by the contest; use {OWN[name]}", *name.split("."), None, "--set")
         for name in (override.partition("=")[0].strip() for override in overrides)
         if name in OWN
     ]
@@ -117,9 +125,9 @@ def load_recipes(paths: Sequence[Path], folds: int, output: Path, overrides: Seq
     problems += [Problem("two recipes have this name; rename one", source=name) for name in twice]
     recipes: dict[str, Config] = {}
     for path in paths:
-        cell = next(make_cells([path], folds, 1, output, overrides))
+        planned = next(plan_runs([path], folds, 1, output, overrides))
         try:
-            recipes[path.stem] = settle(load_config(path, cell.overrides, check_choices))
+            recipes[path.stem] = settle(load_config(path, planned.overrides, check_choices))
         except ConfigError as error:
             problems += [problem for problem in error.problems if problem not in problems]
     if problems:
@@ -129,10 +137,10 @@ def load_recipes(paths: Sequence[Path], folds: int, output: Path, overrides: Seq
 
 
 def must_have_the_same_folds(recipes: dict[str, Config]) -> None:
-    """Refuse recipes whose folds would not be those of the first.
+    """Refuse recipes whose folds would differ from those of the first.
 
     Raises:
-        ConfigError: with the settings that differ and decide which recordings are dealt out.
+        ConfigError: with the settings that differ and decide which recordings are used.
     """
     (first, its), *others = recipes.items()
     problems = []
@@ -141,38 +149,40 @@ def must_have_the_same_folds(recipes: dict[str, Config]) -> None:
             value, wanted = (getattr(getattr(one, section), key) for one in (config, its))
             trial = section == "testing" and not (config.testing.testing or its.testing.testing)
             if value != wanted and not trial:
-                text = f"{first} has {wanted}; other recordings make other folds. Choose one by --set {section}.{key}="
+                text = (
+                    f"{first} has {wanted}; other recordings make other folds. Choose one with --set {section}.{key}="
+                )
                 problems.append(Problem(text, section, key, value, name))
     if problems:
         raise ConfigError(problems)
 
 
-def must_be_made_so(cells: Iterable[Cell], recipes: dict[str, Config]) -> None:
-    """Refuse to go on with runs of other settings: one table would compare what cannot be compared.
+def must_be_made_so(plan: Iterable[PlannedRun], recipes: dict[str, Config]) -> None:
+    """Refuse to continue runs with other settings, because one table cannot compare them.
 
     Raises:
-        DataError: a run in a cell has other settings than its recipe has now.
+        DataError: a run has other settings than its recipe has now.
     """
-    for cell in cells:
-        if cell.run is None:
+    for planned in plan:
+        if planned.run is None:
             continue
-        config = recipes[cell.recipe]
+        config = recipes[planned.recipe]
         try:
-            theirs = load_config(cell.run / CONFIG)
+            theirs = load_config(planned.run / CONFIG)
         except ConfigError as error:
-            raise damaged(cell, error.problems[0]) from None
+            raise damaged(planned, error.problems[0]) from None
         wanted = replace(
             config,
-            trainer=replace(config.trainer, seed=cell.seed),
-            data=replace(config.data, fold=cell.fold),
+            trainer=replace(config.trainer, seed=planned.seed),
+            data=replace(config.data, fold=planned.fold),
         )
         changes = differences(theirs, wanted)
         changes = refused(changes) + [change for change in changes if change[:2] in SETTLED]
         if changes:
             section, key, before, now = changes[0]
             raise DataError(
-                f"{cell.run}: was made with [{section}] {key} = {before}, and now it is {now}; "
-                "choose another --output, or remove what was made with other settings"
+                f"{planned.run}: was made with [{section}] {key} = {before}, but now it is {now}; "
+                "choose another --output, or remove the runs with other settings"
             )
 
 
@@ -181,7 +191,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--configs", type=Path, nargs="+", required=True, metavar="INI", help="the recipes")
     parser.add_argument("--folds", type=_at_least(2), default=5, help="default: %(default)s")
     parser.add_argument("--seeds", type=_at_least(1), default=3, help="1 to this; default: %(default)s")
-    parser.add_argument("--jobs", type=_at_least(1), default=1, help="cells trained at once; default: %(default)s")
+    parser.add_argument(
+        "--jobs", type=_at_least(1), default=1, help="runs trained at the same time; default: %(default)s"
+    )
     parser.add_argument("--output", type=Path, default=Path("runs/contest"), metavar="DIR", help="default: %(default)s")
     parser.add_argument(
         "--backend", choices=["auto", *BACKENDS], default="torch", help="of the prediction that is timed"

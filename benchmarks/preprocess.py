@@ -1,17 +1,17 @@
-"""How near is preparing recordings to decoding them, and how far from the usual way?
+"""How fast is preparing recordings, compared with decoding alone and with librosa?
 
     python -m benchmarks.preprocess [--recordings N] [--rounds N]
 
 In one run, on the same recordings (BIRDS_DIR, else ../shared/birds, else a demo), in turns: decoding alone
-(soundfile, one thread); the librosa way, one process; ours with one worker and with two. Two workers are also
-measured by their slope, the time for four times the recordings less that for one time, so that the start of
+(soundfile, one thread); librosa, one process; this program (ours) with one worker and with two. Two workers are also
+measured by their slope, the time for four times the recordings minus the time for these once, so that the start of
 the pool does not count. Figures are medians, in x real time.
 """
 
 import os
 
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[name] = "1"  # before numpy is imported: a worker is one thread
+    os.environ[name] = "1"  # before numpy is imported, so that a worker has one thread
 
 import argparse
 import statistics
@@ -29,7 +29,7 @@ from dataloader.cache.entries import Record
 from dataloader.cache.prepare import Job, Spectrograms, prepare
 from dataloader.cache.workers import run_jobs
 from utils.command import run_command
-from utils.config import DataProcess
+from utils.settings import DataProcess
 
 PROCESS = DataProcess()
 
@@ -60,7 +60,7 @@ def librosa_way(paths: Sequence[str], folder: Path) -> None:
 
 
 class Work:
-    """What a worker of ours does; a class, so that it can be sent to one."""
+    """The work of a worker; a class, so that it can be sent to one."""
 
     def __init__(self, folder: Path):
         self.folder, self.stage = folder, Spectrograms(PROCESS).ready()
@@ -71,7 +71,7 @@ class Work:
 
 def ours(paths: Sequence[str], folder: Path, n_workers: int, times: int = 1) -> None:
     jobs = [Job(f"{time}/{number}.ogg", path) for time in range(times) for number, path in enumerate(paths)]
-    # One worker is a thread here: a process of its own takes seconds to begin, which is not what is measured.
+    # One worker is a thread here, because the start of a process takes seconds, which are not measured.
     settings = {"n_workers": n_workers, "threads": n_workers == 1, "backend": "local"}
     results = run_jobs(Work(folder), jobs, **settings, died=lambda job: None)
     assert not [record for record in results if record.reason]
@@ -94,13 +94,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     audio = sum(sf.info(path).duration for path in paths)
     ways = {
         "decoding alone": lambda: seconds(decode, paths),
-        "the librosa way": lambda: seconds(librosa_way, paths),
+        "librosa, one process": lambda: seconds(librosa_way, paths),
         "ours, one worker": lambda: seconds(ours, paths, 1),
         "ours, one worker, 4 x": lambda: seconds(ours, paths, 1, 4),
         "ours, two workers": lambda: seconds(ours, paths, 2),
         "ours, two workers, 4 x": lambda: seconds(ours, paths, 2, 4),
     }
-    for name in ("decoding alone", "the librosa way", "ours, one worker"):
+    for name in ("decoding alone", "librosa, one process", "ours, one worker"):
         ways[name]()  # imports, page cache
     rounds = [{name: work() for name, work in ways.items()} for _ in range(options.rounds)]
     times = {name: statistics.median(one[name] for one in rounds) for name in ways}
@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ratios = [
         ("one worker / decoding alone", times["decoding alone"] / times["ours, one worker"], 0.70),
         ("two workers / one, in the slope", slopes["one worker"] / slopes["two workers"], 1.65),
-        ("two workers (slope) / the librosa way", 3 * times["the librosa way"] / slopes["two workers"], 3.0),
+        ("two workers (slope) / librosa, one process", 3 * times["librosa, one process"] / slopes["two workers"], 3.0),
     ]
     for name, ratio, goal in ratios:
         print(f"  {name:<38}{ratio:6.2f}   goal: at least {goal:.2f}")

@@ -1,9 +1,9 @@
-"""How long from the command to the first step on a ready cache, against importing torch and timm alone?
+"""How long does training take to its first step on a complete cache, compared with importing torch and timm?
 
     python -m benchmarks.startup [--config config.ini] [--set section.key=value ...]
 
-A run with ``max_minutes`` near 0 stops after its first step; that it also saves and ends is counted in. The
-two commands take turns, so that a noisy machine is as noisy to the one as to the other.
+A run with ``max_minutes`` near 0 stops after its first step; saving and ending are included. The two commands take
+turns, so that other programs slow down both.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             *(f"--set={text}" for text in sets),
         ]
         imports = [sys.executable, "-c", "import torch, timm"]
-        seconds(train)  # fills the cache, and the page cache
+        seconds(train)  # fills the cache of spectrograms and that of the system
         pairs = [(seconds(imports), seconds(train)) for _ in range(options.rounds)]
     alone, first_step = (statistics.median(times) for times in zip(*pairs, strict=True))
     ratio = statistics.median(train / imports for imports, train in pairs)

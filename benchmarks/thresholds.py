@@ -3,13 +3,13 @@
     python train_classifier.py --config configs/birdnet.ini --folds 5
     python -m benchmarks.thresholds --runs FOLDER [--precision 0.9] [--min-windows 20] [--confidence 0.9 ...]
 
-FOLDER is what ``--folds`` wrote. Its window scores are out of fold: each recording is scored by the run that has not
-seen it, and folds are whole groups (recordist and place). Thresholds and calibration are fitted on four folds as
-evaluate.py --fit-thresholds fits them, and judged on the fifth, each fold in its turn.
+FOLDER was written by ``--folds``. Its window scores are out of fold: each recording is scored by the run that was not
+trained on it, and folds are whole groups (recordist and place). Thresholds and calibration are fitted on four folds, as
+by evaluate.py --fit-thresholds, and tested on the fifth, each fold in turn.
 
 A class counts if it has at least ``--min-windows`` positive windows in the four folds. It *holds* the precision in the
-fifth if the interval of its precision there (bootstrap over groups) reaches up to the stated one; a class that is not
-detected there cannot be judged. ``--confidence`` tries other values of ``evaluation.thresholds.CONFIDENCE``.
+fifth if the interval of its precision there (bootstrap over groups) reaches the stated precision. A class without a
+detection there cannot be tested. ``--confidence`` tries other values of ``evaluation.thresholds.CONFIDENCE``.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if others:
         log.warning("%s: only the first of %d seeds is used", options.runs, 1 + len(others))
     if len(runs) < 2:
-        raise DataError(f"{options.runs}: there is one run; give a folder of folds")
+        raise DataError(f"{options.runs}: this is a single run; name a folder of folds")
     folds = [score_subset(run, "test", options) for run in runs]
     print(as_text(folds, options.precision, options.min_windows, options.confidence))
     return 0
@@ -58,7 +58,7 @@ def as_text(folds: Sequence[ScoreTable], precision: float, min_windows: int, con
     for confidence in confidences:
         rows = judge_folds(folds, precision, min_windows, confidence)
         judged = rows[rows["detections"] > 0]
-        # Classes of several folds count as trials of their own.
+        # A class counts as one trial in each fold.
         low, high = share_interval(int(judged["holds"].sum()), len(judged))
         lines.append(
             f"| {confidence:g} | {len(rows)} | {int(rows['threshold'].isna().sum())} "
@@ -75,7 +75,7 @@ def as_text(folds: Sequence[ScoreTable], precision: float, min_windows: int, con
 
 
 def judge_folds(folds: Sequence[ScoreTable], precision: float, min_windows: int, confidence: float) -> pd.DataFrame:
-    """A row for each class and fold: what the threshold fitted on the others does there."""
+    """A row for each class and fold, with the result of the threshold that was fitted on the other folds."""
     usual = fitting.CONFIDENCE
     fitting.CONFIDENCE = confidence
     try:
@@ -92,14 +92,14 @@ def _judge(folds: Sequence[ScoreTable], number: int, precision: float, min_windo
     frame = found[["label", "threshold", "detections"]].assign(
         true=(found["detections"] * found["precision"].fillna(0)).round(),
         positives=positives,
-        # Of fewer than three groups there is no interval: then the precision itself is judged.
+        # With fewer than three groups there is no interval, so the precision itself is used.
         holds=found["precision_high"].fillna(found["precision"]) >= precision,
     )
     return frame[(others.targets == 1).sum(axis=0) >= min_windows]
 
 
 def calibrate_folds(folds: Sequence[ScoreTable]):
-    """The reliability of all scores as they are, and as calibrated on the other folds."""
+    """The reliability of all scores, before and after calibration on the other folds."""
     calibrated = []
     for number, fold in enumerate(folds):
         curves = fit_curves(concatenate([one for other, one in enumerate(folds) if other != number]))
@@ -116,7 +116,7 @@ def _with_scores(table: ScoreTable, scores: np.ndarray) -> ScoreTable:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.thresholds", description=__doc__.split("\n")[0])
-    parser.add_argument("--runs", type=Path, required=True, metavar="FOLDER", help="what --folds wrote")
+    parser.add_argument("--runs", type=Path, required=True, metavar="FOLDER", help="the folder that --folds wrote")
     parser.add_argument("--precision", type=float, default=0.9, help="default: %(default)s")
     parser.add_argument("--min-windows", type=int, default=20, help="positive windows of a class; default: %(default)s")
     usual = [fitting.CONFIDENCE]

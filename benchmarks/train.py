@@ -1,13 +1,13 @@
-"""How much does the trainer cost beside the model's own work, and how fast are windows read?
+"""How much time does the trainer add to the model's own work, and how fast are windows read?
 
     python -m benchmarks.train [--rounds N] [--set section.key=value ...]
 
 In one run, in turns, on real recordings (BIRDS_DIR, else ../shared/birds, else a demo), augmentation off:
-* the bare loop: the same model on the same batches, in memory as images already: forward, backward, clipping, step;
-* ours: an epoch of the trainer on the cache, all it does for each batch included;
-* of that, the time spent waiting for batches.
+* * the bare loop: the same model on the same batches, as images in memory: forward, backward, clipping, step;
+* this program (ours): an epoch of the trainer on the cache, with everything it does for each batch;
+* the part of that time spent waiting for batches.
 Then windows read at random by the dataset against slices of ``np.load(mmap_mode="r")``. On a GPU the
-same is compared with batches that stay on it; without one, that it was not run is said.
+same is compared with batches that stay on it; without a GPU, the output says that this part was not run.
 """
 
 import argparse
@@ -31,7 +31,8 @@ from training.build import build_and_dry_run, build_trainer
 from training.environment import open_folder, processes_of
 from training.recordings import load_table, prepare, split_recordings
 from utils.command import run_command
-from utils.config import Agent, Config, load_config
+from utils.config import load_config
+from utils.settings import Agent, Config
 from utils.trainer import Trainer
 
 ROOT = Path(__file__).parents[1]
@@ -41,7 +42,7 @@ CONTEST_RECORDINGS, CONTEST_EPOCHS = 24_459, 12
 
 
 class Waiting:
-    """Batches, with a watch on how long they are waited for."""
+    """Batches, with the time spent waiting for them."""
 
     def __init__(self, batches: Iterable):
         self._batches, self.seconds = batches, 0.0
@@ -75,7 +76,7 @@ class BareLoop:
 
     def epoch(self) -> float:
         trainer, model = self.trainer, self.model
-        # From where the trainer is, at its rate: activations that run into denormal numbers take a CPU much longer.
+        # It continues from the trainer's weights and rate, because denormal numbers would slow down a CPU much.
         model.load_state_dict(trainer.model.state_dict())
         for group in self.optimizer.param_groups:
             group["lr"] = trainer.schedule.rate
@@ -88,7 +89,7 @@ class BareLoop:
             nn.utils.clip_grad_norm_(model.parameters(), trainer.settings.grad_clip or float("inf"), foreach=True)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
-        loss.item()  # a GPU is done only when its answer is here
+        loss.item()  # a GPU has finished only when its result is here
         return time.perf_counter() - started
 
 
@@ -121,7 +122,7 @@ def compare(model_type: str, folder: Path, options: argparse.Namespace) -> Windo
             bare = BareLoop(trainer, config.agent, twin, waiting)
             trainer.trackers = [bare]
             trainer.fit()
-    ratios = [b / o for b, o in zip(bare.bare[1:], bare.ours[1:], strict=True)]  # the first is for warming up
+    ratios = [b / o for b, o in zip(bare.bare[1:], bare.ours[1:], strict=True)]  # the first round is a warm-up
     windows = len(bare.batches) * config.trainer.batch_size_train
     ratio, waited = statistics.median(ratios), statistics.median(bare.waited[1:])
     goal = GPU_GOAL if device.type == "cuda" else GOALS.get(model_type, 0.92)
@@ -160,7 +161,7 @@ def compare_reading(dataset: WindowDataset) -> None:
             read(batch)
         return time.perf_counter() - started
 
-    for read in readers:  # the first time warms up
+    for read in readers:  # the first time is a warm-up
         seconds(read)
     pairs = [tuple(map(seconds, readers)) for _ in range(7)]
     n = 16 * len(batches)
@@ -184,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if dataset is not None:
             compare_reading(dataset)
     if not torch.cuda.is_available():
-        print("no GPU is at hand: its part was not run")
+        print("there is no GPU, so its part was not run")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Recordings -> spectrograms in the cache, and the metadata table of those that are good.
+"""How are recordings prepared once, and found in the cache ever after? The result is the table of the good ones.
 
 ``python -m dataloader.data_preprocess`` prepares the data of a config without training; with
 ``--verify`` it reads every entry and compares its checksum.
@@ -31,25 +31,26 @@ from dataloader.metadata import load_table
 from dataloader.tables.duplicates import CONTENT, IDENTITY, SOUND, find_duplicates, merge_duplicates
 from dataloader.tables.schema import counted
 from utils.command import run_command
-from utils.config import Config, Data, DataProcess, load_config
+from utils.config import load_config
 from utils.errors import DataError
 from utils.files import holds, keep_text, must_be_writable, remove_leftovers
+from utils.settings import Config, Data, DataProcess
 
 if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger(__name__)
 
-_INDEX_EVERY_S = 10.0  # what is lost of the index when the power fails; the entries themselves stay
+_INDEX_EVERY_S = 10.0  # a power cut loses these rows of the index, but not the entries
 
 
 class AudioPreprocessor:
-    """Prepares recordings once, and finds them prepared ever after.
+    """Prepares each recording once, and later finds it in the cache.
 
     Args:
         process: how a waveform becomes a spectrogram, and how much of each recording is read.
-        data: where the entries go, and how many workers make them.
-        stage: makes something else than spectrograms, such as ``dataloader.encoders.embed.Embeddings``.
+        data: the folder of the cache, and the number of workers.
+        stage: what to make in place of spectrograms, such as ``dataloader.encoders.embed.Embeddings``.
     """
 
     def __init__(self, process: DataProcess, data: Data, stage: Stage | None = None):
@@ -58,21 +59,21 @@ class AudioPreprocessor:
         self.folder = data.output_dir / self.key
 
     def prepare(self, table: "pd.DataFrame", *, is_part: bool = False) -> "pd.DataFrame":
-        """Bring the cache up to date and return the table of the good recordings.
+        """Update the cache and return the table of the good recordings.
 
         Args:
             table: of ``dataloader.metadata.read_metadata``.
-            is_part: of a table whose whole decides whether too many are bad.
+            is_part: the table is a part of another, and only the whole decides whether too many recordings are bad.
 
         Returns:
             The rows of the good recordings, with ``entry`` (path of the .npy), ``frames`` (of the
-            spectrogram), ``samples`` and ``seconds`` (of the whole recording), ``missing_samples`` (that its
-            header counts beyond its end) and ``digest`` (of the content).
+            spectrogram), ``samples`` and ``seconds`` (of the whole recording), ``missing_samples`` (which its
+            header states beyond its end) and ``digest`` (of the content).
 
         Raises:
             DataError: too many recordings are bad, or the cache would not fit on the disk.
         """
-        if self.data.hash_path.is_dir():  # reported now, not after the work
+        if self.data.hash_path.is_dir():  # reported before the work, not after it
             raise DataError(f"[data] hash_path = {self.data.hash_path}: a folder; name a file")
         if not holds(self.data.hash_path, self.key + "\n"):
             try:
@@ -85,7 +86,7 @@ class AudioPreprocessor:
         allowed_bad = math.inf if is_part else self.data.max_bad_share * len(table)
         try:
             records = self._bring_up_to_date(table, allowed_bad)
-        except OSError as error:  # a write that fails names no file
+        except OSError as error:  # a failing write does not name the file
             error.filename = error.filename or str(self.folder)
             raise
         self._check_bad_share(table, records, allowed_bad)
@@ -95,7 +96,7 @@ class AudioPreprocessor:
         return metadata
 
     def _bring_up_to_date(self, table: "pd.DataFrame", allowed_bad: float) -> dict[str, cache.Record]:
-        """The record of every recording of the table, after doing what was not done."""
+        """The record of every recording of the table, after preparing those that are not prepared."""
         index = cache.read_index(self.folder)
         entries = _entry_sizes(self.folder)
         records, jobs, again = {}, [], 0
@@ -110,8 +111,8 @@ class AudioPreprocessor:
                 jobs.append(Job(filename, path, record.digest, expansion))
                 again += not verdict_holds(record.reader, is_good=not record.reason)
         if again:
-            why = "an earlier version of this program judged them, or one without the package av"
-            log.info("%s to be judged again, once: %s", counted(again, "recording is", "recordings are"), why)
+            why = "an earlier version of this program checked them, or one without the package av"
+            log.info("%s checked again, once: %s", counted(again, "recording is", "recordings are"), why)
         if jobs:
             if new := [job for job in jobs if cache.entry_name(job.filename) not in entries]:
                 check_space(new, self.stage, self.process.max_recording_s, self.folder)
@@ -119,21 +120,21 @@ class AudioPreprocessor:
         return {filename: self._judged(record) for filename, record in records.items()}
 
     def _judged(self, record: cache.Record) -> cache.Record:
-        """The record as today's ``min_recording_s`` sees it. The index and the entries know nothing of that."""
+        """The record after applying ``min_recording_s``, which the index and the entries do not depend on."""
         if record.reason or record.seconds >= self.data.min_recording_s:
             return record
-        detail = f"{record.seconds:.2f} s; [data] min_recording_s is {self.data.min_recording_s:g}"
+        detail = f"{record.seconds:.2f} s long; [data] min_recording_s = {self.data.min_recording_s:g}"
         return replace(record, reason="too_short", detail=detail)
 
     def _is_current(self, record: cache.Record, time_expansion: float, entries: dict[str, int]) -> bool:
-        """Whether what was made of a recording that has not changed is what would be made today."""
+        """Whether preparing an unchanged recording again would have the same result."""
         if record.time_expansion != time_expansion or not verdict_holds(record.reader, is_good=not record.reason):
             return False
         expected = cache.entry_size(self.stage.n_features, record.frames)
         return bool(record.reason) or entries.get(cache.entry_name(record.filename)) == expected
 
     def _run(self, jobs: Sequence[Job], records: dict[str, cache.Record], allowed_bad: float) -> None:
-        """Do the jobs; add their records; keep the index in step."""
+        """Do the jobs, add their records, and update the index."""
         n_workers = min(self.data.num_workers, len(jobs))
         stage = self.stage.ready() if isinstance(self.stage, Spectrograms) else self.stage
         results = run_jobs(
@@ -160,13 +161,13 @@ class AudioPreprocessor:
                     if time.monotonic() - saved_at > _INDEX_EVERY_S:
                         self._save(new)
                         saved_at = time.monotonic()
-                    if bad > allowed_bad and bad > 10:  # most likely a wrong folder: fail now, not after hours
+                    if bad > allowed_bad and bad > 10:  # probably the wrong folder: fail now, not after hours
                         break
         finally:
             self._save(new)
 
     def _save(self, new: dict[str, cache.Record]) -> None:
-        # Read again: another process may have added recordings since.
+        # The index is read again, because another process may have added recordings.
         cache.write_index(self.folder, cache.read_index(self.folder) | new)
 
     def _check_bad_share(self, table: "pd.DataFrame", records: dict[str, cache.Record], allowed_bad: float) -> None:
@@ -178,8 +179,8 @@ class AudioPreprocessor:
         if len(bad) > allowed_bad:
             raise DataError(
                 f"{listed}: {len(bad)} of {len(table)} recordings are bad (the first: {paths[bad[0].filename]}: "
-                f"{bad[0].reason}), more than [data] max_bad_share = {self.data.max_bad_share:g}; mend or remove them, "
-                "or raise it"
+                f"{bad[0].reason}), more than [data] max_bad_share = {self.data.max_bad_share:g}; correct or remove "
+                "them, or raise it"
             )
         left_out = counted(len(bad), "bad recording is", "bad recordings are")
         log.warning("%s left out; see %s for the reasons", left_out, listed)
@@ -201,18 +202,18 @@ class AudioPreprocessor:
 
     def _handle_duplicates(self, metadata: "pd.DataFrame") -> "pd.DataFrame":
         drop = self.data.duplicates == "drop"
-        compares = drop and isinstance(self.stage, Spectrograms)  # embeddings of one species are alike
+        compares = drop and isinstance(self.stage, Spectrograms)  # embeddings of one species are similar
         duplicates = find_duplicates(metadata, self.stage.n_features if compares else 0)
         listed = cache.write_duplicates(self.folder, duplicates)
         if not duplicates:
             return metadata
         rules = Counter(rule for _, _, rule in duplicates)
-        kinds = {CONTENT: "equal to the byte", SOUND: "of equal sound", IDENTITY: "of one number in an archive"}
+        kinds = {CONTENT: "with equal bytes", SOUND: "with equal sound", IDENTITY: "with the same archive number"}
         log.warning(
             "%s of an earlier one (%s) %s; listed in %s",
             counted(len(duplicates), "recording is a copy", "recordings are copies"),
             ", ".join(f"{count} {kinds[rule]}" for rule, count in rules.items()),
-            "left out" if drop else "kept, on one side of the split ([data] duplicates = drop leaves copies out)",
+            "left out" if drop else "kept, in one subset ([data] duplicates = drop leaves copies out)",
             listed,
         )
         return merge_duplicates(metadata, duplicates, drop=drop)
@@ -222,7 +223,7 @@ class AudioPreprocessor:
             remove_leftovers(Path(folder))
 
     def verify(self) -> Iterator[str]:
-        """Read every entry; give a line for each that is not what was written (it is removed) or is not there.
+        """Read every entry; yield a line for each that is damaged (it is removed) or missing.
 
         Raises:
             DataError: there is no such cache.
@@ -233,13 +234,13 @@ class AudioPreprocessor:
         names = {*_entry_sizes(self.folder), *(cache.entry_name(record.filename) for record in known)}
         for path in tqdm([self.folder / name for name in sorted(names)], unit="rec", desc="verifying", disable=None):
             if not path.is_file():
-                yield f"{path}: not there, or no file; the next start makes it again"
+                yield f"{path}: missing, or not a file; the next start makes it again"
                 continue
             try:
                 cache.check_entry(path)
             except cache.DamagedEntry as error:
                 path.unlink()
-                yield f"{error}; removed, the next start makes it again"
+                yield f"{error}; removed, and the next start makes it again"
 
 
 def _is_unchanged(record: cache.Record, path: str) -> bool:
@@ -252,10 +253,10 @@ def _is_unchanged(record: cache.Record, path: str) -> bool:
 
 
 def stage_of(config: Config) -> Stage:
-    """What is made of recordings for the model of a config.
+    """The stage that prepares recordings for the model of a config.
 
     Raises:
-        UserError: its encoder cannot be had.
+        UserError: its encoder is not available.
     """
     if not is_encoder(config.model.type):
         return Spectrograms(config.data_process)
@@ -271,7 +272,7 @@ def _crashed(job: Job) -> cache.Record:
 
 
 def _entry_sizes(folder: Path) -> dict[str, int]:
-    """Size of every entry in a cache folder, by ``<label>/<recording>.npy``; a listing is quicker than a stat each."""
+    """Size of every entry in a cache folder, by ``<label>/<recording>.npy``; a listing is faster than many stats."""
     sizes = {}
     below: Iterable[str] = [""]
     while below:
@@ -281,7 +282,7 @@ def _entry_sizes(folder: Path) -> dict[str, int]:
                 if entry.is_dir():
                     deeper.append(f"{part}{entry.name}/")
                 elif entry.name.endswith(".npy"):
-                    with contextlib.suppress(FileNotFoundError):  # a link that leads nowhere
+                    with contextlib.suppress(FileNotFoundError):  # a broken link
                         sizes[part + entry.name] = entry.stat().st_size
         below = deeper
     return sizes
@@ -300,7 +301,7 @@ def prune(output_dir: Path, keep: str, *, remove: bool) -> list[str]:
 
 
 def _remove_cache(folder: Path) -> None:
-    """Remove a cache; the file that marks it as one goes last, so that an interrupted removal is found again."""
+    """Remove a cache; the file that marks it is removed last, so that an interrupted removal is found again."""
     if folder.is_symlink():
         folder.unlink()
         return
@@ -314,13 +315,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--config", type=Path, default=Path("config.ini"))
     parser.add_argument("--set", dest="overrides", metavar="section.key=value", action="append", default=[])
     task = parser.add_mutually_exclusive_group()
-    task.add_argument("--shard", type=_shard, default=(1, 1), metavar="i/n", help="prepare the i-th of n parts only")
+    task.add_argument("--shard", type=_shard, default=(1, 1), metavar="i/n", help="prepare only the i-th of n shares")
     task.add_argument("--verify", action="store_true", help="read every entry and compare its checksum")
     task.add_argument("--prune", action="store_true", help="list the caches of other settings")
     parser.add_argument("--yes", action="store_true", help="with --prune: remove them")
     options = parser.parse_args(arguments)
     if options.yes and not options.prune:
-        parser.error("--yes goes with --prune")
+        parser.error("--yes needs --prune")
     return options
 
 
@@ -350,7 +351,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     number, total = options.shard
     preprocessor.prepare(load_table(config).iloc[number - 1 :: total].reset_index(drop=True), is_part=total > 1)
     if total > 1:
-        text = "part %d of %d is done; when all are, start without --shard to list bad recordings and duplicates"
+        text = "share %d of %d is done; after all are done, start without --shard to list bad recordings and duplicates"
         log.info(text, number, total)
     print(f"prepared: {preprocessor.folder}")
     return 0

@@ -1,8 +1,7 @@
-"""What can be trained on before any data is there? Synthetic birds, in the layout of BirdCLEF 2024 or another.
+"""What can be trained on before there are any data? Synthetic birds, in the layout of BirdCLEF 2024 or another.
 
-Every species has songs of its own; every recordist has a place, a noise, a gain and a microphone of
-their own, and records several species. So a classifier has to learn the songs, and a split by
-recordist is worth the same as with real recordings.
+Every species has its own song; every recordist has their own site, noise, gain and microphone, and records several
+species. So a classifier must learn the songs, and a split by recordist matters as much as with real recordings.
 
     python -m dataloader.demo --output demo
     python -m dataloader.demo --output nights --layout raven    long recordings, with annotations
@@ -30,9 +29,9 @@ log = logging.getLogger(__name__)
 
 SAMPLE_RATE = 32_000  # Hz, as BirdCLEF
 BIRDCLEF = "birdclef"  # the layout of 2024
-FORMAT = 1  # raise it when the same arguments give other files, so that old demos are made anew
-SIDECAR = "demo.json"  # what the demo was made with
-DESKTOP = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # what looking at a folder leaves there
+FORMAT = 1  # raise it when the same arguments give other files, so that old demos are made again
+SIDECAR = "demo.json"  # the arguments that the demo was made with
+DESKTOP = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # files that a desktop adds to a folder
 CONTENTS = frozenset({SIDECAR, "train_audio", "train_metadata.csv", "test_soundscapes", "soundscape_labels.csv"})
 COLUMNS = [
     "primary_label",
@@ -49,11 +48,11 @@ COLUMNS = [
     "filename",
 ]
 
-SPECIES, RECORDIST, RECORDING, SOUNDSCAPE, FIELDWORK = range(5)  # each kind of thing has its own random streams
+SPECIES, RECORDIST, RECORDING, SOUNDSCAPE, FIELDWORK = range(5)  # each of these has its own random numbers
 SECONDS = (6.0, 9.0)  # length of a recording
 SOUNDSCAPES, SOUNDSCAPE_S = 2, 60.0
-NOISE_S = 8.0  # of noise a recordist, of which every recording has a part
-BACKGROUND_SHARE = 0.25  # recordings with a second species behind the first
+NOISE_S = 8.0  # noise of a recordist, of which every recording has a part
+BACKGROUND_SHARE = 0.25  # share of recordings with a second species in the background
 FIRST_ID = 900_000_001  # far above any xeno-canto number
 
 KINDS = {"sweep": "Sweepfinch", "trill": "Trillwren", "stack": "Hornthrush", "warble": "Wobblelark"}
@@ -65,12 +64,12 @@ COLOURS = [
 
 @dataclass(frozen=True)
 class Syllable:
-    """One sound, made of equal pulses that each sweep from one frequency to another.
+    """One sound: equal pulses that each sweep from one frequency to another.
 
     Attributes:
-        start_hz, end_hz: frequency at a pulse's two ends, between them on a straight line.
-        bend_hz: how far the middle lies above that line.
-        wobble_hz: depth of a vibrato of 25 Hz on top.
+        start_hz, end_hz: frequency at the two ends of a pulse, linear between them.
+        bend_hz: how far the middle is above this line.
+        wobble_hz: depth of an added vibrato of 25 Hz.
         duration_s: of all pulses together.
         pulses: 1 is a whistle, many are a trill.
         harmonics: number of partials, the first included.
@@ -86,8 +85,8 @@ class Syllable:
 
 
 @dataclass(frozen=True)
-class Species:
-    """A made-up bird: its names, and the song all its individuals sing a little differently."""
+class SyntheticSpecies:
+    """A synthetic bird: its names, and its song, which each individual varies a little."""
 
     label: str
     scientific_name: str
@@ -98,11 +97,11 @@ class Species:
 
 @dataclass(frozen=True, eq=False)
 class Recordist:
-    """A made-up person, who always stands in one place with the same recorder.
+    """A synthetic recordist, who always records at one site with the same recorder.
 
     Attributes:
-        noise: ``(samples,)``: hiss, wind and hum of ``NOISE_S``, whose end fits its beginning.
-        microphone: a short filter, its colour.
+        noise: ``(samples,)``: hiss, wind and hum of ``NOISE_S``, which can be repeated without a jump.
+        microphone: a short filter, its frequency response.
         gain_db: of the recorder.
     """
 
@@ -117,25 +116,24 @@ class Recordist:
 def make_demo(
     output: Path | str, *, species: int = 12, recordings: int = 10, seed: int = 1, layout: str = "birdclef"
 ) -> Path:
-    """Make a small data set of synthetic birds, or find it there from an earlier call.
+    """Make a small data set of synthetic birds, unless an earlier call has made it.
 
-    It is written whole or not at all. The same arguments give the same files to the byte, as long
-    as the versions of numpy and libsndfile are the same.
+    It is written completely or not at all. The same arguments give files with the same bytes, if the versions of numpy
+    and libsndfile are the same.
 
     Args:
-        output: the folder; absent, empty, or holding an earlier demo, which is replaced.
+        output: the folder; it may be missing, empty, or have an earlier demo, which is replaced.
         species: number of species.
-        recordings: number of recordings of each species; of the layouts with long recordings there are as many of a
-            minute as of species.
+        recordings: number of recordings of each species; layouts with long recordings have as many recordings of a
+            minute as species.
         layout: ``birdclef``, which is that of 2024, or one of ``demo_layouts.LAYOUTS``.
 
     Returns:
         ``output``, which holds ``train_metadata.csv``, ``train_audio/<label>/XC<id>.ogg``,
-        ``test_soundscapes/`` and, for these, the truth in ``soundscape_labels.csv``; or what the layout has in their
-        place.
+        ``test_soundscapes/`` and their labels in ``soundscape_labels.csv``; or what another layout has in their place.
 
     Raises:
-        DataError: an argument is out of range, or the folder holds something else.
+        DataError: an argument is out of range, or the folder has other files.
     """
     output = Path(output)
     made_with = {"format": FORMAT, "species": species, "recordings": recordings, "seed": seed}
@@ -162,13 +160,13 @@ def make_demo(
         if _holds(output) == made_with:  # another process was faster
             return output
         if target.exists():
-            os.replace(target, Path(work, "earlier"))  # goes with the temporary folder
+            os.replace(target, Path(work, "earlier"))  # removed with the temporary folder
         os.replace(made, target)
     return output
 
 
-def make_species(index: int, seed: int) -> Species:
-    """Invent the species with this number; it is the same whatever the number of others."""
+def make_species(index: int, seed: int) -> SyntheticSpecies:
+    """Make the species with this number; it does not depend on the number of others."""
     rng = np.random.default_rng([seed, SPECIES, index])
     # Multiples of the golden ratio spread any number of species evenly over the (log) frequency axis.
     centre_hz = 1_800.0 * (7_500.0 / 1_800.0) ** ((0.5 + index * 0.618034) % 1.0)
@@ -176,7 +174,7 @@ def make_species(index: int, seed: int) -> Species:
     repertoire = [_make_syllable(kind, centre_hz, rng) for kind in (main, main, rng.choice(list(KINDS)))]
     order = rng.integers(len(repertoire), size=rng.integers(2, 6))
     colour, round_ = COLOURS[index % len(COLOURS)], 1 + index // len(COLOURS)
-    return Species(
+    return SyntheticSpecies(
         label=f"{colour[:3]}{KINDS[main][:2]}{round_}".lower(),
         scientific_name=f"Fictavis {colour.lower()}{'i' * round_}",
         common_name=f"Imaginary {colour} {KINDS[main]}{'' if round_ == 1 else f' {round_}'}",
@@ -185,11 +183,11 @@ def make_species(index: int, seed: int) -> Species:
     )
 
 
-def sing(bird: Species, rng: np.random.Generator) -> np.ndarray:
-    """One song by one individual, a little off the species' pitch and tempo.
+def sing(bird: SyntheticSpecies, rng: np.random.Generator) -> np.ndarray:
+    """One song of one individual, which varies the pitch and tempo of the species a little.
 
     Returns:
-        ``(samples,)``, of unit RMS over what sounds, so that loudness does not tell the species.
+        ``(samples,)``, with unit RMS over the syllables, so that loudness does not show the species.
     """
     pitch, tempo = rng.uniform(0.96, 1.04), rng.uniform(0.9, 1.1)
     gap = np.zeros(round(bird.gap_s * tempo * SAMPLE_RATE))
@@ -199,7 +197,7 @@ def sing(bird: Species, rng: np.random.Generator) -> np.ndarray:
 
 
 def _make_syllable(kind: str, centre_hz: float, rng: np.random.Generator) -> Syllable:
-    """Draw a syllable; all that sounds stays between 1 and 12 kHz."""
+    """Draw a syllable; all its frequencies are between 1 and 12 kHz."""
     pulses, harmonics, wobble_hz = 1, 1, 0.0
     ratio, duration_s = rng.uniform(1.2, 1.6), rng.uniform(0.08, 0.30)
     if kind == "trill":
@@ -237,28 +235,28 @@ def _make_recordist(index: int, seed: int) -> Recordist:
 
 
 def _make_noise(rng: np.random.Generator) -> np.ndarray:
-    """Hiss, wind and hum: ``(samples,)``, which can be repeated without a seam."""
+    """Hiss, wind and hum: ``(samples,)``, which can be repeated without a jump."""
     hiss, wind, hum = (_ratio(rng.uniform(*db)) for db in ((-62.0, -48.0), (-45.0, -25.0), (-65.0, -40.0)))
     samples = round(NOISE_S * SAMPLE_RATE)
     # Drawn as a spectrum: the hiss is flat, the wind's power falls by 12 dB an octave from about 200 Hz.
     hz = np.fft.rfftfreq(samples, 1.0 / SAMPLE_RATE)
-    # 200 of 16,000 Hz hold an 80th of a flat noise's power, hence the factor 9 that gives the wind its level.
+    # 200 of 16,000 Hz have an 80th of the power of flat noise, so a factor of 9 gives the wind its level.
     shape = hiss + 9.0 * wind * (hz > 20.0) / (1.0 + np.square(hz / 200.0))
     spectrum = shape * (rng.standard_normal(len(hz)) + 1j * rng.standard_normal(len(hz)))
     noise = np.fft.irfft(spectrum * np.sqrt(samples / 2.0), samples)
-    turns = rng.choice([50, 60]) * np.arange(SAMPLE_RATE // 10) / SAMPLE_RATE  # whole ones in a tenth of a second
+    turns = rng.choice([50, 60]) * np.arange(SAMPLE_RATE // 10) / SAMPLE_RATE  # whole periods in a tenth of a second
     noise += hum * np.resize(sum(np.sin(2 * np.pi * n * turns + n) / n for n in (1, 2, 3, 5)), samples)
     return noise.astype(np.float32)
 
 
 def _place_songs(
-    bird: Species, seconds: float, pause_s: float, rng: np.random.Generator
+    bird: SyntheticSpecies, seconds: float, pause_s: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, list[tuple[float, float, str]]]:
-    """Let a bird sing again and again, with pauses of ``pause_s`` on average.
+    """Repeat the song of a bird, with pauses of ``pause_s`` on average.
 
     Returns:
-        The waveform ``(samples,)`` and ``(start_s, end_s, label)`` of every song. The last song may be
-        cut off by the end, as in a real recording.
+        The waveform ``(samples,)`` and ``(start_s, end_s, label)`` of every song. The end may cut off
+        the last song, as in a real recording.
     """
     track = np.zeros(round(seconds * SAMPLE_RATE), dtype=np.float32)
     sung = []
@@ -273,10 +271,10 @@ def _place_songs(
 
 
 def _record(birds: np.ndarray, recordist: Recordist, rng: np.random.Generator) -> np.ndarray:
-    """What reaches the file: birds before a part of the noise, through the recorder.
+    """The recorded sound: birds and a part of the noise, through the recorder.
 
     Args:
-        birds: ``(samples,)``, as loud as they are at the microphone.
+        birds: ``(samples,)``, with their loudness at the microphone.
     """
     noise = np.resize(np.roll(recordist.noise, rng.integers(len(recordist.noise))), len(birds))
     heard = np.convolve(birds + noise, recordist.microphone)[: len(birds)]
@@ -284,7 +282,7 @@ def _record(birds: np.ndarray, recordist: Recordist, rng: np.random.Generator) -
 
 
 def _ratio(db: float | np.ndarray) -> float | np.ndarray:
-    """The factor on an amplitude that ``db`` decibels are."""
+    """The factor of an amplitude for ``db`` decibels."""
     return 10.0 ** (db / 20.0)
 
 
@@ -309,14 +307,19 @@ def _write_all(folder: Path, species: int, recordings: int, seed: int, *, sounds
 
 
 def _fieldwork(index: int, recordists: Sequence[Recordist], recordings: int, seed: int) -> Iterator[Recordist]:
-    """Who makes each recording of a species: recordists in random order, 1 to 3 recordings each."""
+    """The recordist of each recording of a species: recordists in random order, with 1 to 3 recordings each."""
     rng = np.random.default_rng([seed, FIELDWORK, index])
     chosen = [who for who in rng.permutation(len(recordists)) for _ in range(rng.integers(1, 4))]
     return (recordists[who] for who in sorted(chosen[:recordings]))
 
 
 def _write_recording(
-    folder: Path, number: int, bird: Species, recordist: Recordist, birds: Sequence[Species], rng: np.random.Generator
+    folder: Path,
+    number: int,
+    bird: SyntheticSpecies,
+    recordist: Recordist,
+    birds: Sequence[SyntheticSpecies],
+    rng: np.random.Generator,
 ) -> dict[str, object]:
     """Write one training recording; return its row of the table."""
     seconds = round(rng.uniform(*SECONDS), 1)
@@ -347,13 +350,17 @@ def _write_recording(
 
 
 def _write_soundscape(
-    folder: Path, name: str, birds: Sequence[Species], recordists: Sequence[Recordist], rng: np.random.Generator
+    folder: Path,
+    name: str,
+    birds: Sequence[SyntheticSpecies],
+    recordists: Sequence[Recordist],
+    rng: np.random.Generator,
 ) -> list[dict[str, object]]:
-    """Write a minute with up to four species; return its rows of the truth, in order of time."""
+    """Write a minute with up to four species; return its labels, in order of time."""
     present = [birds[index] for index in rng.permutation(len(birds))[:4]]
     recordist = recordists[rng.integers(len(recordists))]
     track, sung = np.zeros(round(SOUNDSCAPE_S * SAMPLE_RATE), dtype=np.float32), []
-    for bird in present:  # each on its own track, so that songs overlap
+    for bird in present:  # each is placed independently, so that songs overlap
         voice, songs = _place_songs(bird, SOUNDSCAPE_S, 8.0, rng)
         track += voice * _ratio(rng.uniform(-34.0, -20.0))
         sung += songs
@@ -378,14 +385,14 @@ def _write_ogg(path: Path, waveform: np.ndarray, serial: int) -> None:
     memory = io.BytesIO()
     with soundfile.SoundFile(memory, "w", SAMPLE_RATE, 1, format="OGG", subtype="VORBIS") as file:
         for block in np.split(waveform, range(10 * SAMPLE_RATE, len(waveform), 10 * SAMPLE_RATE)):
-            file.write(block)  # in blocks: libsndfile crashes on minutes of Vorbis at once
+            file.write(block)  # in blocks, because libsndfile crashes when it writes minutes of Vorbis at once
     path.write_bytes(with_serial(memory.getvalue(), serial))
 
 
 def with_serial(ogg: bytes, serial: int) -> bytes:
-    """Give an Ogg stream a serial number, in place of the random one libsndfile draws.
+    """Give an Ogg stream this serial number, in place of the random one of libsndfile.
 
-    With it, the same sound is the same file. Pages are laid out as in RFC 3533, section 6: the
+    Then the same sound gives the same file. The format of a page is in RFC 3533, section 6: the
     serial number at byte 14, the checksum at 22, the number of segments at 26, then their sizes.
 
     Args:
@@ -396,23 +403,23 @@ def with_serial(ogg: bytes, serial: int) -> bytes:
         body = start + 27 + pages[start + 26]
         end = body + sum(pages[start + 27 : body])
         pages[start + 14 : start + 18] = serial.to_bytes(4, "little")
-        pages[start + 22 : start + 26] = bytes(4)  # counted as zero in its own sum
+        pages[start + 22 : start + 26] = bytes(4)  # counts as zero in its own checksum
         pages[start + 22 : start + 26] = _ogg_checksum(bytes(pages[start:end])).to_bytes(4, "little")
         start = end
     return bytes(pages)
 
 
-MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))  # each byte with its bits the other way round
+MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))  # each byte with its bits reversed
 
 
 def _ogg_checksum(page: bytes) -> int:
-    """Ogg's CRC-32: zlib's polynomial, but with bits the other way round and no inversions."""
+    """Ogg's CRC-32: zlib's polynomial, but with reversed bits and no inversions."""
     mirrored = zlib.crc32(page.translate(MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int(f"{mirrored:032b}"[::-1], 2)
 
 
 def is_there(folder: Path) -> bool:
-    """Whether a demo of this program is in ``folder``, of whatever species and recordings."""
+    """Whether ``folder`` has a demo of this program, with any number of species and recordings."""
     try:
         return json.loads((folder / SIDECAR).read_text(encoding="utf-8"))["format"] == FORMAT
     except (OSError, ValueError, KeyError, TypeError):
@@ -420,38 +427,46 @@ def is_there(folder: Path) -> bool:
 
 
 def _holds(output: Path) -> dict[str, int] | None:
-    """What the demo in ``output`` was made with; None where there is nothing yet.
+    """The arguments that the demo in ``output`` was made with; None if there is nothing yet.
 
     Raises:
-        DataError: there is something that is not a demo, or a demo with something added.
+        DataError: the folder has other files than those of a demo.
     """
-    mend = "name another folder (--output, or [paths] demo_dir), or empty this one"
+    remedy = "name another folder (--output, or [paths] demo_dir), or empty this one"
     if output.exists() and not output.is_dir():
-        raise DataError(f"{output}: is a file, not a folder; name another (--output, or [paths] demo_dir)")
+        raise DataError(f"{output}: is a file, not a folder; name a folder (--output, or [paths] demo_dir)")
     names = {entry.name for entry in output.iterdir() if entry.name not in DESKTOP} if output.is_dir() else set()
     if not names:
         return None
     if SIDECAR not in names:
-        raise DataError(f"{output}: holds something that is not of a demo, {min(names - CONTENTS or names)!r}; {mend}")
+        raise DataError(
+            f"{output}: has a file that is not part of a demo, {min(names - CONTENTS or names)!r}; {remedy}"
+        )
     try:
         made_with = json.loads(output.joinpath(SIDECAR).read_text(encoding="utf-8"))
-        contents = CONTENTS | set(made_with.pop("contents", ()))  # another layout has names of its own
+        contents = CONTENTS | set(made_with.pop("contents", ()))  # another layout has its own names
     except (ValueError, TypeError, AttributeError):
-        raise DataError(f"{output / SIDECAR}: damaged; {mend}") from None
+        raise DataError(f"{output / SIDECAR}: damaged; {remedy}") from None
     if strange := names - contents:
-        raise DataError(f"{output}: holds something that is not of a demo, {min(strange)!r}; {mend}")
+        raise DataError(f"{output}: has a file that is not part of a demo, {min(strange)!r}; {remedy}")
     return made_with
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """``python -m dataloader.demo``: make the demo and say where it is."""
+    """``python -m dataloader.demo``: make the demo and print its path."""
     parser = argparse.ArgumentParser(prog="python -m dataloader.demo", description="Make synthetic birds.")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="absent, empty, or an earlier demo")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="a folder that is missing, empty, or has an earlier demo",
+    )
     parser.add_argument("--species", type=int, default=12, metavar="N", help="number of species (12)")
     parser.add_argument("--recordings", type=int, default=10, metavar="N", help="recordings of each species (10)")
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="another seed, other birds (1)")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="another seed gives other birds (1)")
     layouts = [BIRDCLEF, *LAYOUTS]
-    parser.add_argument("--layout", choices=layouts, default=BIRDCLEF, help="how files and labels are laid out")
+    parser.add_argument("--layout", choices=layouts, default=BIRDCLEF, help="the layout of files and labels")
     chosen = parser.parse_args(arguments)
     numbers = {"species": chosen.species, "recordings": chosen.recordings, "seed": chosen.seed}
     folder = make_demo(chosen.output, **numbers, layout=chosen.layout)

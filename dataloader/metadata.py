@@ -1,6 +1,6 @@
-"""Any layout of recordings and labels -> one checked table, and the classes in it.
+"""How does any layout of recordings and labels become one checked table, and which classes does it have?
 
-``python -m dataloader.metadata --check`` prints what was understood of the data of a config, and what will hurt;
+``python -m dataloader.metadata --check`` prints what the program understood of the data of a config, and warnings;
 ``--check --audio`` also measures each recording.
 """
 
@@ -17,9 +17,9 @@ from dataloader.tables.groups import choose_groups
 from dataloader.tables.schema import NOCALL, counted
 from dataloader.tables.sources import join_sources, read_source, sources_of
 from dataloader.tables.write import write_understood
-from utils.config import Config, Source
 from utils.errors import DataError
 from utils.run_folder import SPLIT
+from utils.settings import Config, Source
 
 if TYPE_CHECKING:  # pandas takes a second to import
     import pandas as pd
@@ -30,22 +30,23 @@ TABLE, AUDIO = "train_metadata.csv", "train_audio"  # of the layout of BirdCLEF 
 
 
 def load_table(config: Config) -> "pd.DataFrame":
-    """The table of the recordings that a config asks for.
+    """The table of the recordings that a config names.
 
-    ``labels`` hold ``nocall`` only where [labels] asks for it, and ``group`` is that of [data] ``group_by``.
-    With testing on it is a trial with some of the classes, or the demo where there are no data.
+    ``labels`` contain ``nocall`` only if [labels] says so, and ``group`` follows [data] ``group_by``. With testing on
+    it
+    has some of the classes, or the demo if there are no data.
 
     Returns:
-        One row a recording, sorted by ``filename``, the table's own columns and
+        One row for each recording, sorted by ``filename``, with the table's own columns and
 
-        * ``path``: of the recording; whether it can be read is found out on reading it;
+        * ``path``: of the recording, which may turn out to be unreadable later;
         * ``labels``: tuple of the species in the foreground, usually one; ``nocall`` counts as one;
         * ``secondary_labels``: tuple of those in the background;
-        * ``group``: recordings that belong on one side of a split;
-        * and where the data have them the columns that ``dataloader.tables.schema`` lists.
+        * ``group``: recordings that must be in one subset;
+        * and, if the data have them, the columns that ``dataloader.tables.schema`` lists.
 
     Raises:
-        DataError: no data and testing off, or data that cannot be used.
+        DataError: there are no data and testing is off, or the data cannot be used.
     """
     table = read_sources(_with_demo(config))
     where = str(config.paths.data_dir)
@@ -60,20 +61,18 @@ def load_table(config: Config) -> "pd.DataFrame":
             text = "[testing] testing = true: a trial with the largest classes, %d of %d recordings; false: all of them"
             log.info(text, len(table), whole)
     if config.labels.nocall and not any(NOCALL in labels for labels in table["labels"]):
-        log.warning(
-            "[labels] nocall = true, and no recording of the table is labelled %s: there is no such class", NOCALL
-        )
+        log.warning("[labels] nocall = true, but no recording is labelled %s, so there is no such class", NOCALL)
     if not table["labels"].map(len).any():
         if schema.ANNOTATIONS in table:
             raise DataError(
                 f"{where}: no annotation names a species; 'python -m dataloader.metadata --check' says more"
             )
-        raise DataError(f"{where}: no recording of a species, all are {NOCALL}; add some")
+        raise DataError(f"{where}: no recording has a species, all are {NOCALL}; add some")
     return table
 
 
 def read_sources(config: Config) -> "pd.DataFrame":
-    """All recordings of the sources of a config, before a trial chooses among them.
+    """All recordings of the sources of a config, before a trial chooses some of them.
 
     Raises:
         DataError: a source that cannot be used.
@@ -85,7 +84,7 @@ def read_sources(config: Config) -> "pd.DataFrame":
         table["group"], said = author_groups(table, config.paths.data_dir), "the author ([data] group_by = author)"
     layouts = {understood.layout for _, understood in found.values()}
     if layouts != {"birdclef"}:
-        log.info("kept on one side of the split: %s; [data] group_by chooses another", said)
+        log.info("groups, which are kept in one subset: %s; [data] group_by chooses others", said)
     table = table.drop(columns="where").sort_values("filename", ignore_index=True)
     if layouts != {"birdclef"} or len(found) > 1:
         write_understood(table, config.data.output_dir)
@@ -96,7 +95,7 @@ def read_metadata(data_dir: Path) -> "pd.DataFrame":
     """Read a data set in the BirdCLEF layout; the columns are those of ``load_table``.
 
     Raises:
-        DataError: no table, an empty one, a missing column, a cell that cannot be read.
+        DataError: there is no table, it is empty, a column is missing, or a cell cannot be read.
     """
     table = join_sources({"": read_source("", Source(data_dir=Path(data_dir), layout="birdclef"))})
     table["group"], _ = choose_groups(table, "group")
@@ -104,7 +103,7 @@ def read_metadata(data_dir: Path) -> "pd.DataFrame":
 
 
 def existing_paths(config: Config, filenames: Iterable[str]) -> list[Path]:
-    """Where the recordings of a run are, by the ``filename`` of its tables; those that are not there are left out."""
+    """The paths of the recordings of a run, by the ``filename`` of its tables; missing ones are left out."""
     found = []
     folders = [(name, source.data_dir) for name, source in sources_of(config).items() if source.data_dir]
     folders.append(("", config.paths.demo_dir))
@@ -121,26 +120,28 @@ def existing_paths(config: Config, filenames: Iterable[str]) -> list[Path]:
 
 
 def _with_demo(config: Config) -> Config:
-    """The config, or in a trial whose ``data_dir`` is the untouched default and is not there, that of the demo.
+    """The config; or, in a trial whose ``data_dir`` is the default and does not exist, the config of the demo.
 
-    A folder that somebody named and that is not there is an error: its name is wrong, or its disk is not mounted.
+    If the user named the folder and it does not exist, this is an error: the name is wrong, or a disk is not mounted.
     """
     data_dir, demo_dir = config.paths.data_dir, config.paths.demo_dir
     if config.sources or data_dir.exists():
         return config
     if not config.testing.testing or not _is_untouched(config):
-        mend = "correct [paths] data_dir, or fetch the data with 'bash download_data.sh'"
-        raise DataError(f"{data_dir}: no such folder; {mend}, or make a demo: 'python -m dataloader.demo --output DIR'")
+        remedy = "correct [paths] data_dir, or download data with 'bash download_data.sh'"
+        raise DataError(
+            f"{data_dir}: no such folder; {remedy}, or make a demo: 'python -m dataloader.demo --output DIR'"
+        )
     from dataloader import demo
 
     log.warning("no data at %s: using synthetic birds at %s", data_dir, demo_dir)
-    if not demo.is_there(demo_dir):  # one made by hand is as good
+    if not demo.is_there(demo_dir):  # the user may have made one already
         demo.make_demo(demo_dir)
     return replace(config, paths=replace(config.paths, data_dir=demo_dir))
 
 
 def _is_untouched(config: Config) -> bool:
-    """Whether ``data_dir`` is the default of the config's file, or the config is that of a run that began with it."""
+    """Whether ``data_dir`` is the default of the config's file, or of the file of the run that is resumed."""
     if config.file is None:
         return config.paths.data_dir == type(config.paths)().data_dir
     folder = config.file.parent
@@ -149,19 +150,21 @@ def _is_untouched(config: Config) -> bool:
 
 
 def author_groups(table: "pd.DataFrame", where: Path) -> list[str]:
-    """For each recording the group that holds all of its author's, and all of its own group.
+    """For each recording a group with all recordings of its author and all of its own group.
 
-    A new recordist is what a classifier meets in use; a split by place lets it know the recordists.
-    A recording without an author stays with its group. Authors who share a group are one.
+    In use a classifier meets new recordists, but with a split by place it has been trained on all recordists. A
+    recording without an author keeps its group. Authors who share a group count as one.
 
     Args:
-        where: the data, for the message.
+        where: the data folder, for the message.
 
     Raises:
         DataError: the table has no authors.
     """
     if "author" not in table or not table["author"].str.strip().any():
-        raise DataError(f"{where}: no authors in it; [data] group_by = author needs them, group_by = group does not")
+        raise DataError(
+            f"{where}: the data have no authors, which [data] group_by = author needs; set group_by = group"
+        )
     names = [author.strip() or group for author, group in zip(table["author"], table["group"], strict=True)]
     joined: dict[str, str] = {}  # a name that shares a group with an earlier one -> that one
 
@@ -179,7 +182,7 @@ def author_groups(table: "pd.DataFrame", where: Path) -> list[str]:
 
 
 def choose_for_testing(table: "pd.DataFrame", n_recordings: int) -> "pd.DataFrame":
-    """Whole classes, largest first, until there are at least ``n_recordings`` recordings and two classes."""
+    """Whole classes, the largest first, until there are at least ``n_recordings`` recordings and two classes."""
     counts = table["primary_label"].value_counts()
     order = sorted(counts.index, key=lambda label: (-counts[label], label))
     chosen, total = [], 0
@@ -211,34 +214,35 @@ def drop_small_classes(table: "pd.DataFrame", min_samples: int) -> "pd.DataFrame
     verb = "is" if len(small) == 1 else "are"
     log.warning("%s with fewer than %d good recordings %s left out: %s", classes, min_samples, verb, named)
     left = [tuple(label for label in labels if label not in small) for labels in table["labels"]]
-    # What has no label to begin with (nocall) is an example of nothing, and stays.
+    # A recording that has no label from the beginning (nocall) is an example without any species, and is kept.
     kept = [bool(after) or not before for after, before in zip(left, table["labels"], strict=True)]
     return table.assign(labels=left)[kept].reset_index(drop=True)
 
 
 def check_classes(table: "pd.DataFrame", loss: str) -> None:
-    """Refuse to train where there is nothing to tell apart: a network would say the same of every sound.
+    """Refuse to train with a single class, for which a network would give every sound the same score.
 
     Args:
         loss: of [agent].
 
     Raises:
-        DataError: there is no recording, or every one is of the one class that there is; or species are to compete
-            where there is one.
+        DataError: there is no recording; or there is one class and all recordings have it; or species should compete
+            but there is only one.
     """
     if table.empty:
-        raise DataError("no good recording is left; bad_recordings.csv in the cache says what is wrong with each")
+        raise DataError("no good recording is left; bad_recordings.csv in the cache has the reason of each")
     annotated = schema.ANNOTATIONS in table and table[schema.ANNOTATIONS].notna().any()  # its windows differ
     if table["labels"].nunique() == 1 and not annotated:
         (labels,) = table["labels"].unique()
+        which = f"all {len(table):,} recordings are" if len(table) > 1 else "the only recording is"
         raise DataError(
-            f"all {counted(len(table), 'recording')} are of one class, {', '.join(labels) or NOCALL}: there is nothing "
-            f"to tell apart; add another species or recordings labelled {NOCALL}, or lower [data] min_samples_in_class"
+            f"{which} of one class, {', '.join(labels) or NOCALL}, so there is "
+            f"nothing to learn; add another species or recordings of {NOCALL}, or lower [data] min_samples_in_class"
         )
     if loss == "cross_entropy" and len(labels := class_labels(table)) == 1:
         raise DataError(
-            f"[agent] loss = cross_entropy lets species compete, and {labels[0]} is the only one; choose bce, or make "
-            f"recordings without a bird a class by [labels] nocall = true"
+            f"[agent] loss = cross_entropy lets species compete, but {labels[0]} is the only one; choose bce, or make "
+            f"recordings without a bird a class with [labels] nocall = true"
         )
 
 
@@ -252,7 +256,7 @@ def class_labels(table: "pd.DataFrame") -> list[str]:
 
 
 def class_names(table: "pd.DataFrame", labels: Sequence[str]) -> "pd.DataFrame":
-    """``label, scientific_name, common_name`` of each class; a name that nobody says is its label."""
+    """``label, scientific_name, common_name`` of each class; a name that is unknown is the label."""
     import pandas as pd
 
     first = table.drop_duplicates("primary_label").set_index("primary_label")
@@ -275,8 +279,10 @@ QUALITY = "quality.csv"  # in [data] output_dir: what --check --audio measured
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m dataloader.metadata", description=__doc__.split("\n")[0])
-    parser.add_argument("--check", action="store_true", required=True, help="print what was understood of the data")
-    parser.add_argument("--audio", action="store_true", help=f"also measure each recording, into {QUALITY}")
+    parser.add_argument(
+        "--check", action="store_true", required=True, help="print what the program understood of the data"
+    )
+    parser.add_argument("--audio", action="store_true", help=f"also measure each recording, and write {QUALITY}")
     parser.add_argument("--config", type=Path, default=Path("config.ini"))
     parser.add_argument("--set", dest="overrides", metavar="section.key=value", action="append", default=[])
     return parser.parse_args(arguments)
@@ -298,7 +304,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(table: "pd.DataFrame", config: Config) -> None:
-    """Measure the recordings as sound, and print what a person should know of them."""
+    """Measure the sound of the recordings, and print what the user should know."""
     from dataloader.audio.quality_table import measure_recordings, quality_lines  # torch takes seconds to import
 
     output = config.data.output_dir / QUALITY

@@ -1,4 +1,4 @@
-"""What is each file for? Writes the list *One line a file* of ``docs/architecture.md`` from the files' first lines.
+"""What is each file for? Writes this list into ``docs/architecture.md``, from the first line of each file.
 
 python -m docs.file_map
 """
@@ -24,12 +24,14 @@ ROOMS = [
     "benchmarks",
     "docs",
 ]
-HEADING, NEXT = "## One line a file\n", "## Decisions\n"
+HEADING, NEXT = "## One line for each file\n", "## Decisions\n"
 
 
 def file_map() -> str:
-    """The list, in Markdown: a table a folder, and in it the first sentence of every file's docstring."""
-    files = sorted(ROOT.glob("*.py")) + [file for room in ROOMS for file in sorted((ROOT / room).rglob("*.py"))]
+    """The list in Markdown: a table for each folder, with the first line of every file's docstring."""
+    files = sorted(ROOT.glob("*.py"))
+    for room in ROOMS:
+        files += sorted((ROOT / room).rglob("*.py"), key=lambda file: (file.parent, file.name))
     files = [file for file in files if file.name != "__init__.py"]
     lines = []
     for folder, group in itertools.groupby(files, key=lambda file: file.parent.relative_to(ROOT).as_posix()):
@@ -45,7 +47,7 @@ def purpose(file: Path) -> str:
 
 
 def page_with_map() -> str:
-    """``docs/architecture.md`` as it should be."""
+    """The text of ``docs/architecture.md`` with today's list in it."""
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(HEADING)
     _, _, after = rest.partition(NEXT)
     return f"{before}{HEADING}\n{file_map()}\n{NEXT}{after}"

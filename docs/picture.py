@@ -1,4 +1,4 @@
-"""What does a model hear in a recording? Draws ``docs/picture.png``: a spectrogram of synthetic birds with detections.
+"""What does a model detect in a recording? Draws ``docs/picture.png``: synthetic birds with detections.
 
     python -m dataloader.demo --output demo
     python train_classifier.py
@@ -6,8 +6,8 @@
         --merge --threshold 0.3
     python -m docs.picture demo detections.csv [--output PNG] [--seconds 30]
 
-A bar is a detection, with the model's highest score in it. The white line below a bar is when that bird really sang,
-which is known of synthetic birds alone.
+A bar is a detection, with its highest score. The white line below a bar shows when the bird really sang, which is known
+only for synthetic birds.
 """
 
 import argparse
@@ -22,16 +22,17 @@ from PIL import Image
 from dataloader.audio.decoding import AudioStream
 from dataloader.cache.spectrogram import MelSpectrogram
 from utils.command import run_command
-from utils.config import DataProcess
 from utils.errors import DataError
+from utils.settings import DataProcess
 from utils.visualise import COLOURS, save_png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RECORDING = "soundscape_1.ogg"
-BARS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#d55e00")  # Okabe and Ito: told apart by the colour-blind too
-LANE = 11  # mel bands that a species takes above the spectrogram
+# Okabe and Ito: colour-blind people can distinguish them too.
+BARS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#d55e00")
+LANE = 11  # mel bands of the lane of a species above the spectrogram
 
 
 def draw(db: np.ndarray, mel: MelSpectrogram, detections: pd.DataFrame, truth: pd.DataFrame) -> "Figure":
@@ -55,7 +56,7 @@ def draw(db: np.ndarray, mel: MelSpectrogram, detections: pd.DataFrame, truth: p
         bottom, free_from_s = bands + 4 + LANE * lane, 0.0
         for _, found in detections[detections["name"] == name].iterrows():
             axes.barh(bottom + 5, min(found.end_s, seconds) - found.start_s, left=found.start_s, height=7, color=colour)
-            if found.start_s >= free_from_s:  # else it would be written over the one before
+            if found.start_s >= free_from_s:  # else it would cover the one before
                 text = f"{found.score:.2f} {name}"
                 axes.text(found.start_s + 0.1, bottom + 4.8, text, va="center", fontsize=7, clip_on=True)
             free_from_s = found.end_s
@@ -72,7 +73,7 @@ def draw(db: np.ndarray, mel: MelSpectrogram, detections: pd.DataFrame, truth: p
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("demo", type=Path, help="the folder of synthetic birds")
-    parser.add_argument("detections", type=Path, help="what predict.py --format csv wrote of demo/test_soundscapes")
+    parser.add_argument("detections", type=Path, help="the output of predict.py --format csv for demo/test_soundscapes")
     parser.add_argument("--output", type=Path, default=Path("docs/picture.png"))
     parser.add_argument("--seconds", type=float, default=30.0, help="how much of the recording is drawn; default: 30")
     options = parser.parse_args(arguments)
@@ -89,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     mel = MelSpectrogram(process)
     db = mel.db(waveform[: round(options.seconds * process.sample_rate)])
     save_png(draw(db, mel, table, truth), options.output)
-    with Image.open(options.output) as picture:  # a palette makes it a fourth of the size
+    with Image.open(options.output) as picture:  # a palette reduces it to a quarter of the size
         picture.convert("RGB").quantize(96).save(options.output, optimize=True)
 
 

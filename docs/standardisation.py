@@ -2,9 +2,11 @@
 
     python -m docs.standardisation [--output PNG]
 
-The recording is made up, as ten seconds of an original without a high band: nothing above 8 kHz but what a lossy
-codec leaves there (a steady hiss that varies by about 1 dB), a bird that calls between 2 and 4 kHz, and wind
-that is much louder in the second half.
+The recording is synthetic, like ten seconds of a recording without high frequencies: above 8 kHz it has only the noise
+    of
+a lossy codec (a steady hiss that varies by about 1 dB). A bird calls between 2 and 4 kHz, and wind is much louder in
+the
+second half.
 """
 
 import argparse
@@ -18,8 +20,8 @@ import torch
 
 from dataloader.cache.spectrogram import BandStatistics, MelSpectrogram, standardise, standardise_windows
 from utils.command import run_command
-from utils.config import DataProcess
 from utils.files import whole
+from utils.settings import DataProcess
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,7 +44,7 @@ def recording(seed: int = 1) -> np.ndarray:
         within = time[inside] - start
         shape = np.sin(np.pi * within / 0.5) ** 2
         calls[inside] = 4e-3 * shape * np.sin(2 * np.pi * (4_000 - 2_000 * within) * within)
-    # Noise that repeats with every frame is the same in every frame; a little that does not makes it vary.
+    # Noise that repeats with every frame is the same in every frame; a little other noise makes it vary.
     hiss = _noise(rng, lambda hz: hz > CUT_HZ)
     steady = np.resize(_noise(rng, lambda hz: hz > CUT_HZ)[: PROCESS.hop_length], len(time))
     return (wind + calls + 7e-6 * steady + 3e-6 * hiss).astype(np.float32)
@@ -74,7 +76,7 @@ def panels(waveform: np.ndarray) -> list[tuple[str, np.ndarray, tuple[float, flo
 
 
 def _over_windows(db: np.ndarray, process: DataProcess) -> np.ndarray:
-    """The windows of the recording one after another, each standardised over itself, as a model gets them."""
+    """The windows of the recording one after another, each standardised over itself, as in the input of a model."""
     statistics = BandStatistics()
     statistics.add(db.T)
     scale = torch.from_numpy(statistics.mean_and_scale(process)[1])
@@ -112,7 +114,7 @@ def draw(waveform: np.ndarray) -> "Figure":
 
 
 def save_small(figure: "Figure", path: Path) -> None:
-    """Write the picture in few pixels and 32 colours: it is mostly noise, which no PNG packs well."""
+    """Write the picture with few pixels and 32 colours, because it is mostly noise, which PNG cannot compress well."""
     from PIL import Image
 
     with whole(path) as temporary:

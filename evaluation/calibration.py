@@ -1,7 +1,7 @@
-"""From a score to a probability: is a score of 0.8 right in 8 of 10 cases, and can it be made so?
+"""How does a score become a probability, so that a score of 0.8 is right in 8 of 10 cases?
 
-A class with many positives has an isotonic regression of its own; one with fewer a temperature and an offset of its
-own (Platt 1999; logit -> logit / temperature + offset); the rest share those that are fitted over all classes.
+A class with many positives has its own isotonic regression; one with fewer has its own temperature and offset (Platt
+1999; logit -> logit / temperature + offset); all others share those that are fitted over all classes.
 """
 
 from collections.abc import Mapping
@@ -17,10 +17,10 @@ from evaluation.table import ScoreTable
 BINS = 10  # of the reliability diagram, equally wide
 ISOTONIC_FROM = 200  # positive rows of a class
 ISOTONIC_GROUPS = 20  # and the groups that they come from
-OWN_FROM = 20  # positive rows for a temperature of its own
+OWN_FROM = 20  # positive rows of a class for its own temperature
 OWN_GROUPS = 5
 _EDGE = 1e-6  # a score of 0 or 1 has no finite logit
-_MOST_STEPS = 64  # of an isotonic regression that is kept
+_MOST_STEPS = 64  # the most steps of an isotonic regression that are kept
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ def to_logits(scores: np.ndarray) -> np.ndarray:
 
 
 def fit_curves(table: ScoreTable) -> list[Curve]:
-    """A curve for each class, by how much there is to fit it on.
+    """A curve for each class, of a kind that its positives are enough for.
 
-    Rows of one group are alike, so it is the groups that decide together with the rows.
+    Rows of one group are similar, so the number of groups counts as well as the number of rows.
     """
     x, known, present = to_logits(table.scores), table.targets >= 0, table.targets == 1
     pooled = _temperature(x[known], present[known], "pooled")
@@ -98,7 +98,7 @@ def calibrate(curves: list[Curve], scores: np.ndarray) -> np.ndarray:
 
 
 def _temperature(x: np.ndarray, present: np.ndarray, kind: str, prior: Curve | None = None) -> Curve:
-    """Fit slope and offset; pulled towards ``prior`` as strongly as scikit-learn's default penalty does."""
+    """Fit slope and offset, with scikit-learn's default penalty for the difference from ``prior``."""
     from sklearn.linear_model import LogisticRegression  # it takes seconds to import
 
     if not present.any() or present.all():
@@ -106,12 +106,12 @@ def _temperature(x: np.ndarray, present: np.ndarray, kind: str, prior: Curve | N
     if prior is None:
         model = LogisticRegression(C=np.inf).fit(x[:, None], present)
         slope, offset = float(model.coef_[0, 0]), float(model.intercept_[0])
-    else:  # what the pooled curve says is the input, and the change is what is penalised
+    else:  # the input is the output of the pooled curve, and the change is penalised
         base = prior.slope * x + prior.offset
         model = LogisticRegression(C=1.0).fit(base[:, None], present)
         slope, offset = float(model.coef_[0, 0]), float(model.intercept_[0])
         slope, offset = slope * prior.slope, offset + slope * prior.offset
-    if slope <= 0:  # scores that say the opposite are not turned round
+    if slope <= 0:  # scores that rank in the wrong direction are not reversed
         return prior or Curve(kind)
     return Curve(kind, slope, offset)
 
@@ -129,14 +129,14 @@ def _isotonic(x: np.ndarray, present: np.ndarray) -> Curve:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Do scores mean what they say? Bins of equal width from 0 to 1.
+    """Is a score the share of rows in which the class is present? In bins of equal width from 0 to 1.
 
     Attributes:
         mean_score, share_present: of the cells in each bin, NaN for an empty one.
-        cells: how many there are in each bin.
+        cells: their number in each bin.
         error: the expected calibration error: the mean over the cells of |mean score - share present| of their bin
-            (Naeini et al. 2015). Most cells are of absent species with a score near 0, so it is small; hence
-        error_of_highest: the same over the highest class of each row alone.
+            (Naeini et al. 2015). Most cells are of absent species with a score near 0, so it is small.
+        error_of_highest: the same for the highest class of each row only.
     """
 
     mean_score: np.ndarray

@@ -1,4 +1,4 @@
-"""What a run keeps beside its weights: thresholds for each class, and how its scores become probabilities.
+"""What does a run keep beside its weights? Thresholds for each class, and how its scores become probabilities.
 
 The file is JSON of plain values (``utils.run_folder.THRESHOLDS``); an exported model carries the same text.
 """
@@ -16,7 +16,7 @@ from utils.errors import DataError, UserError, first_line
 from utils.files import write_text
 
 VERSION = 1
-KINDS = ("precision", "recall", "f1", "false_alarms_per_hour")  # what thresholds can be fitted for
+KINDS = ("precision", "recall", "f1", "false_alarms_per_hour")  # the aims that thresholds can be fitted for
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Fit:
     """The thresholds for one aim.
 
     Attributes:
-        thresholds: ``(classes,)``; NaN for a class that the data cannot show it for: never detected.
-        refused: why, by label.
-        pooled: the labels whose threshold rests on the calibration over all classes.
+        thresholds: ``(classes,)``; NaN for a class for which the data cannot show it; it is never detected.
+        refused: the reasons, by label.
+        pooled: the labels whose threshold comes from the calibration over all classes.
     """
 
     thresholds: np.ndarray
@@ -41,7 +41,7 @@ class Decisions:
     Attributes:
         labels: its classes, in order.
         checkpoint: the SHA-256 of the weights that they were fitted for.
-        fitted_on: which recordings, for a person.
+        fitted_on: the recordings, in words.
         window_s: seconds of the rows that they were fitted on.
         curves: the calibration of each class.
         fits: thresholds by aim, as ``precision=0.9``; the newest is the last.
@@ -65,9 +65,9 @@ class Decisions:
         if aim not in self.fits:
             option, _, value = aim.partition("=")
             there = ", ".join(self.fits) or "none"
-            mend = f"python evaluate.py --run {source} --fit-thresholds --{option.replace('_', '-')} {value}".rstrip()
+            remedy = f"python evaluate.py --run {source} --fit-thresholds --{option.replace('_', '-')} {value}".rstrip()
             raise UserError(
-                f"{source}: no thresholds were fitted for {option} {value} (there are: {there}); fit them with: {mend}"
+                f"{source}: no thresholds were fitted for {option} {value} (there are: {there}); fit them: {remedy}"
             )
         return self.fits[aim]
 
@@ -76,7 +76,7 @@ class Decisions:
         return calibrate(list(self.curves), scores)
 
     def with_fit(self, aim: str, fit: Fit) -> "Decisions":
-        """The same with one more aim, the newest."""
+        """The same with another aim, which becomes the newest."""
         return replace(self, fits={name: one for name, one in self.fits.items() if name != aim} | {aim: fit})
 
     def plain(self) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class Decisions:
         return "{\n" + ",\n".join(lines) + "\n}\n"
 
     def save(self, path: Path) -> None:
-        """Write it, whole or not at all."""
+        """Write it, completely or not at all."""
         write_text(path, self.text())
 
 
@@ -117,7 +117,7 @@ def read_decisions(text: str, source: object, labels: Sequence[str] | None = Non
     """What ``Decisions.text`` describes.
 
     Args:
-        labels: of the model, if they are to be the same.
+        labels: of the model; the labels in the file must be the same.
 
     Raises:
         DataError: damaged, of another version, or of other labels.
@@ -140,7 +140,7 @@ def read_decisions(text: str, source: object, labels: Sequence[str] | None = Non
         )  # fmt: skip
         lengths = {len(found.curves), len(found.labels), *(len(fit.thresholds) for fit in fits.values())}
         if len(lengths) > 1:
-            raise ValueError("not as many thresholds as labels")
+            raise ValueError("another number of thresholds than of labels")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{source}: damaged, or of another version ({first_line(error)}); fit the thresholds again with "

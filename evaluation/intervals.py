@@ -1,7 +1,7 @@
-"""How sure is a figure? Intervals by a bootstrap over groups (recordists and places), not over rows.
+"""How certain is a figure? Intervals by a bootstrap over groups (recordists and places), not over rows.
 
 Rows of one recordist at one place share the microphone, the background and often the bird: ten windows of one
-recording say little more than one. So whole groups are drawn, with replacement, and every figure is worked out anew
+recording say little more than one. So whole groups are drawn, with replacement, and every figure is computed again
 for each draw (the cluster bootstrap; Field and Welsh 2007).
 """
 
@@ -12,11 +12,11 @@ from scipy.special import betaincinv
 
 LEVEL = 0.95  # of every interval
 RESAMPLES = 300
-FEWEST_GROUPS = 3  # with fewer, draws are too alike for an interval
+FEWEST_GROUPS = 3  # with fewer, draws are too similar for an interval
 
 
 class Estimate(NamedTuple):
-    """A figure and its interval; None for what cannot be said."""
+    """A figure and its interval; None for what cannot be computed."""
 
     value: float | None
     low: float | None = None
@@ -29,7 +29,7 @@ class Estimate(NamedTuple):
 
     @property
     def width(self) -> float | None:
-        """Of the interval; None where there is none."""
+        """The width of the interval; None if there is none."""
         return None if self.low is None else self.high - self.low
 
 
@@ -40,11 +40,12 @@ def draw_weights(n_groups: int, resamples: int = RESAMPLES, seed: int = 0) -> np
 
 
 def estimate(resampled: np.ndarray, n_groups: int | None = None) -> Estimate:
-    """The first value, and the interval that holds ``LEVEL`` of the others.
+    """The first value, and the interval that contains ``LEVEL`` of the others.
 
     Args:
-        resampled: ``(1 + resamples,)``; NaN where a resample cannot say, such as one without a positive.
-        n_groups: the groups that the figure rests on; below ``FEWEST_GROUPS`` there is no interval.
+        resampled: ``(1 + resamples,)``; NaN for a resample in which it cannot be computed, such as one without a
+            positive.
+        n_groups: the groups that the figure comes from; below ``FEWEST_GROUPS`` there is no interval.
     """
     value, draws = float(resampled[0]), resampled[1:][np.isfinite(resampled[1:])]
     if not np.isfinite(value):
@@ -56,13 +57,13 @@ def estimate(resampled: np.ndarray, n_groups: int | None = None) -> Estimate:
 
 
 def estimate_share(resampled: np.ndarray, n_groups: int) -> Estimate:
-    """As ``estimate``, for a share such as a precision or an AUC, which may be 0 or 1 in every group.
+    """Like ``estimate``, for a share such as a precision or an AUC, which may be 0 or 1 in every group.
 
-    Then all draws agree, though a share of 1 in five groups is no proof: the interval is that of Clopper and Pearson
+    Then all draws agree, but a share of 1 in five groups proves little. So the interval is that of Clopper and Pearson
     (1934) with the groups as the trials.
 
     Args:
-        n_groups: those that it rests on: with a detection for a precision, with a positive for a recall.
+        n_groups: the groups that it comes from: with a detection for a precision, with a positive for a recall.
     """
     value = float(resampled[0])
     if not np.isfinite(value) or not n_groups:
@@ -75,7 +76,7 @@ def estimate_share(resampled: np.ndarray, n_groups: int) -> Estimate:
 
 
 def share_interval(hits: int, trials: int) -> tuple[float, float]:
-    """The interval of a share (Clopper and Pearson 1934): of no hit it begins at 0, of hits alone it ends at 1."""
+    """The interval of a share (Clopper and Pearson 1934); without a hit it begins at 0, with only hits it ends at 1."""
     tail = (1 - LEVEL) / 2
     low = betaincinv(hits, trials - hits + 1, tail) if hits else 0.0
     high = betaincinv(hits + 1, trials - hits, 1 - tail) if hits < trials else 1.0

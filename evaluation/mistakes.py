@@ -1,4 +1,4 @@
-"""Which recordings is a model most wrong about, and which is it least sure of? The first are where label errors are."""
+"""For which recordings are the scores most wrong, or least certain? Many of the first have label errors."""
 
 from dataclasses import dataclass
 
@@ -9,11 +9,11 @@ from evaluation.table import PRESENT, ScoreTable
 
 @dataclass(frozen=True)
 class Doubts:
-    """The recordings of a table, and how well their scores go with their labels.
+    """The recordings of a table, and how well their scores match their labels.
 
     Attributes:
-        wrong: ``(recordings,)``, how much the scores speak against the labels; above 0 another class scores higher.
-        unsure: ``(recordings,)``, 0 to 1: 1 where label and strongest other class score alike.
+        wrong: ``(recordings,)``, how much the scores contradict the labels; above 0 another class scores higher.
+        unsure: ``(recordings,)``, 0 to 1; 1 if the label and the strongest other class have equal scores.
         other: ``(recordings,)``, the class of the highest score among those that are not labelled.
         given: ``(recordings,)``, the labelled class of the lowest score; -1 for a recording without any.
     """
@@ -24,18 +24,18 @@ class Doubts:
     given: np.ndarray
 
     def order(self) -> np.ndarray:
-        """The recordings, the one that the model is most wrong about first."""
+        """The recordings, with the largest error first."""
         return np.argsort(-self.wrong, kind="stable")
 
 
 def find_doubts(table: ScoreTable) -> Doubts:
-    """Compare scores with labels; the scores should come from a model that has not seen the recordings.
+    """Compare scores with labels; the scores should come from a model that was not trained on the recordings.
 
-    A class counts relative to the scores that it gives to the recordings labelled with it: some classes are scored
-    high wherever something sings (the class thresholds of confident learning; Northcutt et al. 2021).
+    The score of a class is compared with its scores in recordings with its label, because some classes have high scores
+    wherever something sings (the class thresholds of confident learning; Northcutt et al. 2021).
 
     Args:
-        table: a row a recording; unknown labels count as absent and are never proposed.
+        table: a row for each recording; unknown labels count as absent and are never proposed.
     """
     scores, present = np.clip(np.asarray(table.scores, dtype=float), 1e-6, 1 - 1e-6), table.targets == PRESENT
     logits = np.log(scores) - np.log1p(-scores)
@@ -52,7 +52,7 @@ def find_doubts(table: ScoreTable) -> Doubts:
 
 
 def _typical(logits: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """The mean logit of each class in its own recordings, drawn towards that of all classes where there are few."""
+    """The mean logit of each class in its own recordings; if there are few, closer to the mean of all classes."""
     number = present.sum(axis=0)
     overall = logits[present].mean() if present.any() else 0.0
     return ((logits * present).sum(axis=0) + 2 * overall) / (number + 2)

@@ -1,4 +1,4 @@
-"""An evaluation as a table for the terminal, and as files: JSON, CSV and pictures."""
+"""How is an evaluation shown? As a table for the terminal, and as files: JSON, CSV and pictures."""
 
 import json
 import math
@@ -27,11 +27,11 @@ _SHOWN = {  # column of ``Evaluation.classes`` -> heading of the table
 
 
 def as_text(evaluation: Evaluation) -> str:
-    """What is printed: the overall figures, a line a class, confusions, and what cannot be said."""
+    """The text to print: the overall figures, a line for each class, confusions, and what could not be scored."""
     ranked, decided = evaluation.ranked, evaluation.decided
     units = {"window": ("window", "windows"), "recording": ("recording", "recordings")}[evaluation.unit]
     windows = f"{_count(len(ranked.scores), *units)} of " if evaluation.unit == "window" else ""
-    hours = f" ({decided.hours:.2f} h)" if decided.hours else ""  # not known of what training has kept
+    hours = f" ({decided.hours:.2f} h)" if decided.hours else ""  # unknown for the scores that training has kept
     lines = [
         f"{windows}{_count(len(ranked.recordings), 'recording', 'recordings')}"
         f"{hours}, {_count(ranked.n_groups, 'group', 'groups')}; "
@@ -51,7 +51,7 @@ def as_text(evaluation: Evaluation) -> str:
     if evaluation.nocall_hours:
         text = f"{_rate(evaluation.false_alarms_per_hour)} (in {evaluation.nocall_hours:.2f} h)"
         lines.append(f"{'false alarms/h without a bird':32} {text}")
-    basis = "" if decided.timed else "; labels are of whole recordings: each window counts as having its recording's"
+    basis = "" if decided.timed else "; labels hold for whole recordings, so each window has its recording's labels"
     lines += [
         "",
         f"precision, recall and F1 by row at {evaluation.threshold_name}{basis}",
@@ -106,7 +106,7 @@ def _count(number: int, one: str, many: str) -> str:
 
 
 def as_json(evaluation: Evaluation) -> dict[str, Any]:
-    """The same in plain values: figures by name, ``intervals``, and what they are of."""
+    """The same in plain values: figures by name, ``intervals``, and what was scored."""
     named = evaluation.overall | {
         "calibration_error": evaluation.reliability.error,
         "calibration_error_of_highest": evaluation.reliability.error_of_highest,
@@ -148,7 +148,7 @@ def write(evaluation: Evaluation, folder: Path, extra: dict[str, Any] | None = N
     save_png(draw_reliability(evaluation.reliability), folder / "reliability.png")
     save_png(draw_classes(evaluation), folder / "classes.png")
     text = json.dumps((extra or {}) | as_json(evaluation), indent=1)
-    write_text(folder / SCORES, f"{text}\n")  # last: where it is, the rest is too
+    write_text(folder / SCORES, f"{text}\n")  # last: if it exists, all other files do
 
 
 def _reliability_table(found: Reliability):
@@ -164,12 +164,12 @@ def _reliability_table(found: Reliability):
 
 
 def draw_reliability(found: Reliability) -> "Figure":
-    """The share of cells in which the class is present, against what the scores say."""
+    """The share of cells in which the class is present, against the scores."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 6), layout="constrained")
     axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color="0.6", linestyle="--", label="a score that means what it says")
+    axes.plot([0, 1], [0, 1], color="0.6", linestyle="--", label="perfect calibration")
     axes.plot(found.mean_score, found.share_present, marker="o", label="the scores")
     for x, y, n in zip(found.mean_score, found.share_present, found.cells, strict=True):
         if n:
@@ -181,14 +181,14 @@ def draw_reliability(found: Reliability) -> "Figure":
 
 
 def draw_classes(evaluation: Evaluation) -> "Figure":
-    """The AUC of each class that has one, with its interval, the lowest at the top; of many classes the lowest."""
+    """The AUC of each class that has one, with its interval, the lowest at the top; of many classes only the lowest."""
     from matplotlib.figure import Figure
 
     frame = evaluation.classes.dropna(subset="auc").sort_values("auc", ascending=False, kind="stable")
     frame = frame.tail(_MOST_CLASSES)
     figure = Figure(figsize=(8, max(2.5, 0.22 * len(frame) + 1)))
     axes, places = figure.subplots(), np.arange(len(frame))
-    # By hand: matplotlib's own layout draws all texts three times, and takes a second longer.
+    # The layout is set here, because matplotlib's own draws all texts three times, which takes a second longer.
     longest = max(frame["label"].map(len), default=0) + 8
     left, bottom = min(0.5, 0.05 + 0.0085 * longest), 0.6 / figure.get_figheight()
     figure.subplots_adjust(left=left, right=0.97, top=0.98, bottom=bottom)

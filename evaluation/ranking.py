@@ -2,7 +2,7 @@
 
 A bootstrap over groups gives every group a weight: how often it was drawn. All functions take these
 weights as ``(groups, resamples)`` and return one figure for each resample; a first column of ones gives
-the figure of the data themselves. NaN stands for what cannot be said, such as the AUC without a positive.
+the figure of the data themselves. NaN means that it cannot be computed, such as the AUC without a positive.
 """
 
 import os
@@ -30,8 +30,9 @@ def rank_classes(targets: np.ndarray, scores: np.ndarray, group: np.ndarray, wei
 
     The AUC of a class is the share of its pairs of a positive and a negative row in which the positive has the
     higher score; a tie is half a pair (Mann and Whitney 1947). The average precision is the mean, over the
-    positives, of the precision among all rows that score as high. Both are those of scikit-learn with the weights
-    as ``sample_weight``. The padded average precision is that after ``PADDING`` positives with a score of 1.
+    positives, of the precision among all rows with at least the same score. Both are those of scikit-learn with the
+    weights as ``sample_weight``. The padded average precision is the same after ``PADDING`` positives with a score of
+    1.
 
     Args:
         targets: ``(rows, classes)``, 1 present, 0 absent, -1 unknown: such cells are left out.
@@ -45,7 +46,7 @@ def rank_classes(targets: np.ndarray, scores: np.ndarray, group: np.ndarray, wei
     def rank(column: int) -> tuple[np.ndarray, ...]:
         return _rank_class(targets[:, column], np.ascontiguousarray(scores[:, column]), group, weights)
 
-    with ThreadPoolExecutor(_cores()) as pool:  # numpy and scipy let go of the interpreter
+    with ThreadPoolExecutor(_cores()) as pool:  # numpy and scipy release the interpreter's lock
         ranked = list(pool.map(rank, columns))
     shape = (3, 0, weights.shape[1])
     return Ranking(*(np.stack(ranked, axis=1) if ranked else np.empty(shape)))
@@ -60,10 +61,10 @@ def _rank_class(
     and of the negatives are summed by a product of a small matrix of counts, ``(steps, groups)``, with the weights.
     """
     positive, negative = targets == 1, targets == 0
-    steps = np.unique(np.append(scores[positive], scores.dtype.type(1)))  # 1: where the padding stands
+    steps = np.unique(np.append(scores[positive], scores.dtype.type(1)))  # 1 is the score of the padding
     at = np.searchsorted(steps, scores[positive])
     positives = _sums(at, group[positive], len(steps), weights)
-    # Bin 2k + 1 holds the negatives that tie with step k, bin 2k those between it and the step below.
+    # Bin 2k + 1 has the negatives with the score of step k, bin 2k those between it and the step below.
     above = np.searchsorted(steps, scores[negative])
     bins = 2 * above + (np.append(steps, np.nan)[above] == scores[negative])
     negatives = _sums(bins, group[negative], 2 * len(steps) + 1, weights)
@@ -77,7 +78,7 @@ def _rank_class(
         as_high = positives_as_high + (n_negative.astype(below.dtype) - below)
         precision = np.where(positives > 0, positives_as_high / as_high, 0)
         ap = (positives * precision).sum(axis=0, dtype=np.float64) / n_positive
-        pad = np.where(steps <= 1, PADDING, 0)[:, None]  # as high as each step
+        pad = np.where(steps <= 1, PADDING, 0)[:, None]  # with at least the score of each step
         precision = (positives_as_high + pad) / (as_high + pad)
         at_one = precision[np.searchsorted(steps, 1)]
         padded = ((positives * precision).sum(axis=0, dtype=np.float64) + PADDING * at_one) / (n_positive + PADDING)
@@ -85,7 +86,7 @@ def _rank_class(
 
 
 def _sums(bins: np.ndarray, group: np.ndarray, n_bins: int, weights: np.ndarray) -> np.ndarray:
-    """The weights of the rows in each bin, ``(bins, resamples)``; float32 where that is exact for sums of counts."""
+    """The weights of the rows in each bin, ``(bins, resamples)``; float32 if that is exact for sums of counts."""
     n_groups = len(weights)
     exact = np.float32 if len(bins) < _MOST_IN_FLOAT32 else np.float64
     if n_bins * n_groups <= 4 * max(len(bins), 1) + 10_000:  # few enough for a dense product
@@ -99,11 +100,11 @@ def _sums(bins: np.ndarray, group: np.ndarray, n_bins: int, weights: np.ndarray)
 def rank_rows(targets: np.ndarray, scores: np.ndarray, k: int = 5) -> dict[str, np.ndarray]:
     """For each row how well it ranks its classes: ``top1``, ``top<k>`` and ``average_precision``, each ``(rows,)``.
 
-    ``top<k>`` is 1 where fewer than k classes that are absent score as high as the best that is present. So a tie is a
-    miss: a row in which nothing was detected is no hit of whatever class comes first. The average precision is the
-    mean, over the classes that are present, of the precision among all classes that score as high in that row (its
-    mean over rows is scikit-learn's with ``average="samples"``). Unknown cells take no part. NaN stands for a row in
-    which nothing is known to be present.
+    ``top<k>`` is 1 if fewer than k absent classes score as high as the best present class. So a tie is a miss: a row in
+    which nothing was detected is not a hit of the class that is first by chance. The average precision is the mean,
+    over the present classes, of the precision among all classes with at least the same score in that row (its mean over
+    rows is scikit-learn's with ``average="samples"``). Unknown cells are left out. NaN means that no class is known to
+    be present in the row.
     """
     present, known = targets == 1, targets >= 0
     counted = np.flatnonzero(present.any(axis=1))
@@ -141,7 +142,7 @@ def count_decisions(
     """Right and wrong decisions of each class at its threshold: ``true``, ``false`` and ``missed``.
 
     Args:
-        thresholds: ``(classes,)``; a score as high as the threshold is a detection, NaN means never.
+        thresholds: ``(classes,)``; a score of at least the threshold is a detection; with NaN there is none.
 
     Returns:
         The weighted counts of detections that are right, detections that are wrong, and positives without a

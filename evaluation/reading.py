@@ -1,8 +1,8 @@
-"""Tables of any tool -> scores and truth of the same rows.
+"""How do the tables of any tool become scores and labels of the same rows?
 
-Two kinds are read. A *wide* table has a row for each ``row_id`` (or ``filename``) and a column for each class, as
+Two kinds are read. A *wide* table has a row for each ``row_id`` (or ``filename``) and a column for each class, like
 Kaggle's submission.csv. A *long* one has a row for each detection or annotation, with its recording, start, end,
-label and perhaps score: the CSV of predict.py, selection tables of Raven, and what BirdNET-Analyzer writes.
+label and perhaps score, like the CSV of predict.py, selection tables of Raven, and tables of BirdNET-Analyzer.
 """
 
 import csv
@@ -71,17 +71,17 @@ class Wide:
             except ValueError:
                 ends[index] = float("nan")
             if not ends[index] > 0:
-                raise DataError(f"{self.path}: row_id {key!r} should be <recording>_<end second>, as soundscape_1_5")
+                raise DataError(f"{self.path}: row_id {key!r} must be <recording>_<end second>, such as soundscape_1_5")
         return ends
 
 
 @dataclass(frozen=True)
 class Long:
-    """Detections or annotations; ``score`` is 1 where a table has none.
+    """Detections or annotations; ``score`` is 1 if a table has none.
 
     Attributes:
-        table: with ``recording`` (a stem, or the name of the table that it stands in), ``start``, ``end``, ``score``.
-        names: what may be the label, a column each.
+        table: with ``recording`` (a stem, or the name of its table), ``start``, ``end``, ``score``.
+        names: the possible labels, in one column each.
     """
 
     path: Path
@@ -93,7 +93,7 @@ def read_table(path: Path) -> Wide | Long:
     """Read a table, or all tables of a folder as one.
 
     Raises:
-        DataError: it is no such table; the message says where and why.
+        DataError: it is not such a table; the message says where and why.
     """
     if path.is_dir():
         return _read_folder(path)
@@ -137,17 +137,19 @@ def _read_wide(path: Path, header: Sequence[str], separator: str) -> Wide:
     import pandas as pd
 
     if repeated := sorted({name for name in header if list(header).count(name) > 1}):
-        raise DataError(f"{path}: column {repeated[0]!r} stands there twice; remove one")
+        raise DataError(f"{path}: column {repeated[0]!r} is there twice; remove one")
     types = {header[0]: str} | dict.fromkeys(header[1:], np.float32)
     try:
         frame = pd.read_csv(
             path, sep=separator, names=list(header), header=0, dtype=types, encoding="utf-8-sig", na_filter=True
         )
-    except (ValueError, OverflowError) as error:  # of pandas: a cell that is no number, or rows of unequal length
+    except (ValueError, OverflowError) as error:
+        # from pandas: a cell is not a number, or the rows have different lengths
         raise DataError(_bad_cell(path, header, separator) or f"{path}: not a table: {first_line(error)}") from None
     if not len(frame):
         raise DataError(f"{path}: it has no rows")
-    if not isinstance(frame.index, pd.RangeIndex):  # of rows that are longer than the header, pandas makes an index
+    # If rows are longer than the header, pandas makes an index of the first cells.
+    if not isinstance(frame.index, pd.RangeIndex):
         raise DataError(_bad_cell(path, header, separator) or f"{path}: its rows are longer than its header")
     keys = frame[header[0]]
     values = frame[list(header[1:])].to_numpy(dtype=np.float32)
@@ -162,18 +164,18 @@ def _read_wide(path: Path, header: Sequence[str], separator: str) -> Wide:
     if keys.isna().any():
         raise DataError(f"{path}: line {int(keys.isna().argmax()) + 2}: {header[0]} is empty")
     if keys.duplicated().any():
-        raise DataError(f"{path}: {header[0]} {keys[keys.duplicated()].iloc[0]} stands there twice; remove one")
+        raise DataError(f"{path}: {header[0]} {keys[keys.duplicated()].iloc[0]} is there twice; remove one")
     return Wide(path, header[0], tuple(keys), tuple(header[1:]), values)
 
 
 def _bad_cell(path: Path, header: Sequence[str], separator: str) -> str | None:
-    """Where the first cell is that is no number, as a message."""
+    """A message about the first cell that is not a number."""
     with open(path, encoding="utf-8-sig", newline="", errors="replace") as file:
         for number, row in enumerate(csv.reader(file, delimiter=separator), 1):
             if number == 1 or not row:
                 continue
             if len(row) != len(header):
-                return f"{path}: line {number}: {len(row)} cells, and the header has {len(header)}"
+                return f"{path}: line {number}: {len(row)} cells, but the header has {len(header)}"
             for name, text in zip(header[1:], row[1:], strict=True):
                 try:
                     float(text)
@@ -190,7 +192,9 @@ def _read_folder(folder: Path) -> Long:
 
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _TABLES and path.is_file())
     if not paths:
-        raise DataError(f"{folder}: no table is there; a folder of tables has one (.txt, .csv, .tsv) a recording")
+        raise DataError(
+            f"{folder}: it has no table; a folder of tables needs one (.txt, .csv, .tsv) for each recording"
+        )
     tables = [_read_long(path, *reversed(_header(path))) for path in paths]
     join = {"ignore_index": True}
     return Long(
@@ -221,7 +225,7 @@ def _read_long(path: Path, header: Sequence[str], separator: str) -> Long:
     start, end = numbers["start"], numbers["end"]
     if (wrong := (end < start) | (start < 0)).any():
         row = int(np.argmax(wrong))
-        raise DataError(f"{path}: line {row + 2}: it begins at {start[row]:g} s and ends at {end[row]:g} s")
+        raise DataError(f"{path}: line {row + 2}: it begins at {start[row]:g} s but ends at {end[row]:g} s; correct it")
     if _OFFSET in lower:
         offset = _numbers(path, frame, _OFFSET)
         start, end = offset, offset + (end - start)
@@ -242,22 +246,22 @@ def _numbers(path: Path, frame: "pd.DataFrame", column: str) -> np.ndarray:
     return values
 
 
-# Scores and truth of the same rows
+# Scores and labels of the same rows
 
 
 @dataclass(frozen=True)
 class Truth:
-    """The rows that are to be scored, and what is true of them.
+    """The rows that are scored, and their true labels.
 
     Attributes:
-        labels, targets: as of ``ScoreTable``.
+        labels, targets: see ``ScoreTable``.
         stems: the recording of each row, without its ending.
         start_s, end_s: ``(rows,)``; a whole recording begins at 0 and ends with it.
-        groups: the group of each recording, by stem; a stem that is not there is a group of its own.
+        groups: the group of each recording, by stem; a stem that is missing here is a group of its own.
         keys: the row_id of each row, if it has one.
         names: other names of the labels (scientific, common), normalised -> label.
-        timed: as of ``ScoreTable``.
-        seconds: how long each recording is, by stem, where that is known; else it ends with its last row.
+        timed: see ``ScoreTable``.
+        seconds: the length of each recording, by stem, if it is known; else it ends with its last row.
     """
 
     source: str
@@ -274,10 +278,10 @@ class Truth:
 
 
 def truth_of(wide: Wide) -> Truth:
-    """The truth in a table of ``row_id`` and a column of 0 and 1 for each class.
+    """The labels in a table of ``row_id`` and a column of 0 and 1 for each class.
 
     Raises:
-        DataError: another value, or a row_id without its end second.
+        DataError: a value is neither 0 nor 1, or a row_id has no end second.
     """
     if (wrong := ~np.isin(wide.values, (0, 1))).any():
         row, column = np.argwhere(wrong)[0]
@@ -302,15 +306,15 @@ def _row_length(stems: Sequence[str], ends: np.ndarray) -> float:
 
 
 def normal(name: str) -> str:
-    """A name as it is compared: lower case, with blanks between its words."""
+    """A name in the form in which names are compared: lower case, with blanks between its words."""
     return " ".join(re.split(r"[\W_]+", name.casefold())).strip()
 
 
 def match(truth: Truth, predictions: Wide | Long) -> tuple[ScoreTable, list[str]]:
-    """The scores of the rows of ``truth``, and remarks on what does not fit exactly.
+    """The scores of the rows of ``truth``, and remarks about differences.
 
     Raises:
-        DataError: they are not of the same rows and classes.
+        DataError: the rows or classes differ.
     """
     scores, remarks = (_match_wide if isinstance(predictions, Wide) else _match_long)(truth, predictions)
     if (wrong := (scores < 0) | (scores > 1)).any():
@@ -345,7 +349,7 @@ def _match_wide(truth: Truth, wide: Wide) -> tuple[np.ndarray, list[str]]:
     known = set(ours)
     if beyond := [key for key in keys if key not in known]:
         raise DataError(
-            f"{wide.path}: {_count(len(beyond), 'row')} {_are(beyond)} beyond what {truth.source} has, the first is "
+            f"{wide.path}: {_count(len(beyond), 'row')} {_are(beyond)} not in {truth.source}, the first is "
             f"{beyond[0]}{_last_row(truth, beyond[0])}; remove {'it' if len(beyond) == 1 else 'them'}"
         )
     columns = {label: number for number, label in enumerate(wide.labels)}
@@ -355,14 +359,14 @@ def _match_wide(truth: Truth, wide: Wide) -> tuple[np.ndarray, list[str]]:
         )
     if foreign := [label for label in wide.labels if label not in set(truth.labels)]:
         why = unknown(foreign[0], truth.labels, list_known=False)
-        raise DataError(f"{wide.path}: column {foreign[0]!r} is no class of {truth.source}: {why}; remove it")
+        raise DataError(f"{wide.path}: column {foreign[0]!r} is not a class of {truth.source}: {why}; remove it")
     if keys == ours and wide.labels == truth.labels:
         return wide.values, []
     return wide.values[[place[key] for key in ours]][:, [columns[label] for label in truth.labels]], []
 
 
 def _last_row(truth: Truth, key: str) -> str:
-    """Where the recording of a row ends, for a message."""
+    """The end of the recording of a row, for a message."""
     stem = key.rpartition("_")[0]
     ends = [end for name, end in zip(truth.stems, truth.end_s, strict=True) if name == stem]
     return f" (that recording ends at {max(ends):g} s)" if ends else ""
@@ -385,8 +389,8 @@ def _match_long(truth: Truth, long: Long) -> tuple[np.ndarray, list[str]]:
         if (beyond := its["start"] >= length).any():
             first = its[beyond].iloc[0]
             raise DataError(
-                f"{long.path}: a detection in {stem} begins at {first['start']:g} s, beyond the end of the "
-                f"recording at {length:g} s"
+                f"{long.path}: a detection in {stem} begins at {first['start']:g} s, after the end of the "
+                f"recording at {length:g} s; correct or remove it"
             )
         its = its[its["column"].notna()]
         begin, stop = its["start"].to_numpy()[:, None], its["end"].to_numpy()[:, None]
@@ -399,12 +403,14 @@ def _match_long(truth: Truth, long: Long) -> tuple[np.ndarray, list[str]]:
     never = [name for number, name in enumerate(truth.labels) if not scores[:, number].any()]
     if never:
         remarks.append(f"{_count(len(never), 'class', 'classes')} never detected: {_some(never)}")
-    remarks.append("rows without a detection have a score of 0: figures that rank them are those of a cut-off list")
+    remarks.append(
+        "rows without a detection have a score of 0, so AUC and average precision are those of a cut-off list"
+    )
     return scores, remarks
 
 
 def _labels_in(truth: Truth, long: Long) -> tuple["pd.Series", list[str]]:
-    """The class of each detection, by the column that names most of them; what is none of the classes is left out."""
+    """The class of each detection, by the column that names most of them; others than the classes are left out."""
     known = dict(truth.names)
     best, named = None, -1
     for column in long.names.columns:
@@ -413,7 +419,7 @@ def _labels_in(truth: Truth, long: Long) -> tuple["pd.Series", list[str]]:
             best, named, name = labels, int(labels.notna().sum()), column
     if len(long.table) and not named:
         raise DataError(
-            f"{long.path}: no detection is of a class of {truth.source}, such as {truth.labels[0]}; its labels are "
+            f"{long.path}: no detection has a class of {truth.source}, such as {truth.labels[0]}; its labels are "
             f"{_some(list(dict.fromkeys(long.names.iloc[:, 0])))}"
         )
     foreign = sorted(set(long.names[name][best.isna().to_numpy()])) if len(long.table) else []
@@ -422,12 +428,12 @@ def _labels_in(truth: Truth, long: Long) -> tuple["pd.Series", list[str]]:
 
 
 def _recordings_in(long: Long, rows_of: Mapping[str, list[int]], source: str) -> "pd.Series":
-    """The recording of each detection: by its stem, or by how the name of its table begins."""
+    """The recording of each detection: by its stem, or by the beginning of the name of its table."""
     known = {}
     for name in dict.fromkeys(long.table["recording"]):
         begins = [stem for stem in rows_of if name == stem or name.startswith(f"{stem}.")]
         if not begins:
-            raise DataError(f"{long.path}: {name} is no recording of {source}; remove its rows, or its table")
+            raise DataError(f"{long.path}: {name} is not a recording of {source}; remove its rows, or its table")
         known[name] = max(begins, key=len)
     return long.table["recording"].map(known)
 

@@ -1,4 +1,4 @@
-"""One table of scores and truth -> every figure that is said of it, with intervals, and what cannot be said."""
+"""Which figures does a table of scores and labels give, with intervals, and which cannot be computed?"""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -15,10 +15,10 @@ from utils.metrics import PADDING, padding_says_nothing
 if TYPE_CHECKING:  # it takes a second to import
     import pandas as pd
 
-DEFAULT_THRESHOLD = 0.25  # of predict.py, where none is fitted
-FEW_RECORDINGS = 20  # below so many held-out recordings a score says little
-WIDE = 0.1  # an interval of the macro AUC wider than this says little too
-STRONGEST = 10  # pairs of classes that are confused most
+DEFAULT_THRESHOLD = 0.25  # of predict.py, if none was fitted
+FEW_RECORDINGS = 20  # with fewer held-out recordings a score says little
+WIDE = 0.1  # if the interval of the macro AUC is wider, the score says little too
+STRONGEST = 10  # pairs of classes that are listed as confused most
 
 NAMES = {  # of the overall figures, as they are printed
     "macro_auc": "macro AUC",
@@ -38,21 +38,21 @@ NAMES = {  # of the overall figures, as they are printed
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is said of a table of scores.
+    """All figures of a table of scores.
 
     Attributes:
-        ranked: the table that AUC, average precision and top-k are of: a row a recording where labels have no times.
-        decided: the table that thresholds are applied to: precision, recall, F1, false alarms, reliability.
+        ranked: the table for AUC, average precision and top-k; with a row for each recording if labels have no times.
+        decided: the table for thresholds: precision, recall, F1, false alarms, reliability.
         overall: the figures of NAMES that are of this table.
-        classes: a row a class, in the order of the labels: counts, figures and the ends of their intervals.
+        classes: a row for each class, in the order of the labels: counts, figures and the ends of their intervals.
         thresholds: ``(classes,)``; NaN for a class that is never detected.
-        threshold_name: what they are, for a person.
+        threshold_name: the thresholds in words.
         not_said: why a figure of ``overall``, or a class, has no value.
-        reliability: of the scores as they are.
+        reliability: of the scores.
         confusions: the pairs of classes that are confused most: ``present``, ``highest``, ``rows``, ``share``.
         false_alarms_per_hour: over all classes, in recordings in which no species calls; None without such.
-        nocall_hours: how long these are.
-        advice: what to do where the data are too few.
+        nocall_hours: the length of these.
+        advice: what to do if there are too few data.
     """
 
     ranked: ScoreTable
@@ -70,7 +70,7 @@ class Evaluation:
 
     @property
     def unit(self) -> str:
-        """What a row of the ranking is."""
+        """What a row of the ranking is, a window or a recording."""
         return "window" if self.ranked is self.decided and self.ranked.timed else "recording"
 
 
@@ -82,7 +82,7 @@ def evaluate(
     min_positives: int = 1,
     resamples: int = RESAMPLES,
 ) -> Evaluation:
-    """Work out all figures of a table.
+    """Compute all figures of a table.
 
     Labels with times are scored by window, and macro AUC and top-1 by recording as well. Labels of whole recordings
     are scored by recording, by the mean over its windows, as in training: a species in its background counts as absent
@@ -91,12 +91,12 @@ def evaluate(
 
     Args:
         thresholds: ``(classes,)``, or one for all; NaN for a class that is never detected.
-        min_positives: a class with fewer positive rows is named and takes no part in the means. 1 gives exactly the
-            macro AUC of BirdCLEF.
+        min_positives: a class with fewer positive rows is listed and left out of the means. 1 gives exactly the macro
+            AUC of BirdCLEF.
     """
     weights = draw_weights(table.n_groups, resamples)
     thresholds = np.broadcast_to(np.asarray(thresholds, dtype=float), (len(table.labels),))
-    ranked = table if table.timed else _foreground_alone(table.by_recording())
+    ranked = table if table.timed else _foreground_only(table.by_recording())
     classes, overall, not_said = _rank(ranked, weights, min_positives)
     if table.timed:
         _, whole, _ = _rank(table.by_recording(), weights, min_positives)
@@ -125,7 +125,7 @@ def evaluate(
 
 
 def advice_on(n_recordings: int, macro_auc: Estimate) -> list[str]:
-    """What to do where scores rest on too little."""
+    """What to do if there are too few recordings for the scores."""
     if n_recordings < FEW_RECORDINGS:
         why = f"{n_recordings} held-out recording{'s' * (n_recordings != 1)} say little"
     elif macro_auc.width is not None and macro_auc.width > WIDE:
@@ -135,7 +135,7 @@ def advice_on(n_recordings: int, macro_auc: Estimate) -> list[str]:
     return [f"{why}; score every recording once: python train_classifier.py --folds 5, or [data] folds and fold"]
 
 
-def _foreground_alone(table: ScoreTable) -> ScoreTable:
+def _foreground_only(table: ScoreTable) -> ScoreTable:
     from dataclasses import replace
 
     return replace(table, targets=np.maximum(table.targets, 0))
@@ -190,16 +190,16 @@ def _rank(
 
 
 def _distinct(values: np.ndarray, columns: np.ndarray, n_columns: int) -> np.ndarray:
-    """How many distinct values each column has."""
+    """The number of distinct values in each column."""
     seen = np.zeros((n_columns, values.max(initial=0) + 1), dtype=bool)
     seen[columns, values] = True
     return seen.sum(axis=1)
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
-    """The mean over the classes that a draw can say something of, ``(resamples,)``; NaN where it is none.
+    """The mean over the classes that can be scored in a draw, ``(resamples,)``; NaN if there are none.
 
-    A class whose positives were not drawn drops out of that draw, as it would from data without it.
+    A class whose positives were not drawn is left out of that draw, as it would be for data without it.
     """
     counted = np.isfinite(values)
     with np.errstate(invalid="ignore"):
@@ -215,7 +215,7 @@ def _add(frame: "pd.DataFrame", name: str, estimates: list[Estimate]) -> None:
 def _decide(
     table: ScoreTable, thresholds: np.ndarray, weights: np.ndarray, said: np.ndarray
 ) -> tuple["pd.DataFrame", dict[str, Estimate]]:
-    """What comes of the thresholds: of each class, and over all that have positives."""
+    """The result of the thresholds: for each class, and over all classes with positives."""
     import pandas as pd
 
     group = table.group_of_rows
@@ -248,13 +248,13 @@ def _decide(
 
 
 def _groups_with(cells: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """In how many groups each class has such a cell."""
+    """The number of groups in which each class has such a cell."""
     rows, columns = np.nonzero(cells)
     return _distinct(group[rows], columns, cells.shape[1])
 
 
 def _alarms(table: ScoreTable, detected: np.ndarray, weights: np.ndarray) -> tuple[list[Estimate], np.ndarray]:
-    """Detections an hour of each class in the recordings that are without it, and how many hours these are."""
+    """Detections of each class per hour of the recordings without it, and the number of these hours."""
     order = np.argsort(table.recording, kind="stable")
     starts = np.searchsorted(table.recording[order], np.arange(len(table.recordings)))
     without = np.maximum.reduceat(np.abs(table.targets[order]), starts, axis=0) == 0  # (recordings, classes)
@@ -272,7 +272,7 @@ def _alarms(table: ScoreTable, detected: np.ndarray, weights: np.ndarray) -> tup
 
 
 def _rate(resampled: np.ndarray, hours: float, n_groups: int) -> Estimate:
-    """Events an hour. None at all is no proof of none: the interval is then that of Garwood (1936) for a count of 0."""
+    """Events per hour. If there are none, the interval is that of Garwood (1936) for a count of 0."""
     if not hours:
         return Estimate(None)
     if resampled[0] == 0:
@@ -281,7 +281,7 @@ def _rate(resampled: np.ndarray, hours: float, n_groups: int) -> Estimate:
 
 
 def _nocall_alarms(table: ScoreTable, thresholds: np.ndarray, weights: np.ndarray) -> tuple[Estimate, float]:
-    """Detections an hour of any species in recordings in which none calls, and how many hours these are."""
+    """Detections of any species per hour of recordings in which none calls, and the number of these hours."""
     species = np.array([label != NOCALL for label in table.labels])
     calls = np.zeros(len(table.recordings), dtype=bool)
     np.logical_or.at(calls, table.recording, (table.targets[:, species] != 0).any(axis=1))
@@ -299,9 +299,9 @@ def _nocall_alarms(table: ScoreTable, thresholds: np.ndarray, weights: np.ndarra
 
 
 def _confusions(table: ScoreTable) -> "pd.DataFrame":
-    """Rows of one class alone in which another has a higher score than all: the pairs with the most rows.
+    """Rows with a single class in which another class has the highest score: the pairs with the most rows.
 
-    ``share`` is that of all rows of the class alone.
+    ``share`` is the share of all rows with this single class.
     """
     import pandas as pd
 

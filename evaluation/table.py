@@ -1,4 +1,4 @@
-"""What is scored: rows with the scores of each class and the truth beside them."""
+"""What is scored? Rows with the scores of each class and the true labels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,12 +9,12 @@ from utils.errors import DataError
 from utils.metrics import mean_by_recording
 
 PRESENT, ABSENT, UNKNOWN = 1, 0, -1
-NOCALL = "nocall"  # a class of recordings in which no bird calls: no species
+NOCALL = "nocall"  # a class for recordings in which no bird calls; it is not a species
 
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """Scores and truth of the same rows, a row a window or a recording.
+    """Scores and labels of the same rows; a row is a window or a recording.
 
     Attributes:
         labels: the classes, in the order of the columns.
@@ -23,8 +23,8 @@ class ScoreTable:
         recordings: the names of the recordings.
         recording: ``(rows,)``, the index of each row's recording.
         group: ``(recordings,)``, the name of each recording's group: recordist and place.
-        seconds: ``(rows,)``, how long each row is.
-        timed: whether the truth is known for each row; otherwise each row has the labels of its whole recording.
+        seconds: ``(rows,)``, the length of each row.
+        timed: whether labels have times; otherwise each row has the labels of its whole recording.
         source: where it comes from, for messages.
     """
 
@@ -63,7 +63,7 @@ class ScoreTable:
 
     @property
     def grouped_by(self) -> str:
-        """What the groups are: recordings alone, where nothing is known of recordists and places."""
+        """What the groups are; single recordings if no recordist or place is known."""
         return "recordings" if self.n_groups == len(self.recordings) else "recordists and places"
 
     @property
@@ -71,7 +71,7 @@ class ScoreTable:
         return float(self.seconds.sum()) / 3600
 
     def by_recording(self) -> "ScoreTable":
-        """A row a recording: the mean of its scores; present where any row has the class, absent where all lack it."""
+        """A row for each recording, with the mean score; a class is present if any row has it, absent if no row has."""
         order = np.argsort(self.recording, kind="stable")
         starts = np.searchsorted(self.recording[order], np.arange(len(self.recordings)))
         highest = np.maximum.reduceat(self.targets[order], starts, axis=0)
@@ -100,7 +100,7 @@ class ScoreTable:
 
 
 def concatenate(tables: list[ScoreTable]) -> ScoreTable:
-    """One table of several: the folds of one contest, each with recordings of its own.
+    """One table of several: the folds of one contest, each with its own recordings.
 
     Raises:
         DataError: they have other classes, or a recording in common.
@@ -126,7 +126,7 @@ def concatenate(tables: list[ScoreTable]) -> ScoreTable:
 
 
 def mean_over_seeds(tables: Sequence[ScoreTable]) -> ScoreTable:
-    """The mean of what several runs say of the same rows, as ``predict.py`` with several runs gives it.
+    """The mean of the scores of several runs for the same rows, as in ``predict.py`` with several runs.
 
     Args:
         tables: of runs with other seeds; recordings that one of them lacks are left out.

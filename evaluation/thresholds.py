@@ -1,7 +1,8 @@
-"""Which score is high enough? A threshold for each class, for a precision, a recall, F1 or false alarms an hour.
+"""Which score is high enough? A threshold for each class, for a precision, a recall, F1 or false alarms per hour.
 
-Thresholds are fitted on rows that the model was not trained on. What these rows cannot show is refused, by class and
-with the number of positives (or hours) that it would take.
+Thresholds are fitted on rows that the model was not trained on. If these rows cannot show the aim for a class, the
+class
+is refused, with the number of positives (or hours) that would be needed.
 """
 
 import math
@@ -14,7 +15,7 @@ from evaluation.calibration import OWN_FROM
 from evaluation.decisions import Fit
 from evaluation.table import ScoreTable
 
-CONFIDENCE = 0.9  # one-sided: how sure a precision has to be (benchmarks/thresholds.py: 0.8 holds 84 %, 0.9 holds 90 %)
+CONFIDENCE = 0.9  # one-sided: the certainty of a precision (benchmarks/thresholds.py: 0.8 holds 84 %, 0.9 holds 90 %)
 
 
 def fit(table: ScoreTable, kind: str, value: float | None) -> Fit:
@@ -22,7 +23,8 @@ def fit(table: ScoreTable, kind: str, value: float | None) -> Fit:
 
     Args:
         table: of rows that the model was not trained on.
-        kind: one of ``evaluation.decisions.KINDS``; ``value`` is the aim, none for ``f1``.
+        kind: one of ``evaluation.decisions.KINDS``.
+        value: the aim; None for ``f1``.
     """
     if kind == "f1":
         return _fit_f1(table)
@@ -61,16 +63,16 @@ def _for_precision(
         return np.nan, _refusal(n_positive, needed, aim)
     order = np.argsort(-scores, kind="stable")
     sorted_scores, true = scores[order], np.cumsum(present[order])
-    last = np.append(sorted_scores[1:] != sorted_scores[:-1], True)  # equal scores stand or fall together
+    last = np.append(sorted_scores[1:] != sorted_scores[:-1], True)  # rows with equal scores are detected together
     detections = np.arange(1, len(scores) + 1)
     shown = last & (precision_bound(true, detections) >= aim)
     if not shown.any():
-        return np.nan, f"its scores reach a precision of {aim:g} at no threshold that {n_positive} positives could show"
+        return np.nan, f"no threshold reaches a precision of {aim:g} with certainty, with {n_positive} positives"
     return float(sorted_scores[np.flatnonzero(shown)[-1]]), ""
 
 
 def _refusal(n_positive: int, needed: int, aim: float) -> str:
-    return f"{n_positive} positive{'s' * (n_positive != 1)}, and a precision of {aim:g} takes at least {needed} to show"
+    return f"{n_positive} positive{'s' * (n_positive != 1)}, but a precision of {aim:g} needs at least {needed}"
 
 
 def _for_recall(
@@ -80,7 +82,7 @@ def _for_recall(
     n_positive = int(present.sum())
     needed = math.ceil(1 / (1 - aim)) if aim < 1 else 1
     if n_positive < needed:
-        return np.nan, f"{n_positive} positives, and a recall of {aim:g} takes at least {needed}"
+        return np.nan, f"{n_positive} positives, but a recall of {aim:g} needs at least {needed}"
     descending = -np.sort(-scores[present])
     return float(descending[math.ceil(aim * n_positive - 1e-9) - 1]), ""
 
@@ -92,7 +94,7 @@ def _for_false_alarms(
     hours = float(seconds[~present].sum()) / 3600
     allowed = math.floor(aim * hours + 1e-9)
     if not allowed:
-        return np.nan, f"{hours:.2f} h without it, and {aim:g} false alarms an hour take at least {1 / aim:.3g} h"
+        return np.nan, f"{hours:.2f} h without it, but {aim:g} false alarms per hour need at least {1 / aim:.3g} h"
     wrong = -np.sort(-scores[~present])
     return float(np.nextafter(np.float32(wrong[allowed]), np.float32(2))) if allowed < len(wrong) else 0.0, ""
 

@@ -1,4 +1,4 @@
-"""Are all choices in the config known, and do they fit what the factories build? Asked before anything else is done."""
+"""Are all choices in the config known, and do the settings fit them? This is checked before anything else is done."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,13 +14,13 @@ from factory.metric import METRICS
 from factory.model import check_model
 from factory.optimizer import OPTIMIZERS
 from factory.scheduler import SCHEDULES
-from utils.config import Config
 from utils.errors import ConfigError, Problem
+from utils.settings import Config
 from utils.tracking import TRACKERS
 
 
 def check_choices(config: Config, *, fetch: bool = True) -> list[Problem]:
-    """All choices that no factory knows, in the form that ``utils.config.load_config`` reports.
+    """The problems with choices that no factory knows, as ``utils.config.load_config`` reports them.
 
     Args:
         fetch: see ``factory.model.check_model``.
@@ -43,7 +43,7 @@ def check_choices(config: Config, *, fetch: bool = True) -> list[Problem]:
     augmentation = config.augmentation
     needed = augmentation.background_dir if augmentation.adds_background else None
     if needed and not background_files(needed):
-        what = f"holds no sound files ({', '.join(ENDINGS)})" if needed.is_dir() else "no such folder"
+        what = f"has no sound files ({', '.join(ENDINGS)})" if needed.is_dir() else "no such folder"
         problems.append(Problem(f"{what}; or set background_p to 0", "augmentation", "background_dir", needed))
     problems += check_settings(config)
     if is_encoder(config.model.type):
@@ -55,7 +55,7 @@ def check_choices(config: Config, *, fetch: bool = True) -> list[Problem]:
 
 
 def _hides_everything(config: Config) -> list[Problem]:
-    """Masks and shifts that can be as large as what the model sees: they would hide the bird and keep its label."""
+    """Masks and shifts that can be as large as a window: they would hide the bird and keep its label."""
     a, process, waveform = config.augmentation, config.data_process, frontend_of(config.model.type) is WAVEFORMS
     if not a.data_augmentation:
         return []
@@ -87,7 +87,7 @@ def _hides_everything(config: Config) -> list[Problem]:
     ]
 
 
-# What is done to spectrograms alone. The other changes of [augmentation] and [mixing] are made to waveforms as well.
+# Settings for spectrograms only. The other changes of [augmentation] and [mixing] also work on waveforms.
 _FOR_IMAGES = {
     "data": "standardize_over",
     "augmentation": "eq_p gain_p background_p hiss_p time_shift_p frequency_shift_p xy_masks_p",
@@ -96,7 +96,7 @@ _FOR_IMAGES = {
 
 
 def _for_images_only(config: Config) -> list[Problem]:
-    """What is set for images though the model hears the waveform."""
+    """Settings for images, while the model uses the waveform."""
     kind = config.model.type
     problems = []
     for section, keys in _FOR_IMAGES.items():
@@ -104,10 +104,10 @@ def _for_images_only(config: Config) -> list[Problem]:
         for key in () if off else keys.split():
             value, default = (getattr(getattr(one, section), key) for one in (config, Config()))
             if value != default:
-                text = f"is for images, and {kind} hears the waveform; leave it at {default}"
+                text = f"is for images, but {kind} uses the waveform; leave it at {default}"
                 problems.append(Problem(text, section, key, value))
     if config.trainer.cache_on_device == "yes":
-        text = f"keeps spectrograms, and {kind} reads recordings; set it to auto or no"
+        text = f"keeps spectrograms, but {kind} reads recordings; set it to auto or no"
         problems.append(Problem(text, "trainer", "cache_on_device", "yes"))
     return problems
 
@@ -121,21 +121,21 @@ _FOR_SOUNDS = {
 
 
 def _for_learning_networks_only(config: Config) -> list[Problem]:
-    """What is set for networks that see the sound itself though an encoder is frozen, and its embeddings are cached."""
+    """Settings that change sounds, while the encoder is frozen and its embeddings are cached."""
     kind, problems = config.model.type, []
     for section, keys in _FOR_SOUNDS.items():
         off = section == "augmentation" and not config.augmentation.data_augmentation
         for key in () if off else keys.split():
             value, default = (getattr(getattr(one, section), key) for one in (config, Config()))
             if value != default:
-                text = f"changes sounds, and {kind} is frozen, its embeddings are cached; leave it at {default}"
+                text = f"changes sounds, but the embeddings of {kind} are cached; leave it at {default}"
                 problems.append(Problem(text.lower() if isinstance(default, bool) else text, section, key, value))
     if config.model.pool == "attention" and config.mixing.mixup_p:
-        text = "mixes means, and attention pools by itself; set it to 0, or pool = mean"
+        text = "mixes means of embeddings, which pool = attention does not have; set it to 0, or pool = mean"
         problems.append(Problem(text, "mixing", "mixup_p", config.mixing.mixup_p))
     if not config.model.transfer_learning:
         problems.append(Problem(f"{kind} is a pretrained encoder; set it to true", "model", "transfer_learning", False))
     if config.trainer.cache_on_device == "yes":
-        text = f"keeps spectrograms, and {kind} has embeddings; set it to auto or no"
+        text = f"keeps spectrograms, but {kind} has embeddings; set it to auto or no"
         problems.append(Problem(text, "trainer", "cache_on_device", "yes"))
     return problems

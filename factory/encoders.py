@@ -7,19 +7,19 @@ from dataloader.encoders.files import digest_of, find_file
 from dataloader.encoders.table import encoder_of
 from factory.lookup import lookup
 from models.embedding import EmbeddingClassifier
-from utils.config import Model
 from utils.errors import ConfigError, Problem
+from utils.settings import Model
 
-_HIDDEN = 512  # width of the mlp
+_HIDDEN = 512  # width of the hidden layer of mlp
 
 
 def linear(size: int, n_classes: int, **options: object) -> EmbeddingClassifier:
-    """One layer: with few recordings nothing beats it."""
+    """One layer; with few recordings nothing was better."""
     return EmbeddingClassifier(size, n_classes, **options)
 
 
 def mlp(size: int, n_classes: int, **options: object) -> EmbeddingClassifier:
-    """A hidden layer between."""
+    """A hidden layer, then the last layer."""
     return EmbeddingClassifier(size, n_classes, hidden=_HIDDEN, **options)
 
 
@@ -28,7 +28,7 @@ _FOR_NETWORKS = ("drop_path", "frequency_channel", "wav2vec_layers", "freeze_epo
 
 
 def check_encoder_model(model: Model) -> list[Problem]:
-    """What is wrong with the [model] section of a head on an encoder, but for the encoder_ keys."""
+    """The problems of the [model] section of a head on an encoder, without those of the encoder_ keys."""
     problems = []
     try:
         lookup("model", "head", model.head, ENCODER_HEADS)
@@ -36,15 +36,13 @@ def check_encoder_model(model: Model) -> list[Problem]:
         problems += error.problems
     for key in _FOR_NETWORKS:
         if (value := getattr(model, key)) != (default := getattr(Model(), key)):
-            text = (
-                f"for networks that learn themselves; {model.type} is always frozen: leave it at {str(default).lower()}"
-            )
+            text = f"is for trained networks, but {model.type} is frozen; leave it at {str(default).lower()}"
             problems.append(Problem(text, "model", key, value))
     return problems
 
 
 def encoder_card(model: Model) -> dict[str, object]:
-    """What a checkpoint says of the encoder, whose weights it does not hold."""
+    """What a checkpoint holds about the encoder in place of its weights."""
     encoder = encoder_of(model)
     path = find_file(encoder, model.weights_path)
     return {"path": str(path), "digest": digest_of(path), "size": opened(encoder, path).size}
@@ -54,10 +52,10 @@ def build_encoder_model(model: Model, n_classes: int, *, size: int | None = None
     """Build the head on the encoder that ``model.type`` names: (batch, windows, 1 + size) -> (batch, n_classes).
 
     Args:
-        size: of an embedding; None: the encoder's file is opened and says it.
+        size: the length of an embedding; None: the encoder's file is opened to get it.
 
     Raises:
-        UserError: the encoder cannot be had, or is not what its type says.
+        UserError: the encoder is not available, or does not match its type.
     """
     if size is None:
         encoder = encoder_of(model)

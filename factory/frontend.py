@@ -1,4 +1,4 @@
-"""What does the model see: images, waveforms or embeddings? [model] type -> the data set and transform of its input."""
+"""Is the model's input images, waveforms or embeddings? [model] type -> the data set and transform of its input."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,20 +11,20 @@ from dataloader.batches.waveforms import WaveformDataset, WaveformTransform, wav
 from dataloader.batches.windows import image_size, window_frames
 from dataloader.encoders.table import is_encoder
 from factory.wav2vec import WAVEFORM_MODELS
-from utils.config import DataProcess
+from utils.settings import DataProcess
 
 
 @dataclass(frozen=True, kw_only=True)
 class Frontend:
-    """All that differs between models of images, of waveforms and of embeddings, outside the model.
+    """What differs outside the model between models on images, on waveforms and on embeddings.
 
     Attributes:
         name: which of them it is.
-        window: frames of a spectrogram, or samples, that it takes.
+        window: the length of its input, in frames of a spectrogram or in samples.
         input_shape: of one input, without the batch.
         dataset: ``(metadata, windows, labels, process, rules)`` -> batches by rows.
-        transform: ``(process, standardize_over, augmenter, mixer)`` -> makes a batch the model's input.
-        augmenter: ``(augmentation, process, seed, background)`` -> changes training inputs.
+        transform: ``(process, standardize_over, augmenter, mixer)`` -> what turns a batch into the model's input.
+        augmenter: ``(augmentation, process, seed, background)`` -> what changes training inputs.
         sees_images: its windows come from the cache of spectrograms, and can be kept in GPU memory.
     """
 
@@ -63,7 +63,7 @@ def _samples(process: DataProcess) -> int:
 
 EMBEDDINGS = Frontend(
     name="embeddings",
-    window=_samples,  # of sound, that the encoder makes an embedding of
+    window=_samples,  # of sound, from which the encoder computes an embedding
     input_shape=lambda process: (_samples(process),),
     dataset=EmbeddingDataset,
     transform=lambda process, standardize_over, augmenter=None, mixer=None, pool="mean", seed=None: EmbeddingTransform(
@@ -75,7 +75,7 @@ EMBEDDINGS = Frontend(
 
 
 def frontend_of(model_type: str) -> Frontend:
-    """What the network of that name sees."""
+    """The frontend of the network with this name."""
     if is_encoder(model_type):
         return EMBEDDINGS
     return WAVEFORMS if model_type in WAVEFORM_MODELS else IMAGES

@@ -1,4 +1,4 @@
-"""How every factory finds the builder of a name."""
+"""How does every factory find the builder of a name?"""
 
 from collections.abc import Mapping
 from typing import TypeVar
@@ -9,7 +9,7 @@ Choice = TypeVar("Choice")
 
 
 def lookup(section: str, key: str, name: str, table: Mapping[str, Choice]) -> Choice:
-    """Return what ``table`` has under ``name``.
+    """The entry of ``table`` with this name.
 
     Raises:
         ConfigError: no entry has that name; the message gives the nearest and lists all.

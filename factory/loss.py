@@ -4,7 +4,7 @@ from torch import nn
 
 from factory.lookup import lookup
 from models.losses import BinaryCrossEntropy, Focal, SoftCrossEntropy
-from utils.config import Agent
+from utils.settings import Agent
 
 
 def cross_entropy(agent: Agent) -> nn.Module:

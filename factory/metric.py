@@ -1,10 +1,10 @@
-"""Which epoch is best? [callbacks] model_checkpoint_type -> a metric and how it is compared."""
+"""Which epoch is the best? [callbacks] model_checkpoint_type -> a metric and how it is compared."""
 
 import math
 from dataclasses import dataclass
 
 from factory.lookup import lookup
-from utils.config import Callbacks
+from utils.settings import Callbacks
 
 METRICS = {"val_loss": "lower", "val_macro_auc": "higher", "val_top1": "higher", "val_cmap": "higher"}  # is better
 
@@ -17,7 +17,7 @@ class Metric:
     higher_is_better: bool
 
     def better(self, new: float | None, best: float | None) -> bool:
-        """Whether ``new`` beats ``best``. A missing or NaN score never does; any number beats one."""
+        """Whether ``new`` is better than ``best``. A missing or NaN score is worse than any number."""
         if new is None or math.isnan(new):
             return False
         if best is None or math.isnan(best):

@@ -1,4 +1,4 @@
-"""Which network? [model] type -> a timm image model or Wav2Vec2, with pretrained weights where they are wanted."""
+"""Which network? [model] type -> a timm image model or Wav2Vec2, with pretrained weights if they are set."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
@@ -19,12 +19,12 @@ from models.embedding import EmbeddingClassifier
 from models.pooling import GeneralizedMean
 from models.sed import AttentionHead
 from models.wav2vec import WaveformClassifier
-from utils.config import Model
 from utils.errors import CheckpointError, ConfigError, Problem, first_line, unknown
+from utils.settings import Model
 
 ImageSize = tuple[int, int]  # (n_mels, frames)
-_ANY_SIZE: ImageSize = (128, 128)  # to see the features of a network that takes every size
-# Where weights come from, and which of them learn first; the others shape the network.
+_ANY_SIZE: ImageSize = (128, 128)  # to compute the features of a network that accepts every size
+# The settings of initial weights and of which are trained first; all others shape the network.
 _OF_THE_START = ("transfer_learning", "weights_path", "freeze_epochs")
 
 
@@ -34,7 +34,7 @@ def gem(channels: int, n_classes: int, drop_rate: float) -> nn.Module:
 
 
 def sed(channels: int, n_classes: int, drop_rate: float) -> nn.Module:
-    """Scores of frames, weighed by attention."""
+    """Scores of frames, weighted by attention."""
     return AttentionHead(channels, n_classes, drop_rate)
 
 
@@ -42,32 +42,32 @@ HEADS: dict[str, Callable[[int, int, float], nn.Module] | None] = {"default": No
 
 
 def model_settings(model: Model) -> dict[str, object]:
-    """What a checkpoint keeps of [model]: plain values, all that shapes the network."""
+    """The settings of [model] that a checkpoint keeps: all that shape the network, as plain values."""
     return {key: value for key, value in asdict(model).items() if key not in _OF_THE_START}
 
 
 def model_of(card: Mapping[str, Any]) -> Model:
     """The [model] section of a checkpoint, to build its network without any pretrained weights.
 
-    A checkpoint older than ``model_settings`` has the type alone.
+    A checkpoint from before ``model_settings`` has only the type.
 
     Raises:
-        CheckpointError: it has a setting that this program does not know.
+        CheckpointError: it has a setting that this version of the program does not know.
     """
     settings = card.get("model_settings", {"type": card["model_type"]})
     if strange := settings.keys() - {field.name for field in fields(Model)}:
-        raise CheckpointError(f"a checkpoint of a newer program: [model] {', '.join(sorted(strange))}; update this one")
+        raise CheckpointError(f"from a newer version: [model] {', '.join(sorted(strange))}; update this program")
     return Model(**settings, transfer_learning=False)
 
 
 def check_model(model: Model, *, fetch: bool = True) -> None:
-    """Check what can be known of [model] without building it.
+    """Check [model] as far as is possible without building the network.
 
     Args:
-        fetch: false: a checkpoint brings the weights, so ``weights_path`` need not be there any more.
+        fetch: false: the weights come from a checkpoint, so ``weights_path`` does not have to exist any more.
 
     Raises:
-        ConfigError: with all that is wrong.
+        ConfigError: with all problems.
     """
     problems = []
     if is_encoder(model.type):
@@ -83,14 +83,14 @@ def check_model(model: Model, *, fetch: bool = True) -> None:
     problems += pretrained.check_weights(model, fetch=fetch)
     if model.type in WAVEFORM_MODELS:
         problems += check_waveform_model(model)
-    elif not any(problem.key == "type" for problem in problems):  # what it sees is known
+    elif not any(problem.key == "type" for problem in problems):  # then its kind of input is known
         problems += check_no_waveform_model(model)
     if problems:
         raise ConfigError(problems)
 
 
 def _timm() -> ModuleType:
-    """timm, which takes seconds to import, with our own networks among its."""
+    """timm, which takes seconds to import, with the networks of this program registered."""
     import timm
 
     import models.resnet  # noqa: F401 - registers them
@@ -99,10 +99,10 @@ def _timm() -> ModuleType:
 
 
 def check_model_name(name: str) -> None:
-    """Check that timm knows ``name``, an architecture or one with a tag, as regnety_008.pycls_in1k; or torchaudio does.
+    """Check that timm or torchaudio has ``name``, an architecture with or without a tag, as regnety_008.pycls_in1k.
 
     Raises:
-        ConfigError: with the nearest architectures, or the tags of this one.
+        ConfigError: with the nearest architectures, or the tags of this architecture.
     """
     if name in WAVEFORM_MODELS:
         return
@@ -115,7 +115,7 @@ def check_model_name(name: str) -> None:
             architecture, [*ENCODER_TYPES, *WAVEFORM_MODELS, *timm.list_models()], nearest=3, list_known=False
         )
         others = " or ".join([*WAVEFORM_MODELS, *ENCODER_TYPES])
-        raise ConfigError(Problem(f"{text} (any image model of timm will do, or {others})", "model", "type", name))
+        raise ConfigError(Problem(f"{text} (use any image model of timm, or {others})", "model", "type", name))
     tags = [known.partition(".")[2] for known in get_arch_pretrained_cfgs(architecture)]
     if dot and tag not in tags:
         text = f"{architecture} has no weights {tag!r}; known: {', '.join(tags) or 'none'}"
@@ -127,20 +127,19 @@ def build_model(
 ) -> nn.Module:
     """Build the network that ``model.type`` names: (batch, 1, n_mels, frames) -> logits (batch, n_classes).
 
-    One of ``WAVEFORM_MODELS`` takes (batch, samples) instead, a head on an encoder embeddings; ``factory.frontend``
-    says which takes what.
-    Pretrained weights come from ``weights_path``, else from timm's download. timm adds up the three
-    colours of the first layer and gives a new head where the number of classes differs. A channel of
-    frequency begins without any effect, so what is pretrained is not disturbed.
+    The input of one of ``WAVEFORM_MODELS`` is (batch, samples), and that of a head on an encoder is embeddings; see
+    ``factory.frontend``. Pretrained weights come from ``weights_path``, else from timm's download. timm adds up the
+    three colours of the first layer, and adds a new head if the number of classes differs. A frequency channel has no
+    effect at first, so that it does not disturb the pretrained weights.
 
     Args:
-        image_size: needed by networks made for one size, such as most transformers; others ignore it.
-        testing: use random weights, with a warning, where there are none to download.
-        fetch: false: random weights, as those of a checkpoint will take their place.
+        image_size: for networks of a fixed size, such as most transformers; others ignore it.
+        testing: if no weights can be downloaded, use random weights with a warning.
+        fetch: false: random weights, which those of a checkpoint will replace.
 
     Raises:
-        ConfigError: unknown name, no way to its weights, a file that does not fit, a network that
-            cannot be made for this image size, or one whose features the head cannot take.
+        ConfigError: the name is unknown, its weights cannot be downloaded, a file does not fit, the network cannot be
+            built for this image size, or its features do not fit the head.
     """
     check_model(model, fetch=fetch)
     if is_encoder(model.type):
@@ -156,33 +155,33 @@ def build_model(
 
 
 def head_of(network: nn.Module) -> nn.Module:
-    """The classifier of a network of ``build_model``: what is new where the rest is pretrained."""
+    """The classifier of a network of ``build_model``, which is new if the rest is pretrained."""
     ours = isinstance(network, ImageClassifier | WaveformClassifier | EmbeddingClassifier)
     head = network.head if ours else None
     return head if head is not None else getattr(network, "backbone", network).get_classifier()
 
 
 def dry_run(model: nn.Module, input_shape: tuple[int, ...]) -> None:
-    """Give ``model`` one empty batch, so that a misfit shows before hours of preprocessing.
+    """Give ``model`` one empty batch, so that a wrong shape is reported before hours of preprocessing.
 
     Args:
         input_shape: (batch, 1, n_mels, frames), or (batch, samples).
 
     Raises:
-        ConfigError: the network takes no such images.
+        ConfigError: the network does not accept such an input.
     """
     training, device = model.training, next(model.parameters()).device
     model.eval()
     try:
         with torch.no_grad():
             model(torch.zeros(input_shape, device=device))
-    except Exception as error:  # each of timm's networks has checks, and accidents, of its own
+    except Exception as error:  # the networks of timm raise many kinds of errors
         name = getattr(getattr(model, "backbone", model), "pretrained_cfg", {}).get("architecture")
         if len(input_shape) == 2:
-            fault, mend = ("too short", "raise") if input_shape[1] < wav2vec.SEES else ("no input", "change")
-            text = f"a window of {input_shape[1]} samples is {fault} ({first_line(error)}); {mend} it"
+            fault, remedy = ("too short", "raise") if input_shape[1] < wav2vec.SEES else ("not accepted", "change")
+            text = f"a window of {input_shape[1]} samples is {fault} ({first_line(error)}); {remedy} it"
             raise ConfigError(Problem(text, "data_process", "max_length_s")) from None
-        raise ConfigError(_misfit(name, input_shape[-2:], error)) from None
+        raise ConfigError(_wrong_size(name, input_shape[-2:], error)) from None
     finally:
         model.train(training)
 
@@ -195,7 +194,7 @@ def _create(
     fixed = timm.get_pretrained_cfg(model.type, allow_unregistered=True)
     if image_size is not None and fixed is not None and fixed.fixed_input_size:
         options["img_size"] = image_size
-    # 0 leaves timm's own default. A head of ours drops by itself.
+    # 0 means timm's own default. The heads of this program have their own dropout.
     options["drop_rate"] = model.drop_rate or None if model.head == "default" else None
     options["drop_path_rate"] = model.drop_path or None
     try:
@@ -203,22 +202,22 @@ def _create(
             network = timm.create_model(model.type, in_chans=channels, num_classes=n_classes, **options)
     except Exception as error:  # see dry_run
         if options.get("pretrained"):
-            raise  # the network itself can be built: its weights are at fault
+            raise  # the network itself can be built, so the error is about its weights
         for key, option in (("drop_rate", "drop_rate"), ("drop_path", "drop_path_rate")):
             if isinstance(error, TypeError) and f"'{option}'" in str(error):
-                text = f"{model.type} cannot drop so; set it to 0"
+                text = f"{model.type} does not have this; set it to 0"
                 raise ConfigError(Problem(text, "model", key, getattr(model, key))) from None
         if "img_size" in options:
-            raise ConfigError(_misfit(model.type, image_size, error)) from None
+            raise ConfigError(_wrong_size(model.type, image_size, error)) from None
         text = f"cannot be built for images of one channel ({first_line(error)}); choose another network"
         raise ConfigError(Problem(text, "model", "type", model.type)) from None
     if network.num_classes != n_classes:
-        text = "an encoder without a classifier; choose another network"
+        text = "this network has no classifier; choose another network"
         raise ConfigError(Problem(text, "model", "type", model.type))
     return network
 
 
-def _misfit(name: str | None, image_size: ImageSize, error: Exception) -> Problem:
+def _wrong_size(name: str | None, image_size: ImageSize, error: Exception) -> Problem:
     text = (
         f"cannot work on images of {image_size[0]} bands x {image_size[1]} frames ({first_line(error)}); "
         "change n_mels or max_length_s, or choose a convolutional network"
@@ -226,11 +225,11 @@ def _misfit(name: str | None, image_size: ImageSize, error: Exception) -> Proble
     return Problem(text, "model", "type", name)
 
 
-# The head, and the channel of frequency
+# The head, and the frequency channel
 
 
 def _finish(network: nn.Module, model: Model, n_classes: int, image_size: ImageSize | None) -> nn.Module:
-    """``network`` with the head and the channel of frequency that ``model`` asks for; as it is if it asks for none."""
+    """``network`` with the head and the frequency channel that ``model`` sets; unchanged if it sets none."""
     build_head = HEADS[model.head]
     if build_head is None:
         return ImageClassifier(network, frequency_channel=True) if model.frequency_channel else network
@@ -240,12 +239,12 @@ def _finish(network: nn.Module, model: Model, n_classes: int, image_size: ImageS
 
 
 def _take_head_off(network: nn.Module, model: Model, image_size: ImageSize) -> int:
-    """Take the classifier and the pooling off, and return how many channels the map has that is left.
+    """Remove the classifier and the pooling, and return the number of channels of the remaining map.
 
-    timm keeps layers between the features and the classifier where they work on a map as well.
+    timm keeps layers between the features and the classifier if they also work on a map.
 
     Raises:
-        ConfigError: what is left is no map ``(batch, channels, bands, frames)``.
+        ConfigError: the rest does not return a map ``(batch, channels, bands, frames)``.
     """
     image = torch.zeros(1, _channels(model), *image_size)
     network.eval()
@@ -253,27 +252,27 @@ def _take_head_off(network: nn.Module, model: Model, image_size: ImageSize) -> i
         with torch.no_grad():
             width = _unpool(network, image)
     except Exception as error:  # see dry_run
-        raise ConfigError(_misfit(model.type, image_size, error)) from None
+        raise ConfigError(_wrong_size(model.type, image_size, error)) from None
     if width is None:
-        text = f"{model.type} leaves no map of bands and frames; choose default, or another network"
+        text = f"{model.type} has no map of bands and frames for it; choose default, or another network"
         raise ConfigError(Problem(text, "model", "head", model.head))
     network.train()
     return width
 
 
 def _unpool(network: nn.Module, image: Tensor) -> int | None:
-    """Make ``network`` give the map that its head would pool; return its channels, or None where there is no map."""
+    """Make ``network`` return the map that its head would pool; return its channels, or None if there is no map."""
     features = network.forward_features(image)
     if not isinstance(features, Tensor) or features.ndim != 4 or features.shape[1] != network.num_features:
         return None
     try:
         network.reset_classifier(0, "")
-    except AssertionError:  # a head that cannot be without its pooling, as efficientvit's
+    except AssertionError:  # a head that cannot work without its pooling, as in efficientvit
         network.head = nn.Identity()
         network.head_hidden_size = network.num_features
     left = network(image)
-    same_place = left.ndim == 4 and left.shape[2:] == features.shape[2:]
-    return left.shape[1] if same_place and left.shape[1] == network.head_hidden_size else None
+    same_size = left.ndim == 4 and left.shape[2:] == features.shape[2:]
+    return left.shape[1] if same_size and left.shape[1] == network.head_hidden_size else None
 
 
 def _channels(model: Model) -> int:
@@ -281,24 +280,24 @@ def _channels(model: Model) -> int:
 
 
 def _widen(network: nn.Module, model: Model, n_classes: int, image_size: ImageSize | None) -> nn.Module:
-    """``network`` with a second input channel, which changes nothing at first, where ``model`` asks for one."""
+    """``network`` with a second input channel, which has no effect at first, if ``model`` sets one."""
     if not model.frequency_channel:
         return network
     wide = _create(model, n_classes, image_size, channels=2)
     try:
         wide.load_state_dict(_fit_channels(network.state_dict(), wide))
-    except RuntimeError:  # a stem that folds space into channels
-        text = "the first layer of this network takes no second channel from pretrained weights; leave it at false"
+    except RuntimeError:  # a first layer that folds space into channels
+        text = "the pretrained first layer of this network cannot have a second channel; leave it at false"
         raise ConfigError(Problem(text, "model", "frequency_channel", model.frequency_channel)) from None
     return wide
 
 
 def _fit_channels(weights: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """``weights`` with the channel of frequency in the first layer added or left out, as ``network`` has it or not.
+    """``weights`` with the frequency channel of the first layer added or removed, to match ``network``.
 
-    What is added comes to nothing: it is 0, or the mean of each filter where the layer standardises its
-    filters (NFNets): it becomes 0 then, and the other channel stays what it was, but for a factor in the layers
-    of BiT, which the norm behind them takes away.
+    The added channel has no effect. It is 0; or, if the layer standardises its filters (NFNets), the mean of each
+    filter, which then becomes 0 and does not change the other channel. In the layers of BiT there remains a factor,
+    which the following norm removes.
     """
     from timm.layers import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
 
@@ -321,23 +320,23 @@ def _fit_channels(weights: Mapping[str, Tensor], network: nn.Module) -> dict[str
 
 
 def _downloaded(model: Model, n_classes: int, image_size: ImageSize | None, testing: bool) -> nn.Module:
-    """timm's network with the weights that timm knows of; in a trial, where there are none, with random ones."""
+    """timm's network with timm's weights; in a trial without available weights, with random ones."""
     network = _create(model, n_classes, image_size)
     if not network.pretrained_cfg.get("hf_hub_id") and not network.pretrained_cfg.get("url"):
         obstacle = f"{model.type} has no pretrained weights"
-    elif obstacle := pretrained.no_way_to(network.pretrained_cfg):
+    elif obstacle := pretrained.obstacle_to(network.pretrained_cfg):
         obstacle = f"the pretrained weights cannot be downloaded ({obstacle})"
     else:
         try:
             return _create(model, n_classes, image_size, pretrained=True)
-        except Exception as error:  # the hub, torch and safetensors each have errors of their own
+        except Exception as error:  # the hub, torch and safetensors raise many kinds of errors
             obstacle = f"the pretrained weights cannot be downloaded ({first_line(error)})"
-    pretrained.go_on_without(model, obstacle, testing=testing)
+    pretrained.start_from_random(model, obstacle, testing=testing)
     return network
 
 
 def _from_file(model: Model, n_classes: int, image_size: ImageSize | None) -> nn.Module:
-    """The network with the weights of ``weights_path``: timm's, or those of a run of ours with any head."""
+    """The network with the weights of ``weights_path``: timm's, or those of a run with any head."""
     weights = pretrained.read_weights(model)
     if not any(key.startswith(_BACKBONE) for key in weights):
         network = _create(model, n_classes, image_size)
@@ -349,11 +348,11 @@ def _from_file(model: Model, n_classes: int, image_size: ImageSize | None) -> nn
     return whole
 
 
-_BACKBONE = "backbone."  # what the names of timm's tensors begin with in an ImageClassifier
+_BACKBONE = "backbone."  # in an ImageClassifier the names of timm's tensors begin with this
 
 
 def _load_own(weights: dict[str, Tensor], whole: nn.Module, model: Model, n_classes: int) -> None:
-    """Give ``whole`` the weights of an ImageClassifier of another run, and its head's if they fit."""
+    """Load the weights of an ImageClassifier of another run into ``whole``, with those of the head if they fit."""
     wrapped = isinstance(whole, ImageClassifier)
     own = whole.state_dict()
     weights = {key if wrapped else key.removeprefix(_BACKBONE): value for key, value in weights.items()}
@@ -364,7 +363,7 @@ def _load_own(weights: dict[str, Tensor], whole: nn.Module, model: Model, n_clas
     head = {key for key in own if (key.startswith("head.") and wrapped) or key.rpartition(".")[0] in heads}
     if own.keys() - head - fitting:
         raise pretrained.another_network(model, len(fitting - head), len(own.keys() - head))
-    pretrained.tell_head(model, n_classes, used=head <= fitting)
+    pretrained.report_head(model, n_classes, used=head <= fitting)
     if head - fitting:
         fitting -= head
     whole.load_state_dict({key: weights[key] for key in fitting}, strict=False)
@@ -374,21 +373,21 @@ def _create_with(
     weights: dict[str, Tensor], network: nn.Module, model: Model, n_classes: int, image_size: ImageSize | None,
     *, by_order: bool = False,
 ) -> nn.Module:  # fmt: skip
-    """``network`` built again with ``weights``; timm fits the first layer and the positions to our images.
+    """``network`` built again with ``weights``; timm adapts the first layer and the positions to the images.
 
     Args:
-        by_order: the weights have been renamed already, so there is no second try.
+        by_order: the weights were already renamed, so there is no second try.
     """
     own = network.state_dict()
     head = [key for key in own if key.rpartition(".")[0] in _heads(network)]
     other_head = [key for key in head if key not in weights or weights[key].shape != own[key].shape]
     fitting = sum(key in weights and weights[key].shape == own[key].shape for key in own.keys() - head)
-    # With a head that fits, timm insists that everything else does as well.
+    # If the head fits, timm requires that everything else fits too.
     file, weights = weights, weights | {key: own[key] for key in head if other_head}
     overlay = {"state_dict": weights, "num_classes": n_classes, "label_offset": 0}
     try:
         result = _create(model, n_classes, image_size, pretrained=True, pretrained_cfg_overlay=overlay)
-    except Exception:  # timm converts the files of each family in its own way, and stumbles in as many
+    except Exception:  # timm converts the files of each family in another way, and raises many kinds of errors
         fitting = min(fitting, len(own) - len(head) - 1)
         result = None
     if result is None or not fitting:
@@ -398,8 +397,8 @@ def _create_with(
             renamed = {ours: file[theirs] for ours, theirs in mapped.items()}
             return _create_with(renamed, network, model, n_classes, image_size, by_order=True)
         raise pretrained.another_network(model, fitting, len(own) - len(head))
-    result.pretrained_cfg.pop("state_dict", None)  # or it would be kept in memory
-    pretrained.tell_head(model, n_classes, used=not (other_head or HEADS[model.head]))
+    result.pretrained_cfg.pop("state_dict", None)  # so that it is not kept in memory
+    pretrained.report_head(model, n_classes, used=not (other_head or HEADS[model.head]))
     return result
 
 

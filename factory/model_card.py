@@ -1,4 +1,4 @@
-"""What does a trained model say of itself: its labels, and how the images it was trained on were made?"""
+"""What does a trained model state about itself: its labels, and how its training images were computed?"""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -7,23 +7,23 @@ from typing import Any
 
 from factory.frontend import Frontend, frontend_of
 from factory.model import model_of, model_settings
-from utils.config import Data, DataProcess, Model
 from utils.errors import CheckpointError
+from utils.settings import Data, DataProcess, Model
 
 CARD_KEY = "bird_classifier"  # the key of the metadata in an exported file
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """All that prediction needs beside the weights; never taken from today's config.
+    """All that prediction needs beside the weights; it never comes from the user's present config.
 
     Attributes:
-        model: what shapes the network.
+        model: the settings that shape the network.
         labels: the classes, in the order of the logits.
         process: the settings of the spectrogram, and the length of a window.
         standardize_over: ``window`` or ``recording``.
-        min_recording_s: the shortest recording that the run took, seconds; a shorter one is not predicted either.
-        encoder: of a head on a frozen encoder: ``path`` and ``digest`` of its file, the ``size`` of an embedding.
+        min_recording_s: seconds of the shortest recording that the run used; a shorter one is not scored either.
+        encoder: for a head on a frozen encoder: ``path`` and ``digest`` of its file, and the ``size`` of an embedding.
     """
 
     model: Model
@@ -41,17 +41,17 @@ class ModelCard:
 
     @property
     def frontend(self) -> Frontend:
-        """Whether it sees images or hears waveforms."""
+        """The kind of its input, such as images or waveforms."""
         return frontend_of(self.model.type)
 
     @property
     def spectrogram(self) -> DataProcess:
-        """Equal for models that can share a spectrogram: the settings that make it, not those that cut it."""
+        """The settings that make the spectrogram, without those of windows; equal for models that can share it."""
         default = DataProcess()
         return replace(self.process, max_length_s=default.max_length_s, mode=default.mode, max_recording_s=0.0)
 
     def plain(self) -> dict[str, Any]:
-        """The same as a checkpoint holds it, in plain values."""
+        """The same in plain values, as in a checkpoint."""
         return {
             "model_type": self.model_type,
             "model_settings": model_settings(self.model),
@@ -69,7 +69,7 @@ def read_card(state: Mapping[str, Any], source: Path) -> ModelCard:
     """The card in a checkpoint or in the metadata of an exported file.
 
     Raises:
-        CheckpointError: some are missing, or of another version of this program.
+        CheckpointError: some of it is missing, or is of another version of this program.
     """
     try:
         labels = tuple(state["labels"])
@@ -87,7 +87,9 @@ def read_card(state: Mapping[str, Any], source: Path) -> ModelCard:
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from None
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{source}: it lacks what prediction needs, or is of another version ({error})") from None
+        raise CheckpointError(
+            f"{source}: something is missing, or of another version ({error}); use another checkpoint"
+        ) from None
     if not labels or len(card.scientific_names) != len(labels) or len(card.common_names) != len(labels):
-        raise CheckpointError(f"{source}: it holds no labels, or not as many names as labels")
+        raise CheckpointError(f"{source}: damaged: it has no labels, or another number of names than of labels")
     return card

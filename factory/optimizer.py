@@ -1,4 +1,4 @@
-"""Which optimizer? [agent] optimizer -> one of torch's, with weight decay where it belongs."""
+"""Which optimizer? [agent] optimizer -> one of torch's, with weight decay for weights only."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,7 +7,7 @@ from torch.nn import Parameter
 from torch.optim import SGD, Adam, AdamW, Optimizer, RAdam
 
 from factory.lookup import lookup
-from utils.config import Agent
+from utils.settings import Agent
 
 ParameterGroups = list[dict[str, Any]]
 
@@ -25,7 +25,7 @@ def sgd(groups: ParameterGroups, rate: float) -> Optimizer:
 
 
 def radam(groups: ParameterGroups, rate: float) -> Optimizer:
-    return RAdam(groups, lr=rate, decoupled_weight_decay=True)  # as AdamW; torch has no fused one
+    return RAdam(groups, lr=rate, decoupled_weight_decay=True)  # as AdamW; torch has no fused version
 
 
 OPTIMIZERS = {"adam": adam, "adamw": adamw, "sgd": sgd, "radam": radam}
@@ -34,15 +34,15 @@ OPTIMIZERS = {"adam": adam, "adamw": adamw, "sgd": sgd, "radam": radam}
 def build_optimizer(parameters: Iterable[Parameter], agent: Agent, head: Iterable[Parameter] = ()) -> Optimizer:
     """Build the optimizer that ``agent.optimizer`` names.
 
-    Its rate is ``agent.lr_warmup_end`` until a schedule sets another. One kernel does a step of all tensors where
-    torch has it, on a CPU as well, where the many small ones of a network otherwise cost a twentieth of a step or more.
+    Its rate is ``agent.lr_warmup_end`` until a schedule sets another. Where torch has one, a single kernel updates all
+    tensors. On a CPU too this saves a twentieth of a step or more, because a network has many small tensors.
 
     Args:
         parameters: frozen ones are left out.
-        agent: ``weight_decay`` is for tensors of more than one dimension; pulling biases and the
-            scales of norms to zero only shifts and shrinks what they are there to set.
-        head: those of ``parameters`` that get the whole rate; all others get it times ``agent.backbone_lr_factor``,
-            which their groups keep as ``lr_factor`` for the schedule. The first group has the whole rate.
+        agent: ``weight_decay`` is for tensors of more than one dimension, and not for biases and the scales of norms,
+            which it would only shift and shrink.
+        head: those of ``parameters`` with the full rate; all others have this rate times ``agent.backbone_lr_factor``,
+            which their groups keep as ``lr_factor`` for the schedule. The first group has the full rate.
 
     Raises:
         ConfigError: no optimizer has that name; the message lists those that do.
@@ -60,7 +60,7 @@ def build_optimizer(parameters: Iterable[Parameter], agent: Agent, head: Iterabl
 
 
 def _groups(parameters: list[Parameter], agent: Agent) -> ParameterGroups:
-    """The weights with their decay, and biases and scales without."""
+    """The weights with weight decay, and the biases and scales without."""
     weights = [parameter for parameter in parameters if parameter.ndim > 1]
     others = [parameter for parameter in parameters if parameter.ndim <= 1]
     decays = ((weights, agent.weight_decay), (others, 0.0))

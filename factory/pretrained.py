@@ -1,4 +1,4 @@
-"""Where do pretrained weights come from? A file on this disk, or a host that answers."""
+"""Where do pretrained weights come from? A file on this disk, or a download."""
 
 import contextlib
 import http.client
@@ -16,21 +16,21 @@ import torch
 from torch import Tensor
 
 from utils.command import ONLY_IN_FILE
-from utils.config import Model
 from utils.errors import ConfigError, Problem, first_line
+from utils.settings import Model
 
 log = logging.getLogger(__name__)
 
-ANSWER_WITHIN_S = 5.0  # of the host of pretrained weights; its own client would try for most of a minute
-WEIGHTS_MEND = "give a file of weights as weights_path, or set transfer_learning = false"
+ANSWER_WITHIN_S = 5.0  # for the host of pretrained weights; its own client would try for most of a minute
+WEIGHTS_REMEDY = "name a file of weights as weights_path, or set transfer_learning = false"
 
 
 def check_weights(model: Model, *, fetch: bool = True) -> list[Problem]:
-    """What is wrong with ``weights_path`` before it is opened; without ``fetch`` it will not be."""
+    """The problems of ``weights_path`` that are known before it is opened; without ``fetch`` it will not be opened."""
     if model.weights_path is None:
         return []
     if not model.transfer_learning:
-        text = "not used with transfer_learning = false; set that to true, or leave this empty"
+        text = "has no effect with transfer_learning = false; set that to true, or leave this empty"
         return [weights_problem(model, text)]
     if fetch and not model.weights_path.is_file():
         return [weights_problem(model, "no such file; leave it empty to download weights")]
@@ -42,48 +42,48 @@ def weights_problem(model: Model, text: str) -> Problem:
 
 
 def read_weights(model: Model) -> dict[str, Tensor]:
-    """The tensors in ``weights_path``: a state dict, or a checkpoint that holds one.
+    """The tensors in ``weights_path``: a state dict, or a checkpoint that contains one.
 
     Raises:
-        ConfigError: the file is damaged, or holds something else.
+        ConfigError: the file is damaged, or has something else in it.
     """
     from timm.models import load_state_dict
 
     path = model.weights_path
     try:
-        if is_zipfile(path) and ZipFile(path).testzip():  # torch.load does not look at the checksums
+        if is_zipfile(path) and ZipFile(path).testzip():  # torch.load does not compare the checksums
             raise ValueError("a checksum is wrong")
         with quiet():
             weights = load_state_dict(str(path), weights_only=True)
-    except Exception as error:  # unpickling bytes that are no weights may raise anything
+    except Exception as error:  # unpickling bytes that are not weights may raise anything
         log.debug("%s", path, exc_info=error)
         text = "damaged, or not a file of weights (.pt, .pth, .bin or .safetensors)"
         raise ConfigError(weights_problem(model, text)) from None
     if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise ConfigError(weights_problem(model, "holds something else than the weights of a network"))
+        raise ConfigError(weights_problem(model, "does not contain the weights of a network"))
     return weights
 
 
 def another_network(model: Model, fitting: int, all_of: int) -> ConfigError:
-    """The error of a file whose weights are those of another network."""
-    text = f"weights of another network: {fitting} of {all_of} tensors fit {model.type}"
-    return ConfigError(weights_problem(model, f"{text}; give a file of that type, or change type"))
+    """The error for a file with the weights of another network."""
+    text = f"has the weights of another network: {fitting} of {all_of} tensors fit {model.type}"
+    return ConfigError(weights_problem(model, f"{text}; name a file of this type, or change type"))
 
 
 def by_order(
     weights: Mapping[str, Tensor], own: Mapping[str, Tensor], head: Sequence[str], stem: str
 ) -> dict[str, str]:
-    """Names of ``own`` -> names of ``weights``, where these are the same tensors in the same order under other names.
+    """Names of ``own`` -> names of ``weights``, if these are the same tensors in the same order with other names.
 
-    Other ports of a network give its layers other names, and keep their order. The counters of BatchNorm are left out.
+    Other ports of a network give its layers other names, but keep their order. The counters of BatchNorm are left out.
 
     Args:
-        own: of the network to be filled.
-        head: its names in ``own``; the number of classes may differ.
-        stem: name of the first convolution; the number of channels may differ.
+        own: the tensors of the network.
+        head: names in ``own`` of the head, whose number of classes may differ.
+        stem: the name of the first convolution, whose number of channels may differ.
 
     Returns:
-        Empty where the order or a shape is another.
+        The names; empty if the order or a shape differs.
     """
     ours, theirs = ([name for name in one if not name.endswith(_COUNTER)] for one in (own, weights))
     if len(ours) != len(theirs):
@@ -98,41 +98,41 @@ def by_order(
 
 
 _COUNTER = "num_batches_tracked"
-_KINDS = {"weight", "bias", "running_mean", "running_var"}  # in torch's own words: none is ever another's
+_KINDS = {"weight", "bias", "running_mean", "running_var"}  # torch's names; a tensor of one kind never is another
 
 
 def warn_of_order(model: Model, mapped: Mapping[str, str]) -> None:
-    """Warn that names were not compared; the run's log has every pair."""
+    """Warn that the names differ and were matched by order; the run's log has every pair."""
     log.warning(
-        "%s: its names are those of another port of %s; its %d tensors are taken by order and shape, which fit one by "
-        "one (every pair is in the run's log.txt)", model.weights_path, model.type, len(mapped),
+        "%s: its names are those of another port of %s; its %d tensors are matched by order, and all shapes fit "
+        "(every pair is in the run's log.txt)", model.weights_path, model.type, len(mapped),
     )  # fmt: skip
     for ours, theirs in mapped.items():
-        log.info("taken by order: %s <- %s", ours, theirs, extra={ONLY_IN_FILE: True})
+        log.info("matched by order: %s <- %s", ours, theirs, extra={ONLY_IN_FILE: True})
 
 
-def tell_head(model: Model, n_classes: int, *, used: bool) -> None:
-    """Say whether the file's head is used, if it has one; one is right only for the species it was trained on."""
-    text = "its head of %d classes is used as well; where its species were others, it is only a start"
-    text = text if used else "holds no head for %d classes; all but its head is used"
+def report_head(model: Model, n_classes: int, *, used: bool) -> None:
+    """Report whether the file's head is used; it is right only for the species that it was trained on."""
+    text = "its head of %d classes is used too; if its species were others, it is only a start"
+    text = text if used else "has no head for %d classes; all but its head is used"
     log.info(f"%s: {text}", model.weights_path, n_classes)
 
 
-def go_on_without(model: Model, obstacle: str, *, testing: bool) -> None:
-    """Say that a trial starts from random weights because of ``obstacle``.
+def start_from_random(model: Model, obstacle: str, *, testing: bool) -> None:
+    """Warn that a trial starts from random weights because of ``obstacle``.
 
     Raises:
-        ConfigError: it is no trial.
+        ConfigError: it is not a trial.
     """
     if not testing:
-        raise ConfigError(Problem(f"{obstacle}; {WEIGHTS_MEND}", "model", "type", model.type))
+        raise ConfigError(Problem(f"{obstacle}; {WEIGHTS_REMEDY}", "model", "type", model.type))
     log.warning("[model] type = '%s': %s; this trial starts from random weights", model.type, obstacle)
 
 
-def no_way_to(source: dict[str, Any]) -> str | None:
-    """Why the weights that timm describes so cannot be had; None if they are on this disk or their host answers.
+def obstacle_to(source: dict[str, Any]) -> str | None:
+    """Why the weights of ``source`` cannot be downloaded; None if they are on this disk or their host answers.
 
-    timm's own download would find out as well, but only after most of a minute and a page of warnings.
+    timm's own download would also find out, but only after most of a minute and a page of warnings.
 
     Args:
         source: ``hf_hub_id`` or ``url``, as in timm's configs.
@@ -151,8 +151,8 @@ def no_way_to(source: dict[str, Any]) -> str | None:
     try:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=ANSWER_WITHIN_S).close()
     except urllib.error.HTTPError:
-        return None  # it answers; what it has to say is for the download to hear
-    except (OSError, http.client.HTTPException, ValueError) as error:  # the last of an address that is none
+        return None  # it answers; the download will handle its answer
+    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: the address is invalid
         cause = getattr(error, "reason", error)
         return None if isinstance(cause, ssl.SSLError) else f"no answer from {url.split('/')[2]}: {first_line(cause)}"
     return None
@@ -160,7 +160,7 @@ def no_way_to(source: dict[str, Any]) -> str | None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep timm, torch and the hub's client from telling what is told here, or is not for the user to mend."""
+    """Silence messages of timm, torch and the hub's client that this program reports itself or that do not help."""
     loggers = [logging.getLogger(name) for name in ("timm", "huggingface_hub", "httpx2")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,8 +1,7 @@
 """Which learning rate, when? [agent] lr_decay_type -> a schedule.
 
-All but plateau are a law: a function of how many steps (or epochs) are done, counted from 0, which
-torch's LambdaLR puts to work. A law does not remember anything, so it resumes exactly, and it may be
-asked beyond its end.
+All but plateau are a law: a function of the number of finished steps (or epochs), which torch's LambdaLR applies.
+A law has no state, so it resumes exactly, and it can be evaluated beyond its end.
 """
 
 import math
@@ -14,19 +13,19 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from factory.lookup import lookup
-from utils.config import Agent
 from utils.errors import ConfigError, Problem
+from utils.settings import Agent
 
 Law = Callable[[int], float]  # steps or epochs done -> rate
-REMEMBERED = ("last_epoch", "best", "num_bad_epochs")  # what torch's schedulers know beside their settings
+REMEMBERED = ("last_epoch", "best", "num_bad_epochs")  # the state of torch's schedulers, beside their settings
 
 
 class Schedule:
-    """The learning rate over a training; call it after each step and each epoch.
+    """The learning rate during training; it is called after each step and each epoch.
 
     Attributes:
-        name: of the choice that built it.
-        every: "step", "epoch" or "val_loss"; what moves it.
+        name: the value of lr_decay_type.
+        every: "step", "epoch" or "val_loss": what changes the rate.
     """
 
     def __init__(self, name: str, every: str, optimizer: Optimizer, scheduler: LRScheduler):
@@ -46,7 +45,7 @@ class Schedule:
             self._scheduler.step()
 
     def after_epoch(self, val_loss: float | None) -> None:
-        """Call after each epoch; without a ``val_loss`` plateau leaves the rate as it is."""
+        """Call after each epoch; without a ``val_loss`` plateau does not change the rate."""
         if self.every == "epoch":
             with warnings.catch_warnings():
                 # torch warns if the optimizer has made no step before; resumed in a validation, the steps were made.
@@ -56,7 +55,7 @@ class Schedule:
             self._scheduler.step(float(val_loss))
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the schedule stands, in plain values, without a setting: a run made longer follows its new n_epochs."""
+        """The state as plain values, without settings, so that a run that is made longer follows its new n_epochs."""
         known = self._scheduler.state_dict()
         return {
             "name": self.name,
@@ -65,26 +64,26 @@ class Schedule:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from where ``state`` was taken; the optimizer gets its rate as well.
+        """Continue from ``state``; the optimizer's rate is set too.
 
         Raises:
             ConfigError: the state is that of another kind of schedule.
         """
         if state["name"] != self.name:
-            mend = f"this run began with {state['name']!r}; resume it with that, or start a new run"
-            raise ConfigError(Problem(mend, "agent", "lr_decay_type", self.name))
+            remedy = f"this run began with {state['name']!r}; resume it with that, or start a new run"
+            raise ConfigError(Problem(remedy, "agent", "lr_decay_type", self.name))
         self._scheduler.load_state_dict(self._scheduler.state_dict() | state["position"])
         for group in self._optimizer.param_groups:
             group["lr"] = state["rate"] * _factor(group)
 
 
 def _factor(group: dict[str, Any]) -> float:
-    """What a group of parameters multiplies the rate with; see ``factory.optimizer.build_optimizer``."""
+    """The factor of the rate for a group of parameters; see ``factory.optimizer.build_optimizer``."""
     return group.get("lr_factor", 1.0)
 
 
 def warmup_cosine(agent: Agent, n_steps: int, steps_per_epoch: int) -> Law:
-    """A line from lr_start to lr_warmup_end over lr_warmup_epochs, then a cosine to lr_end at the last step."""
+    """Linear from lr_start to lr_warmup_end over lr_warmup_epochs, then a cosine to lr_end at the last step."""
     steps = max(1, round(agent.lr_warmup_epochs * steps_per_epoch)) if agent.lr_warmup_epochs else 0
     peak = min(steps, n_steps - 1)  # the step that has the highest rate
 
@@ -104,10 +103,10 @@ def cosine(agent: Agent, n_steps: int, steps_per_epoch: int) -> Law:
 def one_cycle(agent: Agent, n_steps: int, steps_per_epoch: int) -> Law:
     """Half a cosine from lr_start up to lr_warmup_end in the first 30 %, and one down to lr_end at the last step.
 
-    The rates of torch's OneCycleLR (Smith and Topin 2018), which itself raises when stepped beyond its
-    end and cannot start at 0.
+    The rates are those of torch's OneCycleLR (Smith and Topin 2018), which cannot be stepped beyond its end and cannot
+    start at 0.
     """
-    peak = 0.3 * n_steps - 1  # as torch counts it: a step, in parts
+    peak = 0.3 * n_steps - 1  # as in torch: a step, which may be fractional
 
     def law(step: int) -> float:
         if step <= peak:
@@ -128,7 +127,7 @@ def constant(agent: Agent, n_steps: int, steps_per_epoch: int) -> Law:
 
 
 def _half_cosine(first: float, last: float, done: float, length: float) -> float:
-    """From ``first`` at 0 to ``last`` at ``length``, and ``last`` beyond; ``first`` alone if there is no length."""
+    """From ``first`` at 0 to ``last`` at ``length``, and ``last`` beyond; only ``first`` if the length is 0."""
     if length <= 0:
         return first
     share = min(done / length, 1.0)
@@ -139,7 +138,7 @@ def _plateau(optimizer: Optimizer, agent: Agent) -> LRScheduler:
     return ReduceLROnPlateau(optimizer, factor=agent.plateau_factor, patience=agent.plateau_patience)
 
 
-# name -> (what moves it, its law); plateau follows the validation loss, and so has none
+# name -> (what changes the rate, its law); plateau follows the validation loss and has no law
 SCHEDULES: dict[str, tuple[str, Callable[[Agent, int, int], Law] | None]] = {
     "warmup_cosine": ("step", warmup_cosine),
     "cosine": ("step", cosine),
@@ -152,10 +151,10 @@ SCHEDULES: dict[str, tuple[str, Callable[[Agent, int, int], Law] | None]] = {
 def build_schedule(optimizer: Optimizer, agent: Agent, *, n_epochs: int, steps_per_epoch: int) -> Schedule:
     """Build the schedule that ``agent.lr_decay_type`` names and set the optimizer's first rate.
 
-    ``agent.lr_decay`` false: a constant rate.
+    If ``agent.lr_decay`` is false, the rate is constant.
 
     Args:
-        optimizer: all its groups get one rate, those of a backbone times their ``lr_factor``.
+        optimizer: all its groups get the same rate, those of a backbone times their ``lr_factor``.
         n_epochs, steps_per_epoch: at least 1 each; steps are those of the optimizer.
 
     Raises:
@@ -171,5 +170,5 @@ def build_schedule(optimizer: Optimizer, agent: Agent, *, n_epochs: int, steps_p
         return Schedule(name, every, optimizer, _plateau(optimizer, agent))
     law = build_law(agent, n_epochs * steps_per_epoch, steps_per_epoch)
     for group in optimizer.param_groups:
-        group["initial_lr"] = _factor(group)  # LambdaLR sets initial_lr times what the law says
+        group["initial_lr"] = _factor(group)  # LambdaLR sets initial_lr times the value of the law
     return Schedule(name, every, optimizer, LambdaLR(optimizer, law))

@@ -1,6 +1,6 @@
-"""Which network hears the waveform? [model] type -> Wav2Vec2, whole or its first layers.
+"""Which network on the waveform? [model] type -> Wav2Vec2, with all or some of its layers.
 
-torchaudio takes a second to import, so nothing here imports it before such a network is built.
+torchaudio takes a second to import, so it is imported only when such a network is built.
 """
 
 from dataclasses import dataclass
@@ -9,22 +9,22 @@ from torch import Tensor, nn
 
 from factory import pretrained
 from models.wav2vec import WaveformClassifier
-from utils.config import Model
 from utils.errors import Problem, first_line
+from utils.settings import Model
 
 _HOST = "https://download.pytorch.org/torchaudio/models/"
-_WAV2VEC = "wav2vec."  # what the names of torchaudio's tensors begin with in a WaveformClassifier
+_WAV2VEC = "wav2vec."  # in a WaveformClassifier the names of torchaudio's tensors begin with this
 
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """What differs between the sizes of Wav2Vec2: the names of the paper's table 6.
+    """What differs between the sizes of Wav2Vec2, with the names of the paper's table 6.
 
     Attributes:
         channels: of the convolutions.
-        width: of the transformer; ``inner`` that of its feed-forward layers.
+        width: of the transformer; ``inner`` is the width of its feed-forward layers.
         kernel, groups: of the convolution that encodes the position of a frame.
-        pipeline: of torchaudio, that has the pretrained weights; None: nobody has.
+        pipeline: the pipeline of torchaudio with pretrained weights; None: there are none.
     """
 
     channels: int
@@ -46,26 +46,26 @@ WAVEFORM_MODELS = {
 
 
 def check_no_waveform_model(model: Model) -> list[Problem]:
-    """What is wrong with the [model] section of a network that sees images."""
-    return _not_default(model, "wav2vec_layers freeze_encoder", f"for wav2vec2 only; {model.type} sees images")
+    """The problems of the [model] section of a network on images."""
+    return _not_default(model, "wav2vec_layers freeze_encoder", f"is for wav2vec2 only, but {model.type} uses images")
 
 
 def check_waveform_model(model: Model) -> list[Problem]:
-    """What is wrong with the [model] section of a network that hears the waveform."""
+    """The problems of the [model] section of a network on the waveform."""
     problems = _not_default(
-        model, "head drop_path frequency_channel", f"for images only; {model.type} hears the waveform"
+        model, "head drop_path frequency_channel", f"is for images only, but {model.type} uses the waveform"
     )
     layers = WAVEFORM_MODELS[model.type].layers
     if model.wav2vec_layers > layers:
         problems.append(
-            Problem(f"{model.type} has {layers}; 0 keeps all", "model", "wav2vec_layers", model.wav2vec_layers)
+            Problem(f"{model.type} has only {layers}; 0 uses all", "model", "wav2vec_layers", model.wav2vec_layers)
         )
     return problems
 
 
 def _not_default(model: Model, keys: str, why: str) -> list[Problem]:
     return [
-        Problem(f"{why}: leave it at {str(default).lower()}", "model", key, value)
+        Problem(f"{why}; leave it at {str(default).lower()}", "model", key, value)
         for key in keys.split()
         if (value := getattr(model, key)) != (default := getattr(Model(), key))
     ]
@@ -80,15 +80,15 @@ def build_waveform_model(
     from torchaudio's pipeline: 360 MB, of 960 hours of people reading aloud.
 
     Args:
-        testing: use random weights, with a warning, where there are none to download.
-        fetch: false: random weights, as those of a checkpoint will take their place.
+        testing: if no weights can be downloaded, use random weights with a warning.
+        fetch: false: random weights, which those of a checkpoint will replace.
 
     Raises:
-        ConfigError: no way to the weights, or a file that does not fit.
+        ConfigError: the weights cannot be downloaded, or a file does not fit.
     """
     size = WAVEFORM_MODELS[model.type]
-    # Random weights have to be learned: nobody has pretrained them, or a trial may be unable to download them. That is
-    # decided without trying, so that a trial that is resumed learns what it learned before.
+    # Random weights must be trained: there are no pretrained ones, or a trial may be unable to download them. This is
+    # decided without trying a download, so that a trial that is resumed trains the same weights as before.
     has_weights = model.transfer_learning and (model.weights_path or (size.pipeline and not testing))
     network = WaveformClassifier(
         _wav2vec(size, model.wav2vec_layers or size.layers),
@@ -102,11 +102,11 @@ def build_waveform_model(
     if model.weights_path is not None:
         _load(pretrained.read_weights(model), network, model, n_classes)
     elif weights := _download(size, model, testing):
-        network.wav2vec.load_state_dict(weights, strict=False)  # of the layers that are kept
+        network.wav2vec.load_state_dict(weights, strict=False)  # only the layers that are used
     return network
 
 
-SEES = 400  # samples, 25 ms: the shortest window from which the convolutions below make anything
+SEES = 400  # samples, 25 ms: the shortest window from which the convolutions below compute a frame
 
 
 def _wav2vec(size: Size, layers: int) -> nn.Module:
@@ -132,32 +132,32 @@ def _wav2vec(size: Size, layers: int) -> nn.Module:
         encoder_layer_drop=0.0,  # several processes need a gradient of every layer in every step
         aux_num_out=None,
     )
-    # As in fairseq, where it comes from: with torch's own start each layer's values are a third of the last one's.
+    # As in fairseq, from which it comes. With torch's initial weights, each layer would reduce the values to a third.
     for layer in network.feature_extractor.conv_layers:
         nn.init.kaiming_normal_(layer.conv.weight)
     return network
 
 
 def _download(size: Size, model: Model, testing: bool) -> dict[str, Tensor] | None:
-    """The weights of torchaudio's pipeline; None where there are none and a trial uses random ones."""
+    """The weights of torchaudio's pipeline; None if there are none and a trial uses random ones."""
     obstacle = f"{model.type} has no pretrained weights"
     if size.pipeline is not None:
         from torchaudio import pipelines
 
         bundle = getattr(pipelines, size.pipeline)
-        obstacle = pretrained.no_way_to({"url": _HOST + bundle._path})
+        obstacle = pretrained.obstacle_to({"url": _HOST + bundle._path})
         if not obstacle:
             try:
                 return bundle.get_model().state_dict()
-            except Exception as error:  # torch, urllib and pickle each have errors of their own
+            except Exception as error:  # torch, urllib and pickle raise many kinds of errors
                 obstacle = first_line(error)
         obstacle = f"the pretrained weights cannot be downloaded ({obstacle})"
-    pretrained.go_on_without(model, obstacle, testing=testing)
+    pretrained.start_from_random(model, obstacle, testing=testing)
     return None
 
 
 def _renamed(key: str) -> str:
-    """torchaudio's older files have the names of torch's older weight norm."""
+    """The present name of a tensor; torchaudio's older files have the names of torch's older weight norm."""
     for old, new in (
         ("weight_g", "parametrizations.weight.original0"),
         ("weight_v", "parametrizations.weight.original1"),
@@ -168,7 +168,7 @@ def _renamed(key: str) -> str:
 
 
 def _load(weights: dict[str, Tensor], network: WaveformClassifier, model: Model, n_classes: int) -> None:
-    """Give ``network`` the weights of a file: torchaudio's, or a run's with its head if that fits."""
+    """Load the weights of a file into ``network``: torchaudio's, or those of a run with its head if it fits."""
     own = network.state_dict()
     weights = {_renamed(key): value for key, value in weights.items()}
     if not any(key.startswith(_WAV2VEC) for key in weights):
@@ -180,4 +180,4 @@ def _load(weights: dict[str, Tensor], network: WaveformClassifier, model: Model,
     missing = set(network.load_state_dict(weights, strict=False).missing_keys)
     if missing - heads:
         raise pretrained.another_network(model, len(own) - len(heads) - len(missing - heads), len(own) - len(heads))
-    pretrained.tell_head(model, n_classes, used=not missing)
+    pretrained.report_head(model, n_classes, used=not missing)

@@ -1,4 +1,4 @@
-"""Exporting a run when prediction needs it: the ONNX file beside its checkpoint is made once and then used again."""
+"""When does prediction export a run by itself? The ONNX file beside its checkpoint is made once and then reused."""
 
 import atexit
 import functools

@@ -1,4 +1,4 @@
-"""The backends that compute logits: PyTorch, ONNX Runtime and OpenVINO.
+"""Which backends compute logits, and how do they load a model? PyTorch, ONNX Runtime and OpenVINO.
 
 Several threads call a backend at the same time, each with its own batch. On a CPU each call uses one thread, and there
 are as many calls at once as cores, so that no thread waits for another one within a layer.
@@ -45,7 +45,7 @@ class Loaded:
         workers: number of threads that should call ``forward`` at the same time.
         batch: number of windows for each call.
         thresholds: what evaluate.py fitted for the run (``evaluation.decisions``), as text; None if nothing.
-        head: for a model that pools the windows of a row before it judges them: ``(rows, windows, 1 + size)``, the
+        head: for a model that pools the windows of a row before it classifies them: ``(rows, windows, 1 + size)``, the
             weight of each window and its embedding -> logits ``(rows, classes)``.
     """
 

@@ -1,4 +1,4 @@
-"""Finding the checkpoint of a run, and loading its trained network."""
+"""Which checkpoint of a run is used, and how is its trained network loaded?"""
 
 import logging
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The names that the options of predict.py and export.py accept. It imports nothing slow, so that --help is fast.
+"""Which names do the options of predict.py and export.py accept? It imports nothing slow, so that --help is fast.
 
 The modules named below hold one function for each name; a test checks that the two agree.
 """

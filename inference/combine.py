@@ -1,4 +1,4 @@
-"""Combining the scores of several models, and smoothing over neighbouring rows."""
+"""How are the scores of several models combined, and smoothed over neighbouring rows?"""
 
 from collections.abc import Sequence
 

@@ -48,9 +48,9 @@ class DetectionFilter:
         threshold: the least score, one for all classes or one for each (NaN: never a detection); None: any.
         top_k: of each row at most so many labels, the best; None: all.
         merge: make one detection of consecutive ones of a label, with the highest of their scores.
-        stop_threshold: a merged detection goes on as long as scores are at least this; None: as long as its rows
-            would be detections on their own.
-        longest_s: a longer merged detection is cut in several, before its lowest scores.
+        stop_threshold: a merged detection continues while scores are at least this; None: while its rows would be
+            detections on their own.
+        longest_s: a longer merged detection is cut into several, before its lowest scores.
     """
 
     threshold: float | tuple[float, ...] | None = None
@@ -133,7 +133,7 @@ def _merged(result: Result, kept: np.ndarray, detection_filter: DetectionFilter)
 def _stretches(
     result: Result, starts: np.ndarray, goes_on: np.ndarray, label: int, longest_s: float
 ) -> Iterator[slice]:
-    """The rows of each merged detection: from one that starts it to the last that goes on, no longer than allowed."""
+    """The rows of each merged detection: from one that starts it to the last that continues it, at most longest_s."""
     row, rows = 0, len(starts)
     while row < rows:
         if not starts[row]:
@@ -149,10 +149,10 @@ def _stretches(
 
 
 def _cut(result: Result, first: int, end: int, label: int, longest_s: float) -> int:
-    """The row before which a stretch that is too long is cut: the one of the lowest score in the second half of what
-    may stay; so a pause in the song is where it is cut."""
+    """The row before which a merged detection that is too long is cut: the row with the lowest score in the second half
+    of the allowed length, which is a pause in the song if there is one."""
     lengths = result.end_s[first:end] - result.start_s[first]
-    most = max(1, int(np.searchsorted(lengths, longest_s + _TOUCHING_S, side="right")))  # rows that may stay
+    most = max(1, int(np.searchsorted(lengths, longest_s + _TOUCHING_S, side="right")))  # rows of the allowed length
     least = min(most, max(1, int(np.searchsorted(lengths, longest_s / 2))))
     candidates = result.scores[first + least : min(first + most + 1, end), label]
     return first + least + len(candidates) - 1 - int(np.argmin(candidates[::-1]))  # of equals the last

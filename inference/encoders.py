@@ -1,4 +1,4 @@
-"""Prediction with pretrained encoders: a trained head on one, or the encoder's own labels without any training."""
+"""How is a pretrained encoder used for prediction? With a trained head, or with its own labels without any training."""
 
 import difflib
 import functools
@@ -11,11 +11,11 @@ import numpy as np
 from scipy.special import logit
 
 from dataloader.encoders.files import digest_of, find_file, labels_of_package
-from dataloader.encoders.runtimes import Answers, open_encoder
+from dataloader.encoders.runtimes import EncoderOutput, open_encoder
 from dataloader.encoders.table import ENCODERS, Encoder, encoder_of
 from factory.model_card import ModelCard
-from utils.config import DataProcess, Model
 from utils.errors import CheckpointError, DataError, UserError, counted, unknown
+from utils.settings import DataProcess, Model
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class EncoderPool:
         self.n_labels = first.n_labels
         self._free.put(first)
 
-    def __call__(self, windows: np.ndarray) -> Answers:
+    def __call__(self, windows: np.ndarray) -> EncoderOutput:
         try:
             opened = self._free.get_nowait()
         except queue.Empty:
@@ -89,7 +89,7 @@ def head_functions(head: Values, card: ModelCard, source: Path) -> tuple[Values,
     return (logits, None) if card.model.pool == "windows" else (embeddings, head)
 
 
-# An encoder with labels of its own
+# An encoder with its own labels
 
 
 def is_untrained(run: Path, labels: Path | None) -> bool:

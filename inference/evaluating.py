@@ -1,4 +1,4 @@
-"""The steps of evaluate.py, in their order: scores and truth are found, thresholds are fitted and applied."""
+"""What are the steps of evaluate.py? Find scores and labels, fit thresholds, and apply them."""
 
 import argparse
 import logging
@@ -18,17 +18,18 @@ from evaluation.output import as_text, write
 from evaluation.scores import DEFAULT_THRESHOLD, NAMES, Evaluation, evaluate
 from evaluation.table import PRESENT, UNKNOWN, ScoreTable, concatenate, mean_over_seeds
 from evaluation.thresholds import fit
-from utils.config import Config, load_config
+from utils.config import load_config
 from utils.errors import DataError, UserError, first_line
 from utils.files import file_digest, must_be_writable, whole
 from utils.run_folder import CONFIG, EVALUATION, LABELS, SEPARATOR, SPLIT, SUMMARY, TEST_SCORES, THRESHOLDS
+from utils.settings import Config
 
 if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger(__name__)
 
-_WINDOW_S = 5.0  # of a row of labels with times, unless --window-s says another
+_WINDOW_S = 5.0  # of a row of labels with times, unless --window-s is given
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,12 @@ class Scored:
     """What is to be evaluated.
 
     Attributes:
-        table: scores and truth.
-        runs: whose scores they are; none for a table of another tool.
+        table: scores and labels.
+        runs: the runs with these scores; none for a table of another tool.
         decisions: the thresholds of the run, if there are any.
         window_s: seconds of a row.
-        name: what it is, for a person.
-        of_seeds: if the table is the mean over several seeds, that of each.
+        name: its description in messages.
+        of_seeds: if the table is the mean over several seeds, the table of each.
     """
 
     table: ScoreTable
@@ -56,7 +57,7 @@ def load(options: argparse.Namespace) -> list[Scored]:
     """The tables to evaluate, or to fit thresholds on: one, or to fit on one for each seed of a folder of runs.
 
     Raises:
-        UserError: there is nothing to evaluate, or it does not fit together.
+        UserError: there is nothing to evaluate, or scores and labels do not match.
     """
     if options.output is not None:
         must_be_writable(options.output / "scores.json")
@@ -84,7 +85,7 @@ def score_runs(seed: int, runs: Sequence[Path], options: argparse.Namespace) -> 
 
 
 def pool_seeds(found: Mapping[int, Scored]) -> Scored:
-    """The mean of the scores of several seeds, as the page of the runs shows it and predict.py gives it."""
+    """The mean of the scores of several seeds, as on the page of the runs and in predict.py."""
     tables = {seed: one.table for seed, one in found.items()}
     runs = tuple(run for one in found.values() for run in one.runs)
     name = f"{len(runs)} runs, the scores of each recording averaged over {len(found)} seeds"
@@ -109,7 +110,7 @@ def load_tables(options: argparse.Namespace) -> Scored:
 
 
 def read_truth(path: Path, window_s: float | None, overrides: Sequence[str] = ()) -> reading.Truth:
-    """A table of ``row_id`` and a column for each class, or a folder that the data door reads.
+    """Read labels: a table of ``row_id`` and a column for each class, or a data set in any known layout.
 
     Raises:
         DataError: it is neither.
@@ -120,8 +121,8 @@ def read_truth(path: Path, window_s: float | None, overrides: Sequence[str] = ()
     wide = reading.read_table(path)
     if not isinstance(wide, reading.Wide):
         raise DataError(
-            f"{path}: a table of labels has row_id and a column of 0 and 1 for each class; for annotations give the "
-            "folder with the recordings"
+            f"{path}: a table of labels must have row_id and a column of 0 and 1 for each class; for annotations name "
+            "the folder with the recordings"
         )
     return reading.truth_of(wide)
 
@@ -133,10 +134,10 @@ def read_data(folder: Path, overrides: Sequence[str] = ()) -> tuple[Config, "pd.
     """The recordings and labels of any data set, with ``seconds`` of each recording.
 
     Args:
-        overrides: settings of [data] that say how it is read, as ``data.label_from=folder:1``.
+        overrides: settings of [data] that say how to read it, such as ``data.label_from=folder:1``.
 
     Raises:
-        DataError: it is no data set, or none of its recordings can be read.
+        DataError: it is not a data set, or none of its recordings can be read.
     """
     from dataloader.audio.decoding import BadRecording, audio_info
     from dataloader.metadata import NOCALL
@@ -165,7 +166,7 @@ def read_data(folder: Path, overrides: Sequence[str] = ()) -> tuple[Config, "pd.
 
 
 def only_timed(data: "pd.DataFrame", source: str) -> "pd.DataFrame":
-    """The recordings whose labels have times, where there are any; the others would be scored by another measure."""
+    """The recordings whose labels have times, if there are any; scores of others could not be compared."""
     from dataloader.tables.schema import ANNOTATIONS
 
     if ANNOTATIONS not in data:
@@ -174,13 +175,13 @@ def only_timed(data: "pd.DataFrame", source: str) -> "pd.DataFrame":
     if not timed.any():
         return data
     if not timed.all():
-        text = "%s: %d of %d recordings have labels without times, and are left out: those with times are scored"
+        text = "%s: %d of %d recordings have labels without times and are left out; only those with times are scored"
         log.warning(text, source, (~timed).sum(), len(data))
     return data[timed].reset_index(drop=True)
 
 
 class Targets:
-    """What is in each row of a recording, by labels with times where there are, else by those of the recording.
+    """The targets of each row of a recording, by labels with times if there are any, else by those of the recording.
 
     Args:
         data: recordings with ``labels``, ``secondary_labels``, and ``annotations`` where they have times.
@@ -196,7 +197,7 @@ class Targets:
         self._whole = np.zeros((len(data), len(labels)), dtype=np.int8)
         secondary = data["secondary_labels"] if "secondary_labels" in data else [()] * len(data)
         for row, (present, behind) in enumerate(zip(data["labels"], secondary, strict=True)):
-            for names, value in ((behind, UNKNOWN), (present, PRESENT)):  # what is in the background may be heard
+            for names, value in ((behind, UNKNOWN), (present, PRESENT)):  # a species in the background may be audible
                 self._whole[row, [columns[name] for name in names if name in columns]] = value
 
     def of(self, row: int, start_s: np.ndarray, end_s: np.ndarray) -> np.ndarray:
@@ -208,10 +209,10 @@ class Targets:
 
 
 def truth_of_data(data: "pd.DataFrame", window_s: float, min_overlap_s: float, source: str) -> reading.Truth:
-    """A row for each recording, or for each window where the labels have times.
+    """A row for each recording, or for each window if labels have times.
 
     Raises:
-        DataError: two recordings have one name, and tables name recordings without their folders.
+        DataError: two recordings have the same name, because tables name recordings without their folders.
     """
     from dataloader.metadata import class_labels, class_names
     from dataloader.tables import schema
@@ -220,7 +221,7 @@ def truth_of_data(data: "pd.DataFrame", window_s: float, min_overlap_s: float, s
     if len(set(stems)) < len(stems):
         twice = next(stem for stem in stems if stems.count(stem) > 1)
         both = " and ".join(name for name, stem in zip(data["filename"], stems, strict=True) if stem == twice)
-        raise DataError(f"{source}: {both} have one name, and a table of scores cannot say which it means; rename one")
+        raise DataError(f"{source}: {both} have the same name, so a table of scores cannot tell which; rename one")
     labels, names = class_labels(data), {}
     for row in class_names(data, labels).itertuples():
         for name in (row.common_name, row.scientific_name, row.label):
@@ -244,7 +245,7 @@ def truth_of_data(data: "pd.DataFrame", window_s: float, min_overlap_s: float, s
 
 
 def _rows_of(seconds: float, window_s: float) -> np.ndarray:
-    """Where the windows of a recording begin, as predict.py cuts them."""
+    """The starts of the windows of a recording, as in predict.py."""
     from dataloader.batches.windows import window_starts
 
     return np.array(window_starts(max(1, round(seconds * 1000)), max(1, round(window_s * 1000)))) / 1000
@@ -257,7 +258,7 @@ def score_data(options: argparse.Namespace) -> Scored:
         DataError: none of its species is a class of the run.
     """
     if len(options.run) > 1:
-        raise UserError("--data goes with one --run")
+        raise UserError("--data needs exactly one --run")
     (run,) = options.run
     config, data = read_data(options.data, options.overrides)
     warn_of_training_recordings(run, data)
@@ -279,7 +280,7 @@ def score_data(options: argparse.Namespace) -> Scored:
 
 
 def warn_of_training_recordings(run: Path, data: "pd.DataFrame") -> None:
-    """Say if the run was trained on recordings of these names."""
+    """Warn if the run was trained on recordings with these names."""
     if not (run / SPLIT).is_file():
         return
     split = read_run_table(run / SPLIT)
@@ -287,7 +288,7 @@ def warn_of_training_recordings(run: Path, data: "pd.DataFrame") -> None:
     if known := [name for name in data["filename"] if reading.stem_of(name) in trained]:
         log.warning(
             "%d of %d recordings have the names of recordings that %s was trained or validated on, the first is %s: "
-            "their scores say nothing of new ones", len(known), len(data), run, known[0],
+            "their scores do not show how it does on new ones", len(known), len(data), run, known[0],
         )  # fmt: skip
 
 
@@ -314,7 +315,7 @@ def score_recordings(predictor, data: "pd.DataFrame", min_overlap_s: float, sour
     rows = {path: row for row, path in enumerate(map(str, data["path"]))}
     expansions = dict(zip(map(Path, rows), data[TIME_EXPANSION], strict=True)) if TIME_EXPANSION in data else None
     found = {}
-    for path, result in predictor.predict_files(list(rows), expansions):  # they come as soon as they are done
+    for path, result in predictor.predict_files(list(rows), expansions):  # in the order in which they finish
         if isinstance(result, BadRecording):
             log.warning("%s: left out: %s", path, result)
         else:
@@ -341,7 +342,7 @@ def score_recordings(predictor, data: "pd.DataFrame", min_overlap_s: float, sour
 
 
 def runs_by_seed(given: Sequence[Path]) -> dict[int, list[Path]]:
-    """The finished runs that are meant, by seed: a run, several, or all in a folder of folds.
+    """The finished runs by seed: of a run, several, or a folder of folds.
 
     Raises:
         UserError: there is none.
@@ -350,15 +351,15 @@ def runs_by_seed(given: Sequence[Path]) -> dict[int, list[Path]]:
     for path in given:
         inside = [path] if (path / CONFIG).is_file() else sorted(one.parent for one in path.rglob(CONFIG))
         if not inside:
-            raise UserError(f"{path}: no run is there; give the folder that train_classifier.py printed")
+            raise UserError(f"{path}: not a run; name the folder that train_classifier.py printed")
         finished = [run for run in inside if (run / SUMMARY).is_file()]
         if not finished:
             raise UserError(
-                f"{inside[0]}: this run is not finished; go on with: python train_classifier.py --resume {inside[0]}"
+                f"{inside[0]}: this run is not finished; continue with: python train_classifier.py --resume {inside[0]}"
             )
         if len(finished) < len(inside):
             log.warning(
-                "%s: %d of %d runs are not finished, and left out", path, len(inside) - len(finished), len(inside)
+                "%s: %d of %d runs are not finished and are left out", path, len(inside) - len(finished), len(inside)
             )
         found += finished
     by_seed: dict[int, list[Path]] = {}
@@ -373,7 +374,7 @@ def _must_have(run: Path, subset: str) -> None:
         return
     config = load_config(run / CONFIG)
     text = (
-        "thresholds are never fitted on the test subset; fit them on out-of-fold scores: give the folder of all folds"
+        "thresholds are never fitted on the test subset; fit them on out-of-fold scores: name the folder of all folds"
     )
     if not config.data.folds:
         text = "lower [data] train_ratio, or fit on other recordings with --data DIR"
@@ -381,12 +382,12 @@ def _must_have(run: Path, subset: str) -> None:
 
 
 def score_subset(run: Path, subset: str, options: argparse.Namespace) -> ScoreTable:
-    """The scores of a subset of a run, by window; kept in the run, so that the recordings are read once.
+    """The scores of a subset of a run, by window; they are kept in the run, so that the recordings are read once.
 
-    Where the recordings are gone, those of the test subset by recording, as training has kept them.
+    If the recordings are missing, the scores of the test subset by recording, which training has kept.
 
     Raises:
-        DataError: the subset is empty, or its recordings are gone.
+        DataError: the subset is empty, or its recordings are missing.
     """
     from inference.checkpoints import checkpoint_of
 
@@ -394,7 +395,7 @@ def score_subset(run: Path, subset: str, options: argparse.Namespace) -> ScoreTa
     split = split[split["split"] == subset].reset_index(drop=True)
     if split.empty:
         raise DataError(
-            f"{run}: no recording is in its {subset} subset; evaluate it on other recordings with --data DIR, or train "
+            f"{run}: its {subset} subset has no recording; evaluate it on other recordings with --data DIR, or train "
             "folds with train_classifier.py --folds 5"
         )
     digest = file_digest(checkpoint_of(run))
@@ -408,14 +409,14 @@ def score_subset(run: Path, subset: str, options: argparse.Namespace) -> ScoreTa
     except DataError as error:
         if subset != "test" or not (run / TEST_SCORES).is_file():
             raise
-        log.warning("%s; scores are those of whole recordings, as training kept them", first_line(error))
+        log.warning("%s; the scores of whole recordings are used, which training has kept", first_line(error))
         return read_test_scores(run, split)
     table = score_recordings(open_predictor(run, options), data, config.data.min_overlap_s, str(run))
     try:
         keep_scores(kept, key, table)
     except OSError as error:  # a run on a read-only disk
         log.warning(
-            "%s: the scores cannot be kept (%s); the next evaluation works them out again", kept, first_line(error)
+            "%s: the scores cannot be kept (%s); the next evaluation computes them again", kept, first_line(error)
         )
     return table
 
@@ -424,24 +425,24 @@ def recordings_of(run: Path, config: Config, split: "pd.DataFrame") -> "pd.DataF
     """The recordings of rows of ``split.csv``, with ``path``, ``labels``, ``secondary_labels`` and ``group``.
 
     Raises:
-        DataError: one of them is gone.
+        DataError: one of them is missing.
     """
     from dataloader.metadata import load_table
     from dataloader.tables import schema
 
     level, logger = logging.WARNING, logging.getLogger("dataloader")
     before = logger.level
-    logger.setLevel(level)  # what is said of the table was said in training
+    logger.setLevel(level)  # training has already reported about the table
     try:
         table = load_table(config).set_index("filename")
     finally:
         logger.setLevel(before)
     if missing := [name for name in split["filename"] if name not in table.index]:
-        raise DataError(f"{run}: {len(missing)} of its recordings are gone, the first is {missing[0]}")
+        raise DataError(f"{run}: {len(missing)} of its recordings are missing, the first is {missing[0]}")
     found = table.loc[split["filename"]]
     gone = [path for path in found["path"] if not Path(path).is_file()]
     if gone:
-        raise DataError(f"{run}: {len(gone)} of its recordings are gone, the first is {gone[0]}")
+        raise DataError(f"{run}: {len(gone)} of its recordings are missing, the first is {gone[0]}")
     labels = [tuple(filter(None, text.split(SEPARATOR))) for text in split["label"]]
     kept = split.assign(path=found["path"].to_numpy(), labels=labels)
     for column in (
@@ -453,7 +454,7 @@ def recordings_of(run: Path, config: Config, split: "pd.DataFrame") -> "pd.DataF
 
 
 def read_test_scores(run: Path, split: "pd.DataFrame") -> ScoreTable:
-    """What training has kept of the test subset: a row a recording."""
+    """The scores of the test subset that training has kept, with a row for each recording."""
     labels = tuple(read_run_table(run / LABELS)["label"])
     wide = reading.read_table(run / TEST_SCORES)
     if not isinstance(wide, reading.Wide) or wide.labels != labels or set(wide.keys) != set(split["filename"]):
@@ -471,7 +472,7 @@ def read_test_scores(run: Path, split: "pd.DataFrame") -> ScoreTable:
 
 
 def keep_scores(path: Path, key: str, table: ScoreTable) -> None:
-    """Keep a table in a file, whole or not at all."""
+    """Keep a table in a file, which is written completely or not at all."""
     path.parent.mkdir(exist_ok=True)
     with whole(path, durable=False) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(
@@ -481,7 +482,7 @@ def keep_scores(path: Path, key: str, table: ScoreTable) -> None:
 
 
 def read_scores(path: Path, key: str) -> ScoreTable | None:
-    """What ``keep_scores`` has kept under this key; None if it is not there, of other weights, or damaged."""
+    """The table that ``keep_scores`` has kept with this key; None if it is missing, of other weights, or damaged."""
     try:
         with np.load(path) as kept:
             if str(kept["key"]) != key:
@@ -491,23 +492,23 @@ def read_scores(path: Path, key: str) -> ScoreTable | None:
             return ScoreTable(**names, **arrays, timed=bool(kept["timed"]), source=str(path.parents[1]))
     except FileNotFoundError:
         return None
-    except Exception as error:  # a changed byte makes numpy and zipfile raise a dozen kinds
+    except Exception as error:  # after a changed byte numpy and zipfile raise many kinds of errors
         log.warning("%s: it cannot be read, so the recordings are scored again (%s)", path, first_line(error))
         return None
 
 
 def read_run_table(path: Path) -> "pd.DataFrame":
-    """A table of a run folder, all of it text.
+    """A table of a run folder, in which all cells are text.
 
     Raises:
-        DataError: it is not there, or damaged.
+        DataError: it is missing or damaged.
     """
     import pandas as pd
 
     try:
         return pd.read_csv(path, dtype=str, keep_default_na=False)
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file; this is no run that has begun to train") from None
+        raise DataError(f"{path}: no such file; this is not a run that has begun to train") from None
     except ValueError as error:
         raise DataError(f"{path}: damaged ({first_line(error)})") from None
 
@@ -525,13 +526,13 @@ def decisions_of(run: Path) -> Decisions | None:
         return None
     found = read_decisions(path.read_text(encoding="utf-8"), path)
     if found.checkpoint != file_digest(checkpoint_of(run)):
-        log.warning("%s: fitted for other weights than the run has now, and not used; fit them again", path)
+        log.warning("%s: fitted for other weights than those of the run now, so it is not used; fit again", path)
         return None
     return found
 
 
 def fit_thresholds(options: argparse.Namespace, found: Iterable[Scored]) -> list[Path]:
-    """Fit thresholds and calibration on what was scored, and keep them beside the weights of each run."""
+    """Fit thresholds and calibration on these scores, and keep them beside the weights of each run."""
     from inference.checkpoints import checkpoint_of
 
     kind, value = options.aim
@@ -539,7 +540,7 @@ def fit_thresholds(options: argparse.Namespace, found: Iterable[Scored]) -> list
     for scored in found:
         its = fit(scored.table, kind, value)
         curves = tuple(fit_curves(scored.table))
-        tell_fit(kind, value, scored, its, curves)
+        print_fit(kind, value, scored, its, curves)
         for run in scored.runs:
             decisions = Decisions(
                 scored.table.labels, file_digest(checkpoint_of(run)), scored.name, scored.window_s, curves
@@ -554,7 +555,7 @@ def fit_thresholds(options: argparse.Namespace, found: Iterable[Scored]) -> list
     return written
 
 
-def tell_fit(kind: str, value: float | None, scored: Scored, its, curves) -> None:
+def print_fit(kind: str, value: float | None, scored: Scored, its, curves) -> None:
     """Print what was fitted, and why it was not for some classes."""
     table = scored.table
     kinds = [curve.kind for curve in curves]
@@ -573,17 +574,17 @@ def tell_fit(kind: str, value: float | None, scored: Scored, its, curves) -> Non
 
 
 def judge(options: argparse.Namespace, scored: Scored) -> Evaluation:
-    """Evaluate a table with the thresholds in force: those that were asked for, of the run, or the default.
+    """Evaluate a table with the thresholds of the options, of the run, or the default.
 
     Raises:
-        UserError: thresholds of the run are asked for, and it has none.
+        UserError: the options name thresholds of the run, but it has none.
     """
     table, decisions = scored.table, scored.decisions
     wanted = options.threshold
     if scored.of_seeds and (options.aim is not None or wanted == "auto" or options.calibrated):
         seed = next(iter(scored.of_seeds))
         raise UserError(
-            f"thresholds and calibration belong to the runs of one seed, and here are {len(scored.of_seeds)}; give "
+            f"thresholds and calibration belong to the runs of one seed, but these have {len(scored.of_seeds)}; name "
             f"those of one, such as --run {options.run[0]}/seed{seed}-*"
         )
     if options.aim is not None or wanted == "auto":
@@ -601,7 +602,7 @@ def judge(options: argparse.Namespace, scored: Scored) -> Evaluation:
     if options.calibrated:
         if decisions is None:
             raise UserError(
-                "--calibrated: no calibration was fitted; python evaluate.py --run RUN --fit-thresholds does"
+                "--calibrated: no calibration was fitted; fit it with: python evaluate.py --run RUN --fit-thresholds"
             )
         limits = _calibrated(decisions, limits) if aim is not None else limits
         table = replace(table, scores=decisions.probabilities(table.scores))
@@ -609,7 +610,7 @@ def judge(options: argparse.Namespace, scored: Scored) -> Evaluation:
 
 
 def limits_of(scored: Scored, aim: str) -> tuple[np.ndarray, str]:
-    """The thresholds ``(classes,)`` of a run for an aim (``auto``: those that were fitted last), and what they are.
+    """The thresholds ``(classes,)`` of a run for an aim (``auto``: those fitted last), and their description.
 
     Raises:
         UserError: none were fitted for it.
@@ -618,18 +619,18 @@ def limits_of(scored: Scored, aim: str) -> tuple[np.ndarray, str]:
     limits = decisions.fit_for(aim, scored.runs[0]).thresholds
     name = f"the run's thresholds ({list(decisions.fits)[-1] if aim == 'auto' else aim}, {decisions.fitted_on})"
     if decisions.fitted_on == scored.name:
-        name += "; fitted on these very recordings, so precision and recall are too good"
+        name += "; fitted on these recordings, so precision and recall are too good"
     return limits, name
 
 
 def _calibrated(decisions: Decisions, limits: np.ndarray) -> np.ndarray:
-    """Thresholds as probabilities; NaN stays."""
+    """Thresholds as probabilities; NaN stays NaN."""
     values = decisions.probabilities(np.nan_to_num(limits, nan=0.5)[None])[0]
     return np.where(np.isnan(limits), np.nan, values)
 
 
 def report(options: argparse.Namespace, evaluations: Sequence[tuple[Scored, Evaluation]]) -> None:
-    """Print the tables, and write the files where ``--output`` says."""
+    """Print the tables, and write the files to ``--output``."""
     for scored, evaluation in evaluations:
         print(f"{scored.name}: {as_text(evaluation)}")
         alone = figures_of_seeds(scored.of_seeds)
@@ -641,7 +642,7 @@ def report(options: argparse.Namespace, evaluations: Sequence[tuple[Scored, Eval
 
 
 def figures_of_seeds(tables: Mapping[int, ScoreTable]) -> dict[str, dict[int, float]]:
-    """What a run of each seed alone reaches, by figure and seed."""
+    """The scores of the runs of each seed alone, by figure and seed."""
     overall = {seed: evaluate(table, resamples=0).overall for seed, table in tables.items()}
     figures = {name: {seed: one[name].value for seed, one in overall.items()} for name in ("macro_auc", "top1")}
     return {name: values for name, values in figures.items() if values and None not in values.values()}

@@ -1,4 +1,4 @@
-"""Exporting a checkpoint to ONNX or OpenVINO, with a check that the exported file computes what PyTorch computes."""
+"""How is a checkpoint exported to ONNX or OpenVINO, with a check that the file computes what PyTorch computes?"""
 
 import logging
 import tempfile

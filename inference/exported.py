@@ -1,7 +1,7 @@
-"""The format of exported files: an ONNX or OpenVINO network with its model card and a checksum.
+"""What is the format of exported files? An ONNX or OpenVINO network with its model card and a checksum.
 
 The metadata of the network holds one JSON text under ``CARD_KEY``: the model card, the SHA-256 of the checkpoint that
-was exported, and the thresholds of the run, if there are any. The file ends with a SHA-256 of all that stands before it
+was exported, and the thresholds of the run, if there are any. The file ends with a SHA-256 of everything before it
 (for OpenVINO also of the .bin file): in a last metadata property of an ONNX file, in a comment of an .xml file.
 """
 
@@ -38,7 +38,7 @@ class ExportError(UserError):
 
 
 class Metadata(NamedTuple):
-    """What an exported file says of itself.
+    """What an exported file states about itself.
 
     Attributes:
         checkpoint: SHA-256 of the checkpoint that was exported.

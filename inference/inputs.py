@@ -1,4 +1,4 @@
-"""Files, folders and patterns -> a list of recordings."""
+"""Which recordings do files, folders and patterns name?"""
 
 import glob
 import logging

@@ -1,4 +1,4 @@
-"""One ONNX file that holds a frozen encoder and the head that was trained on it.
+"""How do a frozen encoder and the head that was trained on it become one ONNX file?
 
 Its input and its first outputs are those of the encoder's file. One more output, ``LOGITS``, holds the logits of the
 head. They are of all windows that are given, taken as one recording in which each counts the same: ``(1, classes)``.

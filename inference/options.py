@@ -1,4 +1,4 @@
-"""The command line of predict.py. It imports nothing slow, so that --help is fast."""
+"""Which options does predict.py have? This file imports nothing slow, so that --help is fast."""
 
 import argparse
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ class Options:
 
     @property
     def aim(self) -> str | None:
-        """The aim whose fitted thresholds are obeyed, as ``evaluation.decisions`` names it; ``auto``: the newest."""
+        """The aim whose fitted thresholds are used, as ``evaluation.decisions`` names it; ``auto``: the newest."""
         if self.precision is not None:
             return f"precision={self.precision:g}"
         return self.threshold if isinstance(self.threshold, str) else None

@@ -1,4 +1,4 @@
-"""Scores -> the tables that other programs read: Kaggle submissions, CSV, Raven selection tables, Audacity labels.
+"""How are scores written for other programs? As Kaggle submissions, CSV, Raven selection tables, Audacity labels.
 
 Each table is written completely or not at all. Times and frequencies in it are those of the file as it plays, so that
 they fit what Raven or Audacity shows; of a file with a time expansion those of the sound are shorter and higher.
@@ -20,7 +20,7 @@ from factory.model_card import ModelCard
 from inference.detections import Detection, DetectionFilter, Result, detections
 from inference.window_plan import Grid
 from utils.errors import DataError, counted
-from utils.files import fitting_name, whole, write_text
+from utils.files import fitting_name, printable, whole, write_text
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def write_csv(path: Path, results: Iterable[Result], card: ModelCard, detection_
         writer = csv.writer(_Rows(file), lineterminator="\r\n")
         writer.writerow(("file", "start_s", "end_s", "label", "score"))
         for result in results:
-            name, factor = words(result.path), result.time_expansion
+            name, factor = printable(result.path), result.time_expansion
             writer.writerows(
                 (name, *(_seconds(time * factor) for time in one[:2]), card.labels[one.label], f"{one.score:.6g}")
                 for one in detections(result, detection_filter)
@@ -106,7 +106,7 @@ def must_have_all(sample: SampleSubmission, recordings: Iterable[Path]) -> None:
     Raises:
         DataError: the sample submission lists a recording that is not among the inputs.
     """
-    given = {words(recording.stem) for recording in recordings}
+    given = {printable(recording.stem) for recording in recordings}
     wanted = dict.fromkeys(row_id.rpartition("_")[0] for row_id in sample.row_ids)
     if missing := [stem for stem in wanted if stem not in given]:
         raise DataError(
@@ -184,7 +184,7 @@ def write_submission(
 def _rows_of(result: Result, grid: Grid) -> Iterator[tuple[str, np.ndarray]]:
     for number, scores in enumerate(result.values):
         # Not end_s: a last row that is moved back to end with the recording keeps the row_id of its regular window.
-        yield f"{words(result.path.stem)}_{_end_of(number, grid)}", scores
+        yield f"{printable(result.path.stem)}_{_end_of(number, grid)}", scores
 
 
 def _as_in(
@@ -220,7 +220,7 @@ def raven_table(result: Result, card: ModelCard, detection_filter: DetectionFilt
             number, "Spectrogram 1", 1, f"{one.start_s * factor:.3f}", f"{one.end_s * factor:.3f}", f"{low:.1f}",
             f"{high:.1f}",
             card.common_names[one.label] or card.labels[one.label], card.labels[one.label], f"{one.score:.4f}",
-            words(os.path.abspath(result.path)), f"{one.start_s * factor:.3f}",
+            printable(os.path.abspath(result.path)), f"{one.start_s * factor:.3f}",
         )  # fmt: skip
         lines.append("\t".join(_cell(value) for value in values))
     return "\n".join(lines) + "\n"
@@ -281,11 +281,6 @@ def table_paths(path: Path, recordings: Sequence[Path], kind: str) -> dict[Path,
         relative = Path(os.path.relpath(os.path.abspath(recording), above))
         paths[recording] = path / relative.with_name(fitting_name(relative.name, ending))
     return paths
-
-
-def words(path: Path | str) -> str:
-    """A path as text; bytes that are not UTF-8 are written as numbers, so that different names stay different."""
-    return os.fsencode(path).decode("utf-8", errors="backslashreplace")
 
 
 def _seconds(value: float) -> str:

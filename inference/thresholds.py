@@ -1,4 +1,4 @@
-"""The thresholds and the calibration that evaluate.py fitted for a run: finding those that the user asks for."""
+"""Which thresholds and calibration, fitted by evaluate.py, does a prediction use?"""
 
 import logging
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FittedRules:
-    """How the scores of a run are decided on.
+    """How the scores of a run become detections and probabilities.
 
     Attributes:
         thresholds: one for each class, NaN for a class that is never detected; None: none were asked for.

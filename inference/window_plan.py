@@ -16,7 +16,7 @@ import numpy as np
 
 from dataloader.batches.dataset import Batch
 from dataloader.cache.spectrogram import BandStatistics
-from utils.config import DataProcess
+from utils.settings import DataProcess
 
 # Seconds around a window that stand for the recording, where a model was trained on images standardised over that.
 SPAN_S = 60.0

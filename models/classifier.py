@@ -1,4 +1,4 @@
-"""An image network with what it may lack: a channel that says how high a sound is, and another head."""
+"""An image network with what it may lack: an input channel for the frequency, and another head."""
 
 import torch
 from torch import Tensor, nn
@@ -8,9 +8,9 @@ class ImageClassifier(nn.Module):
     """Logits ``(batch, n_classes)`` of images ``(batch, 1, n_mels, frames)``.
 
     Args:
-        backbone: images -> what ``head`` takes: a map ``(batch, channels, bands, frames)``; without a head, logits.
-        head: the map -> logits; None: the backbone has one.
-        frequency_channel: the backbone takes a second channel, see ``with_frequency``.
+        backbone: images -> the input of ``head``, a map ``(batch, channels, bands, frames)``; without a head, logits.
+        head: the map -> logits; None: the backbone has its own.
+        frequency_channel: the backbone has a second input channel, see ``with_frequency``.
     """
 
     def __init__(self, backbone: nn.Module, head: nn.Module | None = None, *, frequency_channel: bool = False):
@@ -22,21 +22,21 @@ class ImageClassifier(nn.Module):
         return features if self.head is None else self.head(features)
 
     def features(self, images: Tensor) -> Tensor:
-        """What the backbone makes of ``images``."""
+        """The output of the backbone for ``images``."""
         return self.backbone(with_frequency(images) if self.frequency_channel else images)
 
     def frame_scores(self, images: Tensor) -> Tensor:
         """Probabilities ``(batch, n_classes, frames')``: one frame for each stride of the backbone, mostly 32 frames.
 
-        Of an ``AttentionHead`` only: no other looks at frames one by one.
+        Only for an ``AttentionHead``, because other heads do not score single frames.
         """
         return self.head.frame_scores(self.features(images))
 
 
 def with_frequency(images: Tensor) -> Tensor:
-    """``(batch, 1, n_mels, frames)`` -> ``(batch, 2, n_mels, frames)``: the second is a band's place, from -1 up to 1.
+    """``(batch, 1, n_mels, frames)`` -> ``(batch, 2, n_mels, frames)``: the second channel is the height, -1 to 1.
 
-    A convolution answers a pattern alike wherever it stands, but a bird does not sing an octave higher.
+    A convolution treats a pattern alike at every height, but a bird does not sing an octave higher.
     """
     place = torch.linspace(-1, 1, images.shape[2], dtype=images.dtype, device=images.device)
     return torch.cat([images, place[:, None].expand_as(images)], dim=1)

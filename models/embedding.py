@@ -1,4 +1,4 @@
-"""A head on the embeddings of a frozen encoder: which species sound in a recording, by its windows pooled?"""
+"""A head on the embeddings of a frozen encoder: which species are in a recording, by pooling its windows?"""
 
 import math
 
@@ -9,20 +9,20 @@ from torch import Tensor, nn
 class EmbeddingClassifier(nn.Module):
     """Logits ``(batch, n_classes)`` of examples ``(batch, windows, 1 + size)``: a window's weight, then its embedding.
 
-    The windows are pooled, then judged: a label holds for a recording, and not for each of its windows. One window is
-    its own mean, so a head for windows is the same module.
+    The windows are pooled before they are classified, because a label holds for a recording and not for each of its
+    windows. A head for single windows is the same module, because one window is its own mean.
 
     Args:
-        size: of an embedding.
+        size: the length of an embedding.
         hidden: width of the layer before the last; 0: a linear head.
-        attention: pool by learned weights in place of the mean.
+        attention: pool with learned weights in place of the mean.
         drop_rate: share of the pooled embedding's values, and of the hidden layer's, dropped in training.
     """
 
     def __init__(self, size: int, n_classes: int, *, hidden: int = 0, attention: bool = False, drop_rate: float = 0.0):
         super().__init__()
         self.input_shape = (1, 1 + size)
-        # Encoders differ in how large their numbers are: each number is compared with its own spread in training.
+        # Encoders differ in the scale of their numbers, so each number is normalised by its spread in training.
         self.norm = nn.BatchNorm1d(size, affine=False)
         self.attention = GatedAttention(size) if attention else None
         self.hidden = (
@@ -30,7 +30,7 @@ class EmbeddingClassifier(nn.Module):
         )
         self.dropout = nn.Dropout(drop_rate)
         self.head = nn.Linear(hidden or size, n_classes)
-        # It begins with what is known before hearing anything: one of so many species, none likelier than another.
+        # At first all species are equally likely, one of n_classes.
         nn.init.zeros_(self.head.weight)
         nn.init.constant_(self.head.bias, -math.log(max(n_classes - 1, 1)))
 
@@ -44,10 +44,11 @@ class EmbeddingClassifier(nn.Module):
 
 class GatedAttention(nn.Module):
     """How much each window of an example counts: Ilse, Tomczak, Welling 2018, "Attention-based deep multiple instance
-    learning", eq. 9. It begins as the mean.
+    learning", eq. 9. At first it is the mean.
 
     Args:
-        size: of an embedding; ``width`` of the two layers whose product is the score of a window.
+        size: the length of an embedding.
+        width: of the two layers whose product is the score of a window.
     """
 
     def __init__(self, size: int, width: int = 64):
@@ -58,7 +59,7 @@ class GatedAttention(nn.Module):
         nn.init.zeros_(self.score.bias)
 
     def forward(self, embeddings: Tensor, weights: Tensor) -> Tensor:
-        """Weights ``(batch, windows)`` that sum up to 1, from those given; of embeddings ``(batch, windows, size)``."""
+        """Weights ``(batch, windows)`` with the sum 1, from ``weights`` and embeddings ``(batch, windows, size)``."""
         values = self.norm(embeddings)
         scores = self.score(torch.tanh(self.content(values)) * torch.sigmoid(self.gate(values)))[..., 0]
         scores = torch.where(weights > 0, scores, torch.finfo(scores.dtype).min)

@@ -1,4 +1,4 @@
-"""Which weights of a pretrained network stay as they are in the first epochs? All but its head's."""
+"""Which weights of a pretrained network do not change in the first epochs? All but those of its head."""
 
 from torch import nn
 
@@ -6,17 +6,17 @@ from torch import nn
 class Backbone:
     """All of a network but its head, which can be frozen: no gradient, and no new statistics of its BatchNorms.
 
-    A head that begins at random sends large, meaningless gradients through what is pretrained; frozen, the backbone
-    waits until the head has found its way.
+    A head with random weights sends large, meaningless gradients through the pretrained layers. So the backbone is
+    frozen until the head has learned something.
 
     Args:
-        network: whose backbone it is.
-        head: the module of ``network`` that always learns.
+        network: the whole network.
+        head: the module of ``network`` that is always trained.
     """
 
     def __init__(self, network: nn.Module, head: nn.Module):
         of_head = {id(parameter) for parameter in head.parameters()}
-        # Weights that never learn, such as the convolutions of Wav2Vec2, are not among them: they stay frozen.
+        # Weights that are never trained, such as the convolutions of Wav2Vec2, are not among these and stay frozen.
         self._weights = [one for one in network.parameters() if one.requires_grad and id(one) not in of_head]
         in_head = set(head.modules())
         self._norms = [
@@ -26,7 +26,7 @@ class Backbone:
         ]
 
     def freeze(self, frozen: bool) -> bool:
-        """Freeze the backbone, or let it learn; call it after ``network.train()``. Return whether that is new."""
+        """Freeze the backbone, or unfreeze it; call this after ``network.train()``. Return whether this is a change."""
         changed = bool(self._weights) and self._weights[0].requires_grad == frozen
         for weight in self._weights:
             weight.requires_grad_(not frozen)

@@ -1,8 +1,8 @@
 """What is minimised? Losses of (batch, n_classes) logits against multi-hot or soft targets.
 
-All take ``logits`` of any float type and ``targets`` in [0, 1], both ``(batch, n_classes)``, and
-return a float32 scalar; they calculate in float32, so that bf16 autocast costs no accuracy here.
-A target below 0 says that nobody knows: such a cell has no part in the loss, and no gradient.
+All take ``logits`` of any float type and ``targets`` in [0, 1], both ``(batch, n_classes)``, and return a float32
+scalar. They compute in float32, so that bf16 autocast costs no accuracy here. A target below 0 means unknown: such a
+cell is left out of the loss and has no gradient.
 """
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class BinaryCrossEntropy(nn.Module):
-    """Each class is a question of its own: present or not. Mean over batch and classes."""
+    """Each class is independent: present or absent. Mean over batch and classes."""
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         cells = F.binary_cross_entropy_with_logits(logits.float(), targets.float().clamp(min=0), reduction="none")
@@ -21,9 +21,8 @@ class BinaryCrossEntropy(nn.Module):
 class SoftCrossEntropy(nn.Module):
     """Cross-entropy against each row's targets divided by their sum. Mean over rows.
 
-    A row without any target says nothing about which class it is: it adds nothing and does not
-    count. A batch of such rows alone has loss 0 and gradient 0. The softmax is taken over the classes
-    that are known.
+    A row without any target does not show a class: it adds nothing and does not count. A batch with only such rows has
+    loss 0 and gradient 0. The softmax is taken over the known classes.
     """
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -36,14 +35,14 @@ class SoftCrossEntropy(nn.Module):
 
 
 class Focal(nn.Module):
-    """Binary cross-entropy that turns down what is classified well. Mean over batch and classes.
+    """Binary cross-entropy with less weight on what is classified well. Mean over batch and classes.
 
     Lin et al. 2017, "Focal loss for dense object detection", eq. 5: ``-alpha_t (1 - p_t)^gamma log p_t``
-    where ``p_t`` is the probability given to what is so.
+    where ``p_t`` is the probability of the true answer.
 
     Args:
-        alpha: weight of the positives, ``1 - alpha`` that of the negatives; below 0: no weights.
-        gamma: how much; 0 is plain binary cross-entropy.
+        alpha: weight of the positives; the negatives have ``1 - alpha``; below 0: no weights.
+        gamma: how strongly the weight falls; 0 is plain binary cross-entropy.
     """
 
     def __init__(self, alpha: float = 0.25, gamma: float = 2.0):
@@ -55,8 +54,8 @@ class Focal(nn.Module):
         asked, targets = targets, targets.float().clamp(0, 1)  # mixing may round to above 1
         logits = logits.float()
         cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-        # 1 - p_t = p (1 - t) + (1 - p) t, by its logarithm: the difference would round to 0 for large
-        # logits, where a power below 1 has an infinite slope.
+        # 1 - p_t = p (1 - t) + (1 - p) t, computed by its logarithm: for large logits the difference would be rounded
+        # to 0, where a power below 1 has an infinite slope.
         log_miss = torch.logaddexp(
             F.logsigmoid(logits) + torch.log1p(-targets), F.logsigmoid(-logits) + torch.log(targets)
         )

@@ -1,7 +1,7 @@
-"""How do two examples of a batch become one, and what is asked of them? Pure functions of what was drawn.
+"""How are two examples of a batch mixed, and what are the targets? Pure functions of random numbers drawn elsewhere.
 
-``partner`` ``(batch,)`` int64 names whom each example is mixed with. An example whose share (width,
-weight) of the partner is 0 comes back as it was, to the bit. Nothing is changed in place.
+``partner`` ``(batch,)`` int64 is the index of the example that each one is mixed with. If the partner's share (width,
+weight) is 0, the example does not change, not even its last bit. Nothing is changed in place.
 """
 
 import torch
@@ -20,11 +20,11 @@ def mixup(images: Tensor, partner: Tensor, share: Tensor) -> Tensor:
 
 
 def cutmix(images: Tensor, partner: Tensor, first: Tensor, width: Tensor) -> Tensor:
-    """Put the partner's stretch of time in place of the example's own (CutMix, Yun et al. 2019, along time only).
+    """Replace a stretch of time by that of the partner (CutMix, Yun et al. 2019, along time only).
 
     Args:
         images: ``(batch, n_mels, frames)``.
-        first, width: ``(batch,)`` int64, frames: the stretch, at the same place in both.
+        first, width: ``(batch,)`` int64, frames: the stretch, at the same time in both.
     """
     place = torch.arange(images.shape[-1], device=images.device)
     inside = (place >= first[:, None]) & (place < (first + width)[:, None])
@@ -32,11 +32,11 @@ def cutmix(images: Tensor, partner: Tensor, first: Tensor, width: Tensor) -> Ten
 
 
 def add_partner(power: Tensor, partner: Tensor, weight: Tensor) -> Tensor:
-    """``power + weight * partner``: two birds that sing at once, as sounds without a common phase add up.
+    """``power + weight * partner``: two birds at once, because the powers of independent sounds add up.
 
     Args:
         power: ``(batch, n_mels, frames)``, at least 0.
-        weight: ``(batch,)``, what the partner's power is multiplied by: ``10 ** (gain in dB / 10)``.
+        weight: ``(batch,)``, the factor of the partner's power: ``10 ** (gain in dB / 10)``.
     """
     return power + weight[:, None, None] * power[partner]
 
@@ -46,14 +46,14 @@ def mix_targets(
 ) -> Tensor:
     """The targets of mixed examples. No class gets a target that neither of the two had.
 
-    A class that is known to be in one of them is in the mixture; else it is unknown if it is unknown in at
-    least one of them. The class of recordings without a bird is in the mixture as far as it is in both.
+    A class that is present in one of them is present in the mixture; else it is unknown if it is unknown in at least
+    one. The class of recordings without a bird has the lower target of both.
 
     Args:
-        targets: ``(batch, classes)``, from 0 to 1; below 0: not known.
-        share: ``(batch,)``, of the partner: at 0 the targets stay, at 1 they are the partner's.
-        labels: ``max`` (what sounds is there, however faint) or ``linear`` (weighted by share).
-        nocall_index: the class that says that no bird calls; None: there is none.
+        targets: ``(batch, classes)``, from 0 to 1; below 0: unknown.
+        share: ``(batch,)``, of the partner: with 0 the targets do not change, with 1 they are the partner's.
+        labels: ``max`` (both count in full, however faint) or ``linear`` (weighted by share).
+        nocall_index: the class of recordings in which no bird calls; None: there is none.
     """
     share = share[:, None]
     first = torch.where(share < 1, targets, targets[partner])
@@ -69,22 +69,22 @@ def mix_targets(
 
 
 def as_shares(targets: Tensor) -> Tensor:
-    """Each example's targets divided by their sum, so that one of many labels weighs as much as one of few.
+    """Each example's targets divided by their sum, so that all examples have the same weight.
 
     Args:
-        targets: ``(batch, classes)``, from 0 to 1; below 0: not known, and stays so.
+        targets: ``(batch, classes)``, from 0 to 1; below 0: unknown, which does not change.
     """
     total = targets.clamp(min=0).sum(dim=1, keepdim=True)
     return torch.where(targets > 0, targets / total, targets)
 
 
 def smooth_targets(targets: Tensor, share: float) -> Tensor:
-    """Take a share of each example's targets and spread as much over all classes (Szegedy et al. 2016).
+    """Spread a share of each example's targets evenly over all classes (label smoothing, Szegedy et al. 2016).
 
-    An example of nothing has none to spread. What is not known stays so.
+    An example without any species has nothing to spread. Unknown targets do not change.
 
     Args:
-        targets: ``(batch, classes)``, from 0 to 1; below 0: not known.
+        targets: ``(batch, classes)``, from 0 to 1; below 0: unknown.
     """
     spread = targets.clamp(min=0).mean(dim=1, keepdim=True)
     return torch.where(targets < 0, targets, (1 - share) * targets + share * spread)

@@ -10,9 +10,9 @@ class GeneralizedMean(nn.Module):
     """The generalised mean over bands and frames: ``(batch, channels, bands, frames)`` -> ``(batch, channels)``.
 
     Radenović et al. 2018, "Fine-tuning CNN image retrieval with no human annotation", eq. 3:
-    ``(mean of x^p)^(1/p)``. A call fills little of a window; with p = 1 (the mean) it drowns, with p
-    towards infinity (the largest value) one click is enough. p is learned, one for all channels, and
-    never taken below 1. Features below 0 count as 0: they say that something is not there.
+    ``(mean of x^p)^(1/p)``. A call fills little of a window. With p = 1 (the mean) it would vanish; with p towards
+    infinity (the largest value) a single click would be enough. p is learned, one for all channels, and is at least 1.
+    Features below 0 count as 0, because they mean that something is absent.
     """
 
     def __init__(self, p: float = 3.0):
@@ -20,7 +20,8 @@ class GeneralizedMean(nn.Module):
         self.p = nn.Parameter(torch.tensor([p]))
 
     def forward(self, features: Tensor) -> Tensor:
-        # In float32 and relative to the largest of each channel: a power would leave the range of fp16, and blunt bf16.
+        # In float32 and relative to the maximum of each channel, because a power would exceed fp16 and be coarse in
+        # bf16.
         with torch.autocast(features.device.type, enabled=False):
             positive = features.float().clamp(min=_LEAST)
             largest = positive.amax(dim=(2, 3), keepdim=True).detach()

@@ -1,4 +1,4 @@
-"""When does it sing? A head that scores every frame and weighs the frames by attention (sound event detection)."""
+"""When does a bird sing? A head that scores every frame and weights the frames by attention (sound event detection)."""
 
 import torch
 import torch.nn.functional as F
@@ -6,13 +6,13 @@ from torch import Tensor, nn
 
 
 class AttentionHead(nn.Module):
-    """Each class's probability in a clip: a weighted mean of its probabilities in the frames.
+    """The probability of each class in a clip: a weighted mean of its probabilities in the frames.
 
     Kong et al. 2020, "PANNs", section III-C, and its ``AttBlock``: the features' mean over the bands gives each
     frame a logit ``c_t`` and a weight ``a_t`` of every class, the weights being a softmax over the frames; the clip's
-    probability is the sum of ``a_t sigmoid(c_t)``, so it lies between the smallest and the largest of the frames'.
-    The paper's layer before and its smoothing over neighbouring frames are left out: they cost more than a
-    short training can use.
+    probability is the sum of ``a_t sigmoid(c_t)``, so it is between the smallest and the largest of the frames.
+    The paper's additional layer and its smoothing over neighbouring frames are left out, because a short training
+    cannot make use of them.
 
     Args:
         channels: of the features.
@@ -28,8 +28,8 @@ class AttentionHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """``(batch, channels, bands, frames)`` -> logits of the clip's probabilities ``(batch, n_classes)``.
 
-        The logit is log p - log(1 - p), both sums by their logarithms: in float32 it is finite wherever the frames'
-        logits are, also where p itself would round to 0 or 1.
+        The logit is log p - log(1 - p), with both sums computed by logarithms. So it is finite in float32 if the logits
+        of the frames are, even if p itself would be rounded to 0 or 1.
         """
         frames = self.dropout(features.mean(dim=2).transpose(1, 2))  # (batch, frames, channels)
         logits = self.classify(frames).float()

@@ -1,4 +1,4 @@
-"""A classifier on the waveform: Wav2Vec2's frames, their mean, a linear layer."""
+"""A classifier on the waveform: the frames of Wav2Vec2, their mean, and a linear layer."""
 
 from torch import Tensor, nn
 
@@ -6,14 +6,14 @@ from torch import Tensor, nn
 class WaveformClassifier(nn.Module):
     """Logits ``(batch, n_classes)`` of waveforms ``(batch, samples)``, 16 kHz.
 
-    Baevski et al. 2020, "wav2vec 2.0": seven convolutions make a vector of every 20 ms, a transformer relates the
-    vectors, and what it was first trained for is replaced by the mean over the frames and a linear layer.
+    Baevski et al. 2020, "wav2vec 2.0": seven convolutions compute a vector for every 20 ms, and a transformer relates
+    the vectors. The mean over the frames and a linear layer replace its original output.
 
     Args:
         wav2vec: torchaudio's ``Wav2Vec2Model``.
-        width: of its vectors.
+        width: the length of its vectors.
         drop_rate: share of the mean's values dropped in training.
-        freeze_encoder: the convolutions keep their weights, as in most fine-tuning of it.
+        freeze_encoder: the convolutions keep their weights, as is usual in fine-tuning.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Line charts as SVG that takes the page's colours: numbers -> what the template draws."""
+"""How do numbers become line charts? As SVG in the colours of the page, which a template draws."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ def line_chart(
     limits: tuple[float, float] | None = None,
     diagonal: bool = False,
 ) -> dict[str, Any] | None:
-    """A chart for ``chart.svg``; None where no curve has a value.
+    """A chart for ``chart.svg``; None if no curve has a value.
 
     Args:
         curves: name -> a value for each ``x``; None is a gap.

@@ -1,4 +1,4 @@
-"""The page of detections: what was heard in a set of recordings, to look at, listen to and sort through.
+"""What is on the page of detections? What was detected in some recordings, to see, listen to and sort.
 
 A page can hold only a part of hours of sound; the constants say how much, and the page says it too.
 """
@@ -23,8 +23,9 @@ from dataloader.audio.recorder import what_the_recorder_wrote
 from dataloader.cache.overview import narrowed, overview
 from dataloader.cache.spectrogram import MelSpectrogram
 from reports import media
-from reports.page import Room, amount, data_uri, frequency_ticks, hue, printable, write_page
-from utils.config import DataProcess
+from reports.page import Room, amount, data_uri, frequency_ticks, hue, write_page
+from utils.files import printable
+from utils.settings import DataProcess
 from utils.visualise import clock
 
 log = logging.getLogger(__name__)

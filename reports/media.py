@@ -1,4 +1,4 @@
-"""What of a recording fits into a page: a small picture and a small sound, in formats that every browser knows."""
+"""How does a recording fit into a page? As a small picture and a small sound, in formats that every browser has."""
 
 import functools
 import io
@@ -9,7 +9,7 @@ import soundfile as sf
 
 from dataloader.audio.decoding import AudioStream, read_audio
 from dataloader.cache.spectrogram import MelSpectrogram
-from utils.config import DataProcess
+from utils.settings import DataProcess
 from utils.visualise import COLOURS
 
 SOUND_BYTES_S = 7_000  # bytes a second of sound: 56 kbit/s, which keeps what is below 15 kHz

@@ -1,8 +1,7 @@
-"""How does a page come to be? Templates and data -> one HTML file that needs nothing beside it, and no network."""
+"""How is a page written? Templates and data become one HTML file that needs no other file and no network."""
 
 import base64
 import functools
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,11 +54,6 @@ def hue(rank: int) -> int:
 def data_uri(data: bytes, kind: str) -> str:
     """What stands in a page in place of a file, such as ``data:image/png;base64,...``; ``kind`` is its MIME type."""
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}" if data else ""
-
-
-def printable(path: Path | str) -> str:
-    """A path as text; bytes that are not UTF-8 are shown by their numbers, so that two names stay two."""
-    return os.fsencode(path).decode("utf-8", errors="backslashreplace")
 
 
 _TICKS_HZ = (1000, 2000, 4000, 8000, 16_000, 32_000, 64_000, 128_000)

@@ -1,4 +1,4 @@
-"""The page of a run: how it went, which classes work, and which recordings to listen to again."""
+"""What is on the page of a run? Its curves, how well each class works, and which recordings to listen to again."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,10 +16,10 @@ from evaluation.scores import NAMES, Evaluation, evaluate
 from evaluation.table import PRESENT, ScoreTable
 from reports import media
 from reports.charts import line_chart
-from reports.page import Room, amount, data_uri, printable, write_page
-from utils.config import DataProcess
-from utils.files import write_text
+from reports.page import Room, amount, data_uri, write_page
+from utils.files import printable, write_text
 from utils.run_folder import DOUBTS
+from utils.settings import DataProcess
 
 if TYPE_CHECKING:
     import pandas as pd

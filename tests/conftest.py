@@ -30,9 +30,9 @@ class _InTurn(contextlib.nullcontext):
 
 @pytest.fixture(scope="session")
 def in_this_process() -> Callable[..., contextlib.AbstractContextManager]:
-    """While the context is entered, the cells of folds and contests are trained here: a process takes seconds to start.
+    """While the context is entered, the runs of folds and contests are trained here: a process takes seconds to start.
 
-    ``refuse`` says by the overrides of a cell whether it is to fail.
+    ``refuse`` says by the overrides of a run whether it is to fail.
     """
     import train_classifier
     from training import folds
@@ -42,7 +42,7 @@ def in_this_process() -> Callable[..., contextlib.AbstractContextManager]:
         def call(cell, what, *_):
             if refuse(cell.overrides):
                 cell.folder.mkdir(parents=True, exist_ok=True)
-                (cell.folder / "output.txt").write_text("no room on the disk\n")
+                (cell.folder / "output.txt").write_text("the disk is full\n")
                 return 1
             return train_classifier.main([*map(str, what), *(f"--set={one}" for one in cell.overrides)])
 
@@ -64,7 +64,7 @@ def make_run(tmp_path_factory) -> Callable[..., Path]:
 
     from factory.model import build_model
     from utils.checkpoint import Checkpoints
-    from utils.config import DataProcess, Model
+    from utils.settings import DataProcess, Model
 
     def make(
         *, seed: int = 1, labels: tuple[str, ...] = ("asbfly", "bkskit1", "comgre"), standardize_over: str = "window",

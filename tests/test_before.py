@@ -60,7 +60,7 @@ def test_the_run_resumes_with_its_old_keys(before, caplog):
         train_classifier.main(
             ["--resume", str(run), "--set", "trainer.max_minutes=0", "--set", "data.multi_threading=true"]
         )
-    assert "going on at epoch 2" in caplog.text
+    assert "continuing at epoch 2" in caplog.text
     assert (run / "split.csv").read_bytes() == split
     assert (run / "metrics.csv").read_text().startswith(first)
     assert json.loads((run / "summary.json").read_text())["best_epoch"] == 2  # few validate: the last epoch counts

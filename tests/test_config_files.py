@@ -7,7 +7,8 @@ import pytest
 
 from docs import settings
 from factory.choices import check_choices
-from utils.config import KEYS, SECRETS, SECTIONS, Config, Source, load_config
+from utils.config import load_config
+from utils.settings import KEYS, SECRETS, SECTIONS, Config, Source
 
 ROOT = Path(__file__).parents[1]
 LINE = re.compile(r"^(?P<key>\w+) =(?P<value>.*?)\s+# (?P<text>.+)$")

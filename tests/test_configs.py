@@ -21,8 +21,8 @@ from utils.interrupt import Interrupt
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "configs").glob("*.ini"))
 every_recipe = pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
-SMALL = ["trainer.batch_size_train=4", "trainer.num_workers=0", "trainer.device=cpu", "model.transfer_learning=false"]
-SMALLER = {"wav2vec2.ini": ["model.wav2vec_layers=1"]}  # of 12
+SMALL = ["trainer.batch_size_train=2", "trainer.num_workers=0", "trainer.device=cpu", "model.transfer_learning=false"]
+SMALLER = {"wav2vec2.ini": ["model.wav2vec_layers=1", "data_process.max_length_s=1"]}  # of 12 layers, and of 5 s
 OWN_SPECTROGRAMS = {"small_cpu.ini", "pretrained_cnn.ini"}
 
 

@@ -21,7 +21,7 @@ import predict
 from dataloader.cache import entries as cache
 from docs.file_map import page_with_map
 from factory.model import build_model
-from utils.config import KEYS, DataProcess, Model
+from utils.settings import KEYS, DataProcess, Model
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(ROOT.glob("docs/**/*.md"))
@@ -249,7 +249,7 @@ def extended(tmp_path_factory):
             assert not file.exists(), name
             file.write_text(code)
         elif how == "In":
-            for hunk in code.split("@@\n"):
+            for hunk in filter(None, re.split(r"^@@.*\n", code, flags=re.MULTILINE)):
                 file.write_text(replaced(file.read_text(), [line or " " for line in hunk.splitlines()]))
         else:
             file.write_text(file.read_text().rstrip() + "\n\n\n" + code)

@@ -129,7 +129,7 @@ def test_a_run_killed_with_9_goes_on_and_ends_the_same(place, finished, workers)
     assert not (killed / "summary.json").exists()
     done = run(command(place, "--resume", str(killed)))
     assert run_folder(done) == killed
-    assert re.search("going on at epoch [12], step", done.stderr)
+    assert re.search("continuing at epoch [12], step", done.stderr)
     assert (killed / "metrics.csv").read_bytes() == (folder / "metrics.csv").read_bytes()
     ours, theirs = (torch.load(each / "last.pt")["model"] for each in (killed, folder))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
@@ -196,7 +196,7 @@ def test_a_finished_run_is_made_longer(place, finished):
     assert not leftover.exists()
     assert not (longer / "summary.json").exists()
     done = run(command(place, "--resume", str(longer), **{"trainer.max_minutes": 0}))
-    assert "going on at epoch 3, step 1" in done.stderr
+    assert "continuing at epoch 3, step 1" in done.stderr
     assert [row["epoch"] for row in rows_of(longer)] == ["1", "2", "3"]
     assert "this run is finished" in run(command(place, "--resume", str(longer))).stderr
     assert "this run is finished" in run(command(place, "--resume", str(longer), **{"trainer.n_epochs": 2})).stderr
@@ -231,7 +231,7 @@ def test_one_process_that_dies_ends_the_others_and_one_goes_on_alone(place, monk
     assert parent.returncode
     assert "SIGKILL" in told or "Signal 9" in told, told
     done = run(command(place, "--resume", str(folder), **{"trainer.max_minutes": 1e-6}))
-    assert "going on at epoch" in done.stderr
+    assert "continuing at epoch" in done.stderr
 
 
 def test_what_cannot_change_in_a_run_is_refused(place, finished):

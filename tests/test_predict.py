@@ -396,7 +396,7 @@ def test_a_truncated_recording_is_scored_with_a_warning_and_a_changed_one_again(
     with monkeypatch.context() as patch:  # the disk is full when the table is to be written
         patch.setattr(csv, "writer", no_room)
         printed = command(*line, code=1)
-    assert "no room on the disk" in printed.err
+    assert "the disk is full" in printed.err
     assert printed.err.count(KEPT) == 1
     assert printed.err.splitlines()[-1].startswith("no room")
     assert not (tmp_path / "out.csv").exists()

@@ -1,4 +1,4 @@
-"""The objects of a run: the model, shown an empty batch first, and the trainer with all that it works with."""
+"""How are the objects of a run built? First the model, with a dry run, then the trainer with all it needs."""
 
 import logging
 import shlex
@@ -24,10 +24,10 @@ from models.freezing import Backbone
 from training.resume import has_checkpoint
 from training.subsets import build_subsets, build_transform
 from utils.checkpoint import Checkpoints
-from utils.config import Config
 from utils.config_checks import needs_validation
 from utils.distributed import Processes
 from utils.errors import ConfigError, Problem
+from utils.settings import Config
 from utils.tracking import build_trackers
 from utils.trainer import Trainer
 from utils.utils import seed_everything, seed_for
@@ -39,10 +39,10 @@ log = logging.getLogger(__name__)
 
 
 def build_and_dry_run(config: Config, table: "pd.DataFrame", resume: Path | None = None) -> nn.Module:
-    """Build the model and show it an empty batch, so that a misfit costs seconds and not hours of preparation.
+    """Build the model and give it an empty batch, so that a wrong shape costs seconds and not hours of preparing.
 
     Args:
-        resume: the run to resume, if there is one: its checkpoint brings the weights.
+        resume: the run to resume, if there is one, whose checkpoint has the weights.
     """
     model = _model(config, len(tables.class_labels(table)), fetch=not has_checkpoint(resume))
     shape = getattr(model, "input_shape", None) or frontend_of(config.model.type).input_shape(config.data_process)
@@ -53,7 +53,7 @@ def build_and_dry_run(config: Config, table: "pd.DataFrame", resume: Path | None
 def build_trainer(
     config: Config, model: nn.Module, metadata: "pd.DataFrame", folder: Path, device: torch.device, processes: Processes
 ) -> Trainer:
-    """The trainer with all its objects, at the beginning of the run or where it was stopped."""
+    """The trainer with all its objects, at the beginning of a run or where it was stopped."""
     labels = tables.class_labels(metadata)
     subsets = build_subsets(config, metadata, labels, device, processes)
     if subsets["val"] is None:
@@ -85,7 +85,9 @@ def build_trainer(
         resume_command=f"{shlex.quote(sys.executable)} train_classifier.py --resume {shlex.quote(str(folder))}",
     )
     if not config.callbacks.model_checkpoint and processes.is_main:
-        log.warning("[callbacks] model_checkpoint = false: the last epoch, not the best, is scored and predicted with")
+        log.warning(
+            "[callbacks] model_checkpoint = false: the last epoch is scored and used for prediction, not the best"
+        )
     if has_checkpoint(folder):
         trainer.resume()
     if processes.is_main:
@@ -94,7 +96,7 @@ def build_trainer(
 
 
 def _check_that_nothing_follows_validation(config: Config) -> None:
-    """What a share of 0 in the config rules out is known there; that of groups too few or too large is known here."""
+    """The config shows whether a share is 0; only here it is known whether there are enough groups for validation."""
     why = "no group of recordings is left for it (lower [data] train_ratio)"
     if clashes := list(needs_validation(config, why)):
         raise ConfigError(Problem(clash.text, *clash.section_and_key) for clash in clashes)
@@ -109,7 +111,7 @@ def _model(config: Config, n_classes: int, *, fetch: bool) -> nn.Module:
 
 
 def _card(config: Config, metadata: "pd.DataFrame", labels: list[str]) -> ModelCard:
-    """What a checkpoint says beside the weights."""
+    """What a checkpoint holds beside the weights."""
     names = tables.class_names(metadata, labels)
     return ModelCard(
         model=config.model,

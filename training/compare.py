@@ -2,8 +2,8 @@
 
     python -m training.compare RUN RUN ...
 
-A run is a run folder, or a folder of folds, whose scores are pooled. Where two were tested on the same recordings, the
-difference of their scores has an interval by bootstrap over the same draws of recordists and places.
+A run is a run folder, or a folder of folds, whose scores are pooled. If two were tested on the same recordings, the
+difference of their scores has an interval, by a bootstrap over the same draws of recordists and places.
 """
 
 import argparse
@@ -20,9 +20,10 @@ from evaluation.table import ScoreTable
 from inference.evaluating import runs_by_seed
 from training.run_page import pooled_scores
 from utils.command import run_command
-from utils.config import Config, differences, load_config
+from utils.config import differences, load_config
 from utils.errors import DataError, counted
 from utils.run_folder import CONFIG
+from utils.settings import Config
 
 _SHOWN = {"macro_auc": "macro AUC", "cmap": "cmAP", "top1": "top-1"}
 
@@ -42,7 +43,7 @@ def differing_settings(configs: Sequence[Config]) -> list[tuple[str, list[Any]]]
 
 
 def difference(one: ScoreTable, other: ScoreTable) -> dict[str, Estimate] | None:
-    """``other`` minus ``one``; None where they were not tested on the same recordings and classes."""
+    """``other`` minus ``one``; None if they were not tested on the same recordings and classes."""
     if one.labels != other.labels or set(one.recordings) != set(other.recordings):
         return None
     rows = {name: row for row, name in enumerate(other.recordings)}
@@ -66,7 +67,7 @@ def _resampled(
 
 
 def _mean(of_classes: np.ndarray) -> np.ndarray:
-    """The mean over the classes that a draw can say something of, ``(1 + resamples,)``; NaN where there is none."""
+    """The mean over the classes that can be scored in a draw, ``(1 + resamples,)``; NaN if there is none."""
     counted = np.isfinite(of_classes)
     with np.errstate(invalid="ignore"):
         return np.where(counted, of_classes, 0).sum(axis=0) / counted.sum(axis=0)
@@ -84,7 +85,9 @@ def report(given: Sequence[Path]) -> str:
         configs.append(load_config(next(iter(by_seed.values()))[0] / CONFIG))
         table = pooled_scores(by_seed)
         if table is None:
-            raise DataError(f"{path}: it has no test scores, so there is nothing to compare; train it with a test part")
+            raise DataError(
+                f"{path}: it has no test scores, so there is nothing to compare; train it with a test subset"
+            )
         tables.append(table)
     names = [chr(ord("A") + number) for number in range(len(given))]
     lines = [f"{name}  {path}" for name, path in zip(names, given, strict=True)]
@@ -100,7 +103,7 @@ def report(given: Sequence[Path]) -> str:
     for name, table in zip(names[1:], tables[1:], strict=True):
         found = difference(tables[0], table)
         if found is None:
-            lines.append(f"  {name} - A: they were tested on other recordings or classes; data.folds tests on the same")
+            lines.append(f"  {name} - A: tested on different recordings or classes; with data.folds they are the same")
             continue
         figures = ", ".join(f"{words} {_signed(found[key])}" for key, words in _SHOWN.items())
         lines.append(f"  {name} - A: {figures}")

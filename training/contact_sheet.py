@@ -1,4 +1,4 @@
-"""What does each augmentation do to a recording? Two of its windows -> an image for each, made as in training."""
+"""What does each augmentation do to a recording? Two of its windows become images, with each change as in training."""
 
 from dataclasses import fields, replace
 from typing import NamedTuple
@@ -15,15 +15,15 @@ from dataloader.batches.windows import window_frames
 from dataloader.cache.spectrogram import BandStatistics, MelSpectrogram
 from factory.frontend import frontend_of
 from training.mixer import Mixer
-from utils.config import Augmentation, Config, DataProcess, Mixing
 from utils.errors import ConfigError, Problem
+from utils.settings import Augmentation, Config, DataProcess, Mixing
 
-_STEP_KEY = (1, 0, 0)  # epoch, step, rank of some batch
-_HALF = 1e6  # alpha with which every share is a half
+_STEP_KEY = (1, 0, 0)  # epoch, step and rank of some batch
+_HALF = 1e6  # with this alpha every share is a half
 
 
 class Panel(NamedTuple):
-    """One picture of the sheet, with only these settings on."""
+    """One picture of the sheet, with only these settings switched on."""
 
     title: str
     augmentation: dict[str, object] = {}  # noqa: RUF012 - never changed
@@ -35,14 +35,14 @@ _OFF |= {field.name: 0.0 for field in fields(Augmentation) if field.name.endswit
 
 
 def changes_of(a: Augmentation) -> list[Panel]:
-    """A panel for each augmentation and mixture, at the strongest that [augmentation] and [mixing] allow."""
+    """A panel for each augmentation and mixture, with the strongest change that the settings allow."""
     at_strongest = {
         "background_max_snr_db": a.background_min_snr_db,
         "hiss_max_snr_db": a.hiss_min_snr_db,
     }
     half = {"power_mix_alpha": _HALF, "mixup_alpha": _HALF, "cutmix_alpha": _HALF}
     return [
-        # Alone, standardising takes them away again: they are seen in how much of each sound a mixture has.
+        # Standardising removes the effect of these alone; they change how much of each sound is in a mixture.
         Panel(f"equaliser up to {a.eq_max_db:g} dB, mixed on power", {"eq_p": 1.0}, {"power_mix_p": 1.0, **half}),
         Panel(f"gain up to {a.gain_max_db:g} dB, mixed on power", {"gain_p": 1.0}, {"power_mix_p": 1.0, **half}),
         Panel(f"background at {a.background_min_snr_db:g} dB", {"background_p": 1.0, **at_strongest}),
@@ -85,17 +85,17 @@ def contact_sheet(log_mel: np.ndarray, config: Config) -> list[tuple[str, np.nda
         log_mel: the recording, ``(n_mels, frames)``, dB re full scale, at least two frames.
 
     Raises:
-        ConfigError: the model hears waveforms, which these changes do not reach.
+        ConfigError: the model uses waveforms, and these are changes of images.
     """
     process, over = config.data_process, config.data.standardize_over
     if not frontend_of(config.model.type).sees_images:
-        text = "hears the waveform, and these are changes of images; choose an image model to see them"
+        text = "uses the waveform, but these are changes of images; choose an image model"
         raise ConfigError(Problem(text, "model", "type", config.model.type))
     batch = _two_windows(log_mel, process)
     background = _background(config)
     off = replace(config.augmentation, **_OFF)
     plain, _ = ImageTransform(process, over)(batch)
-    panels = [("as it is", plain[0]), ("the partner: its second window", plain[1])]
+    panels = [("unchanged", plain[0]), ("the partner: its second window", plain[1])]
     for change in changes_of(config.augmentation):
         augmenter = Augmenter(replace(off, **change.augmentation), process, config.trainer.seed, background)
         mixer = Mixer(replace(Mixing(), **change.mixing), config.trainer.seed)
@@ -105,7 +105,7 @@ def contact_sheet(log_mel: np.ndarray, config: Config) -> list[tuple[str, np.nda
 
 
 def _two_windows(log_mel: np.ndarray, process: DataProcess) -> Batch:
-    """The first window and the one behind it, or from the middle on where the recording is short, as cached."""
+    """The first window and the next one, or the one from the middle if the recording is short, as in the cache."""
     statistics = BandStatistics()
     statistics.add(log_mel.T)
     mean, scale = statistics.mean_and_scale(process)
@@ -118,10 +118,10 @@ def _two_windows(log_mel: np.ndarray, process: DataProcess) -> Batch:
 
 
 def _background(config: Config) -> torch.Tensor:
-    """A minute of that of the config; where it names none, ten seconds of a gusty wind.
+    """A minute of the config's background; if it has none, ten seconds of synthetic wind.
 
     Raises:
-        DataError: the folder it names has no recording that can be used.
+        DataError: the folder of the config has no recording that can be used.
     """
     process, folder = config.data_process, config.augmentation.background_dir
     if folder:

@@ -1,4 +1,4 @@
-"""The command ``python -m utils.visualise``: draw a recording, play it, draw its augmentations, or draw a run."""
+"""What does ``python -m utils.visualise`` draw? A recording, which it can play, its augmentations, or a run."""
 
 import argparse
 import contextlib
@@ -20,9 +20,10 @@ import soundfile
 from dataloader.audio.decoding import ENDINGS, AudioStream, BadRecording, audio_info, read_audio
 from dataloader.cache.overview import overview
 from dataloader.cache.spectrogram import BandStatistics, MelSpectrogram, standardise
-from utils.config import Config, Paths, load_config
+from utils.config import load_config
 from utils.errors import DataError
 from utils.run_folder import EPOCHS, SUMMARY
+from utils.settings import Config, Paths
 from utils.visualise import clock, draw_history, draw_recording, draw_sheet, save_png
 
 if TYPE_CHECKING:  # matplotlib takes half a second to import
@@ -57,11 +58,11 @@ class Stretch(NamedTuple):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Draw a recording, and play it if asked to; or how a run went.
+    """Draw a recording, and play it if the user wants; or draw the scores of a run.
 
     Raises:
-        DataError: there is no such recording or run, it cannot be read, there is nowhere to write or
-            nothing to play with.
+        DataError: the recording or run does not exist or cannot be read, the output cannot be written, or there is no
+            player.
         ConfigError: the settings are wrong.
     """
     options = _options(arguments)
@@ -119,8 +120,8 @@ def _waveform_of(path: Path, stretch: Stretch, sample_rate: int) -> np.ndarray:
         return read_audio(path, sample_rate, start_s=stretch.start_s, duration_s=stretch.seconds or None, strict=False)
     stream = AudioStream(path, sample_rate, block_s=None, strict=False)
     waveform = np.concatenate([np.empty(0, np.float32), *stream])
-    if stream.problem:  # a bad recording is one that people want to see
-        log.warning("%s: %s; this is what can be read of it", path, stream.problem)
+    if stream.problem:  # a bad recording is worth drawing too
+        log.warning("%s: %s; only what can be read is drawn", path, stream.problem)
     return waveform
 
 
@@ -163,22 +164,22 @@ def _epochs_of(run: Path) -> list[dict[str, float | None]]:
     """The rows of a run's ``metrics.jsonl``.
 
     Raises:
-        DataError: it is no run, or has no epoch yet.
+        DataError: it is not a run, or has no epoch yet.
     """
     path = run / EPOCHS
     if not path.is_file():
-        raise DataError(f"{run}: no {path.name} is there; name a sound file, or the folder of a run")
+        raise DataError(f"{run}: it has no {path.name}; name a sound file or a run folder")
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except ValueError as error:
         raise DataError(f"{path}: damaged ({error})") from None
     if not rows:
-        raise DataError(f"{path}: the run has finished no epoch yet")
+        raise DataError(f"{path}: the run has not finished an epoch yet")
     return rows
 
 
 def _kept_epoch(run: Path) -> int | None:
-    """The epoch whose weights a finished run keeps."""
+    """The epoch whose weights a finished run has kept."""
     try:
         return json.loads((run / SUMMARY).read_text(encoding="utf-8")).get("best_epoch")
     except (FileNotFoundError, ValueError):  # not finished, or damaged
@@ -194,40 +195,40 @@ def _save_or_show(figure: "Figure", output: Path | None) -> None:
 
 
 def _first_recording(paths: Paths) -> Path:
-    """The first recording of the data, or of the demo where there is no data.
+    """The first recording of the data, or of the demo if there are no data.
 
     Raises:
-        DataError: there is neither.
+        DataError: there are neither data nor a demo.
     """
     for folder in (paths.data_dir, paths.demo_dir):
-        files = sorted((folder / "train_audio").glob("*/[!.]*.*"))  # not what a desktop hides there
-        if found := [path for path in files if path.suffix.lower() in ENDINGS]:  # not Thumbs.db
+        files = sorted((folder / "train_audio").glob("*/[!.]*.*"))  # without hidden files of a desktop
+        if found := [path for path in files if path.suffix.lower() in ENDINGS]:  # without Thumbs.db
             return found[0]
     raise DataError(
-        f"no recordings in {paths.data_dir} or {paths.demo_dir}: name one, or make some with dataloader.demo"
+        f"no recordings in {paths.data_dir} or {paths.demo_dir}; name one, or make some with dataloader.demo"
     )
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m utils.visualise",
-        description="Draw a recording, and the same standardised; play it. Or draw how a run went.",
+        description="Draw a recording in dB and standardised, and play it; or draw the scores of a run.",
     )
     parser.add_argument(
         "drawn",
         type=Path,
         nargs="?",
         metavar="RECORDING",
-        help="a sound file, or the folder of a run; default: the first recording of the data, or of the demo",
+        help="a sound file or a run folder; default: the first recording of the data, or of the demo",
     )
     parser.add_argument(
         "--output",
         type=Path,
         metavar="PNG",
-        help="where to draw (default: a window; without a display <name>.png)",
+        help="the picture to write (default: show a window; without a display <name>.png)",
     )
     parser.add_argument(
-        "--augmentations", action="store_true", help="draw what each change and mixture of training makes of it instead"
+        "--augmentations", action="store_true", help="draw the effect of each augmentation and mixture of training"
     )
     parser.add_argument(
         "--start", type=_seconds(0.0), metavar="S", help="draw from this second on (default: from the beginning)"
@@ -235,7 +236,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--length", type=_seconds(0.01), metavar="S", help="draw so many seconds (default: up to the end)"
     )
-    parser.add_argument("--play", action="store_true", help="play the sound as well")
+    parser.add_argument("--play", action="store_true", help="also play the sound")
     parser.add_argument("--config", type=Path, default=Path("config.ini"), help="settings (default: %(default)s)")
     parser.add_argument(
         "--set",
@@ -261,9 +262,9 @@ def _seconds(least: float) -> Callable[[str], float]:
 
 
 def _check_output(output: Path) -> None:
-    """Complain about a wrong ``--output`` before an hour of sound is decoded."""
+    """Report a wrong ``--output`` before an hour of sound is decoded."""
     if output.suffix.lower() != ".png":
-        raise DataError(f"{output}: the picture is a PNG; call it {output.stem}.png")
+        raise DataError(f"{output}: the picture is a PNG; name it {output.stem}.png")
     if not output.parent.is_dir():
         raise DataError(f"{output.parent}: no such folder; make it, or choose another --output")
 
@@ -287,32 +288,30 @@ def _show(figure: "Figure") -> None:
 
 
 def _find_player() -> str:
-    """What can play a sound here: ``sounddevice`` or a program of PLAYERS.
+    """The player of this machine: ``sounddevice`` or a program of PLAYERS.
 
     Raises:
-        DataError: nothing can.
+        DataError: there is none.
     """
-    with contextlib.suppress(ImportError, OSError):  # OSError: the package is there, its library PortAudio is not
+    with contextlib.suppress(ImportError, OSError):  # OSError: the package is installed, but not its library PortAudio
         importlib.import_module("sounddevice")
         return "sounddevice"
     for program in PLAYERS:
         if shutil.which(program):
             return program
-    raise DataError(
-        f"--play: nothing here plays sound; pip install sounddevice, or install one of {', '.join(PLAYERS)}"
-    )
+    raise DataError(f"--play: no player was found; pip install sounddevice, or install one of {', '.join(PLAYERS)}")
 
 
 @contextlib.contextmanager
 def _playing(waveform: np.ndarray, sample_rate: int, player: str) -> Iterator[None]:
-    """Play while the body runs, and wait for the end of the sound after it.
+    """Play while the block runs, and then wait for the end of the sound.
 
     Args:
         waveform: ``(samples,)``, float32, full scale 1.
         sample_rate: Hz.
 
     Raises:
-        DataError: the player failed, as where there is no sound card.
+        DataError: the player failed, for instance because there is no sound card.
     """
     if player == "sounddevice":
         sounddevice = importlib.import_module("sounddevice")
@@ -324,8 +323,8 @@ def _playing(waveform: np.ndarray, sample_rate: int, player: str) -> Iterator[No
             raise DataError(f"--play: {' '.join(str(error).split())}") from None
         return
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "recording.wav"  # the one format that all of them know
-        soundfile.write(path, waveform, sample_rate, subtype="PCM_16")  # which clips what is louder than full scale
+        path = Path(folder) / "recording.wav"  # the format that all players know
+        soundfile.write(path, waveform, sample_rate, subtype="PCM_16")  # this clips what is above full scale
         process = subprocess.Popen([player, *PLAYERS[player], str(path)], stderr=subprocess.PIPE, text=True)
         try:
             yield

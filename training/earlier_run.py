@@ -1,4 +1,4 @@
-"""Which recordings did an earlier run train on, whose weights are the start of this one? They must not be held out."""
+"""Which recordings did the run train on whose weights this one starts from? They must not be used for testing."""
 
 import logging
 from pathlib import Path
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from dataloader.tables.schema import counted
 from dataloader.tables.splits import SPLITS
-from utils.config import Config
 from utils.errors import ConfigError, Problem
 from utils.run_folder import CONTENT, SPLIT
+from utils.settings import Config
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,16 +17,16 @@ log = logging.getLogger(__name__)
 
 
 def earlier_splits(config: Config, metadata: "pd.DataFrame") -> "pd.Series | None":
-    """For each recording its split in the run that ``weights_path`` is a checkpoint of, empty for new ones.
+    """For each recording its subset in the run of the checkpoint ``weights_path``; empty for new ones.
 
-    A recording is known by its content, and where that run has no digests by its filename. A new recording of a group
-    that stands on one side there belongs to that side.
+    A recording is recognised by its content, or by its filename if that run has no digests. If all known recordings of
+    a group are in one subset, a new recording of the group belongs to it too.
 
     Returns:
-        None where there is no such run, or none of its recordings are here.
+        The subsets; None if there is no such run, or none of its recordings are in the data.
 
     Raises:
-        ConfigError: [data] folds would test on recordings that it trained on.
+        ConfigError: [data] folds would test on recordings that the earlier run trained on.
     """
     path = config.model.weights_path
     if not config.model.transfer_learning or path is None or not (path.parent / SPLIT).is_file():
@@ -38,30 +38,30 @@ def earlier_splits(config: Config, metadata: "pd.DataFrame") -> "pd.Series | Non
     if config.data.folds and n_trained:
         text = (
             f"{counted(n_trained, 'recording')} of the folds trained the run of weights_path, {path.parent}, and would "
-            "be tested on; set folds = 0, or start from other weights"
+            "be used for testing; set folds = 0, or start from other weights"
         )
         raise ConfigError(Problem(text, "data", "folds", config.data.folds))
     of_group = dict(zip(metadata["group"][known.ne("")], known[known.ne("")], strict=True))
     sides = known.where(known.ne(""), metadata["group"].map(of_group).fillna(""))
     log.info(
-        "%s trained on %d of these recordings, which train again; %d keep their side of its split (val or test), and "
-        "%d new ones are dealt out", path, n_trained, n_known - n_trained, len(known) - n_known,
+        "%s trained on %d of these recordings, which train again; %d keep their subset (val or test), and "
+        "%d new ones are divided", path, n_trained, n_known - n_trained, len(known) - n_known,
     )  # fmt: skip
     return sides
 
 
 def must_leave_a_test(config: Config, splits: list[str], known: "pd.Series") -> None:
-    """Refuse a split without a test set that the earlier run has used up.
+    """Refuse to start if the earlier run has trained on all recordings that could be tested.
 
     Raises:
-        ConfigError: every recording that could be tested on has trained that run.
+        ConfigError: the earlier run trained on every recording that could be tested.
     """
     wants_test = config.data.train_ratio < 1 and config.data.test_val_ratio > 0
     if wants_test and "test" not in splits:
         n_trained = int((known == "train").sum())
         text = (
             f"this run trained on {counted(n_trained, 'recording')} of the {len(splits)} here, and none is left to "
-            "test on; bring new recordings, or set [data] train_ratio = 1.0"
+            "test with; add new recordings, or set [data] train_ratio = 1.0"
         )
         raise ConfigError(Problem(text, "model", "weights_path", config.model.weights_path))
 

@@ -1,4 +1,4 @@
-"""Training and its summary: the epochs, then the test with the weights that are kept."""
+"""How is a run trained and summarised? First the epochs, then the test with the weights that are kept."""
 
 import json
 import logging
@@ -13,10 +13,11 @@ from evaluation.table import ScoreTable
 from training.recordings import TRIAL, cache_folder
 from training.tracked import test_scores_of
 from training.underfit import underfit
-from utils.config import Config, to_ini
-from utils.errors import UserError, first_line
+from utils.config import to_ini
+from utils.errors import UserError, counted, first_line
 from utils.files import write_text
 from utils.run_folder import CONFIG, EPOCHS, SUMMARY, TEST_SCORES
+from utils.settings import Config
 from utils.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -26,14 +27,14 @@ log = logging.getLogger(__name__)
 
 
 def train(config: Config, trainer: Trainer, metadata: "pd.DataFrame", folder: Path) -> None:
-    """Train until the last epoch and summarise; whatever happens, the trackers send what they have.
+    """Train until the last epoch and summarise; whatever happens, the trackers send their data.
 
     Raises:
-        Stopped, UserError: as of ``Trainer.fit``; or a process that reads batches has died.
+        Stopped, UserError: see ``Trainer.fit``; or a process that reads batches has died.
     """
     try:
-        if trainer.processes.is_main:  # nothing refuses to train any more
-            (folder / SUMMARY).unlink(missing_ok=True)  # of a finished run that is made longer: it has to finish again
+        if trainer.processes.is_main:  # from here on nothing refuses to train
+            (folder / SUMMARY).unlink(missing_ok=True)  # a finished run that is made longer must finish again
             write_text(folder / CONFIG, to_ini(config))
         trainer.fit()
         summarise(trainer, metadata, folder, cache_folder(config))
@@ -43,8 +44,8 @@ def train(config: Config, trainer: Trainer, metadata: "pd.DataFrame", folder: Pa
         if not str(error).startswith("DataLoader worker"):
             raise
         raise UserError(
-            f"a process that reads batches has died ({first_line(error)}), most likely for want of memory or of room "
-            "in /dev/shm; lower [trainer] num_workers, or set it to 0, and --resume the run"
+            f"a process that reads batches has died ({first_line(error)}), probably because memory or "
+            "/dev/shm is full; lower [trainer] num_workers, or set it to 0, and --resume the run"
         ) from None
     finally:
         for tracker in trainer.trackers:
@@ -58,8 +59,10 @@ def summarise(trainer: Trainer, metadata: "pd.DataFrame", folder: Path, spectrog
         return
     if of_recordings is not None:
         table = _score_table(trainer, of_recordings)
-        write_text(folder / TEST_SCORES, table.to_csv(float_format="%.9g", lineterminator="\n"))  # as fine as a float32
-        if spectrograms is not None and len(trainer.trackers) > 1:  # the local files need no more
+        write_text(
+            folder / TEST_SCORES, table.to_csv(float_format="%.9g", lineterminator="\n")
+        )  # the precision of float32
+        if spectrograms is not None and len(trainer.trackers) > 1:  # the local files do not need it
             found = test_scores_of(table, metadata, spectrograms)
             for tracker in trainer.trackers:
                 tracker.log_test(found)
@@ -85,12 +88,12 @@ def summarise(trainer: Trainer, metadata: "pd.DataFrame", folder: Path, spectrog
     groups = metadata.set_index("filename")["group"].reindex(trainer.test_subset.filenames)
     log_test_scores(trainer, of_recordings, groups.tolist(), epoch)
     of_windows = {name: value for name, value in test.items() if "window" in name and value is not None}
-    if of_windows:  # of recordings whose labels have times
+    if of_windows:  # from recordings whose labels have times
         log.info("test: %s", ", ".join(f"{name} {_short(value)}" for name, value in of_windows.items()))
 
 
 def log_test_scores(trainer: Trainer, of_recordings: "np.ndarray", groups: list[str], epoch: int | None) -> None:
-    """Log the scores of the test subset with their intervals and counts, and advice where they rest on too little."""
+    """Log the scores of the test subset with their intervals and counts, and advice if there are too few recordings."""
     filenames = tuple(trainer.test_subset.filenames)
     targets, rows = np.asarray(trainer.test_subset.targets), np.arange(len(filenames))
     table = ScoreTable(
@@ -102,15 +105,16 @@ def log_test_scores(trainer: Trainer, of_recordings: "np.ndarray", groups: list[
     said = {name: found.overall[key] for key, name in shown.items()}
     text = ", ".join(f"{name} {score}" for name, score in said.items() if score.value is not None)
     log.info(
-        "test: %s (%d recordings, %d groups; 95 %% intervals over %s; the weights of epoch %s)",
-        text or "no class can be scored", len(rows), table.n_groups, table.grouped_by, epoch,
+        "test: %s (%s, %s; 95 %% intervals over %s; the weights of epoch %s)",
+        text or "no class can be scored", counted(len(rows), "recording"), counted(table.n_groups, "group"),
+        table.grouped_by, epoch,
     )  # fmt: skip
     for advice in found.advice:
         log.warning("%s", advice)
 
 
 def _score_table(trainer: Trainer, of_recordings: np.ndarray) -> "pd.DataFrame":
-    """The scores of the test subset, a row a recording and a column a class."""
+    """The scores of the test subset, with a row for each recording and a column for each class."""
     import pandas as pd
 
     filenames = pd.Index(trainer.test_subset.filenames, name="filename")

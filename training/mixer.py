@@ -5,24 +5,25 @@ import torch
 from torch import Tensor
 
 from models.mixing import add_partner, as_shares, cutmix, mix_targets, mixup, smooth_targets
-from utils.config import Mixing
+from utils.settings import Mixing
 from utils.utils import seed_for
 
 StepKey = tuple[int, ...]
 
-_LARGEST = 0.999  # share of a partner's power: it is 30 dB louder then; the example itself stays in the mixture
+_LARGEST = 0.999  # largest share of a partner's power: 30 dB louder, so that the example itself stays in the mixture
 
 
 class Mixer:
     """Mixes the examples of training batches, each kind with its own random generator.
 
-    The few numbers an example needs are drawn on the CPU, so that they are the same on every device.
+    The few numbers of each example are drawn on the CPU, so that they are the same on every device.
 
     Args:
-        smoothing: of [labels], done last: ``mix_targets`` must see targets of exactly 0 to find what is unknown.
-        nocall_index: the number of the class that says that no bird calls; None: there is none.
-        shares: the loss divides each example's targets by their sum, as cross-entropy does; so it is done before
-            they are mixed too, or a recording of three species would count three times in a mixture with one of one.
+        smoothing: of [labels]. It is done last, because ``mix_targets`` needs targets of exactly 0 to find unknown
+            ones.
+        nocall_index: the class of recordings in which no bird calls; None: there is none.
+        shares: whether the loss divides each example's targets by their sum, like cross-entropy. Then this is also done
+            before mixing; else a recording of three species would count three times as much as one of one species.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class Mixer:
 
     @property
     def on_power(self) -> bool:
-        """Whether ``power`` ever changes anything."""
+        """Whether ``power`` can change anything."""
         return self._mixing.power_mix_p > 0
 
     def power(self, power: Tensor, targets: Tensor, step_key: StepKey) -> tuple[Tensor, Tensor]:
@@ -47,8 +48,8 @@ class Mixer:
 
         Args:
             power: ``(batch, n_mels, frames)``, not in dB.
-            targets: ``(batch, classes)``; below 0: not known.
-            step_key: where in the run the batch stands.
+            targets: ``(batch, classes)``; below 0: unknown.
+            step_key: (epoch, step, rank) of the batch.
         """
         settings = self._mixing
         if not settings.power_mix_p:
@@ -59,7 +60,7 @@ class Mixer:
         return add_partner(power, partner, weight), self._mix_targets(targets, partner, share, "max")
 
     def images(self, images: Tensor, targets: Tensor, step_key: StepKey) -> tuple[Tensor, Tensor]:
-        """Mix standardised images: mixup, then CutMix; smooth the targets. Shapes as for ``power``."""
+        """Mix standardised images: mixup, then CutMix; smooth the targets. The shapes are those of ``power``."""
         settings = self._mixing
         if settings.mixup_p:
             rng, partner, mixed = self._draw("mixup", settings.mixup_p, len(images), step_key)
@@ -84,9 +85,9 @@ class Mixer:
     def _draw(
         self, name: str, p: float, batch: int, step_key: StepKey
     ) -> tuple[np.random.Generator, np.ndarray, np.ndarray]:
-        """A generator, each example's partner, and which examples are mixed, a share ``p`` of them.
+        """A generator, each example's partner, and which examples are mixed, each with the chance ``p``.
 
-        The partners are a walk around the shuffled batch: nobody is mixed with itself.
+        The partner is the next example of the shuffled batch, so no example is mixed with itself.
         """
         rng = np.random.default_rng(seed_for(self._seed, name, *step_key))
         order = rng.permutation(batch)
@@ -97,7 +98,7 @@ class Mixer:
 
 
 def _to(device: torch.device, *arrays: np.ndarray) -> list[Tensor]:
-    """Arrays as tensors there, what is not whole as float32."""
+    """Arrays as tensors on ``device``; those that are not integers as float32."""
     tensors = [torch.from_numpy(array) for array in arrays]
     return [
         (tensor.float() if tensor.is_floating_point() else tensor).to(device, non_blocking=True) for tensor in tensors

@@ -1,4 +1,4 @@
-"""The recordings of a run: the table, prepared, and the split of it that the run folder keeps."""
+"""Which recordings does a run use? The table, prepared and split; the run folder keeps the split."""
 
 import hashlib
 import logging
@@ -14,11 +14,11 @@ from dataloader.tables.schema import ANNOTATIONS, CLASSES, KNOWN_FOR, UNANNOTATE
 from dataloader.tables.splits import SPLITS, deal_into_folds, known_split, split_by_group
 from training.earlier_run import earlier_splits, must_leave_a_test
 from training.environment import main_first
-from utils.config import Config
 from utils.distributed import Processes
 from utils.errors import DataError
 from utils.files import write_text
 from utils.run_folder import CONTENT, LABELS, SEPARATOR, SPLIT
+from utils.settings import Config
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +29,7 @@ TRIAL = "[testing] testing = true: this is a trial on %d recordings; for all of 
 
 
 def load_table(config: Config, processes: Processes) -> "pd.DataFrame":
-    """The recordings that the config asks for; the main process goes first, as it may have to make a demo."""
+    """The recordings that the config names; the main process goes first, because it may have to make a demo."""
     table = main_first(processes, lambda: tables.load_table(config))
     if config.testing.testing:
         log.warning(TRIAL, len(table))
@@ -39,7 +39,7 @@ def load_table(config: Config, processes: Processes) -> "pd.DataFrame":
 
 
 def prepare(config: Config, table: "pd.DataFrame", processes: Processes) -> "pd.DataFrame":
-    """The metadata of the good recordings, whose spectrograms are in the cache now."""
+    """Prepare the recordings; return the metadata of the good ones, whose spectrograms are then in the cache."""
     preprocessor = AudioPreprocessor(config.data_process, config.data, stage_of(config))
     metadata = main_first(processes, lambda: preprocessor.prepare(table))
     if processes.is_main:
@@ -48,7 +48,7 @@ def prepare(config: Config, table: "pd.DataFrame", processes: Processes) -> "pd.
 
 
 def cache_folder(config: Config) -> Path:
-    """Where the spectrograms or embeddings of the config are."""
+    """The folder of the spectrograms or embeddings of the config."""
     return config.data.output_dir / stage_of(config).key()
 
 
@@ -58,12 +58,12 @@ def split_recordings(
     folder: Path,
     processes: Processes = Processes(),  # noqa: B008 - frozen
 ) -> "pd.DataFrame":
-    """The metadata with the split of each recording in ``split``, and in ``split.csv``.
+    """The metadata with the subset of each recording in the column ``split``, which is also in ``split.csv``.
 
-    A resumed run keeps the split it has; so do all processes but the main one.
+    A resumed run keeps its split; processes other than the main one read it.
 
     Raises:
-        DataError: a recording of the resumed run is no longer there, or has another label now.
+        DataError: a recording of the resumed run is missing, or has another label now.
     """
     return main_first(processes, lambda: _split(config, metadata, folder))
 
@@ -73,29 +73,27 @@ def _split(config: Config, metadata: "pd.DataFrame", folder: Path) -> "pd.DataFr
 
 
 def _known_split(metadata: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
-    """The split of a run that has begun, if its recordings are what they were."""
+    """The split of a run that has begun, if its recordings have not changed."""
     path, known = folder / SPLIT, _read_known(folder / SPLIT, ["filename", "label", "split"])
     if missing := sorted(set(known.index) - set(metadata["filename"])):
         raise DataError(
-            f"{path}: {counted(len(missing), 'recording of this run is', 'recordings of this run are')} gone or bad "
-            f"now, the first is {missing[0]}; bring them back or start a new run"
+            f"{path}: {counted(len(missing), 'recording of this run is', 'recordings of this run are')} missing or "
+            f"bad now, the first is {missing[0]}; restore them or start a new run"
         )
     if strange := sorted(set(known["split"]) - set(SPLITS)):
-        raise DataError(f"{path}: damaged: a split {strange[0]!r}; mend it or start a new run")
+        raise DataError(f"{path}: damaged: a split {strange[0]!r}; correct it or start a new run")
     kept = metadata[metadata["filename"].isin(known.index)].reset_index(drop=True)
     labels, before = kept["labels"].map(SEPARATOR.join), kept["filename"].map(known["label"])
     if (changed := labels != before).any():
         name, was, now = (column[changed].iloc[0] for column in (kept["filename"], before, labels))
         raise DataError(
             f"{path}: {counted(changed.sum(), 'recording has', 'recordings have')} another label in the table now, the "
-            f"first is {name}, {was!r} in this run and {now!r} there; bring the table back or start a new run"
+            f"first is {name}, {was!r} in this run and {now!r} there; restore the table or start a new run"
         )
-    if (folder / CONTENT).is_file():  # runs of before have none
+    if (folder / CONTENT).is_file():  # older runs have none
         _check_content(kept, folder / CONTENT)
     kept = kept.assign(split=kept["filename"].map(known["split"]))
-    if (
-        kept.attrs.get(CLASSES) and (folder / LABELS).is_file()
-    ):  # a list of classes in the data may be newer than the run
+    if kept.attrs.get(CLASSES) and (folder / LABELS).is_file():  # the data's list of classes may be newer than the run
         kept.attrs[CLASSES] = _read_known(folder / LABELS, ["label"], by="label").index.tolist()
     return kept
 
@@ -148,8 +146,10 @@ def _read_known(path: Path, columns: list[str], by: str = "filename") -> "pd.Dat
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
         return table[[*columns, *(name for name in table if name not in columns)]].set_index(by)
-    except (ValueError, KeyError):  # of pandas: empty, not a table, not UTF-8; or a column is missing
-        raise DataError(f"{path}: damaged: no table of {', '.join(columns)}; mend it or start a new run") from None
+    except (ValueError, KeyError):  # from pandas: empty, not a table, not UTF-8; or a column is missing
+        raise DataError(
+            f"{path}: damaged: not a table of {', '.join(columns)}; correct it or start a new run"
+        ) from None
 
 
 def _new_split(config: Config, metadata: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
@@ -176,7 +176,7 @@ def _new_split(config: Config, metadata: "pd.DataFrame", folder: Path) -> "pd.Da
     empty = int(((metadata["split"] == "train") & (metadata["labels"].map(len) == 0)).sum())
     if empty and config.agent.loss == "cross_entropy":
         log.warning(
-            "[agent] loss = cross_entropy learns nothing from %s without a bird; bce does, or make them a class by "
+            "[agent] loss = cross_entropy learns nothing from %s without a bird; use bce, or make them a class with "
             "[labels] nocall = true", counted(empty, "recording"),
         )  # fmt: skip
     return metadata
@@ -186,13 +186,13 @@ def _warn_of_strangers(metadata: "pd.DataFrame", labels: list[str], secondary: s
     behind = {label for names in metadata["secondary_labels"] for label in names}
     if secondary != "ignore" and behind and behind.isdisjoint(labels):
         log.warning(
-            "[labels] secondary = %s changes nothing: no species in the background, such as %s, is a class; a class is "
-            "written as %s", secondary, min(behind), labels[0],
+            "[labels] secondary = %s has no effect: no species in the background, such as %s, is a class; classes "
+            "have names such as %s", secondary, min(behind), labels[0],
         )  # fmt: skip
 
 
 def _splits(config: Config, metadata: "pd.DataFrame") -> list[str]:
-    """The split of each recording of a new run; recordings that the run of ``weights_path`` knew keep theirs."""
+    """The subset of each recording of a new run; those of the run of ``weights_path`` keep their subset."""
     earlier = earlier_splits(config, metadata)
     if earlier is None or config.data.folds:
         return _dealt(config, metadata)
@@ -205,7 +205,7 @@ def _splits(config: Config, metadata: "pd.DataFrame") -> list[str]:
 
 
 def _dealt(config: Config, metadata: "pd.DataFrame") -> list[str]:
-    """The split that the data set brings with it, or one by folds or shares."""
+    """The split that the data contain, or one by folds or shares."""
     if metadata.empty:
         return []
     data = config.data

@@ -1,4 +1,4 @@
-"""The config of a run: that of a new one, or that of the run to resume with the changes that it can take."""
+"""Which config does a run have? That of a new run, or that of the run to resume with the allowed changes."""
 
 import argparse
 import logging
@@ -9,15 +9,15 @@ from typing import Any
 
 from dataloader.encoders.table import settle
 from factory.choices import check_choices
-from utils.config import Config, differences, load_config
-from utils.config_checks import SOURCE
+from utils.config import differences, load_config
 from utils.errors import ConfigError, DataError, Problem, UserError
 from utils.run_folder import CONFIG, LAST, PREV, SUMMARY
+from utils.settings import SOURCE, Config
 
 log = logging.getLogger(__name__)
 
 
-# What a resumed run may change: it decides where and how fast the run goes, not what it computes.
+# The settings that a resumed run may change: they decide where and how fast it runs, not what it computes.
 _MAY_CHANGE = {
     "trainer": "device batch_size_val batch_size_test num_workers n_epochs early_stop compile cache_on_device "
     "save_every_minutes max_minutes",
@@ -30,20 +30,20 @@ _MAY_CHANGE = {
 
 
 def load(options: argparse.Namespace) -> Config:
-    """The config of a new run, or that of the run to resume with what was changed since.
+    """The config of a new run, or that of the run to resume with the changes of the user.
 
     Raises:
-        ConfigError: with every problem; for a resumed run also the keys that cannot change.
+        ConfigError: with every problem; for a resumed run also the keys that cannot be changed.
         DataError: there is no such run.
     """
     if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) and not options.resume:
         raise UserError(
-            "torchrun started again after an error, which would begin a new run; start it with --resume RUN_DIR"
+            "torchrun restarted after an error, which would begin a new run; start it with --resume RUN_DIR"
         )
     if not options.resume:
         return settle(load_config(options.config or Path(CONFIG), options.overrides, check_choices))
     if not (options.resume / CONFIG).is_file():
-        raise DataError(f"{options.resume}: no run is there; --resume takes a folder with a {CONFIG}")
+        raise DataError(f"{options.resume}: not a run folder; --resume needs a folder with a {CONFIG}")
     check = partial(check_choices, fetch=not has_checkpoint(options.resume))
     config = settle(load_config(options.resume / CONFIG, options.overrides, check))
     changes = differences(load_config(options.resume / CONFIG), config)
@@ -61,18 +61,18 @@ def load(options: argparse.Namespace) -> Config:
 
 
 def refused(changes: list[tuple[str, str, Any, Any]]) -> list[tuple[str, str, Any, Any]]:
-    """Those of ``utils.config.differences`` that a run which has begun cannot take."""
+    """Those of ``utils.config.differences`` that are not allowed in a run that has begun."""
     return [change for change in changes if not _may_change(change[0], change[1])]
 
 
 def _may_change(section: str, key: str) -> bool:
-    if section.startswith(SOURCE):  # where the recordings are, as data_dir of [paths]
+    if section.startswith(SOURCE):  # the folder of the recordings, like data_dir of [paths]
         return key in ("data_dir", "table")
     return key in _MAY_CHANGE.get(section, "").split()
 
 
 def is_finished(folder: Path, config: Config) -> bool:
-    """Whether the run has its summary, and is not to be made longer now; says so."""
+    """Whether the run has its summary and is not made longer now; this is logged."""
     before, now = load_config(folder / CONFIG).trainer, config.trainer
     stops_later = before.early_stop and not 0 < now.early_stop <= before.early_stop
     finished = (folder / SUMMARY).is_file() and not (stops_later or now.n_epochs > before.n_epochs)

@@ -1,4 +1,4 @@
-"""What does the page of a run show? The files of a run, or of all folds -> what ``reports.run`` draws."""
+"""What does the page of a run show? The files of a run, or of all folds, become the input of ``reports.run``."""
 
 import argparse
 import json
@@ -17,9 +17,10 @@ from evaluation.table import ScoreTable, concatenate, mean_over_seeds
 from inference.evaluating import decisions_of, limits_of, read_test_scores, runs_by_seed, score_runs
 from training.recordings import cache_folder
 from utils.command import run_command
-from utils.config import Config, differences, load_config
+from utils.config import differences, load_config
 from utils.errors import UserError, counted
 from utils.run_folder import CONFIG, EPOCHS, LABELS, REPORT, SEPARATOR, SPLIT, SUMMARY, TEST_SCORES
+from utils.settings import Config
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,15 +30,15 @@ log = logging.getLogger(__name__)
 
 _PACKAGES = ("torch", "timm", "numpy", "librosa", "soundfile")
 _AS_TRAINED = argparse.Namespace(fit_thresholds=False, window_s=None, backend="auto")  # options of evaluate.py
-_NOT_SHOWN = {"paths", "callbacks"}  # sections that say nothing of the model, and may hold secrets
+_NOT_SHOWN = {"paths", "callbacks"}  # sections that do not concern the model, and may have secrets
 
 
 def contents_of(given: Sequence[Path], metadata: "pd.DataFrame | None" = None) -> dict[str, Any]:
-    """What ``reports.run.write_run_page`` asks for.
+    """The arguments of ``reports.run.write_run_page``.
 
     Args:
         given: a run, several, or a folder of folds; the scores of several are pooled.
-        metadata: the recordings as the run has used them; without it they are read again.
+        metadata: the recordings as the run has used them; None: they are read again.
     """
     by_seed = runs_by_seed(given)
     runs = [run for of_seed in by_seed.values() for run in of_seed]
@@ -51,7 +52,7 @@ def contents_of(given: Sequence[Path], metadata: "pd.DataFrame | None" = None) -
     table, thresholds, threshold_name = _scores_and_thresholds(by_seed)
     return {
         "name": one.name if one else f"{given[0].name}: {counted(len(runs), 'run', 'runs')}",
-        "facts": _facts(runs, config, summary, metadata),
+        "facts": _description(runs, config, summary, metadata),
         "epochs": epochs,
         "kept_epoch": summary.get("best_epoch") if one else None,
         "table": table,
@@ -67,10 +68,10 @@ def contents_of(given: Sequence[Path], metadata: "pd.DataFrame | None" = None) -
 
 
 def pooled_scores(by_seed: Mapping[int, Sequence[Path]]) -> ScoreTable | None:
-    """The test scores of all runs: the folds of a seed beside each other, then the mean over the seeds.
+    """The test scores of all runs: the folds of each seed together, then the mean over the seeds.
 
     Raises:
-        DataError: the runs are no folds of one another.
+        DataError: the runs are not folds of the same recordings.
     """
     tables = [table for runs in by_seed.values() if (table := _of_folds(runs)) is not None]
     return mean_over_seeds(tables) if tables else None
@@ -100,7 +101,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 
 def _recordings_of(run: Path, config: Config) -> "pd.DataFrame":
-    """The recordings of a run of before, with the split that it had."""
+    """The recordings of an earlier run, with its split."""
     split, table = _frame(run / SPLIT), load_table(config).set_index("filename")
     split = split[split["filename"].isin(table.index)].reset_index(drop=True)
     index = read_index(cache_folder(config)) if cache_folder(config).is_dir() else {}
@@ -111,7 +112,7 @@ def _recordings_of(run: Path, config: Config) -> "pd.DataFrame":
     )
 
 
-def _facts(
+def _description(
     runs: Sequence[Path], config: Config, summary: Mapping[str, Any], metadata: "pd.DataFrame"
 ) -> list[tuple[str, str]]:
     seconds = sum(json.loads((run / SUMMARY).read_text(encoding="utf-8")).get("seconds") or 0 for run in runs)
@@ -134,12 +135,12 @@ def _facts(
 
 
 def _lines(path: Path) -> int:
-    """Rows of a table; 0 where there is none."""
+    """The number of rows of a table; 0 if there is none."""
     return max(0, len(path.read_text(encoding="utf-8").splitlines()) - 1) if path.is_file() else 0
 
 
 def _commit() -> str:
-    """The commit of this program, with a mark if files have changed since; nothing outside of a repository."""
+    """The commit of this program, marked if files have changed since; empty outside of a repository."""
     command = ["git", "-C", str(Path(__file__).parents[1]), "describe", "--always", "--dirty", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
@@ -148,7 +149,7 @@ def _commit() -> str:
 
 
 def _classes(metadata: "pd.DataFrame", labels: Sequence[str]) -> list[dict[str, Any]]:
-    """What the data hold of each class."""
+    """What the data have of each class."""
     rows = metadata.explode("labels")
     found = []
     for label in labels:

@@ -1,4 +1,4 @@
-"""The recordings of a run as the loop sees them: the subsets train, val and test, and what makes a batch the input."""
+"""What are the subsets train, val and test, as the loop uses them, and the transform of their batches?"""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -22,9 +22,9 @@ from dataloader.tables.schema import WEIGHT
 from dataloader.tables.splits import SPLITS
 from factory.frontend import EMBEDDINGS, frontend_of
 from training.mixer import Mixer
-from utils.config import Config
 from utils.distributed import Processes
 from utils.errors import DataError
+from utils.settings import Config
 from utils.trainer import Subset
 
 if TYPE_CHECKING:
@@ -40,27 +40,27 @@ def build_subsets(
     device: torch.device,
     processes: Processes = Processes(),  # noqa: B008 - frozen
 ) -> dict[str, Subset | None]:
-    """The recordings of each split of ``metadata``'s ``split``; None where there are none.
+    """The subsets of the column ``split`` of ``metadata``; None for one without recordings.
 
     Raises:
-        DataError: there are none to train on.
+        DataError: there is no recording to train on.
     """
     read = reader_for(config, metadata, device)
     subsets = {split: _subset(config, metadata, split, labels, read, processes) for split in SPLITS}
     if subsets["train"] is None:
-        raise DataError("no recording is left to train on; raise [data] train_ratio or bring more recordings")
+        raise DataError("no recording is left to train on; raise [data] train_ratio or add recordings")
     return subsets
 
 
 def build_transform(config: Config, metadata: "pd.DataFrame", labels: list[str]) -> ImageTransform | WaveformTransform:
-    """What makes a batch the model's input and its targets, changed and mixed as [augmentation] and [mixing] say.
+    """The transform of a batch into the model's input and targets, with [augmentation] and [mixing].
 
     Raises:
-        DataError: none of the recordings that are to be added as background can be used.
+        DataError: none of the background recordings can be used.
     """
     frontend, seed = frontend_of(config.model.type), config.trainer.seed
     augmenter = frontend.augmenter(config.augmentation, config.data_process, seed, _background(config, metadata))
-    _warn_of_what_standardising_takes_away(config)
+    _warn_of_what_standardising_removes(config)
     nocall_index = labels.index(NOCALL) if NOCALL in labels else None
     shares = config.agent.loss == "cross_entropy"
     mixer = Mixer(config.mixing, seed, config.labels.smoothing, nocall_index, shares=shares)
@@ -68,19 +68,19 @@ def build_transform(config: Config, metadata: "pd.DataFrame", labels: list[str])
     return frontend.transform(config.data_process, config.data.standardize_over, augmenter, mixer, **options)
 
 
-def _warn_of_what_standardising_takes_away(config: Config) -> None:
+def _warn_of_what_standardising_removes(config: Config) -> None:
     a, mixed = config.augmentation, bool(config.mixing.power_mix_p)
     if not a.data_augmentation or config.data_process.standardize != "per_frequency":
         return
-    text = "[augmentation] %s changes nothing: standardising takes each band's level away again; use it with %s"
+    text = "[augmentation] %s has no effect: standardising removes the level of each band; use it with %s"
     if a.eq_p and not (mixed or a.background_p or a.hiss_p):
         log.warning(text, "eq_p", "[mixing] power_mix_p, background_p or hiss_p")
-    if a.gain_p and not mixed:  # what is added has its level from the sound's
+    if a.gain_p and not mixed:  # the level of an added sound follows that of the window
         log.warning(text, "gain_p", "[mixing] power_mix_p")
 
 
 def reader_for(config: Config, metadata: "pd.DataFrame", device: torch.device) -> Callable[..., Iterable[Batch]]:
-    """What reads the batches of a subset, by data set and order: from the device if all subsets fit, or from disk."""
+    """The reader of the batches of a subset: from the memory of the device if all subsets fit, or from disk."""
     settings = config.trainer
     n_bytes = 2 * config.data_process.n_mels * int(metadata["frames"].sum())
     if frontend_of(config.model.type).sees_images and fits_on(device, n_bytes, settings.cache_on_device):
@@ -92,7 +92,7 @@ def _subset(
     config: Config, metadata: "pd.DataFrame", split: str, labels: list[str],
     read: Callable[..., Iterable[Batch]], processes: Processes,
 ) -> Subset | None:  # fmt: skip
-    """The recordings of one split, whose batches ``read`` reads; None where there are none."""
+    """The subset with this name, whose batches ``read`` reads; None if it has no recordings."""
     chosen = metadata[metadata["split"] == split].reset_index(drop=True)
     if chosen.empty:
         return None
@@ -133,7 +133,7 @@ def _subset(
 
 
 def _balance(config: Config, dataset: WindowDataset, training: "pd.DataFrame") -> Balance | None:
-    """What evens out the classes; None where no setting asks for it."""
+    """What balances the classes; None if no setting does."""
     data, weights = config.data, None
     if WEIGHT in training and training[WEIGHT].nunique() > 1:
         weights = training[WEIGHT].to_numpy()
@@ -151,7 +151,7 @@ def _balance(config: Config, dataset: WindowDataset, training: "pd.DataFrame") -
 
 
 def _background(config: Config, metadata: "pd.DataFrame") -> torch.Tensor | None:
-    """The recordings to be added to others, none of those that are scored; None where none are added."""
+    """The background recordings, without those that are scored; None if none are added."""
     augmentation = config.augmentation
     if not augmentation.adds_background:
         return None

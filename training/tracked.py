@@ -1,4 +1,4 @@
-"""What do trackers get of the test? Its scores, and pictures of the recordings that the model is most wrong about."""
+"""What do trackers receive after the test? Its scores, and pictures of the recordings with the largest errors."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,11 +17,11 @@ _PICTURES, _FRAMES = 8, 1500  # of the worst recordings; frames of each, from it
 
 
 def test_scores_of(scores: "pd.DataFrame", metadata: "pd.DataFrame", cache: Path) -> HeldOutScores:
-    """Put together what ``Tracker.log_test`` takes.
+    """The argument of ``Tracker.log_test``.
 
     Args:
-        scores: a row a recording, by filename, and a column a class.
-        cache: the folder of the spectrograms; what is not there, or cannot be read, has no picture.
+        scores: a row for each recording, by filename, and a column for each class.
+        cache: the folder of the spectrograms; a recording without a readable spectrogram has no picture.
     """
     labels = list(scores.columns)
     by_name = metadata.set_index("filename").loc[scores.index]

@@ -1,4 +1,4 @@
-"""What every command shares: exit codes, one-line errors, and where the log goes."""
+"""What do all commands have in common? Exit codes, one-line errors, and the log."""
 
 import errno
 import getpass
@@ -16,32 +16,32 @@ from utils.errors import UserError
 SIGINT_EXIT = 130
 SIGTERM_EXIT = 143
 
-# How often torch's threads (GNU OpenMP) poll for each other before they sleep; by default they poll long after a
-# core was given to another program: beside one, training took six to nine times as long as alone, with this three to
-# four times (docs/experiments/log.md, 2026-11-27). Alone it is as fast.
+# How often torch's threads (GNU OpenMP) poll for each other before they sleep. By default they still poll when another
+# program uses their core: beside one, training took six to nine times as long as alone, and with this value three to
+# four times (docs/experiments/log.md, 2026-11-27). Alone, training is as fast as by default.
 _SPINS = "10000"
 
 MENDS = {
-    errno.ENOSPC: "no room on the disk; free some and start again, finished work is kept",
-    errno.EDQUOT: "the disk quota is used up; free some and start again, finished work is kept",
+    errno.ENOSPC: "the disk is full; free some space and start again, finished work is kept",
+    errno.EDQUOT: "the disk quota is used up; free some space and start again, finished work is kept",
     errno.EMFILE: "too many open files; raise the limit (ulimit -n 4096), or set fewer workers",
     errno.ENFILE: "too many open files on this machine; close other programs, or set fewer workers",
-    errno.EACCES: "permission denied; change who may read and write it, or choose another",
+    errno.EACCES: "permission denied; change its permissions, or choose another",
     errno.EROFS: "the file system is read-only; choose a folder you may write to",
     errno.EPERM: "not permitted; choose a folder you may write to",
-    errno.EEXIST: "is there already and is no folder; choose another",
-    errno.ENOTDIR: "part of this path is a file, not a folder; choose another",
+    errno.EEXIST: "exists and is not a folder; choose another",
+    errno.ENOTDIR: "a part of this path is a file, not a folder; choose another path",
 }
 
 
 class _AboveTheBar(logging.Handler):
-    """Write log lines to stderr without tearing a progress bar."""
+    """Writes log lines to stderr without damaging a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(self.format(record), file=sys.stderr)
 
 
-ONLY_IN_FILE = "only_in_file"  # a log record with this attribute is for log.txt, and not for the screen
+ONLY_IN_FILE = "only_in_file"  # a log record with this attribute goes to log.txt, but not to the screen
 
 
 class _Early(logging.Handler):
@@ -56,7 +56,7 @@ class _Early(logging.Handler):
             self.records.append(record)
 
 
-_EARLY = 10_000  # records: a preparation of many days has more to say, and the screen has it all
+_EARLY = 10_000  # log records; preparing for many days logs more, and all of it is on the screen
 
 
 class _Plain(logging.Formatter):
@@ -68,7 +68,7 @@ class _Plain(logging.Formatter):
 
 
 class _LogFile(logging.FileHandler):
-    """A log file that is allowed to be incomplete on a full disk: the next save reports the disk."""
+    """A log file that may be incomplete on a full disk: the next save reports the disk."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         if not isinstance(sys.exception(), OSError):
@@ -88,7 +88,7 @@ def log_to_stderr() -> None:
 
 
 def log_to_file(path: Path) -> None:
-    """Send the log to ``path`` as well, with the time of each line, from the command's first line on."""
+    """Also send the log to ``path``, with the time of each line, from the first line of the command on."""
     handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     root = logging.getLogger()
@@ -100,59 +100,61 @@ def log_to_file(path: Path) -> None:
 
 
 def explain_os_error(error: OSError) -> str:
-    """One line for a file or folder the system refused."""
+    """One line about a file or folder that the system could not open or write."""
     name = error.filename2 or error.filename
     text = MENDS.get(error.errno, os.strerror(error.errno) if error.errno else str(error))
     return f"{name}: {text}" if name else text
 
 
 def _name_the_user() -> None:
-    """Give a user without an entry in the system's list of users a name, as torch asks for one when it is imported.
+    """Give the user a name if the system's list of users has none, because torch asks for it when it is imported.
 
-    Containers may run as such a user: ``docker run --user 12345``.
+    A container may have such a user: ``docker run --user 12345``.
     """
     try:
         getpass.getuser()
-    except (KeyError, OSError, ImportError):  # of pwd; of a later Python; on Windows
+    except (KeyError, OSError, ImportError):  # raised by pwd; by later versions of Python; on Windows
         os.environ["USER"] = f"user{os.getuid() if hasattr(os, 'getuid') else ''}"
 
 
 def run_command(main: Callable[[Sequence[str] | None], int | None]) -> None:
-    """Run a command's ``main`` and leave the process with its exit code.
+    """Run a command's ``main`` and end the process with its exit code.
 
-    0 done, 1 error, 2 configuration error, 130 interrupted, 143 terminated. A mistake of the user is one line
-    on stderr for each problem; anything else is a bug of ours and keeps its traceback.
+    The codes are 0 done, 1 error, 2 configuration error, 130 interrupted, 143 terminated. A mistake of the user is
+    one line on stderr for each problem; anything else is a bug of this program and keeps its traceback.
     """
     log_to_stderr()
     _name_the_user()
     if hasattr(sys.stdout, "reconfigure"):  # it may be closed, or a notebook's
-        sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal cannot show is no reason to fail at the end
-    # Read once, when torch is imported: by main, or by the processes it starts.
+        # A character that the terminal cannot show must not cause a failure at the end.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    # It is read once, when torch is imported: by main, or by the processes that main starts.
     os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(SIGTERM_EXIT))  # what is open is closed, and workers are stopped
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(SIGTERM_EXIT))  # open files are closed, and workers are stopped
     try:
         code = main(None) or 0
     except UserError as error:
         print(error, file=sys.stderr)
         code = error.exit_code
-    except BrokenPipeError:  # whoever read our output, such as head, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains of what is not written yet
+    except BrokenPipeError:  # the program that read the output, such as head, has ended
+        # Else Python would report what is not written yet.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except OSError as error:
         if error.filename is None and error.errno not in MENDS:
-            raise  # no file is named: it is a bug, not a mistake of the user
+            raise  # the error names no file: it is a bug, not a mistake of the user
         print(explain_os_error(error), file=sys.stderr)
         code = 1
         if error.errno in (errno.EMFILE, errno.ENFILE):
-            # A loader of torch that this error left half made fails in its __del__, with a traceback of its own.
+            # torch's loader, which this error left half built, fails in its __del__ with another traceback.
             sys.unraisablehook = lambda *_: None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = SIGINT_EXIT
-    except SystemExit as stop:  # by SIGTERM, or of argparse
+    except SystemExit as stop:  # raised by SIGTERM or by argparse
         code = stop.code
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        # One of torchrun's processes: taking its connections apart can wait for ever for a process that has left.
+        # A process of torchrun: closing its connections can wait for ever for a process that has ended.
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()

@@ -1,7 +1,8 @@
-"""Which settings contradict each other, and which of two gives way?
+"""Which settings contradict each other, and which of the two gives way?
 
-A setting that the user did not write gives way to one that they wrote, and one of a file to one of ``--set``; two that
-were written in one place contradict each other, which is an error. A value equal to its default counts as not written.
+A setting that the user did not write gives way to one that they wrote, and one of a file gives way to one of
+``--set``. If two that were written in one place contradict each other, this is an error. A value equal to its default
+counts as not written.
 """
 
 import re
@@ -10,12 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from utils.errors import Problem
+from utils.settings import SOURCE, Config
 
-# Config is utils.config.Config, which imports this file: an import of it here would be a circle.
-Config = Any
 Rank = Callable[[str], int]  # of "section.key": 0 a default, 1 from a file, 2 from --set
 
-SOURCE = "source."  # begins the sections of sources; the rest is a name
 LABEL_FROM = re.compile(r"folder:([1-9])")
 PARTNERED = ("power_mix_p", "mixup_p", "cutmix_p")  # of [mixing]: need another window in the batch
 _RANGES = (  # section, key of the lower end, key of the upper end
@@ -27,14 +26,14 @@ _RANGES = (  # section, key of the lower end, key of the upper end
 
 @dataclass(frozen=True)
 class Clash:
-    """A setting that is legal, and not beside others.
+    """A setting that is legal alone, but contradicts others.
 
     Attributes:
         setting: ``section.key``, which the user would have to change.
         text: what is wrong with it.
         beside: ``section.key`` of the settings that it contradicts, separated by blanks.
-        instead: the value it has if it gives way; None: it never does.
-        is_error: false: the same contradiction is reported at another setting, if none gives way.
+        instead: the value that it takes if it gives way; None: it never gives way.
+        is_error: false: if none gives way, the same contradiction is reported for the other setting.
     """
 
     setting: str
@@ -58,7 +57,7 @@ def contradictions(config: Config) -> Iterator[Problem]:
 
 
 def give_way(config: Config, rank: Rank) -> tuple[Config, list[str]]:
-    """The config in which settings of a lower rank have given way, and a line for each that has."""
+    """The config after settings of a lower rank have given way, and a line for each that has."""
     lines = []
     while clash := next((clash for clash in _clashes(config) if _gives_way(clash, rank)), None):
         section, key = clash.section_and_key
@@ -119,12 +118,12 @@ def _of_the_image(config: Config) -> Iterator[Clash]:
 def _of_the_window(config: Config) -> Iterator[Clash]:
     process, data = config.data_process, config.data
     if round(process.max_length_s * process.sample_rate / process.hop_length) < 2:
-        text = "a window of fewer than two frames; raise it or lower hop_length"
+        text = "this window has fewer than two frames; raise it or lower hop_length"
         yield Clash("data_process.max_length_s", text)
     if 0 < process.max_recording_s < process.max_length_s:
         text = f"shorter than a window, {process.max_length_s:g} s; 0 reads all"
         yield Clash("data_process.max_recording_s", text, "data_process.max_length_s", 0.0)
-        text = f"longer than what is read of a recording, {process.max_recording_s:g} s"
+        text = f"above max_recording_s, the {process.max_recording_s:g} s that are read of a recording"
         longest = process.max_recording_s
         yield Clash("data_process.max_length_s", text, "data_process.max_recording_s", longest, is_error=False)
     if config.augmentation.crops and data.segment_max_s < process.max_length_s:
@@ -134,7 +133,7 @@ def _of_the_window(config: Config) -> Iterator[Clash]:
 
 def _of_the_model(config: Config) -> Iterator[Clash]:
     if config.model.freeze_epochs and not config.model.transfer_learning:
-        text = "freezes random weights; set transfer_learning = true, or this to 0"
+        text = "would freeze random weights; set transfer_learning = true, or this to 0"
         yield Clash("model.freeze_epochs", text, "model.transfer_learning", 0)
 
 
@@ -158,7 +157,7 @@ def _of_the_sources(config: Config) -> Iterator[Clash]:
             text = "expected folder:N, such as folder:1 for the first folder below data_dir"
             yield Clash(f"{section}.label_from", text)
         if one.label and one.label_from:
-            yield Clash(f"{section}.label_from", "label gives everything one label already; set one of them")
+            yield Clash(f"{section}.label_from", "label already gives all recordings one label; set only one of them")
         if section != "data" and one.data_dir is None:
             yield Clash(f"{section}.data_dir", "missing; name the folder of its recordings")
 
@@ -166,17 +165,17 @@ def _of_the_sources(config: Config) -> Iterator[Clash]:
 def _of_the_data(config: Config) -> Iterator[Clash]:
     data = config.data
     if data.folds == 1:
-        text = "leaves nothing to train on; at least 2, or 0 for train_ratio and test_val_ratio"
+        text = "leaves nothing to train on; set at least 2, or 0 to use train_ratio and test_val_ratio"
         yield Clash("data.folds", text)
     elif data.fold > max(data.folds, 1):
-        text = f"there are only {data.folds} folds" if data.folds else "needs folds above 0, the number of all folds"
+        text = f"there are only {data.folds} folds" if data.folds else "needs folds, the number of all folds; set it"
         yield Clash("data.fold", text, "data.folds", 1)
     if data.crops_per_segment > 1 and not config.augmentation.crops:
-        text = "needs data_augmentation and augment_random_crop of [augmentation]; windows come once without"
+        text = "needs data_augmentation and augment_random_crop of [augmentation]; set both to true, or this to 1"
         beside = "augmentation.data_augmentation augmentation.augment_random_crop"
         yield Clash("data.crops_per_segment", text, beside, 1)
     if 0 < data.class_cap < data.rare_to:
-        text = f"below rare_to, {data.rare_to}; classes would be cut and repeated at once"
+        text = f"below rare_to, {data.rare_to}; classes would be cut and repeated at the same time"
         yield Clash("data.class_cap", text, "data.rare_to", data.rare_to)
         text = f"above class_cap, {data.class_cap}"
         yield Clash("data.rare_to", text, "data.class_cap", data.class_cap, is_error=False)
@@ -188,7 +187,7 @@ def _of_the_labels(config: Config) -> Iterator[Clash]:
         text = f"above primary_weight, {labels.primary_weight:g}"
         yield Clash("labels.secondary_weight", text, "labels.primary_weight", labels.primary_weight)
     if config.agent.loss == "cross_entropy" and labels.primary_weight != 1 and labels.secondary != "soft":
-        text = "means nothing to cross_entropy, which divides targets by their sum; leave it at 1"
+        text = "has no effect with cross_entropy, which divides targets by their sum; leave it at 1"
         yield Clash("labels.primary_weight", text, "agent.loss labels.secondary", 1.0)
 
 
@@ -205,17 +204,17 @@ def _of_the_changes(config: Config) -> Iterator[Clash]:
         yield Clash("augmentation.background_dir", "empty; background_p above 0 needs a folder of recordings")
     no_masks = not augmentation.xy_time_masks and not augmentation.xy_frequency_masks
     if augmentation.data_augmentation and augmentation.xy_masks_p and no_masks:
-        text = "without masks: xy_time_masks and xy_frequency_masks are both 0"
+        text = "there are no masks: xy_time_masks and xy_frequency_masks are both 0; raise one, or set this to 0"
         yield Clash("augmentation.xy_masks_p", text, "augmentation.xy_time_masks augmentation.xy_frequency_masks", 0.0)
     if config.trainer.batch_size_train == 1:
         for key in PARTNERED:
             if getattr(config.mixing, key):
-                text = "needs a partner in the batch; raise batch_size_train of [trainer]"
+                text = "needs a second window in the batch; raise batch_size_train of [trainer]"
                 yield Clash(f"mixing.{key}", text, "trainer.batch_size_train", 0.0)
 
 
 def _of_the_masks(config: Config) -> Iterator[Clash]:
-    """Defaults that would hide a whole window; they keep their share of it. Others: ``factory.choices``."""
+    """Defaults that would hide a whole window become smaller; ``factory.choices`` checks values that were written."""
     a, process = config.augmentation, config.data_process
     if not (a.data_augmentation and a.augment_spec_augment):
         return
@@ -229,7 +228,7 @@ def _of_the_masks(config: Config) -> Iterator[Clash]:
 
 
 def leaves_no_validation(config: Config) -> str:
-    """The setting of [data], as ``key = value``, by which no recording validates; empty: some do."""
+    """The setting of [data], as ``key = value``, that leaves no validation set; empty if there is one."""
     data = config.data
     if data.folds:
         return f"folds = {data.folds}"
@@ -237,17 +236,17 @@ def leaves_no_validation(config: Config) -> str:
 
 
 def needs_validation(config: Config, why: str) -> Iterator[Clash]:
-    """The settings that follow a validation score, which there is none of.
+    """The settings that need a validation score, when there is none.
 
     Args:
-        why: there is none, such as "[data] folds = 5 leaves no validation set".
+        why: the reason, such as "[data] folds = 5 leaves no validation set".
     """
     agent, beside = config.agent, "data.folds data.train_ratio data.test_val_ratio"
     if agent.lr_decay and agent.lr_decay_type == "plateau":
-        text = f"follows the validation loss, and {why}; choose another"
+        text = f"needs the validation loss, and {why}; choose another"
         yield Clash("agent.lr_decay_type", text, beside, "warmup_cosine")
     if config.trainer.early_stop:
-        yield Clash("trainer.early_stop", f"watches a validation score, and {why}; set it to 0", beside, 0)
+        yield Clash("trainer.early_stop", f"needs a validation score, and {why}; set it to 0", beside, 0)
 
 
 def _of_validation(config: Config) -> Iterator[Clash]:
@@ -259,13 +258,13 @@ def _of_the_run(config: Config) -> Iterator[Clash]:
     """Of [trainer] and [callbacks]."""
     trainer, callbacks, last = config.trainer, config.callbacks, "trainer.average_last"
     if trainer.ema and trainer.average_last:
-        yield Clash(last, "ema averages already; set one of them to 0", "trainer.ema", 0)
-        yield Clash("trainer.ema", "average_last averages already", last, 0.0, is_error=False)
+        yield Clash(last, "ema already averages the weights; set one of them to 0", "trainer.ema", 0)
+        yield Clash("trainer.ema", "average_last already averages the weights", last, 0.0, is_error=False)
     if trainer.average_last and trainer.early_stop:
-        text = "the last of n_epochs are averaged, and early_stop may end before; use one"
+        text = "averages the last of n_epochs, but early_stop may end the run before; set one of them to 0"
         yield Clash(last, text, "trainer.early_stop", 0)
         yield Clash("trainer.early_stop", "average_last averages the last of n_epochs", last, 0, is_error=False)
     if trainer.average_last > trainer.n_epochs:
         yield Clash(last, f"above n_epochs, {trainer.n_epochs}", "trainer.n_epochs", trainer.n_epochs)
     if callbacks.neptune_logger and callbacks.neptune_mode == "online" and not callbacks.neptune_project:
-        yield Clash("callbacks.neptune_project", "empty; neptune_mode = online needs workspace/name")
+        yield Clash("callbacks.neptune_project", "empty; neptune_mode = online needs it: workspace/name")

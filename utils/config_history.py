@@ -1,4 +1,4 @@
-"""Keys and values that an older config.ini may hold: what became of each, so that old runs still resume."""
+"""Which keys and values of an older config.ini have changed since, so that old runs can still be resumed?"""
 
 from typing import NamedTuple
 
@@ -12,11 +12,11 @@ REPLACED = {  # section, key, value before -> value now
 
 
 class Removed(NamedTuple):
-    """A key that is gone.
+    """A key that does not exist any more.
 
     Attributes:
-        neutral: the value, as it was written, that means what the program does now; any other value is refused.
-        why: there is no such setting any more.
+        neutral: the value that means what the program does now, as it was written; any other value is refused.
+        why: the reason why there is no such setting any more.
     """
 
     neutral: str
@@ -27,12 +27,12 @@ REMOVED: dict[tuple[str, str], Removed] = {}
 
 
 class Update(NamedTuple):
-    """What a setting of before is now.
+    """The present form of a setting of an older version.
 
     Attributes:
-        key, text: of today; None: there is none any more.
-        line: for the log; empty if nothing has changed.
-        problem: why it cannot be taken over; empty if it can.
+        key, text: its present key and value; None: the setting does not exist any more.
+        line: a line for the log; empty if nothing has changed.
+        problem: why it cannot be used; empty if it can.
     """
 
     key: str | None
@@ -42,7 +42,7 @@ class Update(NamedTuple):
 
 
 def update(section: str, key: str, text: str) -> Update:
-    """Today's form of a setting."""
+    """The present form of a setting."""
     if removed := REMOVED.get((section, key)):
         problem = "" if text == removed.neutral else f"no longer a setting ({removed.why}); remove the line"
         return Update(None, None, f"[{section}] {key} is no longer a setting: {removed.why}", problem)

@@ -1,4 +1,4 @@
-"""The processes of a run: one, or as many as torchrun started."""
+"""How do the processes of a run work together: one, or as many as torchrun started?"""
 
 import datetime
 import os
@@ -16,10 +16,10 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those of the run. With one, every method does the obvious.
+    """This process among those of the run. If there is only one, no method needs communication.
 
     Attributes:
-        words: the group by which they talk, on CPUs; None: that by which gradients travel.
+        words: the group for all communication but gradients, on CPUs; None: the group that exchanges gradients.
     """
 
     rank: int = 0
@@ -56,19 +56,19 @@ class Processes:
         return tensor.tolist()
 
     def share_buffers(self, model: nn.Module) -> None:
-        """Give every process the main one's buffers: each has seen other batches, and BatchNorm counts what it sees."""
+        """Copy the buffers of the main process to all: each has seen other batches, which BatchNorm has counted."""
         if self.world > 1:
             for buffer in model.buffers():
                 dist.broadcast(buffer, src=0)
 
     def wait(self) -> None:
-        """Wait until every process is here."""
+        """Wait until all processes have called this."""
         if self.world > 1:
             dist.barrier(group=self.words)
 
 
 def join_processes(device: torch.device) -> tuple[Processes, torch.device]:
-    """Meet the other processes that torchrun started, and take this one's own device.
+    """Connect to the other processes that torchrun started, and choose the device of this one.
 
     Raises:
         UserError: there are more processes than GPUs.
@@ -79,16 +79,16 @@ def join_processes(device: torch.device) -> tuple[Processes, torch.device]:
         rank, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
         if rank >= gpus:
             raise UserError(
-                f"process {rank + 1} of this machine has no GPU, as there are {gpus}; start as many as these"
+                f"process {rank + 1} of this machine has no GPU, because there are {gpus}; start so many processes"
             )
         device = torch.device("cuda", rank)
         torch.cuda.set_device(device)
-    # Preparing data takes hours on rank 0 while the others wait; a process that dies is noticed by
-    # torchrun, not by this limit.
+    # The others wait while rank 0 prepares data, which may take hours. torchrun notices a process that dies;
+    # this limit does not have to.
     patience = datetime.timedelta(days=2)
     if (
         device.type == "cuda"
-    ):  # who waits by NCCL keeps a GPU and a core busy; that is for gradients, which take seconds
+    ):  # waiting by NCCL keeps a GPU and a core busy, so it is used for gradients only, which take seconds
         dist.init_process_group("nccl")
         words = dist.new_group(backend="gloo", timeout=patience)
     else:

@@ -1,4 +1,4 @@
-"""Errors that the user can correct: each problem is one line, and never a traceback."""
+"""Which errors can a user correct? Each problem is one line, and never a traceback."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 
 class UserError(Exception):
-    """Something outside the program is wrong; the message names it and says what would be right."""
+    """Something outside the program is wrong; the message says what it is and what to do."""
 
     exit_code = 1
 
 
 class DataError(UserError):
-    """A table, a recording or a folder is not what it should be."""
+    """A table, a recording or a folder cannot be used."""
 
 
 class CheckpointError(UserError):
@@ -24,10 +24,10 @@ class Problem:
     """One thing wrong with one setting.
 
     Attributes:
-        text: what is wrong and what would be right.
-        section, key: of the setting; an empty key means the whole section, both empty the whole file.
-        value: as it was written; None where there is none to show.
-        source: the file (or ``--set``) it was read from; empty where that is not known.
+        text: what is wrong and what to do.
+        section, key: of the setting; if the key is empty, the whole section; if both are empty, the whole file.
+        value: the value as it was written; None if there is none to show.
+        source: the file (or ``--set``) that it was read from; empty if that is not known.
     """
 
     text: str
@@ -43,7 +43,7 @@ class Problem:
 
 
 class ConfigError(UserError):
-    """The settings are wrong; every problem found is in ``problems``, one line each."""
+    """The settings are wrong; ``problems`` has every problem that was found, one line each."""
 
     exit_code = 2
 
@@ -53,7 +53,7 @@ class ConfigError(UserError):
 
 
 def first_line(error: object) -> str:
-    """What a library has to say, as far as it fits a message of ours; the kind of the error where it says nothing."""
+    """The first line of a library's error, for a message of this program; if it is empty, the class of the error."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
 
 
@@ -67,7 +67,7 @@ def counted(number: int, one: str, many: str = "") -> str:
 
 
 def unknown(name: str, known: Sequence[str], *, nearest: int = 1, list_known: bool = True) -> str:
-    """Word the message for a name that is not in ``known``: the nearest ones, then all.
+    """The message for a name that is not in ``known``: the nearest names, then all of them.
 
     >>> unknown("adamv", ["adam", "sgd"])
     "unknown; did you mean 'adam'? Known: adam, sgd"

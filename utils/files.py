@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""How is a file written completely or not at all?"""
 
 import contextlib
 import errno
@@ -12,11 +12,16 @@ from pathlib import Path
 
 from utils.errors import DataError
 
-# .<name>.<host>.<pid>.tmp names its process, so that only what a dead process left is removed.
+# .<name>.<host>.<pid>.tmp names its process, so that only files of dead processes are removed.
 TEMPORARY = re.compile(r"^\..+\.(?P<host>[^.]+)\.(?P<pid>\d+)\.tmp$")
 
 _LONGEST_NAME = 255  # bytes, on every common file system
 _LONGEST_OUTPUT = 240  # bytes of a name that the program chooses
+
+
+def printable(path: Path | str) -> str:
+    """A path as text; bytes that are not UTF-8 are written as numbers, so that different names stay different."""
+    return os.fsencode(path).decode("utf-8", errors="backslashreplace")
 
 
 def host() -> str:
@@ -25,7 +30,7 @@ def host() -> str:
 
 
 def temporary_for(path: Path) -> Path:
-    """A name beside ``path`` that no other live process uses."""
+    """The path of a temporary file in the folder of ``path`` that no other live process uses."""
     ending = f".{host()}.{os.getpid()}.tmp"
     temporary = path.with_name(f".{path.name}{ending}")
     if len(os.fsencode(temporary.name)) > _LONGEST_NAME:
@@ -36,7 +41,7 @@ def temporary_for(path: Path) -> Path:
 def fitting_name(name: str, ending: str) -> str:
     """``name + ending``, short enough for a file: a name of more than 240 bytes ends in a digest instead.
 
-    The rest up to the limit of file systems (255 bytes) is for what the program itself adds, such as ``.lock``.
+    The limit of file systems is 255 bytes; the program uses the rest for its own endings, such as ``.lock``.
     """
     if len(os.fsencode(name + ending)) <= _LONGEST_OUTPUT:
         return name + ending
@@ -48,15 +53,15 @@ def fitting_name(name: str, ending: str) -> str:
 
 @contextlib.contextmanager
 def whole(path: Path | str, *, durable: bool = True) -> Iterator[Path]:
-    """Give a temporary path to write to; on leaving without an error it becomes ``path``.
+    """Yield a temporary path to write to; when the block ends without an error, the file becomes ``path``.
 
-    A reader sees the old file or the new one, never a part. On an error the temporary file is
-    removed and ``path`` is as it was.
+    A reader sees the old file or the new one, never a part of one. After an error the temporary file is removed and
+    ``path`` is unchanged.
 
     Args:
-        durable: wait until file and name have reached the disk, so that a power cut can undo
-            neither. Without it only the death of the process is survived, and a power cut
-            may leave an empty file: for what carries a checksum and can be made again.
+        durable: wait until the file and its name are on the disk, so that they survive a power cut. Without it they
+            survive the death of the process only, and a power cut may leave an empty file. This is enough for files
+            that have a checksum and can be made again.
     """
     path = Path(path)
     temporary = temporary_for(path)
@@ -65,7 +70,7 @@ def whole(path: Path | str, *, durable: bool = True) -> Iterator[Path]:
         if durable:
             _flush(temporary)
         os.replace(temporary, path)
-    except BaseException:  # a Ctrl-C too leaves no part behind
+    except BaseException:  # a Ctrl-C must not leave a part of a file either
         temporary.unlink(missing_ok=True)
         raise
     if durable:
@@ -73,7 +78,7 @@ def whole(path: Path | str, *, durable: bool = True) -> Iterator[Path]:
 
 
 def write_text(path: Path | str, text: str, *, durable: bool = True) -> None:
-    """Write ``text`` as UTF-8, whole or not at all."""
+    """Write ``text`` as UTF-8, completely or not at all."""
     with whole(path, durable=durable) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
 
@@ -84,7 +89,7 @@ def holds(path: Path, text: str) -> bool:
 
 
 def keep_text(path: Path, text: str) -> None:
-    """Write ``text`` unless ``path`` holds it: what is all there may be on a disk that is read-only."""
+    """Write ``text`` unless ``path`` already holds it; so a complete folder may be on a read-only disk."""
     if not holds(path, text):
         write_text(path, text)
 
@@ -96,7 +101,7 @@ def file_digest(path: Path) -> str:
 
 
 def second_name(path: Path, name: Path) -> None:
-    """Make ``name`` hold what ``path`` holds now, whole or not at all; without a copy where links are possible."""
+    """Give the content of ``path`` the name ``name`` too, completely or not at all; without a copy if links work."""
     temporary = temporary_for(name)
     try:
         temporary.unlink(missing_ok=True)
@@ -116,7 +121,7 @@ def remove_leftovers(folder: Path) -> int:
     for entry in os.scandir(folder):
         match = TEMPORARY.match(entry.name)
         if match and match["host"] == host() and not _alive(int(match["pid"])):
-            with contextlib.suppress(PermissionError):  # somebody else's, in a folder that many write to
+            with contextlib.suppress(PermissionError):  # a file of another user, in a shared folder
                 Path(entry.path).unlink(missing_ok=True)
                 removed += 1
     return removed
@@ -127,7 +132,7 @@ def _alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # it lives, and belongs to somebody else
+    except PermissionError:  # it is alive, and belongs to another user
         return True
     return True
 
@@ -136,7 +141,7 @@ def _flush(path: Path) -> None:
     """Wait until ``path`` (a file, or a folder's list of names) is on the disk."""
     try:
         handle = os.open(path, os.O_RDONLY)
-    except PermissionError:  # Windows opens no folder
+    except PermissionError:  # Windows cannot open a folder
         return
     try:
         os.fsync(handle)
@@ -148,7 +153,7 @@ def _flush(path: Path) -> None:
 
 
 def must_be_writable(path: Path) -> None:
-    """Find out before hours of work whether ``path`` can be made, without making anything yet.
+    """Check before hours of work that ``path`` can be written, without writing anything.
 
     Raises:
         DataError: it cannot.
@@ -159,7 +164,7 @@ def must_be_writable(path: Path) -> None:
     if not folder.is_dir():
         raise DataError(f"{folder} is a file, not a folder; choose another folder")
     if not (path.is_file() or path.is_dir()) and path.exists():
-        raise DataError(f"{path}: a device or a pipe; choose the name of a file, which is written whole or not at all")
+        raise DataError(f"{path}: a device or a pipe; choose the name of a file")
     for target in (folder, path):
         if target.is_dir() and not os.access(target, os.W_OK):
             raise DataError(f"{target}: permission denied; choose a folder you may write to")

@@ -17,7 +17,7 @@ Value = TypeVar("Value")
 _EXIT_CODES = {signal.SIGINT: SIGINT_EXIT, signal.SIGTERM: SIGTERM_EXIT}
 
 
-class Stopped(UserError):  # noqa: N818 - no error: what was asked for
+class Stopped(UserError):  # noqa: N818 - not an error: the user asked for it
     """The run was asked to stop and has saved; the message says how to resume."""
 
     def __init__(self, text: str, exit_code: int):
@@ -30,10 +30,10 @@ class _Now(BaseException):
 
 
 class Interrupt:
-    """Notes that a run should stop. A context manager: outside it signals do what they did before.
+    """Records that a run should stop. Outside of this context manager, signals have their usual effect.
 
     Args:
-        max_minutes: after which to stop; 0: never.
+        max_minutes: stop after this many minutes; 0: never.
     """
 
     def __init__(self, max_minutes: float = 0.0):
@@ -70,17 +70,18 @@ class Interrupt:
         if self._at_once:
             self._at_once = False
             raise _Now
-        if number == signal.SIGINT:  # a second Ctrl-C leaves at once; torchrun passes on a SIGTERM that all had already
+        # A second Ctrl-C ends the program at once; torchrun repeats a SIGTERM that all have already received.
+        if number == signal.SIGINT:
             signal.signal(number, signal.SIG_DFL)
 
     def when_it_comes(self, call: Callable[[], None]) -> None:
-        """Call this once, from the signal's handler; at once if the signal has come."""
+        """Call ``call`` once, from the handler of the signal; at once if the signal has already come."""
         self._calls.append(call)
         if self._signal is not None:
             self._call()
 
     def _call(self) -> None:
-        while self._calls:  # taken out first: a handler may come between any two lines
+        while self._calls:  # removed first, because a handler may run between any two lines
             self._calls.pop()()
 
     @property
@@ -94,15 +95,15 @@ class Interrupt:
 
 
 def obey_the_main_process_alone(_worker: int) -> None:
-    """For a process that reads batches: leave signals to the main process, which has a step to finish.
+    """For a process that reads batches: ignore signals, because the main process must finish its step.
 
-    Ctrl-C in a terminal, torchrun and batch systems signal workers too. torch ends a worker at any SIGTERM, and then
-    the main process, if that was not its own.
+    Ctrl-C in a terminal, torchrun and batch systems also signal workers. torch ends a worker at any SIGTERM, and then
+    also the main process, if it did not send the signal.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # not on macOS
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        main = multiprocessing.parent_process().pid  # os.getppid may be that of a server of forks
+        main = multiprocessing.parent_process().pid  # os.getppid may name a server of forks
         threading.Thread(target=_leave_at_a_signal_of, args=(main,), daemon=True).start()
 
 

@@ -1,4 +1,4 @@
-"""One process at a time: a lock beside what is written, which the system frees when its process dies."""
+"""How is a file or folder written by one process at a time? By a lock, which the system frees when its process dies."""
 
 import contextlib
 import errno
@@ -19,16 +19,16 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of some network fi
 
 @contextlib.contextmanager
 def alone(path: Path, busy: str) -> Iterator[list[int]]:
-    """Keep other processes away from ``path``, by a file ``.<name>.lock`` beside it.
+    """Keep other processes from writing to ``path``, by a file ``.<name>.lock`` in its folder.
 
     Args:
-        busy: the message where another process has it.
+        busy: the message if another process has the lock.
 
     Returns:
-        The descriptor of the lock, for a child that is to hold it as well; nothing where the file system has no locks.
+        The descriptor of the lock, for a child process that should hold it too; empty if the file system has no locks.
 
     Raises:
-        DataError: another process has it.
+        DataError: another process has the lock.
     """
     file, descriptors = Path(os.path.abspath(path)).with_name(fitting_name(f".{path.name}", ".lock")), []
     lock = FileLock(file, timeout=0, thread_local=False, fallback_to_soft=False, on_acquired=descriptors.append)
@@ -45,5 +45,5 @@ def alone(path: Path, busy: str) -> Iterator[list[int]]:
     try:
         yield descriptors
     finally:
-        file.unlink(missing_ok=True)  # while it is held: whoever has just opened it sees that it is gone
+        file.unlink(missing_ok=True)  # while it is held: a process that has just opened it notices that it is gone
         lock.release()

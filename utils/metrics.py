@@ -71,7 +71,7 @@ def padded_cmap(targets: np.ndarray, scores: np.ndarray, padding: int = PADDING)
     """Padded class-wise mean average precision (BirdCLEF 2023).
 
     ``padding`` rows of ones are appended to both arrays, so that a class without positives has a
-    score, and one with few is not ruled by them.
+    score, and a class with few does not depend on them alone.
 
     Raises:
         ValueError: the shapes differ, or a score is not finite.
@@ -86,7 +86,7 @@ def padded_cmap(targets: np.ndarray, scores: np.ndarray, padding: int = PADDING)
 
 
 def padding_says_nothing(positives: np.ndarray) -> bool:
-    """Whether the padded cmAP is mostly its own padding: most classes have fewer positives than ``PADDING``.
+    """Whether the padded cmAP consists mostly of padding: most classes have fewer positives than ``PADDING``.
 
     Args:
         positives: of each class, ``(n_classes,)``.
@@ -95,7 +95,7 @@ def padding_says_nothing(positives: np.ndarray) -> bool:
 
 
 def _average_precision(positive: np.ndarray, score: np.ndarray) -> float:
-    """The mean over the positives of the precision at their score: what is positive of all that scores as high."""
+    """The mean over the positives of the share of positives among the rows that score at least as high."""
     positives = np.sort(score[positive])
     positives_as_high = len(positives) - np.searchsorted(positives, positives, "left")
     all_as_high = len(score) - np.searchsorted(np.sort(score), positives, "left")
@@ -116,7 +116,7 @@ def window_scores(targets: np.ndarray, scores: np.ndarray, prefix: str = "test_"
     """Metrics of windows whose labels have times: ``window_macro_auc``, and how many windows and positives there are.
 
     Args:
-        targets: ``(windows, classes)``; a target below 0 is not known and has no part in the AUC of its class.
+        targets: ``(windows, classes)``; a target below 0 is unknown and is left out of the AUC of its class.
 
     Raises:
         ValueError: the shapes differ, or a score is not finite.
@@ -136,7 +136,7 @@ def window_scores(targets: np.ndarray, scores: np.ndarray, prefix: str = "test_"
 
 
 def _checked(targets: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What is positive, and the scores; both ``(rows, n_classes)``."""
+    """Which rows are positive, and the scores; both ``(rows, n_classes)``."""
     positive, scores = np.asarray(targets) > 0.5, np.asarray(scores)
     if positive.shape != scores.shape or scores.ndim != 2:
         raise ValueError(f"expected (rows, classes) of both, got targets {positive.shape} and scores {scores.shape}")

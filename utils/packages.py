@@ -1,4 +1,4 @@
-"""Optional packages: is one installed, and what does the user do if it is not?"""
+"""Is an optional package installed, and what can the user do if it is not?"""
 
 import importlib.util
 

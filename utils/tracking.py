@@ -1,4 +1,4 @@
-"""Where do a run's scores go? Into local files always, and to the trackers that are asked for: a class each."""
+"""Where do a run's scores go? Always into local files, and to the trackers that the user chose: a class each."""
 
 import atexit
 import base64
@@ -17,11 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
-from utils.config import KEYS, SECRETS, Callbacks, Config
 from utils.errors import DataError, UserError
 from utils.files import write_text
 from utils.packages import require_package
 from utils.run_folder import EPOCHS, METRICS, SUMMARY
+from utils.settings import KEYS, SECRETS, Callbacks, Config
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,16 +48,16 @@ class HeldOutScores(NamedTuple):
 
 
 class Tracker(Protocol):
-    """Something that wants to know how a run goes."""
+    """Something that records the scores of a run."""
 
     def log_epoch(self, row: Mapping[str, float | int | None]) -> None:
-        """Take the numbers of one epoch; ``row["epoch"]`` counts from 1, None stands for no score."""
+        """Record the numbers of one epoch; ``row["epoch"]`` counts from 1, None means that there is no score."""
 
     def log_test(self, test: HeldOutScores) -> None:
-        """Take the scores of the test recordings."""
+        """Record the scores of the test recordings."""
 
     def log_summary(self, summary: Mapping[str, object]) -> None:
-        """Take what the run came to."""
+        """Record the summary of the run."""
 
     def close(self) -> None:
         """Finish writing. Nothing is logged afterwards."""
@@ -66,16 +66,16 @@ class Tracker(Protocol):
 class LocalFiles:
     """``metrics.csv``, ``metrics.jsonl`` and ``summary.json`` in the run folder.
 
-    The CSV holds no clock and every float to its last bit, so that equal runs give equal bytes; the
-    JSON lines hold the whole row, speed included. A file is always replaced as a whole.
+    The CSV has no times and every float to its last bit, so that equal runs give equal bytes. The JSON lines have the
+    whole row, with the speed. A file is always replaced as a whole.
 
     Args:
         run_dir: the run folder; it exists.
-        keep_epochs: epochs done before this start. Rows of later epochs, left by a run that died
-            after them, are dropped, because they are about to be made again.
+        keep_epochs: epochs that were finished before this start. Rows of later epochs, from a run that died after
+            them, are removed, because these epochs will be trained again.
 
     Raises:
-        DataError: a file to go on with is not one that this class wrote.
+        DataError: an existing file was not written by this class.
     """
 
     def __init__(self, run_dir: Path | str, *, keep_epochs: int = 0):
@@ -99,7 +99,7 @@ class LocalFiles:
         write_text(self._summary, json.dumps(plain(summary), indent=2, allow_nan=False) + "\n")
 
     def close(self) -> None:
-        """Nothing to do: every call has left whole files."""
+        """Nothing to do: every call has written complete files."""
 
     def _write(self) -> None:
         for path, lines in ((self._csv, self._csv_lines), (self._jsonl, self._json_lines)):
@@ -109,16 +109,15 @@ class LocalFiles:
 class Neptune:
     """A run of the Neptune client: settings under ``config``, scores under ``epochs``, then ``summary``.
 
-    Offline data lies in ``<run_dir>/.neptune``, where ``neptune sync --path <run_dir>`` finds it.
-    Online, the run's id is kept in ``<run_dir>/neptune.json``, and a resumed run goes on with it.
-    The client would also upload the entry script and the uncommitted changes of the repository, a
-    token in ``config.ini`` among them; it is told not to.
+    Offline data is in ``<run_dir>/.neptune``, where ``neptune sync --path <run_dir>`` finds it. Online, the run's id is
+    kept in ``<run_dir>/neptune.json``, and a resumed run continues it. By default the client also uploads the entry
+    script and the uncommitted changes of the repository, with a token in ``config.ini``; this is switched off.
 
     Args:
         callbacks: with ``neptune_mode``, ``neptune_project`` and ``neptune_token``.
         run_dir: the run folder; it exists.
-        config: sent as it is, without its secrets.
-        stop_seconds: longest wait in ``close`` for what is still to be sent.
+        config: all settings; they are sent without the secrets.
+        stop_seconds: longest wait in ``close`` for data that is not sent yet.
 
     Raises:
         Exception: whatever the client raises: there is no token, the host does not answer (after
@@ -148,16 +147,16 @@ class Neptune:
                 source_files=[],
                 git_ref=False,
             )
-        # The client stops its runs at exit and waits without a limit. Exit calls run last in, first
-        # out: ours comes before it and leaves it nothing to do.
+        # At exit the client stops its runs and waits without a limit. The exit call registered last runs first,
+        # so this one runs before the client's and leaves it nothing to do.
         atexit.register(self._close_at_exit)
         if online:
             found = {"project": callbacks.neptune_project, "id": self._run["sys/id"].fetch()}
             write_text(run_dir / "neptune.json", json.dumps(found) + "\n")
-        told: dict[str, dict[str, object]] = {section: {} for section in KEYS}
+        settings: dict[str, dict[str, object]] = {section: {} for section in KEYS}
         for section, key, value in public_settings(config):
-            told[section][key] = _for_neptune(value)
-        self._run["config"] = told
+            settings[section][key] = _for_neptune(value)
+        self._run["config"] = settings
         self._flush()
 
     def log_epoch(self, row: Mapping[str, float | int | None]) -> None:
@@ -176,12 +175,12 @@ class Neptune:
         self._flush()
 
     def close(self) -> None:
-        """Send what is left, for at most ``stop_seconds``.
+        """Send the rest of the data, for at most ``stop_seconds``.
 
-        Close it after the last use of other processes: while the client stops, it holds back forks.
+        Call it after the last use of other processes, because the client blocks forks while it stops.
 
         Raises:
-            TimeoutError: it took longer; the client is left behind in a thread that ends with the process.
+            TimeoutError: it took longer; the client stays in a thread that ends with the process.
         """
         atexit.unregister(self._close_at_exit)
         failures: list[Exception] = []
@@ -194,20 +193,20 @@ class Neptune:
             raise failures[0]
 
     def _flush(self) -> None:
-        """Bring what the client holds in memory to its file on disk; nothing is waited for online.
+        """Make the client write its memory to its file on disk, without waiting for the network.
 
-        A forked process (a loader's worker) would write what it inherits in memory a second time.
+        Else a forked process (a loader's worker) would write the memory that it inherits a second time.
         """
         self._run.wait(disk_only=True)
 
     def _stop(self, failures: list[Exception]) -> None:
         try:
             self._run.stop(seconds=self._stop_seconds)
-        except Exception as error:  # of any kind: it is the caller of close() who must hear of it
+        except Exception as error:  # of any kind; close() raises it for its caller
             failures.append(error)
 
     def _close_at_exit(self) -> None:
-        with contextlib.suppress(Exception):  # the process ends, and there is nobody left to tell
+        with contextlib.suppress(Exception):  # the process ends, and nothing could report it
             self.close()
 
 
@@ -215,19 +214,20 @@ class TensorBoard:
     """Event files in ``<run_dir>/tensorboard``, for ``tensorboard --logdir``.
 
     Scores and losses by epoch, the settings with the summary as hyper-parameters, precision-recall curves of the
-    test recordings, and the spectrograms of those that the model is most wrong about.
+    test recordings, and the spectrograms of those with the largest errors.
 
     Args:
-        keep_epochs: epochs done before this start; what a run that died has logged of later ones is hidden.
+        keep_epochs: epochs that were finished before this start; what a run that died has logged of later ones is
+            hidden.
 
     Raises:
         UserError: the package tensorboard is not installed.
     """
 
     def __init__(self, callbacks: Callbacks, run_dir: Path | str, config: Config, keep_epochs: int = 0):
-        require_package("tensorboard", "or leave it out of [callbacks] trackers")
+        require_package("tensorboard", "or remove it from [callbacks] trackers")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of its dependencies
+            warnings.simplefilter("ignore")  # warnings of its dependencies
             from torch.utils.tensorboard import SummaryWriter
 
         purge = keep_epochs + 1 if keep_epochs else None
@@ -265,14 +265,15 @@ class TensorBoard:
 
 
 class Guarded:
-    """A tracker that can do no harm: what it raises is one warning, as is a call that does not return in time.
+    """A tracker whose errors cannot stop the run: an exception, or a call that takes too long, becomes one warning.
 
-    Then it is left alone. A call runs in a thread of its own, which a tracker that hangs keeps until the process ends.
+    After that it is not called again. Each call runs in its own thread; if a tracker hangs, its thread stays until the
+    process ends.
 
     Args:
         start: makes the tracker.
-        secret: text that must not reach the log, should an exception quote it.
-        start_seconds, seconds: longest wait for its start, and for each call.
+        secret: a text that must not be in the log, even if an exception quotes it.
+        start_seconds, seconds: the longest wait for its start, and for each call.
     """
 
     def __init__(
@@ -310,7 +311,7 @@ class Guarded:
         if not failures:
             return results[0]
         self.works = False
-        if not isinstance(failures[0], Exception):  # Ctrl-C is no fault of a tracker
+        if not isinstance(failures[0], Exception):  # Ctrl-C is not an error of a tracker
             raise failures[0]
         _warn(self._name, failures[0], self._secret)
         return None
@@ -319,7 +320,7 @@ class Guarded:
 def _run(call: Callable[[], Result], results: list[Result], failures: list[BaseException]) -> None:
     try:
         results.append(call())
-    except (Exception, KeyboardInterrupt) as error:  # of any kind: the caller decides what a fault of a tracker is
+    except (Exception, KeyboardInterrupt) as error:  # of any kind: the caller decides what is an error of the tracker
         failures.append(error)
 
 
@@ -330,17 +331,17 @@ TRACKERS: dict[str, Callable[[Callbacks, Path | str, Config, int], Tracker]] = {
 
 
 def build_trackers(callbacks: Callbacks, run_dir: Path | str, config: Config, keep_epochs: int = 0) -> list[Tracker]:
-    """The trackers that ``callbacks`` asks for: the local files first, and always.
+    """The local files, which are always written, and then the trackers that ``callbacks`` names.
 
-    One that cannot be started is one warning, and left out.
+    A tracker that cannot be started is left out with one warning.
 
     Args:
         run_dir: the run folder; it exists.
-        config: the settings that trackers get, without secrets.
-        keep_epochs: epochs done before this start, see ``LocalFiles``.
+        config: the settings that are sent to trackers, without secrets.
+        keep_epochs: epochs that were finished before this start, see ``LocalFiles``.
 
     Raises:
-        DataError: a local file to go on with is damaged.
+        DataError: an existing local file is damaged.
     """
     trackers: list[Tracker] = [LocalFiles(run_dir, keep_epochs=keep_epochs)]
     for name in callbacks.tracker_names:
@@ -352,7 +353,7 @@ def build_trackers(callbacks: Callbacks, run_dir: Path | str, config: Config, ke
 
 
 def public_settings(config: Config) -> Iterator[tuple[str, str, object]]:
-    """Section, key and value of each setting but the secrets."""
+    """Section, key and value of each setting except the secrets."""
     for section, keys in KEYS.items():
         for key in keys:
             if (section, key) not in SECRETS:
@@ -360,7 +361,7 @@ def public_settings(config: Config) -> Iterator[tuple[str, str, object]]:
 
 
 def _grouped(name: str) -> str:
-    """``val_macro_auc`` -> ``val/macro_auc``, so that TensorBoard draws what belongs together side by side."""
+    """``val_macro_auc`` -> ``val/macro_auc``, so that TensorBoard draws related scores side by side."""
     for group in ("train", "val", "test"):
         if name.startswith(f"{group}_"):
             return f"{group}/{name.removeprefix(f'{group}_')}"
@@ -376,21 +377,20 @@ def _grey(db: "np.ndarray") -> "np.ndarray":
 def _check_server(token: str) -> None:
     """
     Raises:
-        UserError: the token is of the hosted service, which has ended.
+        UserError: the token belongs to the hosted service, which has ended.
     """
     try:
         address = str(json.loads(base64.b64decode(token + "=" * (-len(token) % 4))).get("api_address", ""))
-    except (ValueError, AttributeError):  # no token of the hosted service is like that; the client says what it thinks
+    except (ValueError, AttributeError):  # this is not a token of the hosted service; the client will report an error
         return
     if "neptune.ai" in address:
         raise UserError(
-            "neptune's hosted service ended on 2026-03-05; use neptune_mode = offline, or the token of a server of "
-            "your own"
+            "neptune's hosted service ended on 2026-03-05; use neptune_mode = offline, or the token of your own server"
         )
 
 
 def plain(value: object) -> object:
-    """``value`` in the types of JSON: numpy's numbers become Python's, not-finite ones None, paths text."""
+    """``value`` in the types of JSON: numpy's numbers become Python's, those that are not finite None, paths text."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -403,7 +403,7 @@ def plain(value: object) -> object:
 
 
 def _for_neptune(value: object) -> object:
-    """``value`` as the client takes it: it knows neither None nor lists."""
+    """``value`` in a form that the client accepts: it accepts neither None nor lists."""
     value = plain(value)
     return "" if value is None else str(value) if isinstance(value, list) else value
 
@@ -419,7 +419,7 @@ def _kept(path: Path, keep_epochs: int, epoch_of: Callable[[str], int], skip: st
         try:
             epoch = epoch_of(line)
         except (ValueError, KeyError, TypeError):
-            raise DataError(f"{path}: line {number} is not a row of scores; mend or remove the file") from None
+            raise DataError(f"{path}: line {number} is not a row of scores; correct or remove the file") from None
         if epoch <= keep_epochs:
             kept.append(line)
     return kept
@@ -437,7 +437,7 @@ def _epoch_of_json(line: str) -> int:
 
 
 def _online_id(run_dir: Path, project: str) -> str | None:
-    """The id of the Neptune run that this run folder began; None if there is none in ``project``."""
+    """The id of the Neptune run of this run folder; None if there is none in ``project``."""
     path = run_dir / "neptune.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return known.get("id") if known.get("project") == project else None
@@ -445,10 +445,10 @@ def _online_id(run_dir: Path, project: str) -> str | None:
 
 @contextlib.contextmanager
 def _leaving_the_process_as_it_was() -> Iterator[None]:
-    """Undo what starting the client does to everybody else.
+    """Undo the changes that the client makes to the whole process when it starts.
 
-    It puts itself in front of ``sys.excepthook``, draws from the global random generator, and its
-    imports show a dozen DeprecationWarnings.
+    It replaces ``sys.excepthook``, draws from the global random generator, and its imports show a dozen
+    DeprecationWarnings.
     """
     hook, state = sys.excepthook, random.getstate()
     with warnings.catch_warnings():
@@ -474,7 +474,7 @@ def _environment(name: str, value: str) -> Iterator[None]:
 
 
 def _log_like_everyone_else() -> None:
-    """Send the client's warnings to our log; on import it sets itself up to write to stdout."""
+    """Send the client's warnings to the log of the program; when imported it is set up to write to stdout."""
     for name in ("neptune", "neptune_no_prefix"):
         client = logging.getLogger(name)
         client.handlers.clear()
@@ -483,11 +483,11 @@ def _log_like_everyone_else() -> None:
 
 
 def _warn(name: str, error: Exception, secret: str) -> None:
-    log.warning("%s: %s; training goes on without it", name, _reason(error, secret))
+    log.warning("%s: %s; training continues without it", name, _reason(error, secret))
 
 
 def _reason(error: Exception, secret: str) -> str:
-    """One line for an exception; the client's own span a page, with colours and a banner."""
+    """One line for an exception; the client's own messages fill a page, with colours and a banner."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("----")]
     reason = lines[0].rstrip(".") if lines else type(error).__name__

@@ -1,7 +1,7 @@
-"""The loop: train, validate, keep the best, and resume where a run was stopped.
+"""The training loop: train, validate, keep the best epoch, and resume where a run was stopped.
 
-It receives objects and two sections of the config, never the whole. What a step draws at random follows from
-the run's seed and the step's step_key alone, so a run resumed from (epoch, step) repeats what it would have done.
+It receives objects and two sections of the config, never the whole config. The random numbers of a step depend only on
+the run's seed and the step key, so a run that is resumed at (epoch, step) does what it would have done without a stop.
 """
 
 import contextlib
@@ -17,19 +17,19 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from utils import config
 from utils.averaging import Average
 from utils.checkpoint import Checkpoints, load_checkpoint
 from utils.distributed import Processes
 from utils.errors import CheckpointError, UserError, first_line
 from utils.interrupt import Interrupt, Stopped
 from utils.metrics import mean_by_recording, padding_says_nothing, scores, window_scores
+from utils.settings import Callbacks, TrainerSettings
 from utils.tracking import Tracker
 from utils.utils import seed_everything, seed_for
 
 log = logging.getLogger(__name__)
 
-ENOUGH_TO_CHOOSE = 20  # validation recordings; with fewer the epoch of the best score is chance
+ENOUGH_TO_CHOOSE = 20  # validation recordings; with fewer, the epoch with the best score is a matter of chance
 
 
 class LearningRate(Protocol):
@@ -43,8 +43,8 @@ class LearningRate(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
-class Backbone(Protocol):
-    """All of a model but its head."""
+class Freezable(Protocol):
+    """The part of a model that can be frozen: all but its head."""
 
     def freeze(self, frozen: bool) -> bool: ...
 
@@ -59,7 +59,7 @@ class Criterion(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Subset:
-    """The recordings of one side of the split, as the loop sees them.
+    """The training, validation or test subset, as the loop uses it.
 
     Attributes:
         batches: of windows: each has ``windows``, ``targets``, ``recording`` and ``to``.
@@ -80,7 +80,7 @@ class Subset:
 
 @dataclass
 class Progress:
-    """How far a run has come. With the weights and the optimizer it is all that resuming needs."""
+    """How far a run has come. Resuming needs only this, the weights and the optimizer's state."""
 
     epoch: int = 1  # the current one
     step: int = 0  # batches of it that are done
@@ -100,14 +100,14 @@ class Trainer:
         transform: makes a batch the model's input and its targets: ``transform(batch, step_key)``; ``step_key`` is
             (epoch, step, rank) in training, where both may be changed, and None otherwise.
         train, val, test: the subsets; ``val`` and ``test`` may be None.
-        backbone: is frozen in the first ``freeze_epochs``; None: the model has none.
-        card: what a checkpoint says beside the weights (labels, settings of the spectrogram ...).
-        resume_command: for the message of a run that is stopped.
+        backbone: it is frozen in the first ``freeze_epochs``; None: the model has none.
+        card: what a checkpoint holds beside the weights (labels, settings of the spectrogram ...).
+        resume_command: the command in the message of a run that is stopped.
     """
 
     def __init__(
         self,
-        settings: config.Trainer,
+        settings: TrainerSettings,
         *,
         model: nn.Module,
         loss: nn.Module,
@@ -122,8 +122,8 @@ class Trainer:
         card: dict[str, Any],
         device: torch.device,
         processes: Processes = Processes(),  # noqa: B008 - frozen
-        callbacks: config.Callbacks = config.Callbacks(),  # noqa: B008 - frozen
-        backbone: Backbone | None = None,
+        callbacks: Callbacks = Callbacks(),  # noqa: B008 - frozen
+        backbone: Freezable | None = None,
         freeze_epochs: int = 0,
         lr_verbose: bool = False,
         resume_command: str = "",
@@ -181,7 +181,7 @@ class Trainer:
         progress, settings, n_windows = self.progress, self.settings, 0
         self.model.train()
         if self._backbone is not None and self._backbone.freeze(progress.epoch <= self._freeze_epochs):
-            self._stepped = self._wrap(self.model)  # several processes agree beforehand on what has a gradient
+            self._stepped = self._wrap(self.model)  # several processes must agree on what has a gradient
         self.train_subset.order.go_to(progress.epoch, progress.step)
         n_batches = len(self.train_subset.order)
         with self._bar(n_batches, f"epoch {progress.epoch}/{settings.n_epochs}", progress.step) as bar:
@@ -239,7 +239,7 @@ class Trainer:
         return value
 
     def _update(self, batch: Any, loss: Tensor) -> float:
-        """A step of the optimizer, unless it would spoil the weights; return the loss."""
+        """Do a step of the optimizer, unless it would damage the weights; return the loss."""
         self._scaler.unscale_(self.optimizer)
         limit = self.settings.grad_clip or float("inf")
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit, foreach=True)
@@ -272,7 +272,7 @@ class Trainer:
         windows, recordings = logits.sigmoid().numpy(), recordings.numpy()
         if not np.isfinite(windows).all():
             worst = subset.filenames[recordings[~np.isfinite(windows).all(axis=1)][0]]
-            raise UserError(f"the model's answer to {worst} is not finite; lower [agent] lr_warmup_end")
+            raise UserError(f"a score of {worst} is not finite; lower [agent] lr_warmup_end")
         by_recording = mean_by_recording(windows, recordings, len(subset.targets))
         metrics = {f"{prefix}loss": loss} | scores(subset.targets, by_recording, prefix)
         if prefix == "test_" and subset.timed is not None and subset.timed.any():
@@ -342,13 +342,13 @@ class Trainer:
         best = not self._chooses_best or unscored or better
         if progress.epoch == 1 and self.val_subset is not None and not self._chooses_best:
             log.info(
-                "the last epoch counts as the best: %d validation recordings are too few to choose an epoch by (%d are "
-                "enough), and the best of many would be chance", len(self.val_subset.filenames), ENOUGH_TO_CHOOSE,
+                "the last epoch counts as the best: %d validation recordings are too few to choose an epoch (%d are "
+                "enough); the best of many epochs would be chance", len(self.val_subset.filenames), ENOUGH_TO_CHOOSE,
             )  # fmt: skip
         if unscored and self.val_subset is not None and progress.epoch == 1:
             log.warning(
                 "the validation recordings give no %s: no class is in some of them and not in others; the last epoch "
-                "counts as the best, and early_stop has nothing to go by", self.metric.name,
+                "counts as the best, and early_stop has no effect", self.metric.name,
             )  # fmt: skip
         if best:
             progress.best, progress.best_epoch, progress.stale_epochs = score, progress.epoch, 0
@@ -423,8 +423,8 @@ class Trainer:
         state = self.checkpoints.load_last(torch.device("cpu"))
         if other := set(state["labels"]) ^ set(self.card["labels"]):
             raise CheckpointError(
-                f"{self.checkpoints.last}: the run and its table have other classes: {', '.join(sorted(other))}; "
-                "bring the table back as it was, or start a new run"
+                f"{self.checkpoints.last}: the classes of the run and of its table differ: {', '.join(sorted(other))}; "
+                "restore the table, or start a new run"
             )
         self.average.load_state_dict(state)
         self.optimizer.load_state_dict(state["optimizer"])
@@ -435,7 +435,7 @@ class Trainer:
         if len(sums := state.get("loss_sums", [])) == self.processes.world:
             self.progress.loss_sum = sums[self.processes.rank]
         self.progress.finished = self.progress.epoch > self.settings.n_epochs or self._is_stale
-        log.info("going on at epoch %d, step %d", self.progress.epoch, self.progress.step)
+        log.info("continuing at epoch %d, step %d", self.progress.epoch, self.progress.step)
 
     @property
     def seconds(self) -> float:
@@ -474,7 +474,7 @@ class Trainer:
                 buffer.copy_(before)
         if progress.step and not progress.finished:
             self.save(best=False)
-        self.processes.wait()  # torchrun ends all others as soon as one has left, so none leaves before it is saved
+        self.processes.wait()  # torchrun ends all processes when one has ended, so all wait for the save
         where = f"at epoch {progress.epoch}, step {progress.step} and saved"
         if progress.trained:
             where = f"in the validation of epoch {progress.epoch} and saved"
@@ -492,7 +492,7 @@ class Trainer:
 
     @contextlib.contextmanager
     def _sized(self, batch: Any) -> Iterable[None]:
-        """Report in one line a batch that is too large for the memory, or too small."""
+        """Report in one line that a batch is too large for the memory, or too small."""
         try:
             yield
         except RuntimeError as error:  # torch.OutOfMemoryError is one; on a CPU it is a plain one
@@ -512,7 +512,7 @@ class Trainer:
                 raise
             raise UserError(
                 f"this network cannot learn from a batch of {len(batch.windows)}: its norms need more than one value "
-                "of each feature; raise [trainer] batch_size_train, or bring more recordings"
+                "of each feature; raise [trainer] batch_size_train, or use more recordings"
             ) from None
 
     def _autocast(self, *, scoring: bool = False) -> contextlib.AbstractContextManager:
@@ -521,15 +521,15 @@ class Trainer:
         return torch.autocast(self.device.type, dtype=self._amp_type, enabled=enabled)
 
     def _bar(self, total: int, text: str, done: int) -> tqdm:
-        """A bar where there is a terminal; the log has a line an epoch either way."""
+        """A progress bar if there is a terminal; the log has a line for each epoch in any case."""
         hidden = None if self.processes.is_main else True
         return tqdm(total=total, initial=done, desc=text, unit="batch", leave=False, disable=hidden, dynamic_ncols=True)
 
 
-def amp_type(device: torch.device, settings: config.Trainer) -> torch.dtype | None:
-    """The type of mixed precision in training: bf16 where the device has units for it, else fp16 on a GPU.
+def amp_type(device: torch.device, settings: TrainerSettings) -> torch.dtype | None:
+    """The type of mixed precision in training: bf16 if the device computes it in hardware, else fp16 on a GPU.
 
-    None: no mixed precision; that of a CPU without such units would be ten times slower.
+    None: no mixed precision, because a CPU without such hardware would be ten times slower.
     """
     if device.type == "cuda":
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -537,7 +537,7 @@ def amp_type(device: torch.device, settings: config.Trainer) -> torch.dtype | No
     if not settings.amp_on_cpu:
         return None
     if not any(torch.cpu.get_capabilities().get(unit) for unit in _BF16_UNITS):
-        log.warning("[trainer] amp_on_cpu: this CPU has no units for bf16; it computes in float32, up to half as fast")
+        log.warning("[trainer] amp_on_cpu: this CPU cannot compute bf16 in hardware; training uses float32")
         return None
     return torch.bfloat16
 

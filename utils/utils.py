@@ -1,4 +1,4 @@
-"""What a run takes from its machine: a seed, a device, memory, a folder. Nothing else belongs here."""
+"""What does a run need from its machine? A seed, a device, memory and a folder; nothing else belongs here."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ from utils.errors import ConfigError, Problem
 
 
 def seed_for(seed: int, *step_key: int | str) -> int:
-    """A seed for one step of a run (a purpose, an epoch, a step): the same on every machine."""
+    """The seed for one step of a run (a purpose, an epoch, a step); it is the same on every machine."""
     text = "/".join(map(str, (seed, *step_key)))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
@@ -26,16 +26,16 @@ def seed_everything(seed: int) -> None:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device that [trainer] device names; ``auto`` takes a GPU where there is one, of NVIDIA or of Apple.
+    """The device that [trainer] device names; ``auto`` is a GPU of NVIDIA or Apple if there is one.
 
     Raises:
-        ConfigError: a device is asked for that is not there.
+        ConfigError: the machine does not have this device.
     """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(device for device, is_there in there.items() if is_there)
     if not there[name]:
-        raise ConfigError(Problem(f"no {name.upper()} device here; use cpu or auto", "trainer", "device", name))
+        raise ConfigError(Problem(f"no {name.upper()} device found; use cpu or auto", "trainer", "device", name))
     return torch.device(name)
 
 
@@ -45,10 +45,10 @@ def cores() -> int:
 
 
 def keep_freed_memory() -> None:
-    """Have this process keep memory that it frees, for its next step.
+    """Make this process keep freed memory for its next step.
 
-    glibc gives blocks as large as a layer's output back to the system at once, and gets them again page by page,
-    which takes a good part of a training step on a CPU. Does nothing with another C library.
+    glibc returns blocks as large as a layer's output to the system at once, and gets them back page by page, which
+    takes much of a training step on a CPU. With another C library this does nothing.
     """
     import ctypes
 
@@ -60,7 +60,7 @@ def keep_freed_memory() -> None:
 
 
 def make_run_folder(runs_dir: Path, model_type: str) -> Path:
-    """Make ``<runs_dir>/<YYYYmmdd-HHMMSS>-<model type>``, with a number behind it where that is taken."""
+    """Make ``<runs_dir>/<YYYYmmdd-HHMMSS>-<model type>``, with a number at the end if that exists."""
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{model_type.replace('/', '_')}"
     runs_dir.mkdir(parents=True, exist_ok=True)
     for number in range(1, 1000):
@@ -70,4 +70,4 @@ def make_run_folder(runs_dir: Path, model_type: str) -> Path:
         except FileExistsError:
             continue
         return folder
-    raise FileExistsError(f"{runs_dir}: a thousand runs have the name {name}")
+    raise FileExistsError(f"{runs_dir}: a thousand runs have the name {name}; remove some")

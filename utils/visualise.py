@@ -1,7 +1,7 @@
-"""What does a recording, or a run, look like? Arrays become figures; ``python -m utils.visualise`` draws and plays.
+"""How are recordings and runs drawn? Functions from arrays to figures; ``python -m utils.visualise`` draws and plays.
 
-The functions return a ``matplotlib.figure.Figure`` and touch no global state, so that they serve in
-a script, a test and a notebook alike.
+The functions return a ``matplotlib.figure.Figure`` and change no global state, so that scripts, tests and notebooks
+can use them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from utils.command import explain_os_error, run_command
 from utils.errors import DataError
 from utils.files import whole
 
-if TYPE_CHECKING:  # imported by the functions that need it: matplotlib takes half a second
+if TYPE_CHECKING:  # the functions that need it import it, because matplotlib takes half a second
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
@@ -29,7 +29,8 @@ STANDARDISED = {  # how -> title and unit of the second panel
     "none": ("not standardised", "dB re full scale"),
 }
 LOSSES = {"train_loss": "training", "val_loss": "validation"}
-CURVE_COLOURS = {"training": "C0", "validation": "C1", "macro AUC": "C2", "top-1": "C3", "cmAP": "C4"}  # one a meaning
+# One colour for each meaning.
+CURVE_COLOURS = {"training": "C0", "validation": "C1", "macro AUC": "C2", "top-1": "C3", "cmAP": "C4"}
 SCORES = {"val_macro_auc": "macro AUC", "val_top1": "top-1", "val_cmap": "cmAP"}
 
 
@@ -44,11 +45,11 @@ def draw_recording(
     over: str = "the recording",
     start_s: float = 0.0,
 ) -> "Figure":
-    """Draw a recording twice, one above the other: as it sounds, and the same standardised.
+    """Draw a recording twice, one above the other: in dB, and standardised.
 
     Args:
         log_mel: ``(n_mels, frames)``, dB re full scale.
-        standardised: ``(n_mels, frames)``, the same after standardisation.
+        standardised: ``(n_mels, frames)``, the same after standardising.
         mel_frequencies: ``(n_mels,)``, Hz, rising.
         title: usually the recording's name.
         standardize: how it was standardised, as in [data_process].
@@ -66,7 +67,7 @@ def draw_recording(
     scales = (frames_per_second, mel_frequencies)
     _draw_panel(above, log_mel, *scales, "log-mel spectrogram", "dB re full scale", start_s)
     _draw_panel(below, standardised, *scales, name.format(over), unit, start_s)
-    above.set_xlabel("")  # it is the same as below
+    above.set_xlabel("")  # the lower panel has the same axis
     figure.suptitle(title, parse_math=False)
     return figure
 
@@ -113,7 +114,7 @@ def draw_history(
     """Draw loss and scores by epoch.
 
     Args:
-        rows: one an epoch, with the columns of ``metrics.csv``; a value of None is a gap, and a
+        rows: one for each epoch, with the columns of ``metrics.csv``; a value of None is a gap, and a
             column without any value is left out.
         title: usually the run's name.
         kept_epoch: the epoch whose weights are kept, which gets a line.
@@ -127,10 +128,10 @@ def draw_history(
     if not rows:
         raise ValueError("no epochs to draw")
     panels = [(label, _curves(rows, names)) for label, names in (("loss", LOSSES), ("score", SCORES))]
-    panels = [panel for panel in panels if panel[1]]  # without a validation part there are no scores
+    panels = [panel for panel in panels if panel[1]]  # without a validation subset there are no scores
     figure = Figure(figsize=(6 * len(panels), 4), layout="constrained")
     for axes, (label, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        for name, values in curves.items():  # a mark at each epoch: one that stands alone has no line
+        for name, values in curves.items():  # a mark at each epoch, because a single epoch has no line
             axes.plot([row["epoch"] for row in rows], values, marker=".", label=name, color=CURVE_COLOURS[name])
         if kept_epoch is not None:
             axes.axvline(kept_epoch, color="0.4", linestyle="--", linewidth=1, label=f"kept: epoch {kept_epoch}")
@@ -143,16 +144,17 @@ def draw_history(
 
 
 def _curves(rows: Sequence[Mapping[str, float | None]], names: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """The columns of ``names`` that have a value, by what they are called in a picture; None becomes nan, a gap."""
+    """The columns of ``names`` that have a value, with their names in a picture; None becomes nan, which is a gap."""
     curves = {name: np.array([row.get(column) for row in rows], dtype=float) for column, name in names.items()}
     return {name: values for name, values in curves.items() if not np.isnan(values).all()}
 
 
 def draw_contest(results: Sequence[Mapping[str, Any]]) -> "Figure":
-    """Draw recipes: how well each does against what it costs, to train and to predict with.
+    """Draw the accuracy of recipes against the costs of training and of prediction.
 
     Args:
-        results: one a recipe, with ``name``, ``macro_auc`` (mean, and its spread or None), ``seconds`` of training
+        results: one for each recipe, with ``name``, ``macro_auc`` (mean, and its spread or None), ``seconds`` of
+            training
             and ``speed`` of prediction, in x real time; a recipe that lacks one of them is left out of that panel.
     """
     from matplotlib.figure import Figure
@@ -160,7 +162,10 @@ def draw_contest(results: Sequence[Mapping[str, Any]]) -> "Figure":
 
     figure = Figure(figsize=(12, 5), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
-    costs = {"training, seconds a run": lambda one: one["seconds"], "prediction, seconds an hour of sound": _an_hour}
+    costs = {
+        "training, seconds of a run": lambda one: one["seconds"],
+        "prediction, seconds per hour of sound": _an_hour,
+    }
     for axes, (label, cost_of) in zip(panels, costs.items(), strict=True):
         for number, result in enumerate(results):
             (score, spread), cost = result["macro_auc"], cost_of(result)
@@ -174,7 +179,7 @@ def draw_contest(results: Sequence[Mapping[str, Any]]) -> "Figure":
         axes.set(xscale="log", xlabel=label)
         axes.margins(0.1)
         low, high = axes.get_xlim()
-        axes.set_xlim(low / 2, high * 2)  # room for names, and never so near that ticks have no room
+        axes.set_xlim(low / 2, high * 2)  # leaves space for names and ticks
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
@@ -184,7 +189,7 @@ def draw_contest(results: Sequence[Mapping[str, Any]]) -> "Figure":
 
 
 def save_png(figure: "Figure", path: Path | str) -> None:
-    """Write ``figure`` to ``path``, whole or not at all; equal figures give equal bytes.
+    """Write ``figure`` to ``path``, completely or not at all; equal figures give equal bytes.
 
     Raises:
         DataError: the folder cannot be written to.
@@ -212,7 +217,7 @@ def _draw_panel(
 ) -> None:
     image = _draw_image(axes, spectrogram, frames_per_second, mel_frequencies, None, start_s)
     axes.set(xlabel=_set_time_ticks(axes), ylabel="Hz (mel-spaced)")
-    axes.set_title(title, parse_math=False)  # a name may hold a $
+    axes.set_title(title, parse_math=False)  # a name may contain a $
     axes.figure.colorbar(image, ax=axes, label=unit, extend="both", pad=0.01)
 
 
@@ -224,12 +229,12 @@ def _draw_image(
     limits: tuple[float, float] | None,
     start_s: float = 0.0,
 ) -> "AxesImage":
-    """The spectrogram with its ticks; without ``limits`` its colours are those of its own values."""
+    """Draw the spectrogram with its ticks; without ``limits`` the colours span its own values."""
     if spectrogram.ndim != 2 or 0 in spectrogram.shape or len(spectrogram) != len(mel_frequencies):
         raise ValueError(f"expected (n_mels, frames) with {len(mel_frequencies)} bands, got shape {spectrogram.shape}")
     n_mels, frames = spectrogram.shape
     low, high = limits or _colour_limits(spectrogram)
-    # A band is a row, so the axis is spaced in mel. A frame is centred on its time: half of it lies before.
+    # A band is a row, so the axis is spaced in mel. A frame is centred on its time: half of it is before.
     image = axes.imshow(
         spectrogram,
         origin="lower",
@@ -271,7 +276,7 @@ def _set_time_ticks(axes: "Axes") -> str:
 
 
 def _colour_limits(spectrogram: np.ndarray) -> tuple[float, float]:
-    """Limits that leave out what would wash out the picture: the floor below, a few clicks above."""
+    """Limits of the colours that leave out the floor and a few loud clicks, which would make the rest hard to see."""
     above_floor = spectrogram[spectrogram > spectrogram.min()]
     if not above_floor.size:  # a single value
         return float(spectrogram.min()) - 1, float(spectrogram.max()) + 1
@@ -280,7 +285,7 @@ def _colour_limits(spectrogram: np.ndarray) -> tuple[float, float]:
 
 
 def _round_frequencies(mel_frequencies: np.ndarray) -> list[int]:
-    """Round Hz values within the bands, far enough apart for their labels."""
+    """Round values in Hz within the bands, far enough from each other for their labels."""
     n_mels = len(mel_frequencies)
     ticks: list[int] = []
     bands: list[float] = []

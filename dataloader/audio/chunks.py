@@ -1,4 +1,4 @@
-"""WAV, RF64, W64, AIFF, CAF and AU: do the samples fill what the header gives them, neither less nor more?"""
+"""WAV, RF64, W64, AIFF, CAF and AU: does the file hold exactly the samples that its header states?"""
 
 import struct
 from typing import BinaryIO
@@ -7,12 +7,12 @@ from dataloader.audio.findings import SOUND, Findings, truncated
 
 # Sizes of a data chunk that mean "unknown, to the end of the file": FFmpeg and others; SoX; arecord.
 _WAV_STREAMED = (0, 0xFFFFFFFF, 0x7FFFF000, 0x80000000)
-_MOST_CHUNKS = 1000  # a file with more before its samples is not worth walking through
-_WAV_UNCLOSED = 8  # size of the whole in a file that libsndfile has not closed: it reads such a file to its end
-_WAV_TAG = 65_536  # bytes behind the samples that may be a tag of some kind
+_MOST_CHUNKS = 1000  # chunks that are read at most; no sound file has more before its samples
+_WAV_UNCLOSED = 8  # the size in a file that libsndfile has not closed; libsndfile reads such a file to its end
+_WAV_TAG = 65_536  # bytes after the samples that may be a tag of some kind
 _JOINED = truncated("several recordings joined into one, of which only the first is read; split it")
 _MPEG = (0x0050, 0x0055)  # formats of WAV: layers I and II, layer III
-_SMALL_S = 0.010  # seconds; as much as a recorder's wrong header may count too many without being taken for a cut
+_SMALL_S = 0.010  # seconds; a header of a recorder may count this many too many before the file counts as truncated
 _W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 
 
@@ -24,7 +24,7 @@ def examine_wav(file: BinaryIO, size: int, order: str) -> tuple[Findings, tuple[
         order: ``<``, or ``>`` for RIFX.
 
     Returns:
-        What was found; and, if MPEG frames stand in the data chunk, its first byte and its end.
+        What was found; and, if the data chunk holds MPEG frames, its first byte and its end.
     """
     position, large, bytes_a_second, step, coding = 12, None, 0, 1, 0
     for _ in range(_MOST_CHUNKS):
@@ -49,17 +49,17 @@ def examine_wav(file: BinaryIO, size: int, order: str) -> tuple[Findings, tuple[
 
 
 def _wav_data(file: BinaryIO, extent: tuple[int, int, int], order: str, rate: tuple[int, int]) -> Findings:
-    """What is wrong with a data chunk.
+    """The findings about a data chunk.
 
     Args:
-        extent: the first byte of its samples, the bytes that it counts, and the size of the file.
-        rate: bytes a second, and of one sample of all channels.
+        extent: the first byte of its samples, the bytes that it states, and the size of the file.
+        rate: bytes of a second, and of one sample of all channels.
     """
     begin, length, size = extent
     if begin + length > size:
         return _lacking(begin + length - size, length, *rate)
     ends = {begin + length, begin + length + length % 2}  # not all programs pad an odd size
-    if any(_stands_at(file, end, mark) for end in ends for mark in (b"RIFF", b"RIFX", b"RF64")):
+    if any(_has_at(file, end, mark) for end in ends for mark in (b"RIFF", b"RIFX", b"RF64")):
         return _JOINED
     if uncounted := min(_wav_uncounted(file, end, size, order) for end in ends):
         text = "bytes of samples are not counted in its header; convert it: ffmpeg -ignore_length 1"
@@ -68,32 +68,32 @@ def _wav_data(file: BinaryIO, extent: tuple[int, int, int], order: str, rate: tu
 
 
 def _lacking(missing: int, length: int, bytes_a_second: int, step: int) -> Findings:
-    """The verdict on a file that ends ``missing`` bytes before its samples should.
+    """The findings about a file that ends ``missing`` bytes before the end that its header states.
 
-    Frontier Labs BAR recorders with firmware before 3.00, and a phone app, write the size of the whole file as that
-    of the samples: what is "missing" is the header, and all the sound is there.
+    Frontier Labs BAR recorders with firmware before 3.00, and a phone app, write the size of the whole file as the
+    size of the samples. So the "missing" bytes are those of the header, and no sound is missing.
     """
     if 0 < missing < _SMALL_S * bytes_a_second:
         return Findings(missing=-(-missing // max(1, step)))
     return truncated(f"{missing:,} of {length:,} bytes of samples are missing")
 
 
-def _stands_at(file: BinaryIO, position: int, mark: bytes) -> bool:
+def _has_at(file: BinaryIO, position: int, mark: bytes) -> bool:
     file.seek(position)
     return file.read(len(mark)) == mark
 
 
 def _wav_size(file: BinaryIO, order: str) -> int:
-    """Bytes of a WAV file behind its first eight, as its header has them."""
+    """Bytes of a WAV file after the first eight, as its header states them."""
     file.seek(4)
     return struct.unpack(order + "I", file.read(4))[0]
 
 
 def _wav_uncounted(file: BinaryIO, position: int, size: int, order: str) -> int:
-    """Bytes of samples from ``position`` on, behind those that the header counts; 0 where there are none.
+    """Bytes of samples from ``position`` on, after those that the header states; 0 if there are none.
 
-    Chunks may stand there, a tag, and the padding of a recorder that reserves its space beforehand. But 4 GiB are no
-    padding: a size of 32 bits has started again from 0 there.
+    There may be chunks, a tag, or the padding of a recorder that reserves space beforehand. But 4 GiB are not padding:
+    then a size of 32 bits has started again from 0.
     """
     for _ in range(_MOST_CHUNKS):
         file.seek(position)
@@ -103,9 +103,9 @@ def _wav_uncounted(file: BinaryIO, position: int, size: int, order: str) -> int:
         if not all(32 <= byte < 127 for byte in name.removesuffix(b"\0")):
             break
         if position + 8 + length > size:
-            if name.endswith(b"\0"):  # two quiet samples look like that
+            if name.endswith(b"\0"):  # two quiet samples would have these bytes
                 break
-            return 0  # a chunk that is cut off, behind all samples
+            return 0  # a truncated chunk after all samples
         position += 8 + length + length % 2
     file.seek(position)
     left = size - position
@@ -118,7 +118,7 @@ def examine_aiff(file: BinaryIO, size: int) -> Findings:
     position, step, rate = 12, 1, 0.0
     file.seek(4)
     whole = 8 + struct.unpack(">I", file.read(4))[0]
-    if _stands_at(file, whole, b"FORM") or _stands_at(file, whole + 1, b"FORM"):
+    if _has_at(file, whole, b"FORM") or _has_at(file, whole + 1, b"FORM"):
         return _JOINED
     for _ in range(_MOST_CHUNKS):
         file.seek(position)
@@ -151,7 +151,7 @@ def examine_caf(file: BinaryIO, size: int) -> Findings:
                 return SOUND
             if missing > 0:
                 return _lacking(missing, length, round(rate * step), step)
-            return _JOINED if _stands_at(file, position + 12 + length, b"caff") else SOUND
+            return _JOINED if _has_at(file, position + 12 + length, b"caff") else SOUND
         if length < 0:
             break
         position += 12 + length
@@ -172,7 +172,7 @@ def examine_w64(file: BinaryIO, size: int) -> Findings:
             missing = position + length - size
             if missing > 0:
                 return _lacking(missing, length - 24, bytes_a_second, step)
-            return _JOINED if _stands_at(file, position + length + -length % 8, b"riff\x2e\x91\xcf\x11") else SOUND
+            return _JOINED if _has_at(file, position + length + -length % 8, b"riff\x2e\x91\xcf\x11") else SOUND
         position += max(24, length + -length % 8)
     return SOUND
 
@@ -187,4 +187,4 @@ def examine_au(file: BinaryIO, size: int) -> Findings:
     missing = offset + length - size if length != 0xFFFFFFFF else 0
     if missing > 0:
         return _lacking(missing, length, rate * step, step)
-    return _JOINED if length != 0xFFFFFFFF and _stands_at(file, offset + length, b".snd") else SOUND
+    return _JOINED if length != 0xFFFFFFFF and _has_at(file, offset + length, b".snd") else SOUND

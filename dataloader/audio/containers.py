@@ -1,4 +1,4 @@
-"""Is all of a sound file there, and does its header count all of it? Answered from its bytes, before decoding."""
+"""Is a sound file complete, and does its header state its whole length? Its bytes show this without decoding."""
 
 import contextlib
 import functools
@@ -16,18 +16,18 @@ from dataloader.audio.mpeg import behind_id3, examine_mpeg
 from dataloader.audio.ogg import examine_ogg
 from dataloader.audio.signatures import kind_of_sound, what_else
 
-_REMEMBERED = 2**16  # files whose findings are kept: windows are read from a file again and again
+_REMEMBERED = 2**16  # files whose findings are kept in memory, because many windows are read from each file
 _W64 = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb"
 
 
 def examine(path: Path | str) -> Findings:
-    """What the bytes of a file say about its end. Of most formats only the beginning and the end are read.
+    """The findings about the end of a file. In most formats only the beginning and the end are read.
 
-    The findings are kept as long as the file's size and time stay the same.
+    The findings are kept in memory while the size and time of the file stay the same.
 
     Raises:
         BadRecording: there is no such file, the system refuses to read it, it has no bytes, or it is known to hold
-            something else than sound.
+            something other than sound.
     """
     try:
         stat = os.stat(path)
@@ -87,7 +87,7 @@ def _bytes_of(file: BinaryIO) -> Iterator[bytes | mmap.mmap]:
     """The whole file, to be sliced like bytes without reading all of it."""
     try:
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError):  # some network folders cannot do this
+    except (OSError, ValueError):  # some network folders cannot be mapped
         file.seek(0)
         yield file.read()
         return

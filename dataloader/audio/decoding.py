@@ -1,10 +1,10 @@
-"""How does a file become a mono float32 waveform, whole, a span of it or in blocks, and what may be wrong with it?
+"""How does a file become a mono float32 waveform, as a whole, a span or in blocks, and which faults are detected?
 
 libsndfile decodes Ogg Vorbis and Opus, FLAC, WAV and its relatives, AIFF, CAF and MP3 (``sndfile``); FFmpeg, if the
-package ``av`` is installed, what libsndfile cannot open or would cut short (``ffmpeg``); soxr resamples.
-``AudioStream`` needs the same memory for a night as for a call; ``read_audio`` gives one array. A truncated Ogg
-decodes without an error, a damaged one is skipped through in silence, and a header may count less than the file
-holds, so all of that is looked for: see ``containers`` and ``AudioStream``.
+package ``av`` is installed, decodes what libsndfile cannot open or would cut short (``ffmpeg``); soxr resamples.
+``AudioStream`` needs the same memory for a night as for a call; ``read_audio`` returns one array. A truncated Ogg
+decodes without an error, damaged pages are skipped without notice, and a header may state less than the file holds.
+``containers`` and ``AudioStream`` check for all of this.
 """
 
 import math
@@ -22,28 +22,29 @@ from dataloader.audio.ffmpeg import FFmpegFile
 from dataloader.audio.findings import Findings
 from dataloader.audio.signatures import kind_of_sound
 from dataloader.audio.sndfile import DecodeError, SndFile
+from utils.errors import counted
 
 __all__ = ["ENDINGS", "READER", "REASONS", "AudioInfo", "AudioStream", "BadRecording", "audio_info", "read_audio"]
 
-READER = "2"  # the version of these verdicts and lengths; a new one makes the cache judge all recordings again, once
+READER = "2"  # the version of these checks; with a new one the cache checks all recordings again, once
 
-_PIECE = 2**18  # frames decoded at once: 8 s at 32 kHz; what an MP3 loses at most where its decoder gives up
-_SILENT = 1e-5  # span of the samples, full scale 1: a third of a step of 16 bits, so no 16-bit sound is below it
-_LOUDEST = 1e10  # above any whole number stored as float (2^31); its power still is a finite float32
-_MP3_MEMORY = 10 * 1152  # frames before a span from which an MP3 decoder has what it needs of the past
-_LOWEST_RATE = 1000  # Hz; a damaged header with less would make minutes of sound of each sample
-_FILTER = 256  # frames beside a span that the resampler looks at, times the ratio when going down
-_UNSTATED_S = 60  # seconds of a block where all is asked for and no length is known
+_PIECE = 2**18  # frames decoded at once: 8 s at 32 kHz; an MP3 loses at most these where its decoder fails
+_SILENT = 1e-5  # range of the samples, full scale 1; a third of a step of 16 bits, so no 16-bit sound is below it
+_LOUDEST = 1e10  # above any whole number stored as float (2^31); its power is still a finite float32
+_MP3_MEMORY = 10 * 1152  # an MP3 decoder needs this many frames before a span
+_LOWEST_RATE = 1000  # Hz; with less, from a damaged header, each sample would become minutes of sound
+_FILTER = 256  # frames beside a span that the resampler uses, times the ratio when the rate falls
+_UNSTATED_S = 60  # seconds of a block if the whole is read and its length is unknown
 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a file's header says.
+    """What the header of a file states.
 
     Attributes:
         sample_rate: Hz.
         channels: how many.
-        frames: samples of each channel that it promises; 0 if it makes no promise.
+        frames: samples of each channel; 0 if the header does not state them.
     """
 
     sample_rate: int
@@ -68,30 +69,30 @@ def audio_info(path: Path | str, *, time_expansion: float = 1.0) -> AudioInfo:
 
 
 def reader() -> str:
-    """What judges recordings here: the version, and ``+av`` where the second decoder is installed."""
+    """The version of the checks, and ``+av`` if the second decoder is installed."""
     return f"{READER}+av" if HAS_FFMPEG else READER
 
 
 def verdict_holds(by: str, *, is_good: bool) -> bool:
-    """Whether a verdict is what it would be today.
+    """Whether an earlier check of a recording would have the same result today.
 
     Args:
-        by: the ``reader`` that gave it; empty: an earlier version.
-        is_good: what it was. A recording that is bad without the second decoder may be good with it.
+        by: the ``reader`` of that check; empty: an earlier version.
+        is_good: its result. A recording that is bad without the second decoder may be good with it.
     """
     version, _, optional = by.partition("+")
     return version == READER and (is_good or bool(optional) or not HAS_FFMPEG)
 
 
 def length_holds(path: Path | str, frames: int, sample_rate: int, *, time_expansion: float = 1.0) -> bool:
-    """Whether a length found by an earlier version is what would be found today. Nothing is decoded.
+    """Whether a length found by an earlier version would be the same today. Nothing is decoded.
 
     Args:
         frames: samples of each channel.
         sample_rate: Hz, of the file, with the time expansion.
 
     Raises:
-        BadRecording: the recording is bad, as far as its bytes tell without decoding.
+        BadRecording: the recording is bad, as far as can be seen without decoding it.
     """
     source, problem = _open(path)
     source.close()
@@ -103,7 +104,7 @@ def length_holds(path: Path | str, frames: int, sample_rate: int, *, time_expans
 
 
 def resampled_length(frames: int, from_rate: int, to_rate: int) -> int:
-    """Samples that ``frames`` become: ``frames * to_rate / from_rate``, a half rounded up, as soxr does."""
+    """The number of samples after resampling: ``frames * to_rate / from_rate``, a half rounded up, as soxr does."""
     return (2 * frames * to_rate + from_rate) // (2 * from_rate)
 
 
@@ -121,7 +122,7 @@ def read_audio(
         sample_rate: Hz of the result.
         start_s: where the span begins, in seconds.
         duration_s: its length; None: to the end.
-        strict: refuse what is damaged; otherwise give what decodes. See ``AudioStream``.
+        strict: refuse a damaged recording; otherwise return what can be decoded. See ``AudioStream``.
         time_expansion: see ``AudioStream``; all times are those of the real sound.
 
     Returns:
@@ -129,8 +130,8 @@ def read_audio(
         ``round(duration_s * sample_rate)``, or fewer where the recording ends before.
 
     Raises:
-        BadRecording: as ``AudioStream`` says. Of a span only what is read is judged: it may be silent,
-            and it does not matter whether the file's end is there.
+        BadRecording: see ``AudioStream``. Of a span only what is read is checked: it may be silent, and the end of
+            the file may be missing.
         ValueError: a negative time.
     """
     if start_s < 0 or (duration_s is not None and duration_s < 0):
@@ -142,34 +143,33 @@ def read_audio(
 
 
 class AudioStream(Iterator[np.ndarray]):
-    """The mean of a recording's channels, block by block; the blocks joined are the whole, bit for bit.
+    """The mean of a recording's channels, block by block; the joined blocks are exactly the whole recording.
 
     It can be iterated once. Every block is an array of its own, ``(samples,)``, float32, of
     ``round(block_s * sample_rate)`` samples; only the last may be shorter. An empty recording has no blocks.
 
-    Faults are looked for in three steps. First the bytes of the file are examined (``containers.examine``). While
-    it is decoded, ``truncated`` or ``hole`` means that the decoder gives up or gives fewer samples than were promised
-    (of an MP3 up to 2304 may be missing, which is padding; in an Ogg, whose end was seen, it is a hole), and
-    ``not_finite`` that values are no sound. At the end, ``empty`` or ``silent`` may follow. So the verdict is final
-    once the last block has been taken.
+    Faults are detected in three steps. First the bytes of the file are examined (``containers.examine``). During
+    decoding, ``truncated`` or ``hole`` means that the decoder fails or returns fewer samples than were stated (of an
+    MP3 up to 2304 may be missing, which are padding; in an Ogg whose end was found it is a hole), and ``not_finite``
+    that values cannot be sound. After the last block, it may turn out to be ``empty`` or ``silent``.
 
     Args:
         sample_rate: Hz of the blocks.
-        block_s: seconds a block; None: all that the header promises in one.
-        max_s: seconds read; 0: all. It is the beginning of the whole, and only what is read is judged.
-        strict: raise on what is wrong, for training data. Otherwise, for prediction, give what decodes,
-            with silence in place of what is not finite, and keep what strict would have raised first in ``problem``.
-        time_expansion: how many times slower the file plays than the sound was; a bat detector's file of 44,100 Hz
-            with an expansion of 10 holds sound of 441,000 Hz. All rates and times here are those of the real sound.
+        block_s: seconds of a block; None: one block with the length that the header states.
+        max_s: seconds that are read, from the beginning; 0: all. Only what is read is checked.
+        strict: raise when something is wrong, for training data. Otherwise, for prediction, yield what can be decoded,
+            with silence in place of values that are not finite; ``problem`` holds what strict would have raised first.
+        time_expansion: how many times slower the file plays than the original sound; a bat detector's file of
+            44,100 Hz with an expansion of 10 holds sound of 441,000 Hz. All rates and times are those of the original.
 
     Attributes:
-        info: what the header says, with the rate of the real sound.
-        problem: what is wrong so far; None if nothing is.
+        info: what the header states, with the sample rate of the original sound.
+        problem: the first fault so far; None if there is none.
         decoded: samples of each channel decoded so far, at the file's own rate.
 
     Raises:
-        BadRecording: on making it, strict or not, if nothing can be decoded (missing, unreadable, empty);
-            if strict, then and on taking a block, whatever is wrong.
+        BadRecording: when it is created, strict or not, if nothing can be decoded (missing, unreadable, empty);
+            if strict, then and when a block is read, for any fault.
     """
 
     def __init__(
@@ -198,7 +198,7 @@ class AudioStream(Iterator[np.ndarray]):
 
     @property
     def length(self) -> int:
-        """Samples of each channel in the whole recording, as far as is known by now, at the file's own rate."""
+        """Samples of each channel in the whole recording, as far as is known so far, at the file's own rate."""
         all_came = self._decoder.ended and not self._decoder.source.is_exact
         return self.decoded if all_came else max(self.decoded, self.info.frames)
 
@@ -206,7 +206,7 @@ class AudioStream(Iterator[np.ndarray]):
         return next(self._blocks)
 
     def _limited(self) -> Iterator[np.ndarray]:
-        """The blocks up to ``max_s``; then the judgement."""
+        """The blocks up to ``max_s``; then the last checks."""
         given = 0
         with self._decoder:
             for block in self._resampled() if self._sample_rate != self.info.sample_rate else self._as_stored():
@@ -218,7 +218,7 @@ class AudioStream(Iterator[np.ndarray]):
             self._decoder.judge()
 
     def _as_stored(self) -> Iterator[np.ndarray]:
-        """Blocks at the file's own rate: decoded straight into the array that is given away."""
+        """Blocks at the file's own rate, decoded directly into the array that is returned."""
         while not self._decoder.ended:
             block = _allocate(self._size)
             filled = self._decoder.fill(block)
@@ -226,7 +226,7 @@ class AudioStream(Iterator[np.ndarray]):
                 yield block[:filled]
 
     def _resampled(self) -> Iterator[np.ndarray]:
-        """Blocks at another rate: each is filled from what the resampler gives, which comes as it likes."""
+        """Blocks at another rate, filled from the output of the resampler, whose length varies."""
         resampler = soxr.ResampleStream(self.info.sample_rate, self._sample_rate, 1, dtype="float32")
         piece = np.empty(_PIECE, np.float32)
         block, filled = _allocate(self._size), 0
@@ -244,24 +244,8 @@ class AudioStream(Iterator[np.ndarray]):
             yield block[:filled]
 
 
-def whole_or_reason(path: Path | str) -> BadRecording | None:
-    """Look from outside whether a recording's end is there (``containers.examine``); nothing is decoded.
-
-    Of most formats only the beginning and the end are read; of an MP3 the header of every frame.
-
-    Returns:
-        What is wrong whatever decodes the file (``missing``, ``unreadable``, ``empty``, ``truncated``, ``hole``);
-        None if nothing is seen.
-    """
-    try:
-        fault = examine(path).fault
-    except BadRecording as bad:
-        return bad
-    return BadRecording(*fault) if fault else None
-
-
 def _open(path: Path | str) -> tuple[SndFile | FFmpegFile, BadRecording | None]:
-    """The decoder that reads the most of a file, and what is known to be wrong with it.
+    """The decoder that reads the most of a file, and the known fault of the file.
 
     Raises:
         BadRecording: nothing of it can be decoded.
@@ -323,22 +307,22 @@ def _info(source: SndFile | FFmpegFile, time_expansion: float) -> AudioInfo:
 def _allocate(size: int) -> np.ndarray:
     try:
         return np.empty(size, np.float32)
-    except (MemoryError, ValueError):  # ValueError: more than there are addresses
-        raise BadRecording("unreadable", f"its header promises {size:,} samples, more than fit in memory") from None
+    except (MemoryError, ValueError):  # ValueError: more than the address space
+        raise BadRecording("unreadable", f"its header states {size:,} samples, more than fit in memory") from None
 
 
 class _Decoder:
-    """An open file that gives mono samples and notes what is wrong with them.
+    """An open file that yields mono samples and records its first fault.
 
     Attributes:
-        info: what is known of the file before decoding.
-        position: frame that is decoded next.
-        ended: there is no more.
-        problem: the first found; None if nothing is wrong.
+        info: what is known about the file before decoding.
+        position: the frame that is decoded next.
+        ended: whether all frames have been decoded.
+        problem: the first fault; None if there is none.
     """
 
     def __init__(self, path: Path | str, strict: bool, time_expansion: float = 1.0, *, whole: bool = True):
-        """Open a file; ``whole``: what is wrong with its end matters."""
+        """Open a file; ``whole``: a fault at its end matters."""
         self.source, problem = _open(path)
         self.info = _info(self.source, time_expansion)
         self.problem: BadRecording | None = None
@@ -349,7 +333,7 @@ class _Decoder:
         self._channels = np.empty((_PIECE, self.info.channels), np.float32) if self.info.channels > 1 else None
         try:
             if self.info.sample_rate < _LOWEST_RATE:
-                text = f"its header says {self.info.sample_rate} Hz, which is no rate of sound"
+                text = f"its header states {self.info.sample_rate} Hz, which is too low for sound"
                 raise BadRecording("unreadable", text)
             if problem and whole:
                 self._refuse(problem)
@@ -364,7 +348,7 @@ class _Decoder:
         self.source.close()
 
     def seek(self, frame: int) -> None:
-        """Go to ``frame``; where the decoder cannot, nothing more comes."""
+        """Go to ``frame``; if the decoder cannot, the file counts as ended."""
         try:
             self.position = self.source.seek(frame)
         except DecodeError as error:
@@ -384,18 +368,18 @@ class _Decoder:
         return filled
 
     def judge(self) -> None:
-        """Look for the faults that only show at the end."""
+        """Check for the faults that can be detected only at the end."""
         if self.ended:
             self.check_count(self.info.frames)
             if self.source.holes:
-                self._refuse(BadRecording("hole", f"{self.source.holes} pieces of it do not decode"))
+                self._refuse(BadRecording("hole", f"{counted(self.source.holes, 'part')} of it cannot be decoded"))
         if self.position == 0:
             self._refuse(BadRecording("empty", "it holds no samples"))
         elif self._high - self._low < _SILENT:
-            self._refuse(BadRecording("silent", f"all its samples lie between {self._low:g} and {self._high:g}"))
+            self._refuse(BadRecording("silent", f"all its samples are between {self._low:g} and {self._high:g}"))
 
     def check_count(self, promised: int) -> None:
-        """Compare with the frame that should have been reached; 0: none was promised."""
+        """Compare the position with the stated number of frames; 0: none was stated."""
         lost = promised - self.position
         if lost > self.source.slack:
             self._lost(f"{lost / self.info.sample_rate:.2f} of {promised / self.info.sample_rate:.2f} s are missing")
@@ -411,7 +395,7 @@ class _Decoder:
         except DecodeError as error:
             got = error.decoded
             at = (self.position + got) / self.info.sample_rate
-            self._lost(f"the decoder gave up after {at:.2f} s ({error})")
+            self._lost(f"the decoder failed after {at:.2f} s ({error})")
         if self._channels is not None:
             _mean(target[:got], out[:got])
         self.position += got
@@ -421,9 +405,10 @@ class _Decoder:
 
     def _watch(self, samples: np.ndarray) -> None:
         low, high = float(samples.min()), float(samples.max())
-        if not (low >= -_LOUDEST and high <= _LOUDEST):  # so that NaN, of which nothing is true, is caught
+        # Written so that NaN is caught, for which every comparison is false.
+        if not (low >= -_LOUDEST and high <= _LOUDEST):
             at = self.position / self.info.sample_rate
-            self._refuse(BadRecording("not_finite", f"NaN, infinite or absurd values before {at:.2f} s"))
+            self._refuse(BadRecording("not_finite", f"NaN, infinite or far too large values before {at:.2f} s"))
             samples[~(np.abs(samples) <= _LOUDEST)] = 0.0
             low, high = float(samples.min()), float(samples.max())
         self._low, self._high = min(self._low, low), max(self._high, high)
@@ -438,8 +423,8 @@ class _Decoder:
 
 
 def _mean(channels: np.ndarray, out: np.ndarray) -> None:
-    """Mean of ``(frames, channels)`` into ``(frames,)``, channel by channel: numpy is slow along so short an axis."""
-    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is dealt with later
+    """Mean of ``(frames, channels)`` into ``(frames,)``, by channel, as numpy is slow along so short an axis."""
+    with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite are handled later
         np.add(channels[:, 0], channels[:, 1], out=out)
         for channel in range(2, channels.shape[1]):
             out += channels[:, channel]
@@ -455,7 +440,7 @@ def _read_span(decoder: _Decoder, sample_rate: int, start_s: float, duration_s: 
         stop = math.inf if duration_s is None else first + round(duration_s * sample_rate)
         margin = 0 if rate == sample_rate else _FILTER * math.ceil(max(1.0, rate / sample_rate))
         before = margin + (_MP3_MEMORY if decoder.source.is_mpeg else 0)
-        # Begin where a sample of the file and one of the result fall together, as they do at 0.
+        # Begin at a time that has a sample both in the file and in the result, as at 0.
         step = rate // math.gcd(rate, sample_rate)
         begin = max(0, (first * rate // sample_rate - before) // step * step)
         end = min(limit, math.ceil(stop * rate / sample_rate) + margin) if stop < math.inf else limit
@@ -472,7 +457,7 @@ def _read_span(decoder: _Decoder, sample_rate: int, start_s: float, duration_s: 
 
 
 def _decode_up_to(decoder: _Decoder, frames: float) -> np.ndarray:
-    """The next ``frames``, or all that are left: ``(frames,)``."""
+    """The next ``frames``, or the rest if there are fewer: ``(frames,)``."""
     if not math.isinf(frames):
         span = _allocate(int(frames))
         return span[: decoder.fill(span)]

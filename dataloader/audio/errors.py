@@ -1,4 +1,4 @@
-"""What can be wrong with a recording: the reasons, and the exception that carries one."""
+"""What can be wrong with a recording? The reasons, and the exception that carries one."""
 
 REASONS = (
     "missing",  # there is no such file
@@ -13,7 +13,7 @@ REASONS = (
 )
 
 
-class BadRecording(Exception):  # noqa: N818 - it names a thing, and is caught rather than shown
+class BadRecording(Exception):  # noqa: N818 - named for the recording; it is caught rather than shown
     """A recording that cannot be used. Its message is ``reason: detail``; the caller adds the name of the file.
 
     Attributes:
@@ -23,7 +23,7 @@ class BadRecording(Exception):  # noqa: N818 - it names a thing, and is caught r
 
     def __init__(self, reason: str, detail: str):
         if reason not in REASONS:
-            raise ValueError(f"{reason!r} is none of {', '.join(REASONS)}")
+            raise ValueError(f"{reason!r} is not one of {', '.join(REASONS)}")
         super().__init__(reason, detail)
         self.reason = reason
         self.detail = detail

@@ -1,7 +1,8 @@
-"""The second decoder: FFmpeg, through the optional package ``av``, for what libsndfile cannot open or would cut short.
+"""The second decoder: FFmpeg, by the optional package ``av``, for files that libsndfile cannot open or would cut short.
 
-It also reads what telephones record (m4a, aac, 3gp, wma, webm). FFmpeg's seeking is not exact, so that a span is
-reached by decoding from the beginning: slower, but its samples are those of the whole.
+It also reads the recordings of telephones (m4a, aac, 3gp, wma, webm). FFmpeg cannot seek exactly, so a span is reached
+by
+decoding from the beginning. This is slower, but its samples are those of the whole recording.
 """
 
 import contextlib
@@ -13,23 +14,23 @@ import numpy as np
 from dataloader.audio.findings import Findings
 from dataloader.audio.sndfile import MPEG_SLACK, DecodeError
 
-# Containers that hold sound and name no other files, as a playlist would.
+# Containers of sound. Formats that name other files, such as playlists, are not among them.
 _FORMATS = (
     "aac,ac3,aiff,amr,ape,asf,au,caf,eac3,flac,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,ogg,tta,w64,wav,wv"
 )  # fmt: skip
 _TIMED = {"asf", "caf", "matroska", "mov", "ogg", "tta", "wav", "webm", "wv", "ape", "flac"}  # they state a length
-_TIMED_SLACK_S = 0.25  # by which such a length may differ from what is decoded: delay and padding of the encoder
-_FULL_SCALE = {"u1": 128.0, "i2": 2.0**15, "i4": 2.0**31, "i8": 2.0**63}  # of whole numbers, as libsndfile has it
-_MOST_ERRORS = 1000  # packets that fail to decode, after which the rest is given up
+_TIMED_SLACK_S = 0.25  # such a length may differ by this from what is decoded, by the encoder's delay and padding
+_FULL_SCALE = {"u1": 128.0, "i2": 2.0**15, "i4": 2.0**31, "i8": 2.0**63}  # for whole numbers, as in libsndfile
+_MOST_ERRORS = 1000  # packets that cannot be decoded, after which the rest is not tried
 
 
 class FFmpegFile:
     """An open file, decoded by FFmpeg; attributes and methods are those of ``sndfile.SndFile``.
 
-    Packets that do not decode are passed over; ``holes`` counts those before the last one that does.
+    Packets that cannot be decoded are skipped; ``holes`` counts those before the last one that can.
 
     Raises:
-        DecodeError: FFmpeg cannot open it, or decodes nothing of it.
+        DecodeError: FFmpeg cannot open it, or cannot decode any of it.
     """
 
     is_exact = False
@@ -60,12 +61,12 @@ class FFmpegFile:
             self.close()
             message = getattr(error, "strerror", None) or str(error)
             raise DecodeError(message) from None
-        self.rate, self._left = first  # what the container says of the rate may be wrong
+        self.rate, self._left = first  # the rate that the container states may be wrong
         self.channels = len(self._left)
         self._expect()
 
     def _expect(self) -> None:
-        """How many samples should come."""
+        """Set the number of samples that are expected."""
         names, stream, found = set(self._container.format.name.split(",")), self._stream, self._found
         self.lost_as, self.slack = "truncated", round(_TIMED_SLACK_S * self.rate)
         if found.frames:
@@ -100,7 +101,7 @@ class FFmpegFile:
         return filled
 
     def seek(self, frame: int) -> int:
-        """Go to a frame by decoding what lies before it; return where that is, the end if it ends before."""
+        """Go to a frame by decoding everything before it; return the position, at most the end of the file."""
         if frame < self._position:
             self.close()
             self._open()
@@ -117,7 +118,7 @@ class FFmpegFile:
         self._file.close()
 
     def _decoded(self) -> Iterator[tuple[int, np.ndarray]]:
-        """``(Hz, samples (channels, frames))`` of each frame; what does not decode is passed over and counted."""
+        """``(Hz, samples (channels, frames))`` of each frame; frames that cannot be decoded are skipped and counted."""
         import av
 
         packets, errors = self._container.demux(self._stream), 0
@@ -133,7 +134,7 @@ class FFmpegFile:
                 continue
             for frame in frames:
                 yield frame.sample_rate, _samples(frame)
-            if frames and not self._found.frames:  # where frames were counted, their number says what is lost
+            if frames and not self._found.frames:  # if frames were counted, their number shows how many are lost
                 self.holes += errors
                 errors = 0
 
@@ -157,5 +158,5 @@ def _copy(samples: np.ndarray, out: np.ndarray) -> None:
         out[:] = samples[0] if len(samples) == 1 else samples.mean(axis=0)
     elif len(samples) == out.shape[1]:
         out[:] = samples.T
-    else:  # a joined recording with another number of them
+    else:  # a joined recording with another number of channels
         out[:] = samples.mean(axis=0)[:, None]

@@ -1,19 +1,19 @@
-"""What the bytes of a sound file say about its end, before anything is decoded."""
+"""What was found in the bytes of a sound file about its end, before decoding?"""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found. Every field has a value that means "nothing was found".
+    """What was found. Every field has a value that means that nothing was found.
 
     Attributes:
-        fault: ``(reason, detail)`` of what is wrong whatever decodes the file; see ``errors.REASONS``.
-        unread: why libsndfile would not read the file to its end, where FFmpeg does.
-        frames: samples of each channel in the file, by counting; 0 where they were not counted.
-        parts: how many recordings the file is joined of.
-        missing: samples that the header promises beyond the file's end, too few to matter.
-        span: ``(first byte, end)`` of what libsndfile should see of the file; None: all of it.
+        fault: ``(reason, detail)`` of a fault that no decoder can change; see ``errors.REASONS``.
+        unread: why libsndfile would not read the file to its end, if FFmpeg does.
+        frames: samples of each channel in the file, as counted; 0 if they were not counted.
+        parts: the number of recordings that were joined into the file.
+        missing: samples that the header states beyond the end of the file, too few to matter.
+        span: ``(first byte, end)`` of the bytes that libsndfile should read; None: all of the file.
     """
 
     fault: tuple[str, str] | None = None

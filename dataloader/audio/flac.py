@@ -1,7 +1,7 @@
-"""FLAC: how many samples do its frames hold, and is a second recording joined behind the first?
+"""FLAC: how many samples do its frames hold, and was a second recording joined to the first?
 
-STREAMINFO may say nothing of the length, or count too little (RFC 9639, 8.2); every frame says where in the
-recording it belongs (9.1). So the last frame, found from the file's end, tells the length without decoding.
+STREAMINFO may not state the length, or state too little (RFC 9639, 8.2), but every frame states its position in the
+recording (9.1). So the last frame, which is found from the end of the file, gives the length without decoding.
 """
 
 import itertools
@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from dataloader.audio.findings import SOUND, Findings
 
-_MARK = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")  # the file's mark and the head of STREAMINFO, of 34 bytes
+_MARK = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")  # the mark of the file and the head of STREAMINFO, 34 bytes
 _SYNC = re.compile(rb"\xff[\xf8\xf9]")
-_TAILS = (2**16, 2**20, 2**24)  # bytes at the end in which the last frames are looked for: pictures may follow them
+_TAILS = (2**16, 2**20, 2**24)  # the last frames are searched in these bytes at the end; pictures may follow them
 _BLOCKS = {1: 192, **{code: 576 << (code - 2) for code in range(2, 6)}, **{n: 256 << (n - 8) for n in range(8, 16)}}
 
 
@@ -28,7 +28,7 @@ def examine_flac(data: bytes) -> Findings:
     """Compare the length in the header with that of the frames.
 
     Args:
-        data: of the whole file; whatever can be sliced and searched as bytes.
+        data: the whole file, as something that can be sliced and searched like bytes.
     """
     marks = [match.start() for match in _MARK.finditer(data)]
     if not marks:
@@ -45,7 +45,7 @@ def examine_flac(data: bytes) -> Findings:
 
 
 def _stream_info(data: bytes, mark: int) -> tuple[int, int]:
-    """Samples of the whole (0: unknown), and samples of a block (0: varying), as STREAMINFO has them."""
+    """Samples of the whole recording (0: unknown) and of a block (0: varying), as STREAMINFO states them."""
     info = data[mark + 8 : mark + 42]
     packed = int.from_bytes(info[10:18], "big")  # 20 bits of rate, 3 of channels, 5 of sample size, 36 of samples
     smallest, largest = int.from_bytes(info[:2], "big"), int.from_bytes(info[2:4], "big")
@@ -57,7 +57,7 @@ def _counted(data: bytes, begin: int, end: int, block: int) -> int:
     for size in _TAILS:
         first = max(begin, end - size)
         frames = [frame for match in _SYNC.finditer(data, first, end) if (frame := _frame(data, match.start()))]
-        # Two bytes and a checksum of one may stand anywhere by chance; that a frame follows its predecessor, hardly.
+        # Two bytes and a checksum of one byte may occur by chance; two frames in a row hardly.
         for before, last in reversed(list(itertools.pairwise([_Frame(-1, False, 0), *frames]))):
             if _follows(last, before) or (len(frames) == 1 and not last.number):
                 start = last.number if last.is_variable else last.number * (block or before.samples)
@@ -73,14 +73,14 @@ def _follows(frame: _Frame, before: _Frame) -> bool:
 
 
 def _frame(data: bytes, at: int) -> _Frame | None:
-    """The header that begins here; None if none does (RFC 9639, 9.1)."""
+    """The header that begins here; None if there is none (RFC 9639, 9.1)."""
     head = data[at : at + 16]
     if len(head) < 6:
         return None
     block, rate, channels, size = head[2] >> 4, head[2] & 15, head[3] >> 4, head[3] >> 1 & 7
     if block == 0 or rate == 15 or channels > 10 or size == 3 or head[3] & 1:
         return None
-    ones = next((n for n in range(8) if not head[4] << n & 0x80), 8)  # as in UTF-8, they say how many bytes follow
+    ones = next((n for n in range(8) if not head[4] << n & 0x80), 8)  # as in UTF-8, their number is the number of bytes
     if ones in (1, 8) or (follow := max(0, ones - 1)) + 6 > len(head):
         return None
     number = head[4] & (0x7F >> ones)

@@ -1,8 +1,8 @@
 """MP3, and MPEG layers I and II: which frames are in a file, and does its header count all of them?
 
-A frame states its own length, so that a file is walked from frame to frame without decoding (ISO 11172-3, 2.4.1.3
-and 2.4.2.3; ISO 13818-3 for the lower rates). libsndfile estimates the length of a file without a length header
-from its size, tags included, and believes a length header whatever follows. Only the frames themselves count.
+A frame states its own length, so the frames can be followed through a file without decoding (ISO 11172-3, 2.4.1.3
+and 2.4.2.3; ISO 13818-3 for the lower rates). Without a length header libsndfile estimates the length of a file from
+its size, with tags, and it trusts a length header without checking. So this file counts the frames themselves.
 """
 
 import itertools
@@ -23,23 +23,23 @@ _KBITS = {  # (version is MPEG 1, layer) -> kbit/s by their number in the header
     (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
-_SAME = 0xFFFE0C00  # bits of a header that no frame of a stream changes: mark, version, layer, sample rate
+_SAME = 0xFFFE0C00  # bits of a header that are the same in all frames of a stream: mark, version, layer, sample rate
 _SYNC = re.compile(rb"\xff[\xe2-\xff]")
-_CHAIN = 4  # frames in a row that prove a stream; a mark of two bytes also stands in pictures by chance
-_FIRST_CHAIN = 2  # of them, where a frame is expected
-_SLACK = 2  # frames by which a count may be wrong: encoders differ in counting the header's own frame
+_CHAIN = 4  # frames in a row that prove a stream; a mark of two bytes also occurs in pictures by chance
+_FIRST_CHAIN = 2  # the same where a frame is expected
+_SLACK = 2  # frames by which a count may be wrong: not all encoders count the frame of the header itself
 _TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"3DI")
 _ID3_FOOTER = 0x10  # flag of a tag that has ten more bytes at its end
-_ID3V1 = 128  # bytes of a tag at the end of a file that every decoder knows
+_ID3V1 = 128  # bytes of a tag at the end of a file, which every decoder knows
 
 
 class _Stream(NamedTuple):
-    """What the header of one frame says of all frames of its stream."""
+    """What the header of one frame states about all frames of its stream."""
 
     same: int  # the bits of ``_SAME``
     is_mono: bool
     rate: int  # Hz
-    samples: int  # of each channel in a frame
+    samples: int  # samples of each channel in a frame
     lengths: tuple[int, ...]  # bytes of a frame by bit rate, sample rate and padding as the header codes them; 0: none
 
 
@@ -48,10 +48,10 @@ class _Run(NamedTuple):
 
     stream: _Stream
     begin: int  # byte of the first
-    end: int  # byte behind the last whole frame
-    frames: int  # that hold sound
+    end: int  # the byte after the last complete frame
+    frames: int  # frames of sound
     is_headed: bool  # whether a frame that holds a length header and no sound comes first
-    promised: int  # frames that this header counts; 0 if there is none or it does not say
+    promised: int  # frames that this header states; 0 if there is none or it does not state them
 
     @property
     def samples(self) -> int:
@@ -92,9 +92,9 @@ def examine_mpeg(data: bytes, begin: int, end: int) -> Findings | None:
 
 
 def _stream(head: int) -> _Stream | None:
-    """The stream that a frame with this header, four bytes as a number, belongs to; None if it is no header."""
+    """The stream of a frame with this header, four bytes as a number; None if it is not a header."""
     version, layer, rate = head >> 19 & 3, 4 - (head >> 17 & 3), head >> 10 & 3
-    if head >> 21 != 0x7FF or version == 1 or layer == 4 or rate == 3:  # no mark, or reserved values
+    if head >> 21 != 0x7FF or version == 1 or layer == 4 or rate == 3:  # there is no mark, or a value is reserved
         return None
     is_first = version == 3
     hertz = _RATES[rate] // {3: 1, 2: 2, 0: 4}[version]
@@ -113,7 +113,7 @@ def _head(data: bytes, position: int) -> int:
 
 
 def _walk(data: bytes, position: int, end: int, stream: _Stream, most: float) -> tuple[int, int]:
-    """``(frames, byte behind the last)`` of a stream from here on; the last may reach beyond ``end``."""
+    """``(frames, byte after the last)`` of a stream from here on; the last frame may end after ``end``."""
     same, mono, lengths, frames = stream.same, stream.is_mono, stream.lengths, 0
     while position < end and frames < most:
         head = int.from_bytes(data[position : position + 4], "big")
@@ -147,7 +147,7 @@ def _last_whole(data: bytes, start: int, stream: _Stream, frames: int) -> int:
 
 
 def _next_start(data: bytes, position: int, end: int, needed: int) -> int | None:
-    """Where the next stream begins: at a header that others follow."""
+    """Where the next stream begins: at a header that is followed by others."""
     expected = position
     for match in _SYNC.finditer(data, position, end):
         at = match.start()
@@ -161,7 +161,7 @@ def _next_start(data: bytes, position: int, end: int, needed: int) -> int | None
 
 
 def behind_id3(data: bytes, position: int) -> int:
-    """The byte behind the ID3v2 tags that begin here; their size is stored in four times seven bits."""
+    """The byte after the ID3v2 tags that begin here; their size is stored in four times seven bits."""
     while data[position : position + 3] == b"ID3" and len(tag := data[position : position + 10]) == 10:
         size = sum((byte & 0x7F) << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=True))
         position += 10 + size + (10 if tag[5] & _ID3_FOOTER else 0)
@@ -169,10 +169,10 @@ def behind_id3(data: bytes, position: int) -> int:
 
 
 def _length_header(data: bytes, start: int, stream: _Stream) -> tuple[bool, int]:
-    """Whether the frame holds a length header (Xing, Info, VBRI), and how many frames this counts; 0: it does not."""
+    """Whether the frame holds a length header (Xing, Info, VBRI), and the frames that it states, or 0."""
     frame = data[start : start + 200]
     side = {(1152, False): 32, (1152, True): 17, (576, False): 17, (576, True): 9}.get((stream.samples, stream.is_mono))
-    for at in (4 + side, 6 + side) if side else ():  # behind a checksum, if there is one
+    for at in (4 + side, 6 + side) if side else ():  # after a checksum, if there is one
         if frame[at : at + 4] in (b"Xing", b"Info"):
             flags, frames = struct.unpack(">II", frame[at + 4 : at + 12])
             return True, frames if flags & 1 else 0
@@ -182,16 +182,16 @@ def _length_header(data: bytes, start: int, stream: _Stream) -> tuple[bool, int]
 
 
 def _headers_within(data: bytes, run: _Run) -> int:
-    """How many length headers stand behind the first frame of a run: files joined without a tag between them."""
+    """How many length headers follow the first frame of a run: from files joined without a tag between them."""
     behind = (found.start() for found in re.finditer(b"Xing|Info|VBRI", data[run.begin + 200 : run.end]))
     starts = (data.rfind(b"\xff", run.begin, run.begin + 200 + at) for at in behind)
     return sum(start > run.begin and _length_header(data, start, run.stream)[0] for start in starts)
 
 
 def _damage(data: bytes, runs: list[_Run]) -> tuple[int, int] | None:
-    """``(bytes, samples before them)`` of the first gap between frames that is no tag; None if there is none.
+    """``(bytes, samples before them)`` of the first gap between frames that is not a tag; None if there is none.
 
-    Up to a frame's length is let pass: a decoder finds the next frame again, and at most one is lost.
+    A gap of up to the length of a frame is ignored: the decoder finds the next frame, and at most one is lost.
     """
     samples = 0
     for run, after in itertools.pairwise(runs):

@@ -12,8 +12,8 @@ _BEGINNING, _END = 0x02, 0x04  # flags of a stream's first page and of its last
 def examine_ogg(file: BinaryIO, size: int) -> Findings:
     """The last page must be complete and carry the end-of-stream flag (RFC 3533, 6)."""
     file.seek(0)
-    begun = _streams(file.read(4096))  # all streams that sound together begin at the file's beginning
-    file.seek(max(0, size - _PAGE - 1024))  # what taggers put behind the last page is passed over
+    begun = _streams(file.read(4096))  # all streams of one recording begin at the beginning of the file
+    file.seek(max(0, size - _PAGE - 1024))  # tags after the last page are skipped
     tail = file.read()
     page = tail[max(0, tail.rfind(b"OggS")) :]
     if not page.startswith(b"OggS"):

@@ -9,32 +9,32 @@ import numpy as np
 from dataloader.audio.decoding import AudioStream, BadRecording, audio_info
 
 _BLOCK_S = 10.0  # seconds measured at once
-_CLIPPED = 0.999  # of full scale, from which a sample counts as clipped
-_GAP_S = 0.002  # seconds of one and the same value that are a gap; a sound has none so long
-_GAP_SAMPLES = 64  # that it has at least
+_CLIPPED = 0.999  # of full scale; from here on a sample counts as clipped
+_GAP_S = 0.002  # seconds of a constant value that count as a gap; real sound has none so long
+_GAP_SAMPLES = 64  # the least number of samples of a gap
 _SEGMENT = 2048  # samples of a spectrum
-_EMPTY_DB = -105.0  # of a bin re a full-scale sine, below which a band is empty: just above the noise of 16 bits (-126)
-_EDGE_DB = 12.0  # by which the spectrum falls at the upper limit of what was recorded
-_EDGE_SHARE = 0.02  # of half the sample rate, within which it falls so much
+_EMPTY_DB = -105.0  # re a full-scale sine; a bin below this is empty; just above the noise of 16 bits (-126)
+_EDGE_DB = 12.0  # the spectrum falls by this at the upper limit of the recorded sound
+_EDGE_SHARE = 0.02  # of half the sample rate; it falls by so much within this
 
 
 @dataclass(frozen=True)
 class Quality:
-    """What was measured of the mean of a recording's channels.
+    """The measurements of the mean of a recording's channels.
 
     Attributes:
-        seconds: that were decoded.
+        seconds: the length that was decoded.
         sample_rate: Hz, of the file, with its time expansion.
         channels: how many.
         peak_dbfs: the largest absolute sample, dB re full scale; -200 of digital silence.
         rms_dbfs: root mean square without the constant offset, dB re full scale; -200 of digital silence.
-        clipped_share: of the samples that are at full scale.
-        silent_share: of the samples that stand in runs of one value of at least 2 ms: digital silence.
-        gaps: runs of that kind between other samples: what a recorder dropped.
-        bandwidth_hz: up to which there is sound; less than half the sample rate where the file was made from one of
-            a lower rate, or its encoder cut what is above.
+        clipped_share: share of the samples at full scale.
+        silent_share: share of the samples in runs of one value of at least 2 ms, which is digital silence.
+        gaps: the number of such runs between other samples, where a recorder dropped samples.
+        bandwidth_hz: the frequency up to which there is sound; it is below half the sample rate if the file was
+            resampled from a lower rate, or if its encoder removed what is above.
         offset: mean of the samples, full scale 1 (DC).
-        problem: ``reason: detail`` of what is wrong with the file; empty: nothing.
+        problem: ``reason: detail`` of the fault of the file; empty: no fault.
     """
 
     seconds: float = 0.0
@@ -51,7 +51,7 @@ class Quality:
 
 
 def measure(path: Path | str, *, time_expansion: float = 1.0) -> Quality:
-    """Measure a recording of any length in constant memory. A bad one is measured as far as it decodes."""
+    """Measure a recording of any length in constant memory. A bad one is measured as far as it can be decoded."""
     try:
         info = audio_info(path, time_expansion=time_expansion)
         stream = AudioStream(path, info.sample_rate, _BLOCK_S, strict=False, time_expansion=time_expansion)
@@ -80,18 +80,18 @@ def measure(path: Path | str, *, time_expansion: float = 1.0) -> Quality:
 
 
 class _Sums:
-    """What is summed up over the blocks of a recording."""
+    """Sums over the blocks of a recording."""
 
     def __init__(self, sample_rate: int):
         self.count = self.clipped = self.constant = self.gaps = 0
         self.total = self.squares = self.peak = 0.0
         self._longest = max(_GAP_SAMPLES, round(_GAP_S * sample_rate))
         self._power, self._segments = np.zeros(_SEGMENT // 2 + 1), 0
-        self._after_sound = False  # whether what came before is more than one constant value
-        self._open = False  # whether a run reaches to the end of the last block
+        self._after_sound = False  # whether there was more than one constant value before
+        self._open = False  # whether a run continues at the end of the last block
 
     def add(self, block: np.ndarray) -> None:
-        """Take ``(samples,)`` more."""
+        """Add a block of ``(samples,)``."""
         wide = block.astype(np.float64)
         self.count += len(block)
         self.total += float(wide.sum())
@@ -105,7 +105,7 @@ class _Sums:
             self._segments += whole
 
     def _add_runs(self, block: np.ndarray) -> None:
-        """Count the runs of one value. One that a block's border cuts counts once, if both parts are long enough."""
+        """Count the runs of one value. A run across two blocks counts once, if both parts are long enough."""
         borders = np.flatnonzero(np.concatenate([[True], block[1:] != block[:-1], [True]]))
         lengths = np.diff(borders)
         long = (lengths >= self._longest) & (np.abs(block[borders[:-1]]) < _CLIPPED)
@@ -113,7 +113,7 @@ class _Sums:
         if self._open and not long[0]:
             self.gaps += 1  # it ended with the block before
         closed = long.copy()
-        closed[0] &= self._after_sound  # silence at the very beginning is no gap
+        closed[0] &= self._after_sound  # silence at the very beginning is not a gap
         self._open = bool(long[-1]) and (self._after_sound or len(long) > 1)
         closed[-1] = False
         self.gaps += int(closed.sum())
@@ -131,11 +131,11 @@ _WINDOW = np.hanning(_SEGMENT)
 
 
 def bandwidth(spectrum: np.ndarray, sample_rate: int) -> float:
-    """The frequency above which a spectrum is empty, in Hz; half the sample rate if it nowhere is.
+    """The frequency above which a spectrum is empty, in Hz; half the sample rate if it is empty nowhere.
 
     A recording that was made at a lower rate, or that a lossy encoder cut, has an edge: the spectrum falls by
-    ``_EDGE_DB`` within a small band, and all above is below ``_EMPTY_DB``. A quiet recording that falls slowly into
-    the noise has none. Of a recording that is dithered or noisy above the edge nothing can be told.
+    ``_EDGE_DB`` within a small band, and everything above is below ``_EMPTY_DB``. The spectrum of a quiet recording
+    falls slowly into the noise and has no edge. In a recording with dither or noise above the edge it is not found.
 
     Args:
         spectrum: ``(bins,)``, dB re a full-scale sine, from 0 Hz to half the sample rate; empty: unknown, NaN.

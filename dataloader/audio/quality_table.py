@@ -1,4 +1,4 @@
-"""Measure many recordings as sound, in parallel, into a table that an interrupted run goes on with."""
+"""Measure the sound of many recordings in parallel, and write a table that an interrupted run continues."""
 
 import csv
 import io
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_SAVE_EVERY_S = 10.0  # what is lost if the power fails
-_CLIPPED_SHARE, _OFFSET, _SILENT_SHARE, _QUIET_DBFS = 0.001, 0.01, 0.1, -70.0  # from which a recording is named
-_NAMED = 3  # recordings in a line
-_NARROW = 0.8  # of half the sample rate: lossy encoders cut a little below it, which says nothing of the recording
+_SAVE_EVERY_S = 10.0  # the work of this time is lost if the power fails
+_CLIPPED_SHARE, _OFFSET, _SILENT_SHARE, _QUIET_DBFS = 0.001, 0.01, 0.1, -70.0  # beyond these a recording is named
+_NAMED = 3  # recordings that a line names
+_NARROW = 0.8  # of half the sample rate; lossy encoders cut a little below it, so this does not show a poor recording
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Row:
-    """A row of the table: which file it is of, and what was measured."""
+    """A row of the table: the file, and what was measured."""
 
     filename: str
     size: int  # bytes
@@ -64,7 +64,7 @@ def measure_recordings(
     Args:
         table: with ``filename``, ``path`` and, if some were slowed down, ``time_expansion``.
         output: a CSV, ``filename``, ``size``, ``mtime_ns``, ``time_expansion`` and the fields of ``Quality``; it is
-            brought up to date every ten seconds and at the end, whatever ends it.
+            updated every ten seconds and at the end, even after an error.
         n_workers, threads, backend: of [data]; see ``run_jobs``.
 
     Returns:
@@ -82,7 +82,7 @@ def measure_recordings(
         else:
             jobs.append(job)
     if jobs:
-        log.info("measuring %s; %d are known already", counted(len(jobs), "recording"), len(rows))
+        log.info("measuring %s; %d are already measured", counted(len(jobs), "recording"), len(rows))
         _run(jobs, known, rows, output, n_workers, threads, backend)
     frame = pd.DataFrame([rows[name].cells() for name in table["filename"]], columns=_COLUMNS)
     return frame.astype({field.name: float for field in fields(Quality) if field.type is float})
@@ -92,7 +92,7 @@ def _run(
     jobs: Sequence[_Job], known: dict[str, _Row], rows: dict[str, _Row], output: Path, n_workers: int, threads: bool,
     backend: str,
 ) -> None:  # fmt: skip
-    """Measure; add to ``rows``; keep the table in step."""
+    """Measure the recordings, add them to ``rows``, and update the table."""
     saved_at = time.monotonic()
     results = run_jobs(_measured, jobs, n_workers=n_workers, threads=threads, backend=backend, died=_died)
     try:
@@ -110,7 +110,7 @@ def _run(
 def _job(filename: str, path: str, time_expansion: float) -> _Job:
     try:
         stat = os.stat(path)
-    except OSError:  # measuring says what is wrong
+    except OSError:  # measuring will report what is wrong
         return _Job(filename, path, time_expansion)
     return _Job(filename, path, time_expansion, stat.st_size, stat.st_mtime_ns)
 
@@ -152,7 +152,7 @@ def _write(path: Path, rows: dict[str, _Row]) -> None:
 
 
 def quality_lines(frame: "pd.DataFrame") -> list[str]:
-    """What a person should know of the recordings that were measured: a line for each kind of trouble.
+    """What to report about the recordings that were measured: a line for each kind of problem.
 
     Args:
         frame: of ``measure_recordings``.
@@ -170,7 +170,7 @@ def quality_lines(frame: "pd.DataFrame") -> list[str]:
     total = counted(len(frame), "recording")
     lines = [_line(what, frame[which], total) for what, which in troubles.items() if which.any()]
     for limit, some in frame[narrow].groupby((frame["bandwidth_hz"] / 500).round() * 0.5, sort=True):
-        why = f"as if made at a sample rate of {2 * limit:g} kHz, or cut by an encoder"
+        why = f"as if recorded at a sample rate of {2 * limit:g} kHz, or cut by an encoder"
         lines.append(_line(f"nothing above {limit:g} kHz, {why}", some, total))
     return lines or [f"sound: nothing to report of {total}"]
 

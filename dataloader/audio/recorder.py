@@ -1,8 +1,8 @@
 """What did the recorder write about a recording: when, where, with what device, and how much slowed down?
 
-It is in the name of the file (AudioMoth's hexadecimal time, Song Meter's names, dates in several forms) and in the
-file: GUANO (by the package ``guano``), the ``wamd`` chunk of Wildlife Acoustics, the comment of AudioMoth, the
-Broadcast Wave chunk, and the comments of a FLAC. What stands in the file goes before what its name says.
+This is in the name of the file (AudioMoth's hexadecimal time, Song Meter's names, dates in several forms) and in the
+file itself: GUANO (by the package ``guano``), the ``wamd`` chunk of Wildlife Acoustics, the comment of AudioMoth, the
+Broadcast Wave chunk, and the comments of a FLAC. The file has priority over its name.
 """
 
 import contextlib
@@ -16,23 +16,24 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import BinaryIO
 
-_OPENED = (".wav", ".rf64", ".flac")  # the endings of files in which recorders write
-_THREADS = 8  # that read headers at once: on a network folder each waits
+_OPENED = (".wav", ".rf64", ".flac")  # the endings of files to which recorders write metadata
+_THREADS = 8  # threads that read headers, because each waits on a network folder
 _AT_ONCE = 64  # files that a thread reads before it asks for more
 _MOST_CHUNKS = 100
-_MOST_BYTES = 2**20  # of a chunk that is read
-_EARLIEST, _LATEST = datetime(2014, 1, 1, tzinfo=UTC), datetime(2040, 1, 1, tzinfo=UTC)  # of AudioMoth's hexadecimal
+_MOST_BYTES = 2**20  # bytes of a chunk that are read
+# For AudioMoth's hexadecimal times.
+_EARLIEST, _LATEST = datetime(2014, 1, 1, tzinfo=UTC), datetime(2040, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class Written:
-    """What is known of one recording; the field's default where nothing is.
+    """What is known about one recording; a field that is unknown has its default.
 
     Attributes:
-        recorded_at: when it began, ISO 8601 (``2022-05-02T07:59:22+10:00``), with the zone where that is known.
+        recorded_at: when it began, ISO 8601 (``2022-05-02T07:59:22+10:00``), with the time zone if it is known.
         site: name of the place, or of the station.
         device: make, model and serial number.
-        time_expansion: how many times slower the file plays than the sound was.
+        time_expansion: how many times slower the file plays than the original sound.
     """
 
     recorded_at: str = ""
@@ -41,7 +42,7 @@ class Written:
     time_expansion: float = 1.0
 
     def or_else(self, other: "Written") -> "Written":
-        """This, with what it does not know from ``other``."""
+        """This, with unknown fields taken from ``other``."""
         default = astuple(Written())
         pairs = zip(astuple(self), astuple(other), default, strict=True)
         return Written(*(mine if mine != unknown else its for mine, its, unknown in pairs))
@@ -53,7 +54,7 @@ COLUMNS = tuple(field.name for field in fields(Written))
 def recorder_columns(paths: Sequence[str | Path]) -> dict[str, list]:
     """The columns ``recorded_at``, ``site``, ``device``, ``time_expansion`` of a table of recordings, in its order.
 
-    Of a file that is missing or damaged only the name counts. A few hundred bytes of each WAV and FLAC are read.
+    If a file is missing or damaged, only its name is used. A few hundred bytes of each WAV and FLAC are read.
     """
     paths = list(paths)
     some = [paths[first : first + _AT_ONCE] for first in range(0, len(paths), _AT_ONCE)]
@@ -67,7 +68,7 @@ def _all_of(paths: Sequence[str | Path]) -> list[Written]:
 
 
 def what_the_recorder_wrote(path: Path | str) -> Written:
-    """What a file and its name say of the recording. Only WAV and FLAC files are opened."""
+    """What a file and its name say about the recording. Only WAV and FLAC files are opened."""
     known = Written()
     if not os.fspath(path).lower().endswith(_OPENED):
         return from_name(os.path.basename(path))
@@ -85,20 +86,20 @@ _NAME_TIME = re.compile(
     r"(?P<zone>Z|[+-](?:0\d|1[0-4]):?(?:00|15|30|45))?(?!\d)"
 )
 _SONG_METER = re.compile(r"(?:S4[AUM]|SMM|SMU|SMA|SM[234]|2M[AMU])\w*\d{3,}", re.IGNORECASE)
-_CHANNELS = re.compile(r"_(?:[01]\+[01]|[01AB]|-)$")  # what a Song Meter puts between its prefix and the date
+_CHANNELS = re.compile(r"_(?:[01]\+[01]|[01AB]|-)$")  # a Song Meter writes this between its prefix and the date
 _PLACE = re.compile(r"[\[(_ ]*[-+]?\d{1,2}\.\d+[ ,_]+[-+]?\d{1,3}\.\d+[\])_ ]*")  # latitude and longitude
 _PARTS = re.compile(r"^[_ -]+|[_ -]+$")
 
 
 def from_name(name: str) -> Written:
-    """What the name of a file says, with or without its folder: the time, and the site before or behind it."""
+    """What the name of a file says, with or without its folder: the time, and the site before or after it."""
     stem, ending = os.path.splitext(os.path.basename(name))
     if re.fullmatch(r"[0-9A-Fa-f]{8}", stem) and ending.lower() == ".wav":
         at = datetime.fromtimestamp(int(stem, 16), UTC)
         return Written(at.isoformat(), device="AudioMoth") if _EARLIEST < at < _LATEST else Written()
     for found in _NAME_TIME.finditer(stem):
         numbers = [int(found[part] or 0) for part in ("year", "month", "day", "hour", "minute", "second")]
-        with contextlib.suppress(ValueError):  # a number that is no date
+        with contextlib.suppress(ValueError):  # a number that is not a date
             at = datetime(*numbers, tzinfo=_zone(found["zone"] or ""))
             before, behind = _CHANNELS.sub("", stem[: found.start()].rstrip("_ ")), stem[found.end() :]
             site = _PARTS.sub("", _PLACE.sub(" ", before)) or _site_behind(behind)
@@ -108,13 +109,13 @@ def from_name(name: str) -> Written:
 
 
 def _site_behind(text: str) -> str:
-    """The site in what follows the time: ``_Minjerribah-Dry-B_1088507``; numbers alone are none."""
+    """The site in the text after the time: ``_Minjerribah-Dry-B_1088507``; a number is not a site."""
     words = [_PARTS.sub("", word) for word in _PLACE.sub(" ", text).split("_")]
     return " ".join(word for word in words if word and not word.isdecimal())
 
 
 def _zone(text: str) -> timezone | None:
-    """``Z``, ``+1000``, ``-03:30``; None where nothing is said."""
+    """The time zone of ``Z``, ``+1000`` or ``-03:30``; None if there is none."""
     if not text:
         return None
     hours, minutes = (0, 0) if text == "Z" else (int(text[1:3]), int(text[-2:]))
@@ -125,7 +126,7 @@ def _zone(text: str) -> timezone | None:
 
 
 def _in_file(file: BinaryIO) -> Iterator[Written]:
-    """What the parts of a file say, the most trusted first."""
+    """What the metadata of a file say, the most reliable first."""
     magic = file.read(12)
     if magic[:4] in (b"RIFF", b"RF64") and magic[8:] == b"WAVE":
         chunks = dict(_wav_chunks(file))
@@ -136,7 +137,7 @@ def _in_file(file: BinaryIO) -> Iterator[Written]:
 
 
 def _wav_chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """Names and contents of the chunks that hold no samples. Not every program pads one of an odd length."""
+    """Names and contents of the chunks without samples. Not every program pads a chunk of an odd length."""
     size, position = os.fstat(file.fileno()).st_size, 12
     for _ in range(_MOST_CHUNKS):
         file.seek(position)
@@ -148,7 +149,7 @@ def _wav_chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
         position += 8 + length
         if length % 2:
             file.seek(position)
-            position += not file.read(4).isalpha()  # it is not padded where a name begins at once
+            position += not file.read(4).isalpha()  # if a name follows immediately, the chunk is not padded
         if position >= size:
             return
 
@@ -158,7 +159,7 @@ def _guano(chunk: bytes) -> Written:
 
     try:
         said = guano.GuanoFile.from_string(chunk.decode("utf-8", "replace"), strict=False)
-    except (ValueError, KeyError, IndexError, TypeError):  # it is no GUANO, whatever it is called
+    except (ValueError, KeyError, IndexError, TypeError):  # it is not GUANO, though it has that name
         return Written()
     at, device = said.get("Timestamp"), _joined(said.get(key) for key in ("Make", "Model", "Serial"))
     site = said.get("Site") or said.get("Site Name") or said.get("WA|Song Meter|Prefix") or ""
@@ -242,7 +243,7 @@ def _flac_comments(block: bytes) -> Written:
 
 
 def _time(text: str) -> str:
-    """ISO 8601 of a text that is nearly so; empty where it is no time."""
+    """The time in ISO 8601, from a text of a similar form; empty if it is not a time."""
     with contextlib.suppress(ValueError):
         at = datetime.fromisoformat(text.strip())
         return at.replace(microsecond=0).isoformat() if at.year > 1980 else ""
@@ -254,7 +255,7 @@ def _joined(words: Iterable[str | None]) -> str:
 
 
 def _expansion(value: object) -> float:
-    """A time expansion; 1 where none is said, or one that cannot be."""
+    """A time expansion; 1 if there is none or it is impossible."""
     try:
         factor = float(str(value))
     except ValueError:

@@ -1,11 +1,11 @@
-"""What is a file that libsndfile cannot open: another kind of sound, or no sound at all?"""
+"""What is in a file that libsndfile cannot open: another kind of sound, or no sound at all?"""
 
 from pathlib import Path
 from typing import BinaryIO
 
 _LFS = b"version https://git-lfs.github.com/spec/"
 _BLOCK = 2**20
-_KINDS = (  # (bytes, where they stand, what they begin), of the sound that FFmpeg reads
+_KINDS = (  # (bytes, their position, what they mean) for sound that FFmpeg reads
     (b"fLaC", 0, "FLAC of a kind that libsndfile refuses"),
     (b"ftyp", 4, "MPEG-4 sound (m4a, mp4, 3gp)"),
     (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", 0, "Windows Media sound (wma)"),
@@ -21,11 +21,11 @@ _KINDS = (  # (bytes, where they stand, what they begin), of the sound that FFmp
 
 
 def what_else(file: BinaryIO) -> str | None:
-    """What a file holds that is not sound, and what to do; None if it is none of the kinds known here."""
+    """What a file without sound holds, and what to do; None if it is not one of the known kinds."""
     file.seek(0)
     head = file.read(1024)
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    again = "as a failed download leaves it; download it again"
+    again = "probably from a failed download; download it again"
     if head.startswith(_LFS):
         return "a Git LFS pointer, not sound; run 'git lfs pull' in its folder"
     if text.startswith((b"<!doctype", b"<html", b"<head", b"<body", b"<?xml", b"<error")):
@@ -33,14 +33,14 @@ def what_else(file: BinaryIO) -> str | None:
     if text.startswith((b"{", b"[")) and text[1:].lstrip()[:1] in (b'"', b"{", b"[", b"'", b"}", b"]"):
         return f"JSON text, not sound, {again}"
     if head and not any(head) and _is_zero(file):
-        return "nothing but zeros, as an interrupted copy leaves it; copy it again from its source"
+        return "nothing but zeros, probably from an interrupted copy; copy it again"
     if head.startswith(b"PK\x03\x04"):
         return "a zip archive, not sound; unpack it"
     return None
 
 
 def kind_of_sound(path: Path | str) -> str | None:
-    """The kind of sound that a file's first bytes announce, of those that libsndfile does not read; else None."""
+    """The kind of sound that the first bytes of a file name, if libsndfile does not read it; else None."""
     with open(path, "rb") as file:
         head = file.read(16)
     return next((kind for mark, at, kind in _KINDS if head[at : at + len(mark)] == mark), None)

@@ -10,16 +10,16 @@ import soundfile as sf
 from dataloader.audio.errors import BadRecording
 from dataloader.audio.findings import Findings
 
-MPEG_SLACK = 2 * 1152  # samples of encoder delay and padding, which not every MP3 states
-_MPEG_TRIMMED = 3 * 1152  # samples that a decoder leaves out at most of what the frames hold, as a header asks
+MPEG_SLACK = 2 * 1152  # samples of delay and padding of the encoder, which not every MP3 states
+_MPEG_TRIMMED = 3 * 1152  # samples of the frames that a decoder leaves out at most, as the header says
 _UNKNOWN = 2**62  # libsndfile's "unknown length" is 2^63 - 1
 
 
 class DecodeError(Exception):
-    """A decoder cannot go on.
+    """A decoder cannot continue.
 
     Attributes:
-        decoded: samples that it gave in the call that raised this.
+        decoded: samples that were decoded in the call that raised this.
     """
 
     def __init__(self, message: str, decoded: int = 0):
@@ -33,14 +33,14 @@ class SndFile:
     Attributes:
         rate: Hz.
         channels: how many.
-        promised: samples of each channel that will come; 0 if nothing promises a number.
-        is_exact: whether no more than promised may be asked for: libsndfile has no more, fills with zeros what it
-            cannot fill, and stumbles over a tag behind the last frame of a FLAC or MP3.
-        slack: samples that may be missing in the end without anything being wrong.
+        promised: samples of each channel that are expected; 0 if their number is unknown.
+        is_exact: whether no more samples than these may be read: libsndfile has no more, fills the rest with zeros,
+            and fails at a tag after the last frame of a FLAC or MP3.
+        slack: samples that may be missing at the end without a fault.
         lost_as: the reason for a bad recording if samples are missing.
         is_mpeg: whether a span needs the frames before it.
-        stops_early: whether it would stop before the end of the file, which holds more.
-        holes: pieces that did not decode and were passed over; libsndfile does not pass over any.
+        stops_early: whether it would stop before the end of the sound in the file.
+        holes: parts that could not be decoded and were skipped; libsndfile does not skip any.
 
     Raises:
         BadRecording: samples without a header.
@@ -51,19 +51,19 @@ class SndFile:
     holes = 0
 
     def __init__(self, path: Path | str, found: Findings):
-        # As bytes, a name that is not UTF-8 opens too; Windows wants text.
+        # A path in bytes also opens a name that is not UTF-8; Windows needs text.
         name = os.fspath(path) if os.name == "nt" else os.fsencode(path)
         try:
             self._file = _Straight(_Span(path, *found.span) if found.span else name)
         except sf.LibsndfileError as error:
             text = error.error_string.strip(" .")
-            wrong = "does not exist" in text  # what it says of an MP3 without frames
+            wrong = "does not exist" in text  # its message for an MP3 without frames
             raise DecodeError("no frames of an MP3 in it" if wrong else text) from None
-        except TypeError:  # soundfile takes *.raw for samples without a header and asks for their rate
+        except TypeError:  # soundfile reads *.raw as samples without a header and needs their rate
             raise BadRecording("unreadable", "samples without a header; store them as WAV or FLAC") from None
         self.rate, self.channels = self._file.samplerate, self._file.channels
         self.is_mpeg = self._file.subtype.startswith("MPEG")
-        self.lost_as = "hole" if self._file.format == "OGG" else "truncated"  # the end of an Ogg was seen before
+        self.lost_as = "hole" if self._file.format == "OGG" else "truncated"  # the end of an Ogg was found before
         self.slack = MPEG_SLACK if self.is_mpeg else 0
         self.stops_early = False
         self.promised = self._file.frames if self._file.frames < _UNKNOWN else 0
@@ -76,7 +76,7 @@ class SndFile:
         """Decode into ``out``, ``(frames,)`` or ``(frames, channels)``; fewer than asked for only at the end.
 
         Raises:
-            DecodeError: it gave up. Of an MP3 it is not known how far it came: 0.
+            DecodeError: it failed. For an MP3 it is unknown how far it came, so ``decoded`` is 0.
         """
         before = self._file.tell()
         try:
@@ -85,7 +85,7 @@ class SndFile:
             raise DecodeError(error.error_string.strip(" ."), max(0, self._file.tell() - before)) from None
 
     def seek(self, frame: int) -> int:
-        """Go to a frame; return where that is.
+        """Go to a frame; return its position.
 
         Raises:
             DecodeError: it cannot.
@@ -112,7 +112,7 @@ class _Straight(sf.SoundFile):
 
 
 class _Span(io.RawIOBase):
-    """A stretch of a file's bytes, presented as a whole file: the decoder does not see what stands around it."""
+    """A range of bytes of a file, which looks like a whole file to the decoder."""
 
     def __init__(self, path: Path | str, begin: int, end: int):
         super().__init__()

@@ -1,8 +1,8 @@
-"""Changes to training windows, a whole batch at a time on its device, each with its own random generator.
+"""How are training windows augmented? A whole batch at a time, on its device.
 
-The generator of a change is seeded by the run's seed, the change's name, the epoch, the step and the rank:
-what happens to a batch depends on its step key alone, whatever ran before and wherever a run was resumed, and
-switching one change on leaves what another draws as it was.
+Each change has its own random generator, which is seeded by the run's seed, the name of the change, the epoch, the step
+and the rank. So the changes of a batch depend only on its step key, not on what ran before or where a run was resumed;
+and switching one change on does not alter what another draws.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import torch
 
 from dataloader.batches.power import add_background, add_hiss, between, change_gain, chosen, equalise
 from dataloader.cache.spectrogram import band_widths, mel_frequencies
-from utils.config import Augmentation, DataProcess
+from utils.settings import Augmentation, DataProcess
 from utils.utils import seed_for
 
 Change = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
@@ -22,7 +22,7 @@ class Augmenter:
     """The changes that an [augmentation] section switches on.
 
     Args:
-        background: ``(frames, n_mels)``, dB, of ``load_background``; needed where background_p is above 0.
+        background: ``(frames, n_mels)``, dB, of ``load_background``; needed if background_p is above 0.
     """
 
     def __init__(
@@ -39,20 +39,20 @@ class Augmenter:
 
     @property
     def on_power(self) -> bool:
-        """Whether ``sounds`` or ``scenes`` ever changes anything."""
+        """Whether ``sounds`` or ``scenes`` can change anything."""
         return bool(self._on_sounds or self._on_scenes)
 
     def sounds(self, power: torch.Tensor, step_key: tuple[int, ...]) -> torch.Tensor:
-        """Change single sounds, before they are mixed: what is between a bird and the microphone.
+        """Change single sounds before they are mixed: by the distance and the microphone.
 
         Args:
             power: ``(batch, n_mels, frames)``, not in dB.
-            step_key: where in the run the batch stands.
+            step_key: (epoch, step, rank) of the batch.
         """
         return self._change(self._on_sounds, power, step_key)
 
     def scenes(self, power: torch.Tensor, step_key: tuple[int, ...]) -> torch.Tensor:
-        """Change what a microphone hears of mixed sounds, by what it hears besides; arguments as of ``sounds``."""
+        """Add to mixed sounds what a microphone also records, such as wind; arguments as in ``sounds``."""
         return self._change(self._on_scenes, power, step_key)
 
     def __call__(self, images: torch.Tensor, step_key: tuple[int, ...]) -> torch.Tensor:
@@ -107,10 +107,10 @@ def _scene_changes(a: Augmentation, process: DataProcess, background: torch.Tens
 
 
 def _image_changes(a: Augmentation, process: DataProcess) -> dict[str, Change]:
-    """What moves comes before what hides."""
+    """Changes that move the image come before those that hide parts of it."""
     changes: dict[str, Change] = {}
     frames_per_second = process.sample_rate / process.hop_length
-    fill = process.floor_db if process.standardize == "none" else 0.0  # of masks: silence, or the mean
+    fill = process.floor_db if process.standardize == "none" else 0.0  # the value of masks: silence, or the mean
     if a.time_shift_p:
         frames = max(1, round(a.time_shift_max_s * frames_per_second))
         changes["time_shift"] = partial(shift_time, p=a.time_shift_p, max_frames=frames)
@@ -141,7 +141,7 @@ def _image_changes(a: Augmentation, process: DataProcess) -> dict[str, Change]:
 
 
 def _on_device(change: Callable[..., torch.Tensor], **tables: torch.Tensor) -> Change:
-    """``change`` with its tables, which follow the windows to their device once."""
+    """``change`` with its tables, which are moved to the device of the windows once."""
 
     def changed(windows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         for name, table in tables.items():
@@ -152,7 +152,7 @@ def _on_device(change: Callable[..., torch.Tensor], **tables: torch.Tensor) -> C
 
 
 def shift_time(images: torch.Tensor, generator: torch.Generator, *, p: float, max_frames: int) -> torch.Tensor:
-    """Move images ``(batch, n_mels, frames)`` by up to ``max_frames`` either way; what leaves enters again."""
+    """Move images ``(batch, n_mels, frames)`` in time, by up to ``max_frames`` in either direction, around the ends."""
     n_mels, frames = images.shape[1:]
     shift = _whole_shift(images, p, max_frames, generator)[:, 0]
     source = (torch.arange(frames, device=images.device) - shift) % frames
@@ -160,7 +160,7 @@ def shift_time(images: torch.Tensor, generator: torch.Generator, *, p: float, ma
 
 
 def shift_frequency(images: torch.Tensor, generator: torch.Generator, *, p: float, max_bands: int) -> torch.Tensor:
-    """Move images ``(batch, n_mels, frames)`` by up to ``max_bands`` either way; the outermost band is repeated."""
+    """Move images ``(batch, n_mels, frames)`` by up to ``max_bands`` up or down; the outermost band is repeated."""
     n_mels, frames = images.shape[1:]
     shift = _whole_shift(images, p, max_bands, generator)[:, 0]
     source = (torch.arange(n_mels, device=images.device) - shift).clamp(0, n_mels - 1)
@@ -168,16 +168,16 @@ def shift_frequency(images: torch.Tensor, generator: torch.Generator, *, p: floa
 
 
 def _whole_shift(images: torch.Tensor, p: float, most: int, generator: torch.Generator) -> torch.Tensor:
-    """``(batch, 1, 1)`` int64 from ``-most`` to ``most``; 0 where an image is not chosen."""
+    """``(batch, 1, 1)`` int64 from ``-most`` to ``most``; 0 for an image that is not chosen."""
     drawn = between(images, 0, 2 * most + 1, generator).floor().clamp(max=2 * most).long() - most
     return torch.where(chosen(images, p, generator), drawn, 0)
 
 
 def add_noise(images: torch.Tensor, generator: torch.Generator, max_deviation: float) -> torch.Tensor:
-    """Add white noise to each image, of a deviation drawn between 0 and ``max_deviation``.
+    """Add white noise to each image, with a standard deviation drawn between 0 and ``max_deviation``.
 
     Args:
-        images: ``(batch, n_mels, frames)``, standardised, so the deviation is in those of a band.
+        images: ``(batch, n_mels, frames)``, standardised, so that 1 is the standard deviation of a band.
     """
     strength = torch.rand((len(images), 1, 1), generator=generator, device=images.device) * max_deviation
     return images + strength * torch.randn(images.shape, generator=generator, device=images.device)
@@ -191,12 +191,12 @@ def spec_augment(
 
     Args:
         images: ``(batch, n_mels, frames)``.
-        time_masks, frequency_masks: how many of each.
+        time_masks, frequency_masks: the number of each.
         time_width: largest width of a time mask, frames (T of the paper).
         frequency_width: largest width of a frequency mask, bands (F of the paper).
     """
     batch, n_mels, frames = images.shape
-    for_time, for_frequency = _apart(generator, "time", "frequency")
+    for_time, for_frequency = _generators(generator, "time", "frequency")
     hidden = _stretches(batch, frames, time_masks, (0, time_width), for_time).any(dim=1)[:, None, :]
     bands = _stretches(batch, n_mels, frequency_masks, (0, frequency_width), for_frequency).any(dim=1)[:, :, None]
     return images.masked_fill(hidden | bands, fill)
@@ -206,23 +206,23 @@ def xy_masks(
     images: torch.Tensor, generator: torch.Generator, *, p: float, time_masks: int, frequency_masks: int,
     widths: tuple[int, int], fill: float = 0.0,
 ) -> torch.Tensor:  # fmt: skip
-    """Set stretches of time and of frequency to ``fill``, of a number drawn for each image.
+    """Set stretches of time and of frequency to ``fill``; their number is drawn for each image.
 
     XY masking, as in albumentations and the first place of BirdCLEF 2024.
 
     Args:
         images: ``(batch, n_mels, frames)``.
-        time_masks, frequency_masks: the most of each; at least 1, or 0 for none.
+        time_masks, frequency_masks: the largest number of each; at least 1 is drawn, or none if it is 0.
         widths: narrowest and widest, in frames or bands.
     """
-    for_time, for_frequency = _apart(generator, "time", "frequency")
+    for_time, for_frequency = _generators(generator, "time", "frequency")
     hidden = _some(images, images.shape[2], time_masks, widths, for_time)[:, None, :]
     hidden = hidden | _some(images, images.shape[1], frequency_masks, widths, for_frequency)[:, :, None]
     return images.masked_fill(hidden & chosen(images, p, generator), fill)
 
 
-def _apart(generator: torch.Generator, *names: str) -> list[torch.Generator]:
-    """A generator for each part of a change, so that the settings of one leave what the others draw."""
+def _generators(generator: torch.Generator, *names: str) -> list[torch.Generator]:
+    """A generator for each part of a change, so that the settings of one do not alter what the others draw."""
     seed = generator.initial_seed()
     return [torch.Generator(generator.device).manual_seed(seed_for(seed, name)) for name in names]
 
@@ -239,7 +239,7 @@ def _some(
 def _stretches(
     batch: int, length: int, count: int, widths: tuple[int, int], generator: torch.Generator
 ) -> torch.Tensor:
-    """``(batch, count, length)`` bool: stretches of a width between the two given, inside the length."""
+    """``(batch, count, length)`` bool: stretches whose width is between the two, within the length."""
     low, high = (min(width, length) for width in widths)
     drawn = torch.rand((2, batch, count, 1), generator=generator, device=generator.device)
     width = low + (drawn[0] * (high - low + 1)).floor()

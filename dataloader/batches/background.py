@@ -1,4 +1,4 @@
-"""Recordings that are noise: a folder of them -> one spectrogram in dB, kept in memory to be added to others."""
+"""How are background recordings read? A folder of them becomes one spectrogram in dB, which is kept in memory."""
 
 import logging
 import os
@@ -11,8 +11,8 @@ import torch
 from dataloader.audio.decoding import AudioStream, BadRecording
 from dataloader.audio.endings import ENDINGS, sound_files_not_used
 from dataloader.cache.spectrogram import MelSpectrogram
-from utils.config import DataProcess
-from utils.errors import DataError
+from utils.errors import DataError, counted
+from utils.settings import DataProcess
 
 log = logging.getLogger(__name__)
 
@@ -20,19 +20,19 @@ _BLOCK_S = 30.0  # seconds decoded and transformed at once
 
 
 def background_files(folder: Path) -> list[Path]:
-    """The sound files anywhere below ``folder``, sorted: the same order on every machine. None if it is not there."""
+    """The sound files in ``folder`` and its sub-folders, sorted; empty if it does not exist."""
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
 
 
 def load_background(folder: Path, process: DataProcess, minutes: float, held_out: Collection[str] = ()) -> torch.Tensor:
-    """The recordings end to end, ``(frames, n_mels)`` float16, dB re full scale.
+    """The recordings one after another, ``(frames, n_mels)`` float16, dB re full scale.
 
     Args:
-        minutes: kept at most; what comes after is not read. A recording that cannot be used is warned of.
-        held_out: files that training must not hear, as they are scored.
+        minutes: the most that is kept; the rest is not read. A recording that cannot be used causes a warning.
+        held_out: files that training must not use, because they are scored.
 
     Raises:
-        DataError: there is none that can be used.
+        DataError: none of them can be used.
     """
     mel, left_s = MelSpectrogram(process), 60 * minutes
     kept: list[np.ndarray] = []
@@ -41,10 +41,14 @@ def load_background(folder: Path, process: DataProcess, minutes: float, held_out
     if unused := sound_files_not_used(folder.rglob("*")):
         log.warning("%s: %s", folder, unused)
     if len(heard) < len(files):
-        log.warning("%s: %d recordings of it are for val or test, and no background", folder, len(files) - len(heard))
+        log.warning(
+            "%s: %s of it left out of the background: for val or test",
+            folder,
+            counted(len(files) - len(heard), "recording"),
+        )
     for path in heard:
         if left_s < 1 / mel.frames_per_second:
-            log.info("%s: background_minutes = %g are full; the rest of the background is not read", folder, minutes)
+            log.info("%s: background_minutes = %g is reached; the rest of the background is not read", folder, minutes)
             break
         try:
             stream = AudioStream(path, process.sample_rate, _BLOCK_S, max_s=left_s)
@@ -55,5 +59,5 @@ def load_background(folder: Path, process: DataProcess, minutes: float, held_out
         kept += blocks
         left_s -= sum(map(len, blocks)) / mel.frames_per_second
     if not sum(map(len, kept)):
-        raise DataError(f"{folder}: no recording in it can be used; put others there or set background_p to 0")
+        raise DataError(f"{folder}: no recording in it can be used; add others, or set background_p to 0")
     return torch.from_numpy(np.concatenate(kept))

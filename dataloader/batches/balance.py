@@ -1,6 +1,6 @@
 """How often is a training recording used in an epoch? Those of rare classes more often, common and loud ones less.
 
-This concerns training only: the validation and test sets stay as they are.
+This is for training only: the validation and test sets do not change.
 """
 
 import logging
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dataloader.cache.entries import loudness
+from utils.errors import counted
 from utils.utils import seed_for
 
 if TYPE_CHECKING:
@@ -22,16 +23,16 @@ log = logging.getLogger(__name__)
 def keep_quietest(table: "pd.DataFrame", share: float) -> "pd.DataFrame":
     """Leave out the loudest training recordings of each class.
 
-    As the winners of BirdCLEF 2024, who kept 80 %, by deviation and power of the first minute; here
-    it is the quietest ``share`` of each class and at least one recording. A recording of two species stays if either
-    keeps it. Loudness is the mean power of the whole recording, read from its entry in the cache.
+    The winners of BirdCLEF 2024 did this; they kept 80 %, by deviation and power of the first minute. Here it is the
+    quietest ``share`` of each class, and at least one recording. A recording of two species is kept if one of them
+    keeps it. Loudness is the mean power of the whole recording, read from its cache entry.
 
     Args:
         table: with ``entry``, ``labels`` and ``split``.
     """
     if share == 1.0:
         return table
-    log.info("[data] keep_quietest: reading how loud the training recordings are")
+    log.info("[data] keep_quietest: reading the loudness of the training recordings")
     of_class: dict[str, list[tuple[float, int]]] = {}
     for row, (entry, labels, split) in enumerate(zip(table["entry"], table["labels"], table["split"], strict=True)):
         if split == "train":
@@ -40,25 +41,25 @@ def keep_quietest(table: "pd.DataFrame", share: float) -> "pd.DataFrame":
                 of_class.setdefault(label, []).append((power, row))
     quiet = {row for rows in of_class.values() for _, row in sorted(rows)[: max(1, round(share * len(rows)))]}
     kept = [split != "train" or row in quiet for row, split in enumerate(table["split"])]
-    log.info("[data] keep_quietest: %d of the loudest training recordings are left out", len(table) - sum(kept))
+    log.info("[data] keep_quietest: %s left out, the loudest", counted(len(table) - sum(kept), "training recording"))
     return table[kept].reset_index(drop=True)
 
 
 class Balance:
-    """The rows of each epoch, so that classes come more evenly: a function of the seed and the epoch.
+    """The rows of each epoch, with more balanced classes: a function of the seed and the epoch.
 
     First ``class_cap`` and ``rare_to`` decide how many recordings of each class an epoch uses; then ``power`` and
     ``weights`` draw from their rows, with replacement. Every epoch has the same number of rows: for n recordings of a
-    class, n times the mean number of rows of its recordings. Where the recordings drawn are short, a few more of the
-    class are added.
+    class, n times the mean number of rows of its recordings. If the drawn recordings are short, some more of the class
+    are added.
 
     Args:
-        recording: ``(rows,)``, of each row.
-        labels: of each recording; one of several species counts for the rarest, one of none as a class.
-        power: rows are drawn with weights (rows of their class)^-power; 0: each comes once.
-        rare_to: recordings of a class with fewer come again until there are this many; 0: no.
-        class_cap: of a class with more recordings an epoch has this many, others each time; 0: all.
-        weights: of each recording: its rows are drawn so much more often; None: all alike.
+        recording: ``(rows,)``, the recording of each row.
+        labels: of each recording. If it has several, it counts for the rarest; if it has none, "none" is a class.
+        power: rows are drawn with weights (rows of their class)^-power; 0: each is used once.
+        rare_to: recordings of a class with fewer are repeated until there are this many; 0: no.
+        class_cap: an epoch has this many recordings of a class with more, others in each epoch; 0: all.
+        weights: of each recording: its rows are drawn so much more often; None: all equally often.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Balance:
         self._sizes, self.n_rows = sizes, sum(sizes)
 
     def rows(self, epoch: int) -> np.ndarray:
-        """The rows of ``epoch``, sorted; a row that comes twice stands twice."""
+        """The rows of ``epoch``, sorted; a row that is used twice is there twice."""
         rng = np.random.default_rng(seed_for(self._seed, "balance", epoch))
         chosen = [self._of_class(*one, rng) for one in zip(self._classes, self._wanted, self._sizes, strict=True)]
         rows = np.concatenate(chosen)
@@ -91,9 +92,9 @@ class Balance:
 
     @staticmethod
     def _of_class(recordings: list[np.ndarray], wanted: int, size: int, rng: np.random.Generator) -> np.ndarray:
-        """``size`` rows of ``wanted`` recordings: all of them as often as they go, and some once more.
+        """``size`` rows of ``wanted`` recordings: all of them equally often as far as possible, and some once more.
 
-        Where the recordings drawn for the rest have too few rows, others help out; no row comes twice in it.
+        If the recordings drawn for the rest have too few rows, others are added; no row is twice in the rest.
         """
         times, more = divmod(wanted, len(recordings))
         rows = np.tile(np.concatenate(recordings), times)

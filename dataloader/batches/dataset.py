@@ -1,4 +1,4 @@
-"""Rows of a batch -> windows and targets, read from the cache without a copy between the disk and the batch."""
+"""How does a batch get its windows and targets? They are read from the cache directly into the batch."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,29 +10,29 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 from dataloader.batches.timed import TimedLabels
 from dataloader.batches.windows import window_frames
 from dataloader.cache.entries import read_window
-from utils.config import DataProcess, Labels
-from utils.errors import DataError, UserError, first_line
+from utils.errors import DataError, UserError, counted, first_line
 from utils.interrupt import obey_the_main_process_alone
+from utils.settings import DataProcess, Labels
 from utils.utils import seed_for
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-Drawn = tuple[int, float]  # a row, and where in it the window starts: from 0, its first frame, to below 1, its last
+Drawn = tuple[int, float]  # a row, and where its window starts, from 0 (the first frame) to below 1 (the last)
 
 
 class Batch(NamedTuple):
-    """Some windows and what is in them."""
+    """Some windows and their targets."""
 
     windows: torch.Tensor  # (batch, frames, n_mels) float16, as cached
-    mean: torch.Tensor  # (batch, n_mels) float32, dB: what was taken away from each band
-    scale: torch.Tensor  # (batch, n_mels) float32, dB: what it was divided by then
-    targets: torch.Tensor  # (batch, classes) float32, 1 for each species in the foreground; -1: not known
+    mean: torch.Tensor  # (batch, n_mels) float32, dB: the mean that was subtracted from each band
+    scale: torch.Tensor  # (batch, n_mels) float32, dB: the number that it was divided by
+    targets: torch.Tensor  # (batch, classes) float32, 1 for each species in the foreground; -1: unknown
     recording: torch.Tensor  # (batch,) int64: row of the metadata
 
     def to(self, device: torch.device) -> "Batch":
-        """The same on ``device``; the copy is not waited for where the memory is pinned."""
+        """The same on ``device``; pinned memory is copied without waiting."""
         return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
 
 
@@ -41,14 +41,14 @@ class WindowDataset(Dataset):
 
     Args:
         metadata: good recordings: ``entry``, ``frames``, ``labels``, ``filename``.
-        windows: rows ``recording``, ``first_frame`` and ``n_frames``: windows, or longer stretches that
-            each have room for many; of ``make_windows`` or ``make_segments``.
-        labels: the classes; a label's index is its index.
+        windows: rows ``recording``, ``first_frame`` and ``n_frames``, of ``make_windows`` or ``make_segments``:
+            windows, or longer segments from which windows are drawn.
+        labels: the classes, in the order of the targets.
         rules: what the labels mean in training; None: the targets are those of scoring, 1 and 0.
-        min_overlap_s: of [data]: how much of an annotation a window must hold to have its label.
+        min_overlap_s: of [data]: the seconds of an annotation that a window must contain to have its label.
 
     Attributes:
-        targets: ``(recordings, classes)`` float32, of whole recordings; -1: not known.
+        targets: ``(recordings, classes)`` float32, of whole recordings; -1: unknown.
         timed: the recordings whose labels have times, so that ``targets_of`` differs from window to window.
     """
 
@@ -63,7 +63,7 @@ class WindowDataset(Dataset):
         self.length, self.n_mels = window_frames(process), process.n_mels
         self._first = windows["first_frame"].to_numpy(np.int64)
         frames = windows["n_frames"].to_numpy(np.int64)
-        # Frames at which a window may start; one that is longer than its recording repeats it from any of them.
+        # Frames at which a window may start. A window longer than its recording repeats it, from any of its frames.
         self._starts = np.where(frames < self.length, frames, frames - self.length + 1)
         self.targets = target_matrix(metadata["labels"], labels)
         if rules is not None:
@@ -80,7 +80,7 @@ class WindowDataset(Dataset):
 
     @property
     def bytes(self) -> int:
-        """Of the spectrograms of all recordings."""
+        """Bytes of the spectrograms of all recordings."""
         return 2 * self.n_mels * sum(self.frames)
 
     def where(self, drawn: Sequence[Drawn]) -> tuple[np.ndarray, np.ndarray]:
@@ -90,7 +90,7 @@ class WindowDataset(Dataset):
         return self.recording[rows], self._first[rows] + (into * self._starts[rows]).astype(np.int64)
 
     def targets_of(self, recordings: np.ndarray, firsts: np.ndarray) -> np.ndarray:
-        """``(batch, classes)`` float32: what is in each window, which begins at a frame of its recording."""
+        """``(batch, classes)`` float32: the targets of windows that begin at these frames of their recordings."""
         targets = self.targets[recordings]
         for row in np.flatnonzero(self.timed[recordings]):
             recording, first = int(recordings[row]), int(firsts[row])
@@ -122,11 +122,11 @@ def target_matrix(labels_of_rows: Sequence[tuple[str, ...]], labels: Sequence[st
 def training_targets(
     present: np.ndarray, secondary: Sequence[tuple[str, ...]], labels: Sequence[str], rules: Labels
 ) -> np.ndarray:
-    """What the model is asked for in training; -1 where nobody knows, which the losses leave out.
+    """The targets of training; -1 means unknown, which the losses leave out.
 
     Args:
         present: ``(rows, classes)``, of ``target_matrix``.
-        secondary: of each row, the labels in the background; those that are no class are left out.
+        secondary: the labels in the background of each row; labels that are not classes are left out.
     """
     index = {label: index for index, label in enumerate(labels)}
     of_secondary = {"ignore": 0.0, "mask": -1.0, "soft": rules.secondary_weight, "hard": rules.primary_weight}
@@ -140,23 +140,23 @@ def training_targets(
 class EpochBatches(Sampler):
     """The rows of each batch of an epoch. They follow from seed, epoch and batch number, so a run can resume anywhere.
 
-    Everything random about an epoch is drawn here, in the main process, and is sent with the rows, so that
-    reader processes, the copy in GPU memory and a resumed run all get the same windows. Each row comes with a number
-    from 0 to 1 that says where in the row its window starts.
+    All random numbers of an epoch are drawn here, in the main process, and sent with the rows. So reader processes, the
+    copy in GPU memory and a resumed run all use the same windows. Each row has a number from 0 to 1 that says where its
+    window starts.
 
-    With several processes (``world`` of them) each gets its own share of every batch. In training the last, smaller
-    batch is left out unless it is the only one. No row is lost by that: each epoch shuffles anew, or begins with the
-    rows that the last one left out.
+    With several processes (``world`` of them) each has its own share of every batch. In training the last, smaller
+    batch is left out unless it is the only one. No row is lost by this: each epoch has a new order, or begins with the
+    rows that the epoch before left out.
 
     Args:
         batch_size: rows of a batch over all processes together.
-        shuffle: a new order each epoch; else that of the rows, over and over in training.
+        shuffle: a new order in each epoch; else the order of the rows, repeated in training.
         training: leave out the smaller last batch; give every process the same number of batches.
         crop: windows start anywhere in their row; else at its first frame.
-        rows_of: the ``n_rows`` rows of an epoch, such as ``Balance.rows``; else each row once.
+        rows_of: the ``n_rows`` rows of an epoch, such as ``Balance.rows``; None: each row once.
 
     Raises:
-        DataError: a process would get no row to train on.
+        DataError: a process would have no row to train on.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ class EpochBatches(Sampler):
     ):  # fmt: skip
         if training and n_rows < world:
             raise DataError(
-                f"{n_rows} windows to train on, and {world} processes; start fewer, or bring more recordings"
+                f"{counted(n_rows, 'window')} to train on, and {world} processes; start fewer, or add recordings"
             )
         self._crop, self._rows_of = crop, rows_of
         self._n_rows, self._batch_size, self._seed, self._shuffle = n_rows, batch_size, seed, shuffle
@@ -173,32 +173,33 @@ class EpochBatches(Sampler):
         self.epoch, self.first_batch = 1, 0
 
     def __len__(self) -> int:
-        """Batches of a whole epoch."""
+        """The number of batches of a whole epoch."""
         if self._training:
             return max(1, self._n_rows // self._batch_size)
         return -(-self._n_rows // self._batch_size)
 
     def go_to(self, epoch: int, first_batch: int = 0) -> None:
-        """Make the next iteration that of ``epoch`` (from 1), from ``first_batch`` on."""
+        """Start the next iteration in ``epoch`` (from 1), at ``first_batch``."""
         self.epoch, self.first_batch = epoch, first_batch
 
     def __iter__(self) -> Iterator[list[Drawn]]:
         drawn = self._epoch()
         for batch in range(self.first_batch, len(self)):
             rows = drawn[batch * self._batch_size : (batch + 1) * self._batch_size]
-            if self._training:  # every process the same number of rows: their gradients count the same
+            # All processes have the same number of rows, because their gradients have the same weight.
+            if self._training:
                 rows = rows[: len(rows) // self._world * self._world]
             if mine := rows[self._rank :: self._world]:
                 yield mine
 
     def _epoch(self) -> list[Drawn]:
-        """The whole epoch in hand, in its order."""
+        """The rows of the whole present epoch, in order."""
         rows = torch.arange(self._n_rows)
         if self._rows_of is not None:
             rows = torch.from_numpy(self._rows_of(self.epoch))
         if self._shuffle:
             rows = rows[torch.randperm(self._n_rows, generator=self._generator("order"))]
-        elif self._training:  # on from the rows that the last epoch left out
+        elif self._training:  # continues with the rows that the last epoch left out
             used = len(self) * (min(self._n_rows, self._batch_size) // self._world * self._world)
             rows = rows.roll(-(self.epoch - 1) * used)
         positions = torch.zeros(self._n_rows, dtype=torch.float64)
@@ -211,12 +212,12 @@ class EpochBatches(Sampler):
 
 
 class Loader:
-    """Batches of ``dataset`` in the order of ``batches``. Reader processes, if any, live on between epochs."""
+    """Batches of ``dataset`` in the order of ``batches``. Reader processes, if any, stay alive between epochs."""
 
     def __init__(self, dataset: Dataset, batches: EpochBatches, *, num_workers: int, pin_memory: bool):
         self.dataset = dataset
         self._batches = DataLoader(
-            _Answers(dataset),
+            _ErrorsAsResults(dataset),
             sampler=batches,
             batch_size=None,
             num_workers=num_workers,
@@ -233,7 +234,7 @@ class Loader:
             yield answer
 
 
-class _Answers(Dataset):
+class _ErrorsAsResults(Dataset):
     """A data set that returns errors: one raised in a reader process would arrive with a traceback as its message."""
 
     def __init__(self, dataset: Dataset):
@@ -256,14 +257,14 @@ def _shared(batch: Batch) -> Batch:
     torch would move it there in a thread whose errors reach nobody, and the main process would wait without end.
 
     Raises:
-        UserError: there is no room for it.
+        UserError: there is no space for it.
     """
     try:
         return Batch(*(tensor.share_memory_() for tensor in batch))
     except (RuntimeError, OSError) as error:
         megabytes = sum(tensor.nbytes for tensor in batch) / 1e6
         raise UserError(
-            f"a process that reads batches has no room in /dev/shm for a batch of {megabytes:.0f} MB "
+            f"/dev/shm has no space for a batch of {megabytes:.0f} MB of a process that reads batches "
             f"({first_line(error)}); lower [trainer] num_workers, or set it to 0, and --resume the run (with Docker: "
             "--shm-size=2g)"
         ) from None

@@ -1,4 +1,4 @@
-"""The spectrograms in the memory of the device, where they fit: an epoch then reads no disk at all."""
+"""Are the spectrograms kept in the memory of the device? If they fit, an epoch does not read the disk."""
 
 import logging
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ from utils.errors import UserError
 
 log = logging.getLogger(__name__)
 
-_SHARE = 0.5  # of the free memory; the rest is the model's
+_SHARE = 0.5  # of the free memory; the rest is for the model
 
 
 def fits_on(device: torch.device, n_bytes: int, wanted: str) -> bool:
-    """Whether to keep spectrograms of so many bytes on ``device``: ``wanted`` is auto, yes or no.
+    """Whether to keep spectrograms of ``n_bytes`` on ``device``: ``wanted`` is auto, yes or no.
 
-    ``auto`` says yes for a GPU on which they take at most half of what is free now.
+    ``auto`` means yes on a GPU where they take at most half of the memory that is free now.
     """
     if wanted != "auto":
         return wanted == "yes"
@@ -29,13 +29,13 @@ def fits_on(device: torch.device, n_bytes: int, wanted: str) -> bool:
 
 
 class DeviceBatches:
-    """Batches cut from spectrograms that lie on the device end to end; in place of a loader.
+    """Batches from spectrograms that are on the device, one after another; in place of a loader.
 
     Args:
-        order: says which rows make a batch.
+        order: the rows of each batch.
 
     Raises:
-        UserError: the device has no room for them.
+        UserError: the device has too little memory for them.
     """
 
     def __init__(self, dataset: WindowDataset, order: EpochBatches, device: torch.device):
@@ -50,7 +50,7 @@ class DeviceBatches:
             self._spectrograms = torch.empty(shape, dtype=torch.float16, device=device)
         except torch.OutOfMemoryError:
             raise UserError(
-                f"{device} has no room for spectrograms of {dataset.bytes / 1e9:.2f} GB; "
+                f"{device} has too little memory for spectrograms of {dataset.bytes / 1e9:.2f} GB; "
                 "set [trainer] cache_on_device to auto or no"
             ) from None
         self._statistics = torch.empty((2, len(frames), dataset.n_mels), device=device)  # mean and scale

@@ -1,4 +1,4 @@
-"""What a head on an encoder sees: the cached embeddings of an example's windows, padded to the longest of a batch."""
+"""What is the input of a head on an encoder? The cached embeddings of an example's windows, padded within a batch."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,28 +12,28 @@ from dataloader.batches.dataset import Batch, Drawn, WindowDataset
 from dataloader.batches.images import Mixes
 from dataloader.batches.timed import TimedLabels
 from dataloader.cache.entries import read_window
-from utils.config import DataProcess, Labels
+from utils.settings import DataProcess, Labels
 from utils.utils import seed_for
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-_LEAST = 0.01  # so that the weights of an example never are all 0
+_LEAST = 0.01  # so that the weights of an example are never all 0
 
 
 def embedding_process(process: DataProcess) -> DataProcess:
-    """``process`` with a window of the encoder as its frame: the embeddings of a recording are so many frames."""
+    """``process`` in which a frame is a window of the encoder, so that each embedding of a recording is a frame."""
     return replace(process, hop_length=round(process.max_length_s * process.sample_rate), mode="slice")
 
 
 def pool_windows(windows: "pd.DataFrame", metadata: "pd.DataFrame", pool: str, *, training: bool) -> "pd.DataFrame":
-    """The examples that some windows make: rows ``recording``, ``first_frame``, ``n_frames``; a frame is a window.
+    """The examples made of some windows: rows ``recording``, ``first_frame``, ``n_frames``; a frame is a window.
 
     Args:
         windows: of ``training_windows`` or ``make_windows``, with the frames of ``embedding_process``.
-        pool: of [model]: ``windows``: each is an example; else all of a recording are one, but for training windows of
-            recordings whose labels have times: there each window has labels of its own.
+        pool: of [model]: with ``windows`` each is an example. Else all windows of a recording are one example, except
+            training windows of recordings whose labels have times, because each of these has its own labels.
     """
     import pandas as pd
 
@@ -51,7 +51,7 @@ class EmbeddingDataset(WindowDataset):
     Args:
         windows: examples, of ``pool_windows``.
         process: of ``embedding_process``.
-        metadata, labels, rules, min_overlap_s: as of ``WindowDataset``.
+        metadata, labels, rules, min_overlap_s: see ``WindowDataset``.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class EmbeddingDataset(WindowDataset):
         self.n_mels = int(np.load(self.entries[0], mmap_mode="r").shape[0])  # the size of an embedding
 
     def __getitem__(self, drawn: Sequence[Drawn]) -> Batch:
-        """``windows`` are ``(batch, windows, 1 + size)`` float32, see ``weighted``; the rest of a batch as ever."""
+        """``windows`` are ``(batch, windows, 1 + size)`` float32, see ``weighted``; the other fields are as usual."""
         rows = np.array([row for row, _ in drawn])
         recordings, firsts, counts = self.recording[rows], self._first[rows], self._count[rows]
         examples = np.zeros((len(rows), int(counts.max()), 1 + self.n_mels), np.float32)
@@ -81,20 +81,20 @@ class EmbeddingDataset(WindowDataset):
 
 
 def weighted(embeddings: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """``(windows, 1 + size)``: what a head takes of one example: each window's weight, then its embedding.
+    """``(windows, 1 + size)``, the input of a head for one example: the weight of each window, then its embedding.
 
-    A weight of 0 is no window: it fills up an example that has fewer windows than another of its batch.
+    A weight of 0 means that there is no window; it pads an example with fewer windows than another of its batch.
     """
     return np.concatenate([np.asarray(weights, np.float32)[:, None], embeddings], axis=1)
 
 
 class EmbeddingTransform:
-    """Gives a head its examples; in training each is heard a little differently every time.
+    """Makes the input of a head; in training each example is slightly different every time.
 
     Args:
-        pool: of [model]; the ``mean`` over windows is taken here, so that mixing two examples mixes their means.
-        mixer: mixes training examples; None mixes none.
-        seed: of the run; None: windows keep their weights in training as well.
+        pool: of [model]; the ``mean`` over windows is computed here, so that mixing two examples mixes their means.
+        mixer: mixes training examples; None: nothing is mixed.
+        seed: of the run; None: windows keep their weights in training too.
     """
 
     def __init__(self, pool: str, mixer: Mixes | None = None, seed: int | None = None):
@@ -112,9 +112,9 @@ class EmbeddingTransform:
         return self._mixer.images(examples, batch.targets, step_key)
 
     def _reweighted(self, examples: Tensor, step_key: tuple[int, ...]) -> Tensor:
-        """Each window with a weight drawn from 0 to 1, most of them small: in effect some windows of each example.
+        """Each window with a weight drawn from 0 to 1, most of them small, so that few windows of each example count.
 
-        It stands for the random crop of a network that hears the sound: without it every epoch has the same examples.
+        It replaces the random crops of a network on sounds; without it every epoch would have the same examples.
         """
         generator = torch.Generator().manual_seed(seed_for(self._seed, "windows", *step_key))
         drawn = torch.rand(examples.shape[:2], generator=generator).clamp(min=_LEAST) ** 3

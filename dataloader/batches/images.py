@@ -1,4 +1,4 @@
-"""What the model sees: cached windows -> standardised images, on the device, a batch at a time."""
+"""How do cached windows become the images that the model sees? They are standardised on the device, by batch."""
 
 from typing import Protocol
 
@@ -9,13 +9,13 @@ from dataloader.batches.augment import Augmenter
 from dataloader.batches.dataset import Batch
 from dataloader.batches.power import to_db, to_power
 from dataloader.cache.spectrogram import move_statistics, standardise_windows
-from utils.config import DataProcess
+from utils.settings import DataProcess
 
 StepKey = tuple[int, ...]
 
 
 class Mixes(Protocol):
-    """What training.mixer.Mixer does."""
+    """The methods of training.mixer.Mixer."""
 
     on_power: bool
 
@@ -24,12 +24,12 @@ class Mixes(Protocol):
 
 
 class ImageTransform:
-    """Makes images of batches; training and prediction share it.
+    """Makes the images of a batch; training and prediction share it.
 
     Args:
         standardize_over: ``window`` or ``recording`` ([data]).
-        augmenter: changes training images; None changes none.
-        mixer: mixes training examples; None mixes none.
+        augmenter: changes training images; None: nothing is changed.
+        mixer: mixes training examples; None: nothing is mixed.
     """
 
     def __init__(
@@ -46,8 +46,7 @@ class ImageTransform:
         """Images ``(batch, 1, n_mels, frames)`` float32, channels last, and targets ``(batch, classes)``.
 
         Args:
-            step_key: where in the training the batch stands, (epoch, step, rank); None: not training, so
-                nothing is changed.
+            step_key: (epoch, step, rank) of the batch in training; None: not in training, so nothing is changed.
         """
         augmenter, mixer = (None, None) if step_key is None else (self._augmenter, self._mixer)
         images, targets = batch.windows.transpose(1, 2).float(), batch.targets
@@ -62,7 +61,7 @@ class ImageTransform:
         return images[:, None].contiguous(memory_format=torch.channels_last), targets
 
     def _change_power(self, batch: Batch, images: Tensor, targets: Tensor, step_key: StepKey) -> tuple[Tensor, Tensor]:
-        """Mix and change power, had back from the cached values and the statistics of their recording."""
+        """Mix and change the power, which is computed from the cached values and the statistics of their recording."""
         mean, scale, floor_db = batch.mean[:, :, None], batch.scale[:, :, None], self._process.floor_db
         db = images * scale + mean
         before = power = to_power(db, floor_db)
@@ -72,7 +71,7 @@ class ImageTransform:
             power, targets = self._mixer.power(power, targets, step_key)
         if self._augmenter:
             power = self._augmenter.scenes(power, step_key)
-        # There and back does not end at the same bit: a window that nothing changed stays as it is.
+        # Converting to power and back changes the last bit, so a window that nothing changed keeps its cached values.
         changed = (power != before).flatten(1).any(dim=1)[:, None, None]
         after = to_db(power, floor_db)
         if not self._over_window:

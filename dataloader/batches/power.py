@@ -1,7 +1,7 @@
-"""Changes to the power of training windows, before they are standardised: what happens between bird and microphone.
+"""How is the power of training windows changed before standardising, as between a bird and the microphone?
 
-All take ``power`` ``(batch, n_mels, frames)``, as ``to_power`` gives it, draw from the generator they are
-given, and leave a window that is not chosen as it is, to the bit.
+All functions take ``power`` ``(batch, n_mels, frames)`` of ``to_power``, draw from the generator that they are given,
+and do not change a window that is not chosen, not even its last bit.
 """
 
 import torch
@@ -9,11 +9,11 @@ from torch import Generator, Tensor
 
 COLOURS = {"white": 0, "pink": 1, "brown": 2}  # power per Hz falls with this power of the frequency
 
-_KNOTS = 5  # of the equaliser: both ends and three between, so four stretches; FilterAugment draws 3 to 6
+_KNOTS = 5  # of the equaliser: both ends and three between them, so four segments; FilterAugment draws 3 to 6
 
 
 def to_power(db: Tensor, floor_db: float) -> Tensor:
-    """Power above the floor, so that what lies on the floor is silence: adding it changes nothing."""
+    """Power above the floor, so that what is at the floor is silence, and adding it changes nothing."""
     return (10 ** (db / 10) - 10 ** (floor_db / 10)).clamp(min=0)
 
 
@@ -23,7 +23,7 @@ def to_db(power: Tensor, floor_db: float) -> Tensor:
 
 
 def chosen(power: Tensor, p: float, generator: Generator) -> Tensor:
-    """``(batch, 1, 1)`` bool: which windows are changed, a share ``p`` of them."""
+    """``(batch, 1, 1)`` bool: which windows are changed, each with the chance ``p``."""
     return torch.rand((len(power), 1, 1), generator=generator, device=power.device) < p
 
 
@@ -39,9 +39,9 @@ def change_gain(power: Tensor, generator: Generator, *, p: float, max_db: float)
 
 
 def equalise(power: Tensor, generator: Generator, *, p: float, max_db: float) -> Tensor:
-    """Colour windows: a gain that runs in straight lines, in dB over bands, between random bands.
+    """Apply a random equaliser: a gain in dB that is linear between random bands.
 
-    FilterAugment (Nam et al. 2022), its linear type: another microphone, distance or hedge between.
+    This is the linear type of FilterAugment (Nam et al. 2022). It is like another microphone or distance.
     """
     batch, n_mels, _ = power.shape
     inner = torch.rand((batch, _KNOTS - 2), generator=generator, device=power.device).sort(dim=1).values
@@ -59,10 +59,10 @@ def add_background(
     power: Tensor, generator: Generator, *, p: float, background_db: Tensor, floor_db: float,
     min_snr_db: float, max_snr_db: float, widths: Tensor,
 ) -> Tensor:  # fmt: skip
-    """Add a random stretch of other recordings.
+    """Add a random segment of other recordings.
 
     Args:
-        background_db: ``(frames, n_mels)``, dB; they lie end to end, and are gone round where short.
+        background_db: ``(frames, n_mels)``, dB; recordings one after another, repeated if they are short.
         widths: ``(n_mels,)``, Hz, of the bands.
     """
     batch, _, frames = power.shape
@@ -78,20 +78,20 @@ def add_hiss(
     power: Tensor, generator: Generator, *, p: float, colour: str, min_snr_db: float, max_snr_db: float,
     frequencies: Tensor, widths: Tensor, bin_hz: float,
 ) -> Tensor:  # fmt: skip
-    """Add steady noise, as a spectrogram shows it.
+    """Add steady noise to the spectrogram.
 
     The mean of the power of k frequencies of Gaussian noise is Gamma(k) / k, drawn as
-    ``(1 - 1 / (9 k) + z / (3 sqrt(k))) ** 3`` of a normal z (Wilson and Hilferty 1931).
+    ``(1 - 1 / (9 k) + z / (3 sqrt(k))) ** 3`` with a normal z (Wilson and Hilferty 1931).
 
     Args:
         colour: one of ``COLOURS``.
         frequencies, widths: ``(n_mels,)``, Hz: centres and widths of the bands.
-        bin_hz: from one frequency of the FFT to the next. Of a band's ``2 * widths / bin_hz`` its triangle
-            leaves 3/4 to count, and the smear of a Hann window 2/3 of these: k = ``widths / bin_hz``.
+        bin_hz: from one frequency of the FFT to the next. A band has ``2 * widths / bin_hz`` of them. Its triangle
+            reduces their effective number to 3/4, and the Hann window this to 2/3, so k = ``widths / bin_hz``.
     """
     k = (widths / bin_hz).clamp(min=1)[:, None]
     z = torch.randn(power.shape, generator=generator, device=power.device)
-    # Where k is 1 the bracket reaches below 0; kept from there, the flicker in dB is about what is measured.
+    # If k is 1 the bracket can be below 0; limited there, the variation in dB is about as large as measured.
     noise = (1 - 1 / (9 * k) + z / (3 * k.sqrt())).clamp(min=0.25) ** 3
     noise = noise * ((frequencies / frequencies[-1]) ** -COLOURS[colour])[:, None]
     snr_db = between(power, min_snr_db, max_snr_db, generator)
@@ -99,10 +99,10 @@ def add_hiss(
 
 
 def _add(power: Tensor, noise: Tensor, snr_db: Tensor, where: Tensor, widths: Tensor) -> Tensor:
-    """``power`` and so much ``noise`` that the ratio of the two over the window is ``snr_db``.
+    """``power`` plus as much ``noise`` as gives the ratio ``snr_db`` over the window.
 
-    A mel band holds a mean over its frequencies (Slaney's norm), so what sounds in it is that times its
-    width in Hz: the ratio is that of the waveforms between f_min and f_max. A silent window stays so.
+    A mel band holds a mean over its frequencies (Slaney's norm), so its power is this mean times its width in Hz. Thus
+    the ratio is that of the waveforms between f_min and f_max. A silent window stays silent.
     """
     widths = widths[:, None] / widths.sum()
     signal, other = ((part * widths).sum(dim=1, keepdim=True).mean(dim=2, keepdim=True) for part in (power, noise))

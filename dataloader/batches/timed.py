@@ -1,7 +1,7 @@
-"""Labels with times: which windows of an annotated recording are used, and what is in each.
+"""Labels with times: which windows of an annotated recording are used, and which labels does each have?
 
-A window has the label of an annotation if at least ``min_overlap_s`` of it lie in the window; of a short annotation, or
-for a short window, half of it is enough. So every annotation is in one of two windows that stand side by side.
+A window has the label of an annotation if at least ``min_overlap_s`` of the annotation lie in the window. If the
+annotation or the window is short, half of it is enough. So every annotation is in at least one of two adjacent windows.
 """
 
 import itertools
@@ -14,23 +14,23 @@ import numpy as np
 from dataloader.batches.windows import make_segments, make_windows, window_frames
 from dataloader.tables import schema
 from dataloader.tables.schema import NEGATIVE, UNKNOWN, Annotation
-from utils.config import Data, DataProcess
 from utils.errors import DataError
+from utils.settings import Data, DataProcess
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _CLOSE_S = 1e-6  # times that differ by less are equal
-NOT_KNOWN = -1.0  # the target of a species of which nobody says whether it is there; the losses leave it out
+NOT_KNOWN = -1.0  # the target of a species that may be present or absent; the losses leave it out
 
 
 def needed_overlap(start_s: np.ndarray, end_s: np.ndarray, window_s: float, min_overlap_s: float) -> np.ndarray:
-    """Seconds of each annotation that have to lie in a window, ``(annotations,)``."""
+    """The seconds of each annotation that must lie in a window, ``(annotations,)``."""
     return np.minimum(min(min_overlap_s, window_s / 2), (end_s - start_s) / 2)
 
 
 class TimedLabels:
-    """What is in each window of the annotated recordings among some.
+    """The labels of each window, for the annotated recordings in a table.
 
     Args:
         metadata: recordings, with the columns ``annotations``, ``unannotated``, ``known_for`` and ``seconds`` where
@@ -70,21 +70,21 @@ class TimedLabels:
         return max(0.0, start_s - beyond), end_s - beyond
 
     def inside(self, recording: int, start_s: float, end_s: float) -> list[str]:
-        """The labels of the annotations that lie in a window far enough."""
+        """The labels of the annotations of which enough lies in a window."""
         starts, ends, labels = self._times[recording]
         overlap = np.minimum(ends, end_s) - np.maximum(starts, start_s)
         needed = needed_overlap(starts, ends, end_s - start_s, self._min_overlap_s)
         return [labels[index] for index in np.flatnonzero(overlap >= needed - _CLOSE_S)]
 
     def mark_not_known(self, targets: np.ndarray) -> None:
-        """Set what nobody looked for to ``NOT_KNOWN`` in ``(recordings, classes)`` targets of whole recordings."""
+        """Set unknown species to ``NOT_KNOWN`` in ``(recordings, classes)`` targets of whole recordings."""
         targets[self._not_known & (targets == 0)] = NOT_KNOWN
 
     def targets(self, recording: int, start_s: float, end_s: float, present: float = 1.0) -> np.ndarray:
-        """What is in a window of an annotated recording.
+        """The targets of a window of an annotated recording.
 
         Args:
-            present: the target of what is there.
+            present: the target of a species that is present.
 
         Returns:
             ``(classes,)`` float32: ``present``, 0, or ``NOT_KNOWN``.
@@ -103,11 +103,11 @@ class TimedLabels:
         return targets
 
     def is_labelled(self, recording: int, start_s: float, end_s: float) -> bool:
-        """Whether somebody says something of the window."""
+        """Whether the annotations say anything about the window."""
         return any(label != UNKNOWN for label in self.inside(recording, start_s, end_s))
 
     def of(self, recording: int) -> list[Annotation]:
-        """The annotations of a recording that say something, in order of time."""
+        """The annotations of a recording that are not empty, in order of time."""
         starts, ends, labels = self._times[recording]
         return [Annotation(*one) for one in zip(starts, ends, labels, strict=True) if one[2] != UNKNOWN]
 
@@ -115,13 +115,13 @@ class TimedLabels:
 def training_windows(
     metadata: "pd.DataFrame", labels: Sequence[str], process: DataProcess, data: Data, *, crop: bool
 ) -> "pd.DataFrame":
-    """The windows, or with ``crop`` the stretches that windows are drawn from, of an epoch of training.
+    """The windows of an epoch of training, or with ``crop`` the segments from which windows are drawn.
 
     Returns:
         Rows ``recording``, ``first_frame``, ``n_frames``.
 
     Raises:
-        DataError: there is none, as nothing in the recordings is annotated.
+        DataError: there is none, because the recordings have no annotation.
     """
     if crop:
         windows = make_segments(metadata, process, data.segment_max_s, data.crops_per_segment)
@@ -145,17 +145,18 @@ def choose_windows(
     windows: "pd.DataFrame", timed: TimedLabels, frames: Sequence[int], length: int, frame_s: float,
     empty_windows: float,
 ) -> "pd.DataFrame":  # fmt: skip
-    """The windows that training uses of annotated recordings; those of others stay as they are.
+    """The windows that training uses of annotated recordings; those of other recordings do not change.
 
-    All with a label, and where what is not annotated is absent so many without, evenly over the recording. So a night
-    with ten annotations costs an epoch some twenty windows. An annotation in a tail that no window reaches has one.
+    These are all windows with a label and, if ``unannotated`` is absent, a number of windows without, evenly over the
+    recording. So a night with ten annotations adds some twenty windows to an epoch. An annotation in a tail that no
+    window reaches has its own window.
 
     Args:
         windows: rows ``recording, first_frame, n_frames`` of ``make_windows``.
         frames: of each recording.
         length: frames in a window.
         frame_s: seconds from frame to frame.
-        empty_windows: of [data]: windows without a label for each with one.
+        empty_windows: of [data]: the number of windows without a label for each window with one.
     """
     import pandas as pd
 
@@ -181,11 +182,11 @@ def choose_windows(
 def choose_segments(
     segments: "pd.DataFrame", timed: TimedLabels, frames: Sequence[int], length: int, frame_s: float, data: Data
 ) -> "pd.DataFrame":
-    """The same for windows that are drawn at random: stretches in which every window has a label, or none.
+    """The same for windows that are drawn at random: segments in which all windows have a label, or none has.
 
     Args:
         segments: rows of ``make_segments``.
-        data: [data]; an annotation longer than ``segment_max_s`` gives several stretches.
+        data: [data]; an annotation longer than ``segment_max_s`` makes several segments.
     """
     import pandas as pd
 
@@ -219,7 +220,7 @@ def _unreached(
 
 
 def _evenly(items: list[int], count: int) -> list[int]:
-    """At most ``count`` of the items, evenly over them."""
+    """At most ``count`` of the items, evenly spaced."""
     if len(items) <= count:
         return items
     return [items[(2 * index + 1) * len(items) // (2 * count)] for index in range(count)]
@@ -228,13 +229,14 @@ def _evenly(items: list[int], count: int) -> list[int]:
 def _around(
     found: list[Annotation], frames: int, length: int, frame_s: float, min_overlap_s: float, longest: int
 ) -> Iterator[tuple[int, int]]:
-    """``(first frame, frames)`` of stretches all of whose windows hold an annotation; near ones share a stretch."""
-    reached = -1.0  # seconds up to which annotations have their stretch
+    """``(first frame, frames)`` of segments whose windows all have an annotation; near annotations share a segment."""
+    reached = -1.0  # seconds up to which annotations have their segment
     window_s = length * frame_s
     for one in sorted(found):
         needed = float(needed_overlap(np.array(one.start_s), np.array(one.end_s), window_s, min_overlap_s))
         start, end = max(one.start_s, reached), min(one.end_s, frames * frame_s)
-        if end - start < needed:  # the stretch before holds it, or too little of it lies before the recording's end
+        # The segment before contains it, or too little of it lies before the end of the recording.
+        if end - start < needed:
             continue
         first = max(0, math.ceil((start + needed) / frame_s) - length)
         last = min(frames - length, math.floor((end - needed) / frame_s))
@@ -248,7 +250,7 @@ def _around(
 
 
 def _between(found: list[Annotation], frames: int, length: int, frame_s: float) -> Iterator[tuple[int, int]]:
-    """``(first frame, frames)`` of stretches that no annotation touches and that have room for a window."""
+    """``(first frame, frames)`` of segments without annotations that are long enough for a window."""
     after = 0
     edges = [(one.start_s, one.end_s) for one in sorted(found)] + [(frames * frame_s, math.inf)]
     for start, end in edges:
@@ -259,7 +261,7 @@ def _between(found: list[Annotation], frames: int, length: int, frame_s: float) 
 
 
 def _share_out(gaps: list[tuple[int, int]], count: int) -> list[tuple[int, int]]:
-    """``count`` of the stretches, a long one cut into as many as fall to it; fewer where there is no room."""
+    """``count`` segments of these, with a long one cut into several; fewer if there is no space for more."""
     total = sum(n for _, n in gaps)
     chosen, left = [], count
     for first, n in sorted(gaps, key=lambda gap: -gap[1]):

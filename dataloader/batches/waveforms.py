@@ -1,4 +1,4 @@
-"""What a model of the waveform hears: rows -> spans cut from the recordings, standardised and changed on the device."""
+"""What is the input of a model on the waveform? Spans of the recordings, standardised and changed on the device."""
 
 import functools
 import math
@@ -15,14 +15,14 @@ from dataloader.batches.augment import Augmenter
 from dataloader.batches.dataset import Batch, Drawn, WindowDataset
 from dataloader.batches.images import Mixes
 from dataloader.batches.windows import window_frames
-from utils.config import Augmentation, DataProcess, Labels
 from utils.errors import DataError
+from utils.settings import Augmentation, DataProcess, Labels
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SAMPLE_RATE = 16_000  # Hz, of what Wav2Vec2 was trained on; sample_rate of [data_process] is that of the spectrograms
-_SILENT = 1e-5  # deviation, -100 dB re full scale, that a window is divided by at least
+SAMPLE_RATE = 16_000  # Hz, on which Wav2Vec2 was trained; sample_rate of [data_process] is for spectrograms only
+_SILENT = 1e-5  # standard deviation, -100 dB re full scale; a window is divided by at least this
 
 
 def window_samples(process: DataProcess) -> int:
@@ -31,11 +31,11 @@ def window_samples(process: DataProcess) -> int:
 
 
 class WaveformDataset(Dataset):
-    """The same windows and targets as those of ``WindowDataset``, but cut from the recordings.
+    """The same windows and targets as in ``WindowDataset``, but read from the recordings.
 
     Args:
         metadata: good recordings: ``path``, ``seconds``, and what ``WindowDataset`` needs.
-        windows, labels, rules: see there.
+        windows, labels, rules: see ``WindowDataset``.
     """
 
     def __init__(
@@ -68,26 +68,26 @@ class WaveformDataset(Dataset):
         return Batch(*map(torch.from_numpy, (windows, none, none, targets, recordings)))
 
     def _start_s(self, recording: int, first: int) -> float:
-        """Where the window at frame ``first`` begins, in seconds.
+        """The second at which the window of frame ``first`` begins.
 
-        As in prediction, which counts samples and no frames: windows of the grid stand a window apart, and a last
-        one ends where the recording does. A recording that is shorter than a window may begin anywhere.
+        It is as in prediction, which counts samples instead of frames: windows of the grid follow one another exactly,
+        and the last one ends where the recording ends. In a recording shorter than a window it may be anywhere.
         """
         start, latest = first / self._window * self.length, self._samples[recording] - self.length
         if latest < 0:
             return start / SAMPLE_RATE
         if first % self._window and first + self._window >= self._rows.frames[recording]:
-            start = math.ceil(first / self._window) * self.length  # of a whole window, if there is room for it
+            start = math.ceil(first / self._window) * self.length  # of a whole window, if the recording is long enough
         return min(start, latest) / SAMPLE_RATE
 
     def _read(self, recording: int, start_s: float) -> np.ndarray:
-        """A window; a recording that ends within it goes on with its beginning, until the window is full."""
+        """A window; if the recording ends within it, it is repeated from its beginning until the window is full."""
         window_s = self.length / SAMPLE_RATE
         path, read = self.paths[recording], functools.partial(read_audio, time_expansion=self._expansions[recording])
         try:
             span = read(path, SAMPLE_RATE, start_s=start_s, duration_s=min(window_s, self._end_s - start_s))
             if not len(span):
-                raise BadRecording("too_short", f"nothing is left at {start_s:.2f} s")
+                raise BadRecording("too_short", f"it ends before {start_s:.2f} s")
             if len(span) < self.length and start_s > 0:
                 before = read(path, SAMPLE_RATE, duration_s=min(start_s, window_s))
                 span = np.concatenate([span, before])
@@ -97,16 +97,16 @@ class WaveformDataset(Dataset):
 
 
 class WaveformTransform:
-    """Makes waveforms of batches; training and prediction share it.
+    """Makes the waveforms of a batch; training and prediction share it.
 
-    Every window gets zero mean and unit deviation. The pipeline of Wav2Vec2's base size does without
-    (``_normalize_waveform`` is False), as its first layer is normalised over time; but that layer adds
-    1e-5 to a variance, which is as much as a quiet field recording has. Standardised, a recorder's gain
-    makes no difference. Digital silence becomes zeros.
+    Every window gets zero mean and unit standard deviation. The pipeline of Wav2Vec2's base size does not do this
+    (``_normalize_waveform`` is False), because its first layer is normalised over time. But that layer adds 1e-5 to the
+    variance, which is the variance of a quiet field recording. After standardising, the gain of the recorder makes no
+    difference. Digital silence becomes zeros.
 
     Args:
-        augmenter: of ``waveform_augmenter``: changes training waveforms; None changes none.
-        mixer: mixes training examples, standardised; None mixes none.
+        augmenter: of ``waveform_augmenter``; changes training waveforms; None: nothing is changed.
+        mixer: mixes training examples after standardising; None: nothing is mixed.
     """
 
     def __init__(self, augmenter: Augmenter | None = None, mixer: Mixes | None = None):
@@ -116,13 +116,13 @@ class WaveformTransform:
         """Waveforms ``(batch, samples)`` float32, and targets ``(batch, classes)``.
 
         Args:
-            step_key: where in the training the batch stands, (epoch, step, rank); None: not training.
+            step_key: (epoch, step, rank) of the batch in training; None: not in training.
         """
         waveforms = batch.windows - batch.windows.mean(dim=1, keepdim=True)
         waveforms = waveforms / waveforms.std(dim=1, keepdim=True, correction=0).clamp(min=_SILENT)
         if step_key is None:
             return waveforms, batch.targets
-        images, targets = waveforms[:, None], batch.targets  # of one band
+        images, targets = waveforms[:, None], batch.targets  # as an image of one band
         if self._augmenter is not None:
             images = self._augmenter(images, step_key)
         if self._mixer is not None:
@@ -131,10 +131,10 @@ class WaveformTransform:
 
 
 def waveform_augmenter(augmentation: Augmentation, process: DataProcess, seed: int) -> Augmenter:
-    """The changes of an [augmentation] section that mean something for a waveform: noise, and hidden stretches of time.
+    """The changes of an [augmentation] section that work on a waveform: noise, and hidden stretches of time.
 
-    They are those of an image of one band, whose frames are samples. What is done to power or to several
-    bands is for images alone; ``factory.choices`` refuses it.
+    They treat the waveform as an image of one band, whose frames are samples. Changes of power or of several bands are
+    for images only; ``factory.choices`` refuses them.
     """
     as_image = replace(process, sample_rate=SAMPLE_RATE, hop_length=1, standardize="per_frequency")
     return Augmenter(replace(augmentation, frequency_masks=0), as_image, seed)

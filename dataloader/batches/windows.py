@@ -1,20 +1,20 @@
 """Which windows of a recording does training use?
 
-Prediction cuts the same windows from a stream (``inference/window_plan.py``); a test keeps the two equal. For
-recordings whose labels have times, ``timed.py`` chooses among these windows.
+Prediction cuts the same windows from a stream (``inference/window_plan.py``); a test checks that both are equal. If
+labels have times, ``timed.py`` chooses among these windows.
 """
 
 import itertools
 from typing import TYPE_CHECKING
 
-from utils.config import DataProcess
+from utils.settings import DataProcess
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 def window_frames(process: DataProcess) -> int:
-    """Frames in a window."""
+    """The number of frames in a window."""
     return round(process.max_length_s * process.sample_rate / process.hop_length)
 
 
@@ -61,11 +61,10 @@ def make_windows(metadata: "pd.DataFrame", process: DataProcess) -> "pd.DataFram
 
 
 def make_segments(metadata: "pd.DataFrame", process: DataProcess, max_s: float, times: int) -> "pd.DataFrame":
-    """The stretches that random windows are drawn from, each ``times`` times; rows as ``make_windows`` gives them.
+    """The segments from which random windows are drawn, each ``times`` times; rows as in ``make_windows``.
 
-    A stretch is a whole recording, or one of the equal stretches of at most ``max_s`` seconds that a longer recording
-    is cut into. A window begins in its stretch and may end in the next one, so every window of the recording is equally
-    likely.
+    A segment is a whole recording, or one of the equal parts of at most ``max_s`` seconds of a longer recording. A
+    window begins in its segment and may end in the next one, so every window of the recording is equally likely.
     """
     import pandas as pd
 

@@ -1,15 +1,15 @@
-"""The cache of spectrograms: the key of the settings, the entries, and the index of what is there.
+"""How is the cache stored? The key of the settings, the format of the entries, and the index of recordings.
 
-An entry is ``<output_dir>/<key>/<label>/<recording>.npy``, which numpy reads as it is: float16,
-``(n_mels, frames)``, Fortran order. Behind the array, which numpy does not read, it carries what
-belongs to it, so that one rename brings all of it or nothing::
+An entry is ``<output_dir>/<key>/<label>/<recording>.npy``, which numpy can read: float16,
+``(n_mels, frames)``, Fortran order. More follows after the array, where numpy does not read, so that one
+rename writes all of it or nothing::
 
     mean  (n_mels,) float32, dB      band statistics: dB = value * scale + mean
     scale (n_mels,) float32, dB
     footer                           see Footer; its checksum covers every byte before it
 
-The entries are the truth. The index (``recordings.csv``) only saves looking into each of them: an
-entry it does not list is found, checked against its recording and taken over.
+The index (``recordings.csv``) only saves opening each entry. If it does not list an entry, the entry is
+found, compared with its recording and used.
 """
 
 import csv
@@ -29,13 +29,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.config import CHOOSES_WINDOWS, DataProcess
 from utils.errors import DataError
 from utils.files import keep_text, whole, write_text
+from utils.settings import CHOOSES_WINDOWS, DataProcess
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # of an entry; a change of what its bytes mean changes every key
+FORMAT = 1  # of an entry; if the meaning of its bytes changes, every key changes
 INDEX = "recordings.csv"
 SETTINGS = "settings.json"
 BAD = "bad_recordings.csv"
@@ -47,9 +47,9 @@ _FOOTER = struct.Struct("<8s16sQQIII")  # little-endian on every machine
 
 
 class Footer(NamedTuple):
-    """What an entry knows of itself and of the recording it was made from."""
+    """What an entry holds about itself and about its recording."""
 
-    digest: bytes  # of the recording's bytes, 16
+    digest: bytes  # 16 bytes, of the content of the recording
     size: int  # of the recording, bytes
     source_frames: int  # its length in samples, before resampling
     source_rate: int  # Hz
@@ -57,48 +57,48 @@ class Footer(NamedTuple):
     checksum: int  # CRC-32 of every byte before it
 
 
-class DamagedEntry(DataError):  # noqa: N818 - it names what it is
-    """An entry of the cache is not what was written; it has to be made again."""
+class DamagedEntry(DataError):  # noqa: N818 - named for the entry
+    """An entry of the cache has changed since it was written, and must be made again."""
 
 
 def cache_key(process: DataProcess) -> str:
-    """The name of the settings: 16 hexadecimal digits, the same on every machine.
+    """The key of the settings: 16 hexadecimal digits, the same on every machine.
 
-    A hash of the format number and of the typed values that change the arrays, so ``5`` and ``5.0``
-    give one key and another window length gives the same.
+    It is a hash of the format number and of the typed values that change the arrays. So ``5`` and ``5.0`` give the
+    same key, and the window length does not change it.
     """
     return key_of(cache_settings(process))
 
 
 def key_of(settings: Mapping[str, object]) -> str:
-    """The name of settings of any kind."""
+    """The key of any kind of settings."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def settings_text(settings: Mapping[str, object]) -> str:
-    """What a key stands for, for people: ``settings.json`` beside the entries."""
+    """The settings of a key as readable text, for ``settings.json`` beside the entries."""
     return json.dumps(settings, indent=2) + "\n"
 
 
 def cache_settings(process: DataProcess) -> dict[str, object]:
-    """All that changes the spectrograms."""
+    """All settings that change the spectrograms."""
     values = {name: value for name, value in asdict(process).items() if name not in CHOOSES_WINDOWS}
     return {"format": FORMAT, **values}
 
 
 def content_digest(path: Path | str) -> bytes:
-    """16 bytes that stand for a file's content."""
+    """A digest of a file's content, 16 bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
 
 
 def entry_name(filename: str) -> str:
-    """The entry of ``<label>/<recording>.<ending>`` in the cache folder of a key: ``<label>/<recording>.npy``."""
+    """The entry of ``<label>/<recording>.<ending>`` in the folder of a key: ``<label>/<recording>.npy``."""
     return os.path.splitext(filename)[0] + ".npy"
 
 
 def entry_path(folder: Path, filename: str) -> Path:
-    """Where the entry of a recording stands."""
+    """The path of the entry of a recording."""
     return folder / entry_name(filename)
 
 
@@ -110,12 +110,12 @@ def write_entry(
     scale: np.ndarray,
     footer: Footer,
 ) -> int:
-    """Write an entry, whole or not at all, and return its size in bytes.
+    """Write an entry, completely or not at all, and return its size in bytes.
 
     Args:
         blocks: ``(frames, n_mels)`` float16 each, C order: the array from its first frame to its last.
-        shape: ``(n_mels, frames)`` of all of them together.
-        footer: its ``checksum`` is worked out here.
+        shape: ``(n_mels, frames)`` of all blocks together.
+        footer: its ``checksum`` is computed here.
     """
     with whole(path, durable=False) as temporary, open(temporary, "wb") as file:
         checksum = 0
@@ -128,7 +128,7 @@ def write_entry(
 
 
 def _header(shape: tuple[int, int]) -> bytes:
-    """The .npy header of an entry; it always fills ``HEADER`` bytes, so that windows are found without reading it."""
+    """The .npy header of an entry; it always has ``HEADER`` bytes, so that windows are found without reading it."""
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f2", "fortran_order": True, "shape": shape})
     assert header.tell() == HEADER, header.tell()
@@ -138,27 +138,27 @@ def _header(shape: tuple[int, int]) -> bytes:
 def read_window(path: str, n_mels: int, frames: int, first: int, out: np.ndarray) -> np.ndarray:
     """Read a window of an entry, and the statistics of its bands.
 
-    A recording that ends within the window is repeated from its beginning, until the window is full.
+    If the recording ends within the window, it is repeated from its beginning until the window is full.
 
     Args:
-        n_mels, frames: of the entry, as the index has them.
+        n_mels, frames: of the entry, as the index states them.
         first: first frame of the window.
-        out: ``(window frames, n_mels)`` float16, C order; the window is read into it, with no copy.
+        out: ``(window frames, n_mels)`` float16, C order; the window is read into it without a copy.
 
     Returns:
         Mean and scale ``(2, n_mels)`` float32, dB: ``dB = value * scale + mean``.
 
     Raises:
-        DamagedEntry: the entry is not as large as the index says.
+        DamagedEntry: the entry has not the size that the index states.
     """
     frame_bytes = 2 * n_mels
     to_end = min(len(out), frames - first)
-    once = min(len(out), frames)  # frames read; what the window has beyond them repeats them
+    once = min(len(out), frames)  # frames that are read; the rest of the window repeats them
     with open(path, "rb", buffering=0) as file:
         if os.fstat(file.fileno()).st_size != entry_size(n_mels, frames):
             raise DamagedEntry(
-                f"{path}: of another size than the index says; start again, and where another program prepares other "
-                "recordings of the same names, give each its own [data] output_dir"
+                f"{path}: its size differs from the index; start again, and if another program prepares other "
+                "recordings with the same names, give each its own [data] output_dir"
             )
         file.seek(HEADER + first * frame_bytes)
         read = file.readinto(memoryview(out[:to_end]).cast("B"))
@@ -168,24 +168,24 @@ def read_window(path: str, n_mels: int, frames: int, first: int, out: np.ndarray
         file.seek(HEADER + frames * frame_bytes)
         statistics = file.read(8 * n_mels)
     if read != once * frame_bytes or len(statistics) != 8 * n_mels:
-        raise DamagedEntry(f"{path}: cut off while it was read; start again")
+        raise DamagedEntry(f"{path}: truncated while it was read; start again")
     for start in range(once, len(out), once):
         out[start : start + once] = out[: min(once, len(out) - start)]
     return np.frombuffer(statistics, dtype="<f4").reshape(2, n_mels)
 
 
 def read_footer(path: Path) -> Footer:
-    """What an entry says of its recording; its array is not read.
+    """What an entry holds about its recording; its array is not read.
 
     Raises:
-        DamagedEntry: cut off, or not an entry.
+        DamagedEntry: truncated, or not an entry.
     """
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         file.seek(max(0, size - _FOOTER.size))
         data = file.read()
     if len(data) != _FOOTER.size or not data.startswith(_MAGIC):
-        raise DamagedEntry(f"{path}: cut off or not an entry of the cache")
+        raise DamagedEntry(f"{path}: truncated, or not an entry of the cache")
     return Footer(*_FOOTER.unpack(data)[1:])
 
 
@@ -193,7 +193,7 @@ def check_entry(path: Path) -> Footer:
     """Read every byte of an entry and compare its checksum.
 
     Raises:
-        DamagedEntry: a byte is not what was written.
+        DamagedEntry: a byte has changed.
     """
     footer = read_footer(path)
     checksum, left = 0, os.path.getsize(path) - 4
@@ -202,7 +202,7 @@ def check_entry(path: Path) -> Footer:
             checksum = zlib.crc32(block, checksum)
             left -= len(block)
     if checksum != footer.checksum:
-        raise DamagedEntry(f"{path}: a byte is not what was written")
+        raise DamagedEntry(f"{path}: damaged: a byte has changed since it was written")
     return footer
 
 
@@ -210,7 +210,7 @@ def band_statistics(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
     """``(mean, scale)`` of an entry, each ``(n_mels,)`` float32, dB: ``dB = value * scale + mean``.
 
     Raises:
-        DamagedEntry: cut off, or not an entry.
+        DamagedEntry: truncated, or not an entry.
     """
     read_footer(Path(path))
     with open(path, "rb") as file:
@@ -239,7 +239,7 @@ def entry_size(n_mels: int, frames: int) -> int:
 
 @dataclass
 class Record:
-    """What the index knows of one recording: of its file, and what came of it."""
+    """A row of the index: a recording's file, and the result of preparing it."""
 
     filename: str  # <label>/<recording>.<ending>, as in the table
     size: int  # bytes
@@ -250,9 +250,9 @@ class Record:
     frames: int  # of the spectrogram; 0 for a bad recording
     reason: str = ""  # why it is bad; empty for a good one
     detail: str = ""
-    missing: int = 0  # samples that its header counts beyond its end, too few to make it bad
-    time_expansion: float = 1.0  # that it was prepared with
-    reader: str = ""  # ``audio.decoding.reader`` that judged it; empty: one that did not say
+    missing: int = 0  # samples that its header states beyond its end, too few to make it bad
+    time_expansion: float = 1.0  # with which it was prepared
+    reader: str = ""  # ``audio.decoding.reader`` that checked it; empty: an earlier version
 
     @property
     def seconds(self) -> float:
@@ -272,7 +272,7 @@ def _record(row: list[str]) -> Record:
 
 
 def read_index(folder: Path) -> dict[str, Record]:
-    """The index of a cache folder by filename; empty where there is none or it cannot be read."""
+    """The index of a cache folder by filename; empty if there is none or it cannot be read."""
     try:
         with open(folder / INDEX, encoding="utf-8", newline="") as file:
             rows = csv.reader(file)
@@ -285,34 +285,34 @@ def read_index(folder: Path) -> dict[str, Record]:
         TypeError,
         IndexError,
         csv.Error,
-    ):  # it only saves time: without it each entry is opened
+    ):  # the index only saves time: without it each entry is opened
         return {}
 
 
 def write_index(folder: Path, records: dict[str, Record]) -> None:
-    """Write the index, sorted, whole or not at all."""
+    """Write the index, sorted, completely or not at all."""
     ordered = [records[name] for name in sorted(records)]
     write_text(folder / INDEX, _csv([_COLUMNS, *map(astuple, ordered)]))
 
 
 def _keep_list(path: Path, text: str) -> None:
-    """Write a list for people; a cache on a read-only disk may hold that of another data set."""
+    """Write a list for the user; a cache on a read-only disk keeps the list of another data set."""
     try:
         keep_text(path, text)
     except OSError as error:
         if error.errno != errno.EROFS:
             raise
-        log.warning("%s: not brought up to date: %s", path, error.strerror)
+        log.warning("%s: not updated: %s", path, error.strerror)
 
 
 def write_bad(folder: Path, bad: Iterable[tuple[str, str, str]]) -> Path:
-    """Write ``bad_recordings.csv`` (path, reason, detail) and return where it is."""
+    """Write ``bad_recordings.csv`` (path, reason, detail) and return its path."""
     _keep_list(folder / BAD, _csv([("path", "reason", "detail"), *sorted(bad)]))
     return folder / BAD
 
 
 def write_duplicates(folder: Path, duplicates: Iterable[tuple[str, str, str]]) -> Path:
-    """Write ``duplicates.csv`` (filename, duplicate_of, rule) and return where it is."""
+    """Write ``duplicates.csv`` (filename, duplicate_of, rule) and return its path."""
     _keep_list(folder / DUPLICATES, _csv([("filename", "duplicate_of", "rule"), *sorted(duplicates)]))
     return folder / DUPLICATES
 

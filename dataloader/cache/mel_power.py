@@ -1,11 +1,11 @@
-"""The power in mel bands of many frames of a waveform: the largest part of the computation in preparing.
+"""How is the power in mel bands computed for many frames of a waveform? This takes the most time after decoding.
 
 ``MelPower`` is for an n_fft that is a power of two. It transforms ``LANES`` frames side by side, so that each step of
 the Fourier transform is one vector instruction for several frames, and keeps them in the cache of one core from the
-window to the mel bands. That takes 1.3 ms; passing whole arrays from one library to the next took 3.5 ms
+window to the mel bands. This takes 1.3 ms; passing whole arrays from one library to the next took 3.5 ms
 (docs/data.md). ``AnyMelPower`` does the latter, for every other n_fft.
 
-In both, the result of a frame does not depend on the frames beside it, to the bit.
+In both, the result of a frame is exactly the same whatever other frames are computed with it.
 """
 
 from collections.abc import Callable
@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 
-from utils.config import DataProcess
+from utils.settings import DataProcess
 
-LANES = 32  # frames side by side
+LANES = 32  # frames that are computed side by side
 
 
 def mel_power(process: DataProcess, filters: np.ndarray) -> "MelPower | AnyMelPower":
-    """What computes ``power(samples, first, out)``, by the settings.
+    """The function ``power(samples, first, out)`` for these settings.
 
     Args:
         filters: ``(n_mels, n_fft // 2 + 1)``, float32.
@@ -41,7 +41,7 @@ def _floor(process: DataProcess) -> np.float32:
 class AnyMelPower:
     """The same as ``MelPower`` for any n_fft, array by array; it does not check that there are enough samples."""
 
-    _ROWS = 128  # frames at once: what one step leaves for the next stays in a core's own cache
+    _ROWS = 128  # frames at once, so that the data between two steps stay in the cache of a core
 
     def __init__(self, process: DataProcess, filters: np.ndarray):
         import scipy.sparse
@@ -65,18 +65,18 @@ class MelPower:
 
     The n_fft real samples of a frame are transformed as n_fft / 2 complex ones, of which the even samples are the
     real parts and the odd ones the imaginary (Press et al., Numerical Recipes, 12.3). Those go through passes of
-    radix 4, and one of radix 2 where need be, in Pease's constant geometry (J. ACM 15, 1968): each pass reads rows
+    radix 4, and one of radix 2 if needed, in Pease's constant geometry (J. ACM 15, 1968): each pass reads rows
     a quarter apart and writes four rows in succession, so that the compiler knows they do not overlap. The
-    frequencies come out in the order of their digits reversed, which ``_places`` sets right.
+    frequencies come out in the order of their reversed digits, which ``_positions`` corrects.
     """
 
     def __init__(self, process: DataProcess, filters: np.ndarray):
         self._hop, self._window, self._floor = process.hop_length, _hann(process.n_fft), _floor(process)
         half = process.n_fft // 2
-        self._twiddles, self._places = _twiddles(half), _places(half)
+        self._twiddles, self._positions = _twiddles(half), _positions(half)
         turns = np.exp(-2j * np.pi * np.arange(half + 1) / process.n_fft)
         self._turns = np.stack([turns.real, turns.imag], axis=1).astype(np.float32)
-        # The sums of even and odd spectra are not halved, which makes the power four times too large.
+        # The sums of even and odd spectra are not halved, so the power is four times too large.
         self._bands, self._weights = _banded(filters * np.float32(0.25))
 
     def __call__(self, samples: np.ndarray, first: int, out: np.ndarray) -> None:
@@ -84,7 +84,7 @@ class MelPower:
 
         Args:
             samples: ``(samples,)``, float32, C order, with all samples of all frames.
-            out: ``(frames, n_mels)``, float32, C order; filled.
+            out: ``(frames, n_mels)``, float32, C order; it is filled.
 
         Raises:
             ValueError: there are too few samples.
@@ -93,13 +93,13 @@ class MelPower:
         if len(out) and not 0 <= first < end <= len(samples):  # the loops do not check
             raise ValueError(f"{len(out)} frames from {first} on end at {end}, and there are {len(samples)} samples")
         _mel_power(
-            samples, first, self._hop, self._window, self._twiddles, self._places, self._turns, self._bands,
+            samples, first, self._hop, self._window, self._twiddles, self._positions, self._turns, self._bands,
             self._weights, self._floor, out,
         )  # fmt: skip
 
 
 def _twiddles(n: int) -> np.ndarray:
-    """Of each pass of radix 4, ``(passes, n / 4, 6)`` float32: real and imaginary part of w, w^2 and w^3."""
+    """The factors of each pass of radix 4, ``(passes, n / 4, 6)`` float32: w, w^2 and w^3, real and imaginary part."""
     passes = (n.bit_length() - 1) // 2
     done = 4 ** np.arange(passes)[:, None, None]
     place = np.arange(n // 4)[None, :, None] // done
@@ -107,26 +107,26 @@ def _twiddles(n: int) -> np.ndarray:
     return np.stack([turns.real, turns.imag], axis=-1).reshape(passes, n // 4, 6).astype(np.float32)
 
 
-def _places(n: int) -> np.ndarray:
-    """Where each of ``n`` frequencies stands after the passes, ``(n,)`` uint64."""
+def _positions(n: int) -> np.ndarray:
+    """The position of each of ``n`` frequencies after the passes, ``(n,)`` uint64."""
     bits = n.bit_length() - 1
-    places, rest = np.zeros(n, np.uint64), np.arange(n, dtype=np.uint64)
+    positions, rest = np.zeros(n, np.uint64), np.arange(n, dtype=np.uint64)
     for radix in [4] * (bits // 2) + [2] * (bits % 2):
-        places = places * np.uint64(radix) + rest % np.uint64(radix)
+        positions = positions * np.uint64(radix) + rest % np.uint64(radix)
         rest //= np.uint64(radix)
-    return places
+    return positions
 
 
 def _banded(filters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Filters without the zeros around them.
 
     Returns:
-        For each band its first frequency, and where its weights begin and end, ``(n_mels, 3)`` int64;
-        the weights of all bands in succession.
+        For each band its first frequency, and the begin and end of its weights, ``(n_mels, 3)`` int64; the weights of
+        all bands, one after another.
     """
     bands, weights = np.zeros((len(filters), 3), np.int64), []
     for band, row in enumerate(filters):
-        heard = np.flatnonzero(row)  # none in a band that is narrower than a frequency
+        heard = np.flatnonzero(row)  # none in a band that is narrower than the spacing of the frequencies
         span = slice(heard[0], heard[-1] + 1) if len(heard) else slice(0, 0)
         bands[band] = span.start, len(weights), len(weights) + span.stop - span.start
         weights.extend(row[span])
@@ -138,30 +138,30 @@ _inner = numba.njit(**_OPTIONS)
 
 
 def _kept(function: Callable) -> Callable:
-    """``function`` in machine code, which is kept beside this file, or where numba keeps it for this user."""
+    """``function`` in machine code, which is kept beside this file, or in numba's folder for this user."""
     try:
         compiled = numba.njit(cache=True, **_OPTIONS)(function)
-    except RuntimeError:  # neither folder can be written: each process compiles for itself, in two seconds
+    except RuntimeError:  # neither folder can be written: each process compiles it, in two seconds
         return numba.njit(**_OPTIONS)(function)
 
     def call(*arguments: object) -> None:
         # The loops themselves raise nothing.
         try:
             compiled(*arguments)
-        except OSError:  # it is compiled, but the disk is too full to keep it
+        except OSError:  # it was compiled, but there is no space on the disk to keep it
             compiled(*arguments)
-        except Exception:  # whatever a damaged file raises, as a power cut leaves one
+        except Exception:  # a damaged file, such as after a power cut, may raise anything
             compiled._cache.flush()
             compiled(*arguments)
 
     return call
 
 
-# What follows is vectorised over lanes by the compiler, and only as long as
-# - no index can be negative, so all that is added up to one is unsigned;
-# - it cannot unroll the loop over lanes first, so their number is an argument;
-# - it knows that what one lane writes is nothing that another reads, so the rows written are a constant distance
-#   apart, and each array is allocated by itself.
+# The compiler vectorises the following code over lanes, but only if
+# - no index can be negative, so all numbers that are added to an index are unsigned;
+# - it cannot unroll the loop over lanes first, so the number of lanes is an argument;
+# - it knows that no lane writes what another reads, so the rows that are written have a constant distance, and each
+#   array is allocated separately.
 # A row is one complex number of each frame: LANES real parts, then LANES imaginary ones.
 
 _U = np.uint64
@@ -170,9 +170,9 @@ _ROW_2, _ROW_3 = _U(4 * LANES), _U(6 * LANES)
 
 
 @_kept
-def _mel_power(samples, first, hop, window, twiddles, places, turns, bands, weights, floor, mel):
+def _mel_power(samples, first, hop, window, twiddles, positions, turns, bands, weights, floor, mel):
     """Fill ``mel`` ``(frames, n_mels)``."""
-    half = len(places)
+    half = len(positions)
     here = np.zeros(2 * LANES * half, np.float32)
     there = np.zeros(2 * LANES * half, np.float32)
     power = np.zeros(LANES * (half + 1), np.float32)
@@ -186,7 +186,7 @@ def _mel_power(samples, first, hop, window, twiddles, places, turns, bands, weig
         if half > 4 ** len(twiddles):
             _radix_2(here, there, lanes)
             here, there = there, here
-        _square(here, places, turns, power, lanes)
+        _square(here, positions, turns, power, lanes)
         _filter(power, bands, weights, floor, band, mel[frame : frame + lanes])
 
 
@@ -229,7 +229,7 @@ def _radix_4(rows, out, twiddles, lanes):
 
 @_inner
 def _radix_2(rows, out, lanes):
-    """The last pass, where their number is odd; its twiddles are all 1."""
+    """The last pass, if the number of passes is odd; its factors are all 1."""
     half = len(rows) // (4 * LANES)
     h = _U(half) * _ROW
     for n in range(half):
@@ -242,13 +242,13 @@ def _radix_2(rows, out, lanes):
 
 
 @_inner
-def _square(rows, places, turns, power, lanes):
+def _square(rows, positions, turns, power, lanes):
     """Four times the power of the real frames: with Z the spectrum of the complex ones,
     2 X_k = Z_k + conj Z_(half-k) - i turn_k (Z_k - conj Z_(half-k))."""
-    half = len(places)
+    half = len(positions)
     for k in range(half + 1):
         turn_re, turn_im = turns[k, 0], turns[k, 1]
-        forward, backward = places[k % half] * _ROW, places[(half - k) % half] * _ROW
+        forward, backward = positions[k % half] * _ROW, positions[(half - k) % half] * _ROW
         target = _U(k) * _U(LANES)
         for number in range(lanes):
             i, j = forward + _U(number), backward + _U(number)

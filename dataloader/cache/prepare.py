@@ -1,4 +1,4 @@
-"""One recording -> one cache entry. This is what a worker does; it keeps nothing from one recording to the next."""
+"""How does a worker make the cache entry of a recording? It keeps nothing from one recording to the next."""
 
 import os
 import tempfile
@@ -25,10 +25,11 @@ from dataloader.cache.entries import (
     write_entry,
 )
 from dataloader.cache.spectrogram import BandStatistics, MelSpectrogram
-from utils.config import DataProcess
+from utils.settings import DataProcess
 
 _BLOCK_S = 30.0  # seconds decoded and transformed at once
-_IN_MEMORY = 40_000  # frames of a recording kept in memory (20 MB at 128 mels); the others wait on the disk
+# Frames of a recording that are kept in memory (20 MB at 128 mels); the others are kept on the disk.
+_IN_MEMORY = 40_000
 
 
 @dataclass(frozen=True)
@@ -37,40 +38,40 @@ class Job:
 
     filename: str  # <label>/<recording>.<ending>
     path: str  # of the recording
-    digest: str = ""  # of its content, hexadecimal, if that is known already
+    digest: str = ""  # of its content, hexadecimal, if it is already known
     time_expansion: float = 1.0  # see ``AudioStream``
 
 
 class Stage(Protocol):
-    """What is made of recordings, and kept: spectrograms, or the embeddings of an encoder. Picklable.
+    """What is computed from recordings and cached: spectrograms, or the embeddings of an encoder. Picklable.
 
     Attributes:
-        what: its name for a person.
-        n_features: numbers of a frame.
+        what: its name in messages.
+        n_features: the numbers of one frame.
     """
 
     what: str
     n_features: int
 
-    def key(self) -> str: ...  # the name of the settings, and of the folder
-    def settings(self) -> dict[str, object]: ...  # what the key stands for
-    def frames(self, seconds: float) -> int: ...  # of a recording of that length, as near as needed
+    def key(self) -> str: ...  # the key of the settings, and the name of the folder
+    def settings(self) -> dict[str, object]: ...  # the settings of the key
+    def frames(self, seconds: float) -> int: ...  # of a recording of this length, approximately
     def make(self, job: Job, path: Path, digest: bytes, size: int) -> Footer: ...  # writes an entry
     def warnings(self, records: Sequence[Record]) -> Iterator[str]: ...  # about good recordings, a line each
 
 
 def prepare(job: Job, folder: Path, stage: Stage) -> Record:
-    """Make the entry of a recording, unless the one that is there was made from the same content.
+    """Make the entry of a recording, unless there is one of the same content.
 
     Args:
-        folder: of the cache key.
-        stage: makes it.
+        folder: the cache folder of the key.
+        stage: makes the entry.
 
     Returns:
-        What the index needs to know; ``reason`` is set for a bad recording, which gets no entry.
+        The row of the index; ``reason`` is set for a bad recording, which has no entry.
 
     Raises:
-        OSError: the cache cannot be written (no room, no permission).
+        OSError: the cache cannot be written (no space, no permission).
     """
     record = Record(job.filename, 0, 0, "", 0, 0, 0, time_expansion=job.time_expansion, reader=reader())
     try:
@@ -86,7 +87,7 @@ def prepare(job: Job, folder: Path, stage: Stage) -> Record:
         made = _existing(job, path, digest, stage) or stage.make(job, path, digest, stat.st_size)
         record.missing = examine(job.path).missing
     except BadRecording as bad:
-        path.unlink(missing_ok=True)  # of a good recording that a bad one has replaced
+        path.unlink(missing_ok=True)  # the entry of a good recording that was replaced by a bad one
         record.reason, record.detail = bad.reason, bad.detail
         return record
     record.source_rate, record.source_frames, record.frames = made.source_rate, made.source_frames, made.frames
@@ -94,10 +95,10 @@ def prepare(job: Job, folder: Path, stage: Stage) -> Record:
 
 
 def _existing(job: Job, path: Path, digest: bytes, stage: Stage) -> Footer | None:
-    """The footer of an entry made from this very content, at the length that it has; None if there is none.
+    """The footer of an existing entry of the same content and length; None if there is none.
 
     Raises:
-        BadRecording: there is one, and an earlier version of this program was wrong to make it.
+        BadRecording: there is one, which an earlier version of this program should not have made.
     """
     try:
         footer = read_footer(path)
@@ -111,7 +112,7 @@ def _existing(job: Job, path: Path, digest: bytes, stage: Stage) -> Footer | Non
 
 
 class Spectrograms:
-    """The stage that makes log-mel spectrograms, as a [data_process] section says."""
+    """The stage that makes log-mel spectrograms, with the settings of a [data_process] section."""
 
     what = "spectrograms"
 
@@ -132,7 +133,7 @@ class Spectrograms:
         return iter(())  # --check --audio says which recordings hold nothing up to [data_process] f_max
 
     def ready(self) -> "Spectrograms":
-        """The same with its filters made, before it is sent to the workers."""
+        """This stage after computing its filters, ready to be sent to the workers."""
         self._mel = self._mel or MelSpectrogram(self.process)
         return self
 
@@ -152,7 +153,7 @@ class Spectrograms:
             for block in mel.blocks(stream):
                 statistics.add(block)
                 frames.append(block)
-            if len(frames) < 2:  # a single frame has no deviation
+            if len(frames) < 2:  # a single frame has no standard deviation
                 raise BadRecording("too_short", f"{stream.decoded} samples")
             mean, scale = statistics.mean_and_scale(process)
             footer = Footer(digest, size, stream.length, stream.info.sample_rate, len(frames), 0)
@@ -162,14 +163,14 @@ class Spectrograms:
 
 
 def _standardised(block: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """``(frames, n_mels)`` float16 from dB; ``block`` is used up."""
+    """``(frames, n_mels)`` float16 from dB; ``block`` is overwritten."""
     block -= mean
     block /= scale
-    return torch.from_numpy(block).half().numpy()  # numpy converts to float16 twenty times slower
+    return torch.from_numpy(block).half().numpy()  # numpy takes twenty times as long to convert to float16
 
 
 class _Frames:
-    """The dB frames of a recording until its statistics are known: a night does not fit in memory."""
+    """Stores the dB frames of a recording until its statistics are known, because a night does not fit in memory."""
 
     def __init__(self, folder: Path, n_mels: int):
         self._folder, self._n_mels = folder, n_mels
@@ -188,12 +189,12 @@ class _Frames:
         return self._held + self._spilled
 
     def append(self, block: np.ndarray) -> None:
-        """Keep ``(frames, n_mels)`` more."""
+        """Add ``(frames, n_mels)``."""
         if self._file is None and self._held + len(block) <= _IN_MEMORY:
             self._blocks.append(block)
             self._held += len(block)
             return
-        if self._file is None:  # without a name: it vanishes with the process, however that ends
+        if self._file is None:  # a file without a name disappears with the process, however that ends
             self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
         self._file.write(block)
         self._spilled += len(block)

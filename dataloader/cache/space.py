@@ -1,4 +1,4 @@
-"""Does the cache fit on the disk? Asked before the work starts, not when the disk is full."""
+"""Does the cache fit on the disk? This is checked before the work starts, not when the disk is full."""
 
 import logging
 import math
@@ -15,35 +15,35 @@ from utils.errors import DataError
 
 log = logging.getLogger(__name__)
 
-_SAMPLE = 200  # recordings whose headers are read; the others are assumed to be like them
+_SAMPLE = 200  # recordings whose headers are read; the others are assumed to be similar
 
 
 def estimate_bytes(jobs: Sequence[Job], stage: Stage, max_s: float) -> int:
-    """About how many bytes the entries of ``jobs`` will take.
+    """The approximate number of bytes of the entries of ``jobs``.
 
-    The length of a recording stands in its header, but reading 24,459 headers takes half a minute. So the bytes of
-    cache for each byte of recording are measured on a sample, and assumed for all.
+    The length of a recording is in its header, but reading 24,459 headers takes half a minute. So the bytes of cache
+    for each byte of a recording are measured for some recordings, and assumed for all.
     """
     sizes = [_size(job.path) for job in jobs]
     sample = [i for i in range(0, len(jobs), max(1, len(jobs) // _SAMPLE)) if sizes[i]]
     if not sample:
         return 0
     cached = [_entry_bytes(jobs[i], stage, max_s) for i in sample]
-    # A damaged header may promise any length, so no recording counts for more than 20 times what is usual.
+    # A damaged header may state any length, so no recording counts as more than 20 times the usual length.
     usual = statistics.median(of_cache / sizes[i] for i, of_cache in zip(sample, cached, strict=True))
     counted = sum(min(of_cache, 20 * usual * sizes[i]) for i, of_cache in zip(sample, cached, strict=True))
     return round(counted * sum(sizes) / sum(sizes[i] for i in sample))
 
 
 def check_space(jobs: Sequence[Job], stage: Stage, max_s: float, folder: Path) -> None:
-    """Refuse work whose result would not fit.
+    """Refuse to start if the entries would not fit on the disk.
 
     Args:
         stage: makes the entries, of the first ``max_s`` seconds of each recording; 0: of all.
-        folder: where it goes.
+        folder: the cache folder.
 
     Raises:
-        DataError: says how much is needed, how much is free, and what would fit.
+        DataError: how much is needed, how much is free, and what would fit.
     """
     needed, free = estimate_bytes(jobs, stage, max_s), shutil.disk_usage(folder).free
     takes = (
@@ -62,7 +62,7 @@ def check_space(jobs: Sequence[Job], stage: Stage, max_s: float, folder: Path) -
 
 
 def _coarser(stage: Stage, share: float) -> dict[str, bool]:
-    """Settings with which spectrograms would take that share of what they take now, and whether they are possible."""
+    """Settings with which spectrograms would take this share of the space, and whether they are possible."""
     if not isinstance(stage, Spectrograms):
         return {}
     process = stage.process

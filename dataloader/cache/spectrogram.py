@@ -1,9 +1,9 @@
-"""From a waveform to a log-mel spectrogram, standardised per frequency.
+"""How does a waveform become a log-mel spectrogram, standardised per frequency?
 
 The spectrogram is that of ``librosa.feature.melspectrogram`` with its defaults (Hann window, centred
-frames, zero padding, power, Slaney scale and norm), less the last frame, so that a recording has
+frames, zero padding, power, Slaney scale and norm), without the last frame, so that a recording has
 ``samples // hop_length`` frames; then 10 log10, floored at an absolute level. Every frame depends on
-its own samples only, so a recording computed in pieces equals the same computed at once.
+its own samples only, so a recording that is computed block by block equals one that is computed at once.
 """
 
 import functools
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from utils.config import DataProcess
+from utils.settings import DataProcess
 
 
 @functools.lru_cache(maxsize=8)
@@ -50,7 +50,7 @@ class MelSpectrogram:
     """
 
     def __init__(self, process: DataProcess):
-        from dataloader.cache.mel_power import mel_power  # numba takes a while to import
+        from dataloader.cache.mel_power import mel_power  # numba takes some time to import
 
         self.process = process
         self.power = mel_power(process, mel_filterbank(process).astype(np.float32))
@@ -82,10 +82,10 @@ class MelSpectrogram:
         return np.concatenate(list(self.blocks([waveform]))).T
 
     def blocks(self, waveform_blocks: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
-        """The same from a waveform that comes in pieces of any length, in constant memory.
+        """The same for a waveform that arrives in blocks of any length, in constant memory.
 
         Yields:
-            ``(frames, n_mels)``, float32, dB: the frames that each piece completes.
+            ``(frames, n_mels)``, float32, dB: the frames that each block completes.
         """
         stream = MelStream(self)
         for block in waveform_blocks:
@@ -94,7 +94,7 @@ class MelSpectrogram:
 
 
 class MelStream:
-    """Frames of a waveform that arrives in pieces; nothing is kept but the samples still needed."""
+    """Frames of a waveform that arrives in blocks; it keeps only the samples that are still needed."""
 
     def __init__(self, mel: MelSpectrogram):
         self._mel, self._hop, self._n_fft = mel, mel.process.hop_length, mel.process.n_fft
@@ -104,24 +104,24 @@ class MelStream:
         self._given = 0  # frames
 
     def push(self, samples: np.ndarray) -> np.ndarray:
-        """Take the next samples ``(samples,)``; return the frames ``(frames, n_mels)`` that they complete."""
+        """Add the next samples ``(samples,)``; return the frames ``(frames, n_mels)`` that they complete."""
         self._received += len(samples)
         return self._frames(np.ascontiguousarray(samples, np.float32))
 
     def finish(self) -> np.ndarray:
-        """The last frames ``(frames, n_mels)``, those that reach past the end into silence."""
+        """The last frames ``(frames, n_mels)``, which extend beyond the end into silence."""
         return self._frames(np.zeros(self._n_fft, dtype=np.float32))
 
     def _frames(self, samples: np.ndarray) -> np.ndarray:
-        """The frames that are whole in what was kept and ``samples`` together."""
+        """The frames that are complete with the kept samples and ``samples``."""
         kept, hop, n_fft = self._kept, self._hop, self._n_fft
         whole = (len(kept) + len(samples) - n_fft) // hop + 1
-        # Frames are counted from the recording's own length: the last, half-empty one is not among them.
+        # The number of frames follows from the length of the recording, without librosa's last, half-empty frame.
         n_frames = max(0, min(whole, self._received // hop - self._given))
         power = np.empty((n_frames, self._mel.process.n_mels), dtype=np.float32)
-        # Few frames begin in what was kept; they get both parts joined, and the many others need no copy.
+        # Few frames begin in the kept samples. Only these need both arrays joined; the many others need no copy.
         across = min(n_frames, -(-len(kept) // hop))
-        begin = across * hop - len(kept)  # of the first frame that is in ``samples`` alone
+        begin = across * hop - len(kept)  # of the first frame that is entirely in ``samples``
         joined = np.concatenate([kept, samples[: max(0, begin - hop + n_fft)]])
         self._mel.power(joined, 0, power[:across])
         self._mel.power(samples, begin, power[across:])
@@ -132,7 +132,7 @@ class MelStream:
 
 
 class BandStatistics:
-    """Mean and deviation of each mel band, gathered block by block in constant memory.
+    """Mean and standard deviation of each mel band, computed block by block in constant memory.
 
     Blocks are joined by the parallel update of Chan, Golub and LeVeque (1979): with counts n, means
     m and sums of squared differences s of two parts, ``s = s1 + s2 + (m2 - m1)^2 n1 n2 / (n1 + n2)``.
@@ -144,7 +144,7 @@ class BandStatistics:
         self._squares: np.ndarray | float = 0.0
 
     def add(self, frames: np.ndarray) -> None:
-        """Take ``(frames, n_mels)`` more, in dB."""
+        """Add ``(frames, n_mels)``, in dB."""
         if not len(frames):
             return
         mean = frames.mean(axis=0)
@@ -157,10 +157,10 @@ class BandStatistics:
         self.count = total
 
     def mean_and_scale(self, process: DataProcess) -> tuple[np.ndarray, np.ndarray]:
-        """What to take away from each band and what to divide it by, each ``(n_mels,)`` float32, dB.
+        """What to subtract from each band and what to divide it by, each ``(n_mels,)`` float32, dB.
 
-        The deviation is never taken below ``min_deviation_db``: a band above a recording's own upper
-        limit holds codec noise of about 1 dB, which at unit variance would tell recorders apart.
+        The deviation is at least ``min_deviation_db``: a band above the upper limit of a recording holds codec noise of
+        about 1 dB, which at unit variance would show which recorder was used.
         """
         mean, variance = np.asarray(self._mean), np.asarray(self._squares) / max(self.count, 1)
         if process.standardize == "none":
@@ -177,15 +177,15 @@ class BandStatistics:
 def standardise(db: np.ndarray, process: DataProcess) -> np.ndarray:
     """Standardise a log-mel spectrogram over its whole length, as ``process.standardize`` says.
 
-    Steady noise (wind, a generator, the microphone's colour) lifts a band by a near constant number
-    of dB; taking away each band's mean removes it and keeps what changes: the song.
+    Steady noise (wind, a generator, the frequency response of the microphone) raises a band by a nearly constant
+    number of dB. Subtracting the mean of each band removes it and keeps what changes: the song.
 
     Args:
         db: ``(n_mels, frames)``, dB, finite, at least two frames.
 
     Returns:
-        ``(n_mels, frames)``, float32, no unit (dB where ``standardize`` is none). A band that never
-        changes comes back as zeros.
+        ``(n_mels, frames)``, float32, no unit (dB if ``standardize`` is none). A band that never changes becomes
+        zeros.
 
     Raises:
         ValueError: not two-dimensional, fewer than two frames, or not finite.
@@ -201,14 +201,14 @@ def standardise(db: np.ndarray, process: DataProcess) -> np.ndarray:
 
 
 def standardise_windows(windows: torch.Tensor, scale: torch.Tensor, process: DataProcess) -> torch.Tensor:
-    """Standardise each window over itself, whatever it was standardised over before.
+    """Standardise each window over its own frames, whatever it was standardised over before.
 
     Per band b with values z = (dB - mean_b) / scale_b, the window's deviation in dB is
     ``std(z) * scale_b``; its floor is ``min_deviation_db``, as for a whole recording.
 
     Args:
         windows: ``(batch, n_mels, frames)``, as cached, float32.
-        scale: ``(batch, n_mels)``, dB, what each band was divided by.
+        scale: ``(batch, n_mels)``, dB, the numbers that the bands were divided by.
 
     Returns:
         ``(batch, n_mels, frames)``, zero mean and at most unit variance over the window.
@@ -216,7 +216,7 @@ def standardise_windows(windows: torch.Tensor, scale: torch.Tensor, process: Dat
     if process.standardize == "none":
         return windows
     deviation, mean = torch.std_mean(windows, dim=_standardised_over(process), correction=0, keepdim=True)
-    # per_clip: every band has the clip's one scale
+    # per_clip: all bands have the one scale of the clip
     floor = process.min_deviation_db / (scale[:, :1, None] if process.standardize == "per_clip" else scale[:, :, None])
     return (windows - mean) / torch.maximum(deviation, floor)
 
@@ -224,10 +224,10 @@ def standardise_windows(windows: torch.Tensor, scale: torch.Tensor, process: Dat
 def move_statistics(
     mean: torch.Tensor, scale: torch.Tensor, before: torch.Tensor, after: torch.Tensor, process: DataProcess
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The statistics that a recording would have if all of it were changed as this window of it was.
+    """The statistics that a recording would have if all of it were changed like this window.
 
-    Its mean moves by as much as the window's, and its scale grows by the same factor as the window's deviation:
-    an estimate, as the rest of the recording is not at hand.
+    Its mean changes as much as the mean of the window, and its scale by the same factor as the window's deviation. This
+    is an estimate, because the rest of the recording is not known here.
 
     Args:
         mean, scale: ``(batch, n_mels, 1)``, dB, of ``BandStatistics.mean_and_scale``.

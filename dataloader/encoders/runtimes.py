@@ -1,6 +1,6 @@
-"""Opening the file of an encoder: TFLite, ONNX or TorchScript, each one function from windows to embeddings.
+"""How is the file of an encoder opened? TFLite, ONNX or TorchScript each become a function from windows to embeddings.
 
-An encoder computes with one thread of the caller's, so that as many of them as there are cores keep all cores busy.
+An encoder computes in the thread of its caller, so as many encoders as there are cores keep all cores busy.
 """
 
 import contextlib
@@ -20,14 +20,14 @@ from dataloader.encoders.table import HIDDEN, Encoder
 from utils.errors import UserError, first_line
 
 
-class Answers(NamedTuple):
-    """What an encoder says of some windows."""
+class EncoderOutput(NamedTuple):
+    """The output of an encoder for some windows."""
 
     embeddings: np.ndarray  # (windows, size) float32
-    scores: np.ndarray | None  # (windows, labels) float32, as the file has them; None: it has no labels
+    scores: np.ndarray | None  # (windows, labels) float32, as in the file; None: it has no labels
 
 
-Forward = Callable[[np.ndarray], Answers]  # (windows, samples) float32 -> answers
+Forward = Callable[[np.ndarray], EncoderOutput]  # (windows, samples) float32 -> answers
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Opened:
 
     Attributes:
         forward: may be called by one thread at a time.
-        size: of the embedding.
-        n_labels: of its own labels; 0: it has none.
+        size: the length of the embedding.
+        n_labels: the number of its own labels; 0: it has none.
     """
 
     encoder: Encoder
@@ -48,27 +48,27 @@ class Opened:
 
 
 def open_encoder(encoder: Encoder, path: Path, *, scores: bool = True) -> Opened:
-    """Open the file of an encoder, and try it on a window of silence.
+    """Open the file of an encoder, and test it with a window of silence.
 
     Args:
-        scores: whether the scores of its own labels are wanted as well.
+        scores: whether the scores of its own labels are needed too.
 
     Raises:
-        UserError: damaged, not of its type's signature, or without the output that is asked for.
+        UserError: the file is damaged, or has other inputs or outputs than its type.
     """
     build = {".tflite": _tflite, ".onnx": _onnx}.get(path.suffix, _torchscript)
     try:
         forward = _at_its_level(build(encoder, path, encoder.scores if scores else None), encoder.peak)
     except UserError:
         raise
-    except Exception as error:  # each runtime has a dozen errors for a damaged file
-        raise UserError(f"{path}: damaged, or not an encoder of this kind of file ({first_line(error)})") from None
+    except Exception as error:  # each runtime has many errors for a damaged file
+        raise UserError(f"{path}: damaged, or not an encoder in this format ({first_line(error)})") from None
     try:
         answers = forward(np.zeros((1, encoder.samples), np.float32))
     except UserError:
         raise
-    except Exception as error:  # as above, of an input of another shape
-        text = f"takes no windows of {encoder.samples} samples, which {encoder.name} hears ({first_line(error)})"
+    except Exception as error:  # as above, when the input has another shape
+        text = f"does not accept windows of {encoder.samples} samples, which {encoder.name} has ({first_line(error)})"
         raise UserError(f"{path}: {text}; change the type, or the file") from None
     _check(encoder, path, answers)
     n_labels = 0 if answers.scores is None else answers.scores.shape[1]
@@ -80,7 +80,7 @@ def _at_its_level(forward: Forward, peak: float | None) -> Forward:
     if peak is None:
         return forward
 
-    def of_leveled(windows: np.ndarray) -> Answers:
+    def of_leveled(windows: np.ndarray) -> EncoderOutput:
         centred = windows - windows.mean(axis=1, keepdims=True)
         largest = np.abs(centred).max(axis=1, keepdims=True)
         return forward(np.float32(peak) * centred / np.where(largest > 0, largest, 1))
@@ -88,14 +88,14 @@ def _at_its_level(forward: Forward, peak: float | None) -> Forward:
     return of_leveled
 
 
-def _check(encoder: Encoder, path: Path, answers: Answers) -> None:
+def _check(encoder: Encoder, path: Path, answers: EncoderOutput) -> None:
     embedding, scores = answers
     for what, array, wanted in (("an embedding", embedding, encoder.size), ("scores", scores, encoder.n_labels)):
         if array is None:
             continue
         if array.ndim != 2 or len(array) != 1 or not array.size:
             raise UserError(
-                f"{path}: output {encoder.embedding!r} has the shape {array.shape}, and {what} of a window is one row; "
+                f"{path}: output {encoder.embedding!r} has the shape {array.shape}, but {what} of a window is one row; "
                 "name another output as [model] encoder_output"
             )
         if wanted and array.shape[1] != wanted:
@@ -150,7 +150,7 @@ def _onnx(encoder: Encoder, path: Path, scores: int | str | None) -> Forward:
     def some(windows: np.ndarray) -> list[np.ndarray]:
         return session.run(wanted, {given.name: windows})
 
-    if len(given.shape) == 2 and not isinstance(given.shape[0], int):  # any number of windows at once
+    if len(given.shape) == 2 and not isinstance(given.shape[0], int):  # it accepts any number of windows at once
         return lambda windows: _answers(some(windows))
     shape = [size if isinstance(size, int) else 1 for size in given.shape[:-1]] + [-1]
     return _one_by_one(lambda window: some(window.reshape(shape)))
@@ -161,7 +161,7 @@ def _torchscript(encoder: Encoder, path: Path, scores: int | str | None) -> Forw
 
     network = torch.jit.load(str(path), map_location="cpu").eval()
 
-    def forward(windows: np.ndarray) -> Answers:
+    def forward(windows: np.ndarray) -> EncoderOutput:
         with torch.inference_mode():
             answer = network(torch.from_numpy(np.ascontiguousarray(windows)))
         by_name = answer if isinstance(answer, dict) else {}
@@ -204,16 +204,16 @@ def _without_line(start: str) -> Iterator[None]:
 
 
 def _one_by_one(one: Callable[[np.ndarray], list[np.ndarray]]) -> Forward:
-    def forward(windows: np.ndarray) -> Answers:
+    def forward(windows: np.ndarray) -> EncoderOutput:
         rows = [one(window) for window in windows]
         return _answers([np.concatenate([row[number] for row in rows]) for number in range(len(rows[0]))])
 
     return forward
 
 
-def _answers(arrays: list[np.ndarray]) -> Answers:
+def _answers(arrays: list[np.ndarray]) -> EncoderOutput:
     arrays = [np.asarray(array, np.float32) for array in arrays]
-    return Answers(arrays[0], arrays[1] if len(arrays) > 1 else None)
+    return EncoderOutput(arrays[0], arrays[1] if len(arrays) > 1 else None)
 
 
 def _name_of(path: Path, names: list[str], output: int | str) -> str:
@@ -232,6 +232,6 @@ def _no_output(path: Path, output: int | str, names: list[str]) -> UserError:
 
 def _other_window(encoder: Encoder, path: Path, shape: object) -> UserError:
     samples = list(shape)[-1]
-    mend = "change encoder_sample_rate or encoder_window_s" if encoder.name == "encoder" else "change the type"
-    text = f"hears {samples} samples at once, and {encoder.name} says {encoder.samples}"
-    return UserError(f"{path}: {text} ({encoder.window_s:g} s of {encoder.sample_rate} Hz); {mend}, or the file")
+    remedy = "change encoder_sample_rate or encoder_window_s" if encoder.name == "encoder" else "change the type"
+    text = f"its windows have {samples} samples, but those of {encoder.name} have {encoder.samples}"
+    return UserError(f"{path}: {text} ({encoder.window_s:g} s of {encoder.sample_rate} Hz); {remedy}, or the file")

@@ -1,25 +1,25 @@
-"""Which pretrained encoders are there? Each hears a window of sound and answers an embedding: a few hundred numbers.
+"""Which pretrained encoders are there? Each turns a window of sound into an embedding of some hundred numbers.
 
-A frozen encoder is how sound becomes numbers, as the mel filterbank is; a head on its embeddings is what is trained.
+Like the mel filterbank, a frozen encoder turns sound into numbers and is not trained; only a head on its embeddings is.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from utils.config import Config, Model
 from utils.errors import Problem
+from utils.settings import Config, Model
 
-HIDDEN = "hidden"  # the embedding is no output of the file: it is the tensor before the first output's
+HIDDEN = "hidden"  # the embedding is not an output of the file, but the tensor before the first output's
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder:
-    """What is known of an encoder before its file is opened.
+    """What is known about an encoder before its file is opened.
 
     Attributes:
-        name: of the choice, [model] type.
-        sample_rate: Hz of the sound that it hears.
-        window_s: seconds that it hears at once.
+        name: the value of [model] type.
+        sample_rate: Hz, of its input.
+        window_s: seconds of its window.
         embedding: the output that is the embedding: its number, its name, or ``HIDDEN``.
         size: of the embedding; None: the file says it.
         scores: the output with an answer for each of its own labels, its number or name; None: it has none.
@@ -46,7 +46,7 @@ class Encoder:
 
     @property
     def samples(self) -> int:
-        """Of a window."""
+        """The samples of a window."""
         return round(self.sample_rate * self.window_s)
 
 
@@ -95,17 +95,17 @@ ENCODERS = {
         citation="van Merriënboer et al. 2025: Perch 2.0: The Bittern Lesson for Bioacoustics. arXiv:2508.04665",
     ),
 }
-OWN = "encoder"  # [model] type of a file of the user's own
+OWN = "encoder"  # [model] type for the user's own file
 TYPES = (*ENCODERS, OWN)
 
 
 def is_encoder(model_type: str) -> bool:
-    """Whether that [model] type is a head on a frozen encoder."""
+    """Whether this [model] type is a head on a frozen encoder."""
     return model_type in TYPES
 
 
 def encoder_of(model: Model) -> Encoder:
-    """What is known of the encoder that ``model.type`` names, or that its encoder_ keys describe."""
+    """The encoder that ``model.type`` names, or that the encoder_ keys describe."""
     if model.type != OWN:
         return ENCODERS[model.type]
     output = model.encoder_output or "0"
@@ -118,9 +118,9 @@ def encoder_of(model: Model) -> Encoder:
 
 
 def settle(config: Config) -> Config:
-    """``config`` with the encoder's rate and window in place of sample_rate and max_length_s; as it is without one.
+    """``config`` with the rate and window of its encoder as sample_rate and max_length_s; unchanged if it has none.
 
-    A value that the user wrote and that differs is an error of ``check_settings``.
+    If the user wrote another value, ``check_settings`` reports it.
     """
     if not is_encoder(config.model.type) or not (encoder := encoder_of(config.model)).samples:
         return config
@@ -129,7 +129,7 @@ def settle(config: Config) -> Config:
     process = replace(
         process, sample_rate=rate, max_length_s=encoder.window_s, f_max=min(process.f_max, rate / 2), mode="slice"
     )
-    # What changes sounds has no effect on cached embeddings; a run's own config.ini says so.
+    # Changes of sounds have no effect on cached embeddings, so they are off in the run's own config.ini.
     return replace(config, data_process=process, augmentation=replace(config.augmentation, data_augmentation=False))
 
 
@@ -140,18 +140,23 @@ def check_settings(config: Config) -> Iterator[Problem]:
     if model.type != OWN:
         for key, value in own.items():
             if value:
-                yield Problem(f"for type = encoder only; {model.type} needs none, leave it empty", "model", key, value)
+                yield Problem(
+                    "is for type = encoder only; remove this line",
+                    "model",
+                    key,
+                    value,
+                )
     else:
         for key in ("encoder_sample_rate", "encoder_window_s"):
             if not own[key]:
-                yield Problem("needed for type = encoder; see where the encoder comes from", "model", key, own[key])
+                yield Problem("type = encoder needs it; see the encoder's documentation", "model", key, own[key])
     if not is_encoder(model.type):
         if model.pool != Model().pool:
-            yield Problem(f"for encoders only; {model.type} has windows of its own", "model", "pool", model.pool)
+            yield Problem("is for encoders only; remove this line", "model", "pool", model.pool)
         return
     encoder = encoder_of(model)
     for key, its in (("sample_rate", encoder.sample_rate), ("max_length_s", encoder.window_s)):
         value = getattr(process, key)
         if its and ("data_process", key) in config.written and value != its:
-            text = f"{model.type} hears {encoder.sample_rate} Hz in windows of {encoder.window_s:g} s; remove this line"
+            text = f"{model.type} has {encoder.sample_rate} Hz and windows of {encoder.window_s:g} s; remove this line"
             yield Problem(text, "data_process", key, value)

@@ -11,8 +11,8 @@ from dataloader.tables.reading import decode, number, read_header, read_table, s
 from dataloader.tables.rows import Labeller, annotations_of_rows, read_cell
 from dataloader.tables.schema import ANNOTATION_COLUMNS, Understood, counted, listed
 from dataloader.tables.sounds import SoundNames, composed, describe, find_files, find_sounds
-from utils.config import Source
 from utils.errors import DataError
+from utils.settings import Source
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,4 +1,4 @@
-"""The tables of the BirdCLEF competitions, 2021 to 2026, as ``download_data.sh`` leaves them.
+"""How are the tables of the BirdCLEF competitions read, 2021 to 2026, as ``download_data.sh`` unpacks them?
 
 =====  ====================  ==================  ===================================================
 year   table                 recordings          labels with times
@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 from dataloader.tables.reading import read_header, read_table, seconds
 from dataloader.tables.schema import ANNOTATION_COLUMNS, NOCALL, Understood, counted, listed, split_labels
 from dataloader.tables.sounds import Finder, check_filename, describe, odd_names
-from utils.config import Source
 from utils.errors import DataError
+from utils.settings import Source
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +38,7 @@ _ROW_S = 5.0  # seconds of a row of the soundscape labels of 2021
 
 
 def find_table(folder: Path) -> Path | None:
-    """The table of a competition in ``folder``; None where there is none."""
+    """The table of a competition in ``folder``; None if there is none."""
     for name in TABLES:
         if (folder / name).is_file():
             header = read_header(folder / name) if name == "train.csv" else REQUIRED
@@ -53,7 +53,8 @@ def read_birdclef(folder: Path, source: Source) -> Understood:
     ``taxonomy.csv`` (or ``eBird_Taxonomy_v2021.csv``) gives names, ``sample_submission.csv`` the classes.
 
     Raises:
-        DataError: no table, an empty one, a missing column, a cell that cannot be read, no folder of recordings.
+        DataError: there is no table, it is empty, a column is missing, a cell cannot be read, or there is no folder of
+            recordings.
     """
     path = find_table(folder)
     if path is None:
@@ -69,7 +70,7 @@ def read_birdclef(folder: Path, source: Source) -> Understood:
     audio = next((folder / name for name in AUDIO if (folder / name).is_dir()), None)
     if audio is None:
         first = table["filename"].iloc[0]
-        raise DataError(f"{folder / AUDIO[0]}: no such folder; the recordings belong in it, as {first}")
+        raise DataError(f"{folder / AUDIO[0]}: no such folder; put the recordings there, such as {first}")
     recordings, finder = _recordings(table, path, audio)
     understood = Understood("birdclef", "", recordings, tables=[path])
     _check_folder(audio, recordings, understood)
@@ -90,7 +91,7 @@ def _recordings(table: "pd.DataFrame", path: Path, audio: Path) -> tuple["pd.Dat
     where = [f"{path}: line {line}" for line in table.index]
     for place, label, name in zip(where, table["primary_label"], table["filename"], strict=True):
         if not label.strip():
-            raise DataError(f"{place}: primary_label is empty; name a species, or {NOCALL} where no bird calls")
+            raise DataError(f"{place}: primary_label is empty; name a species, or {NOCALL} if no bird calls")
         check_filename(name, place)
         beside = finder.find(name)
         if "/" not in beside[0] and not os.path.exists(beside[1]):  # as in 2021
@@ -112,7 +113,7 @@ def label_list(text: str, where: str) -> tuple[str, ...]:
     """A Python list of strings, as text, read without running it; empty names are left out.
 
     Raises:
-        DataError: it is none.
+        DataError: it is not a list.
     """
     try:
         return _parsed(text)
@@ -138,7 +139,7 @@ def _check_folder(audio: Path, recordings: "pd.DataFrame", understood: Understoo
 
 
 def _add_names(folder: Path, understood: Understood) -> None:
-    """Names of species, from whichever taxonomy is there; those of the table itself go before."""
+    """Add the names of species from a taxonomy that is there; names in the table itself have priority."""
     columns = {"taxonomy.csv": ("primary_label", "scientific_name", "common_name")}
     columns["eBird_Taxonomy_v2021.csv"] = ("SPECIES_CODE", "SCI_NAME", "PRIMARY_COM_NAME")
     for name, (label, scientific, common) in columns.items():
@@ -181,7 +182,7 @@ def _add_soundscapes(folder: Path, understood: Understood) -> None:
     if path is None:
         return
     if not (folder / SOUNDSCAPES).is_dir():
-        understood.notes.append(f"{path}: there is no folder {SOUNDSCAPES} beside it; its labels are not used")
+        understood.notes.append(f"{path}: there is no folder {SOUNDSCAPES} beside it, so its labels are not used")
         return
     table = read_table(path)
     by_row = "birds" in table and "seconds" in table
@@ -191,7 +192,7 @@ def _add_soundscapes(folder: Path, understood: Understood) -> None:
     rows, absent = (_rows_of_2021 if by_row else _rows_of_2026)(folder, path, table)
     if absent:
         understood.notes.append(
-            f"{path}: {counted(len(absent), 'recording')} of {SOUNDSCAPES} not there and left out: {listed(absent)}"
+            f"{path}: {counted(len(absent), 'recording')} of {SOUNDSCAPES} missing and left out: {listed(absent)}"
         )
     if not rows:
         return
@@ -252,4 +253,4 @@ def _time(text: str, column: str, where: str) -> float:
     try:
         return seconds(text)
     except ValueError:
-        raise DataError(f"{where}: {column} {text!r} is no time, such as 5, 1:05 or 00:01:05; correct it") from None
+        raise DataError(f"{where}: {column} {text!r} is not a time such as 5, 1:05 or 00:01:05; correct it") from None

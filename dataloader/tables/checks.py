@@ -1,4 +1,4 @@
-"""One checker behind all layouts: what a reader understood -> a table of recordings that can be trained on."""
+"""Is everything that a reader of a layout found usable? One check for all layouts, which returns the table."""
 
 import logging
 import math
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_A_FRAME_S = 0.01  # an annotation that reaches less beyond the end is as exact as a program writes it
-_NOBODY_KNOWS = (UNKNOWN, "unknown", "unidentified", "unk")  # labels of annotations that name no species
+_A_FRAME_S = 0.01  # an annotation may end this long after the recording, because programs round its end
+_UNKNOWN_LABELS = (UNKNOWN, "unknown", "unidentified", "unk")  # labels of annotations that name no species
 _SPREADSHEET_ERRORS = ("#NAME?", "#N/A", "#REF!", "#VALUE!", "#DIV/0!", "#NULL!", "#NUM!")
 _CHOICES = ("absent", "unknown", "left_out")
 
@@ -28,14 +28,14 @@ _CHOICES = ("absent", "unknown", "left_out")
 def checked(understood: Understood, unannotated: str, annotated_for: str = "") -> "pd.DataFrame":
     """Check every cell, and bring labels and annotations together: one row a recording.
 
-    Repeated rows and annotations that cannot be used are warned of, with the first of them; what cannot be read, or
-    would be read wrongly, is an error.
+    There is a warning of repeated rows and of annotations that cannot be used, which names the first of them. What
+    cannot be read, or would be misunderstood, is an error.
 
     Args:
         unannotated, annotated_for: of [data]; a column of the table goes before each.
 
     Returns:
-        The recordings with ``labels``, ``secondary_labels``, ``primary_label``, and where some are annotated with
+        The recordings with ``labels``, ``secondary_labels``, ``primary_label``, and if some are annotated with
         ``annotations``, ``unannotated`` and ``known_for``.
 
     Raises:
@@ -59,28 +59,28 @@ def _labels(labels: Iterable[str], where: str) -> tuple[str, ...]:
 
 
 def checked_label(label: str, where: str) -> str:
-    """A label as it is used: accents composed, no blanks around it. It may hold ``/``, ``:`` and commas.
+    """A label in its usual form: accents composed, no blanks around it. It may contain ``/``, ``:`` and commas.
 
     Raises:
-        DataError: it is empty, or holds a line break or a semicolon.
+        DataError: it is empty, or contains a line break or a semicolon.
     """
     clean = unicodedata.normalize("NFC", label).strip()
     if not clean.strip(NEGATIVE):
-        raise DataError(f"{where}: a label is empty; name a species, or {NOCALL} where no bird calls")
+        raise DataError(f"{where}: a label is empty; name a species, or {NOCALL} if no bird calls")
     if clean in _SPREADSHEET_ERRORS:
         raise DataError(
             f"{where}: label {clean!r} is an error of a spreadsheet, which takes a label such as -robin for a formula; "
             "write the label, with an apostrophe before it in the spreadsheet"
         )
     if any(character < " " for character in clean):
-        raise DataError(f"{where}: label {clean!r} goes over lines or holds a tab; correct it")
+        raise DataError(f"{where}: label {clean!r} has a line break or a tab; correct it")
     if schema.SEPARATOR in clean:
-        raise DataError(f"{where}: label {clean!r} holds a semicolon, which separates labels; rename it")
+        raise DataError(f"{where}: label {clean!r} has a semicolon, which separates labels; rename it")
     return clean
 
 
 def _without_repeats(table: "pd.DataFrame") -> "pd.DataFrame":
-    """One row a filename; of recordings that differ in their ending only, an error: they would share a cache entry."""
+    """One row for each filename. Names that differ only in their ending are an error: they share a cache entry."""
     repeated = table[table.duplicated("filename")]
     if len(repeated):
         named = [f"{name} ({where})" for name, where in zip(repeated["filename"], repeated["where"], strict=True)]
@@ -110,8 +110,8 @@ def _usable_annotations(understood: Understood) -> dict[str, list[Annotation]]:
             odd.setdefault("its lowest frequency is above its highest; used without them", []).append(where)
             low = high = math.nan
         label = checked_label(label, where)
-        if label.lower() in _NOBODY_KNOWS and label != UNKNOWN:
-            problem = f"labelled {label}; its windows are not examples of nothing, nor a class"
+        if label.lower() in _UNKNOWN_LABELS and label != UNKNOWN:
+            problem = f"labelled {label}; its windows are used neither as examples without species nor for a class"
             odd.setdefault(problem, []).append(where)
             label = UNKNOWN
         if (key := (name, start, end, label, f"{low} {high}")) in seen:
@@ -153,7 +153,7 @@ def _add_annotations(table: "pd.DataFrame", understood: Understood, unannotated:
 
 
 def warn_beyond_end(metadata: "pd.DataFrame") -> None:
-    """Say which annotations reach beyond their recordings; they count up to the end.
+    """Warn of annotations that end after their recordings; they count up to the end.
 
     Args:
         metadata: with ``seconds`` of each recording.
@@ -169,11 +169,11 @@ def warn_beyond_end(metadata: "pd.DataFrame") -> None:
     ]
     if beyond:
         ends = counted(len(beyond), "annotation reaches", "annotations reach")
-        log.warning("%s beyond the end of the recording, and count up to it: %s", ends, listed(beyond, 3))
+        log.warning("%s after the recording, and count up to its end: %s", ends, listed(beyond, 3))
 
 
 def _whole(labels: tuple[str, ...]) -> tuple[Annotation, ...]:
-    """A label on a whole recording that has annotations too: it is somewhere in it, at any time."""
+    """A label of a whole recording that also has annotations: it may be at any time in it."""
     return tuple(Annotation(0.0, math.inf, label) for label in labels)
 
 
@@ -188,12 +188,12 @@ def _wrong_times(start: float, end: float) -> str:
 def _choice(text: str, default: str, where: str) -> str:
     choice = text.strip() or default
     if choice not in _CHOICES:
-        raise DataError(f"{where}: unannotated {text!r} is none of {', '.join(_CHOICES)}; correct it")
+        raise DataError(f"{where}: unannotated {text!r} is not one of {', '.join(_CHOICES)}; correct it")
     return choice
 
 
 def _add_known_for(table: "pd.DataFrame", annotated_for: str) -> None:
-    """Column ``known_for``: the labels that somebody looked for, where not all of them were.
+    """Add the column ``known_for``: the labels that were annotated, if not all were.
 
     A column ``annotated_for`` names them, or the setting; of a recording that is only said not to hold a species, the
     others are not known.

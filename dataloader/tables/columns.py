@@ -1,4 +1,4 @@
-"""Which column of a table holds what: names that people use, and names that [data] columns gives."""
+"""Which column of a table has which meaning? By common names, and by names that [data] columns gives."""
 
 import re
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from utils.errors import DataError, unknown
 
-# What we ask for -> names that tables use for it, the likeliest first; compared in small letters, with _ for blanks.
+# Meaning -> names that tables use for it, the most likely first; compared in lower case, with _ in place of blanks.
 KNOWN = {
     "filename": "filename file file_name filepath file_path path audiofilename audio_file audio recording begin_path "
     "begin_file fname sound wav",
@@ -39,7 +39,7 @@ def named_columns(text: str, where: str) -> dict[str, str]:
         where: the setting, for messages.
 
     Raises:
-        DataError: not pairs, or a name that we do not ask for.
+        DataError: the text has no pairs, or an unknown meaning.
     """
     named = {}
     for pair in filter(None, map(str.strip, text.split(","))):
@@ -53,10 +53,10 @@ def named_columns(text: str, where: str) -> dict[str, str]:
 
 
 def find_columns(columns: Iterable[str], given: dict[str, str], path: Path) -> dict[str, str]:
-    """For each thing that we ask for, the column of the table that holds it; without those that are not there.
+    """The column of the table for each meaning; meanings without a column are left out.
 
     Args:
-        given: of ``named_columns``; they go first.
+        given: of ``named_columns``; these have priority.
 
     Raises:
         DataError: a given column is not in the table.

@@ -1,4 +1,4 @@
-"""The demo in other layouts: the synthetic birds rearranged as people hand on their data."""
+"""How does the demo look in other layouts? The synthetic birds are rearranged like the data that people share."""
 
 import ast
 import csv
@@ -16,7 +16,7 @@ _LONG = "long"  # folder of the long recordings
 
 
 def arrange(folder: Path, layout: str) -> None:
-    """Rearrange a demo in the layout of BirdCLEF 2024, whose recordings and truth are in ``folder``."""
+    """Rearrange a demo in the layout of BirdCLEF 2024, whose recordings and labels are in ``folder``."""
     recordings = _read(folder / "train_metadata.csv")
     truth = _read(folder / "soundscape_labels.csv")
     for name in ("train_metadata.csv", "soundscape_labels.csv"):
@@ -32,7 +32,7 @@ def _folders(folder: Path, recordings: Sequence[Row], truth: Sequence[Row]) -> N
 
 
 def _table(folder: Path, recordings: Sequence[Row], truth: Sequence[Row]) -> None:
-    """One table with semicolons: short recordings with a label each, long ones with times."""
+    """One table with semicolons: short recordings with one label each, long ones with times."""
     (folder / "train_audio").rename(folder / "recordings")
     (folder / "test_soundscapes").rename(folder / _LONG)
     rows = [
@@ -176,7 +176,7 @@ def _birdclef_2026(folder: Path, recordings: Sequence[Row], truth: Sequence[Row]
 
 
 def _long_alone(folder: Path, truth: Sequence[Row]) -> dict[str, list[Row]]:
-    """Keep the long recordings alone; their rows of the truth."""
+    """Keep only the long recordings, and return their labels."""
     shutil.rmtree(folder / "train_audio")
     (folder / "test_soundscapes").rename(folder / _LONG)
     return _by_recording(truth)

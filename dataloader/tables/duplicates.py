@@ -1,12 +1,12 @@
-"""Recordings that stand in a data set more than once. Content proves a copy, not a name or a length.
+"""Which recordings are in a data set more than once? Their content shows this, not their names or lengths.
 
-Two recordings are copies if their files are equal to the byte, or if they are equally long and sound alike: their
-spectrograms in the cache, each band without its mean, have a correlation of at least ``ALIKE``. That finds a recording
-that was saved again in another format, at another level, under another label. Recordings of several sources that have
-one number in an archive (XC134896) are taken for one as well.
+Two recordings are copies if their files have equal bytes, or if they have the same length and sound: their
+spectrograms in the cache, each band without its mean, have a correlation of at least ``ALIKE``. This finds a recording
+that was saved again in another format, at another level, or with another label. Recordings of several sources with the
+same archive number (XC134896) also count as copies.
 
-All pairs of 100,000 recordings of one length would be 5 billion spectrograms; a short stretch of each, projected on a
-few random directions (Johnson and Lindenstrauss 1984), names the few pairs that are worth comparing.
+100,000 recordings of one length have 5 billion pairs. So a short segment of each is projected on a few random
+directions (Johnson and Lindenstrauss 1984), which shows the few pairs that are worth comparing.
 """
 
 import logging
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CONTENT, SOUND, IDENTITY = "content", "sound", "identity"  # what shows that two are one
-ALIKE = 0.9  # correlation of the spectrograms of copies; that of different recordings is near 0
-_CANDIDATE = 0.6  # of the projections of short stretches, whose error is about 0.1
-_STRETCH = 64  # frames, from the middle
+CONTENT, SOUND, IDENTITY = "content", "sound", "identity"  # why two count as copies
+ALIKE = 0.9  # least correlation of the spectrograms of copies; different recordings have about 0
+_CANDIDATE = 0.6  # correlation of the projections of short segments, whose error is about 0.1
+_STRETCH = 64  # frames of a segment, from the middle
 _DIRECTIONS = 64
 _BLOCK = 256  # recordings that are compared with all earlier ones at once: 100 MB for 100,000
 
@@ -36,9 +36,9 @@ def find_duplicates(metadata: "pd.DataFrame", n_mels: int = 0) -> list[tuple[str
     """``(filename, duplicate_of, rule)`` of every recording that repeats an earlier one.
 
     Args:
-        metadata: with ``filename`` and ``digest``, of several sources ``source``; to compare sounds also ``entry`` and
-            ``frames``.
-        n_mels: of the entries; 0: sounds are not compared, which reads a little of each entry.
+        metadata: with ``filename`` and ``digest``, and ``source`` if there are several; to compare sounds also
+            ``entry`` and ``frames``.
+        n_mels: of the entries; 0: do not compare sounds, which would read a little of each entry.
     """
     first: dict[str, str] = {}
     found: dict[str, tuple[str, str]] = {}
@@ -55,7 +55,7 @@ def find_duplicates(metadata: "pd.DataFrame", n_mels: int = 0) -> list[tuple[str
 
 
 def _original(name: str, found: dict[str, tuple[str, str]]) -> str:
-    """The recording at the end: a copy of a copy is one of the first."""
+    """The first recording: a copy of a copy is a copy of the first."""
     while name in found:
         name = found[name][0]
     return name
@@ -73,7 +73,7 @@ def _find_identities(metadata: "pd.DataFrame", found: dict[str, tuple[str, str]]
 
 
 def _alike(metadata: "pd.DataFrame", n_mels: int) -> Iterator[tuple[str, str]]:
-    """Pairs ``(filename, earlier filename)`` of equally long recordings that sound alike."""
+    """Pairs ``(filename, earlier filename)`` of recordings with the same length and sound."""
     for frames, rows in metadata.groupby("frames", sort=False):
         if len(rows) < 2:
             continue
@@ -85,9 +85,9 @@ def _alike(metadata: "pd.DataFrame", n_mels: int) -> Iterator[tuple[str, str]]:
 
 
 def _fingerprint(entry: str, n_mels: int, frames: int) -> np.ndarray:
-    """``(_DIRECTIONS,)`` float32 of length 1: a short stretch, projected.
+    """``(_DIRECTIONS,)`` float32 of length 1: the projection of a short segment.
 
-    The cosine of two is about the correlation of the stretches.
+    The cosine of two is about the correlation of their segments.
     """
     length = min(_STRETCH, frames)
     stretch = _centred(entry, n_mels, frames, (frames - length) // 2, length).ravel()
@@ -98,9 +98,9 @@ _projections: dict[int, np.ndarray] = {}
 
 
 def _projection(size: int) -> np.ndarray:
-    """``(_DIRECTIONS, size)``, the same for every stretch of this size."""
+    """``(_DIRECTIONS, size)``, the same for every segment of this size."""
     if size not in _projections:
-        _projections.clear()  # equally long recordings come together
+        _projections.clear()  # recordings of the same length follow one another
         _projections[size] = np.random.default_rng(0).standard_normal((_DIRECTIONS, size), dtype=np.float32)
     return _projections[size]
 
@@ -115,7 +115,7 @@ def _candidates(prints: np.ndarray) -> Iterator[tuple[int, int]]:
 
 
 def correlation(entry: str, other: str, n_mels: int, frames: int) -> float:
-    """Of two spectrograms in the cache, each band without its mean over time."""
+    """The correlation of two spectrograms in the cache, each band without its mean over time."""
     one, two = (_centred(path, n_mels, frames, 0, frames).ravel() for path in (entry, other))
     lengths = float(np.linalg.norm(one)) * float(np.linalg.norm(two))
     return float(one @ two) / lengths if lengths else 0.0
@@ -135,10 +135,10 @@ def _unit(vector: np.ndarray) -> np.ndarray:
 
 
 def merge_duplicates(metadata: "pd.DataFrame", duplicates: list[tuple[str, str, str]], *, drop: bool) -> "pd.DataFrame":
-    """Bring each recording and its duplicates together.
+    """Join each recording and its duplicates.
 
-    With ``drop`` one of them is left, with the labels and annotations of all. Without, they keep to one group, so that
-    no split has the one on this side and the other on that.
+    With ``drop`` only one of them is kept, with the labels and annotations of all. Without, they get one group, so that
+    they are in one subset.
     """
     of = {filename: original for filename, original, _ in duplicates}
     rows = metadata.set_index("filename", drop=False)
@@ -161,14 +161,14 @@ def merge_duplicates(metadata: "pd.DataFrame", duplicates: list[tuple[str, str, 
 
 
 def _both(one: tuple | None, other: tuple | None) -> tuple | None:
-    """What stands in either, each once; None (no annotations) adds nothing."""
+    """The items of both, each once; None (no annotations) adds nothing."""
     if not isinstance(one, tuple) or not isinstance(other, tuple):
         return one if isinstance(one, tuple) else other
     return tuple(dict.fromkeys(one + other))
 
 
 def _last(joined: dict[str, str], group: str) -> str:
-    """Follow the joins from ``group`` to their end."""
+    """The group that ``group`` was joined to at last."""
     while group in joined:
         group = joined[group]
     return group

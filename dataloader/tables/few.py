@@ -1,4 +1,4 @@
-"""Fewer training recordings of each class, drawn by the seed: what would a smaller collection have given?"""
+"""What would a smaller collection give? Keep fewer training recordings of each class, drawn by the seed."""
 
 from typing import TYPE_CHECKING
 
@@ -11,9 +11,10 @@ if TYPE_CHECKING:
 
 
 def keep_few(table: "pd.DataFrame", count: int, seed: int) -> "pd.DataFrame":
-    """Leave out training recordings until there are ``count`` of each class; other splits stay as they are.
+    """Leave out training recordings until there are ``count`` of each class; other subsets do not change.
 
-    A recording of two species stays if it is drawn for either, and recordings without any are drawn as a class.
+    A recording of two species is kept if it is drawn for one of them. Recordings without any species are drawn like a
+    class.
 
     Args:
         table: with ``filename``, ``labels`` and ``split``.

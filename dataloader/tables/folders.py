@@ -1,4 +1,4 @@
-"""A folder of folders: each sub-folder a species, the recordings in it examples of it."""
+"""How is a folder of folders read? Each sub-folder is a species, and its recordings are examples of it."""
 
 import re
 from collections import Counter
@@ -6,20 +6,20 @@ from pathlib import Path
 
 from dataloader.tables.schema import NEGATIVE, NOCALL, Understood, counted, listed
 from dataloader.tables.sounds import describe, find_sounds
-from utils.config import Source
 from utils.config_checks import LABEL_FROM
 from utils.errors import DataError
+from utils.settings import Source
 
-NOTHING = ("noise", "background", "nocall")  # folders in which no bird calls, in any case of letters
+NOTHING = ("noise", "background", "nocall")  # folders in which no bird calls, in upper or lower case
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _BOTH_NAMES = re.compile(r"(?P<scientific>[A-Z][a-z-]+ [a-z-]+(?: [a-z-]+)?)_(?P<common>[^_]+)")
 
 
 def labels_of_folder(name: str) -> tuple[str, ...]:
-    """The labels that the name of a folder means.
+    """The labels in the name of a folder.
 
-    Several stand with commas between, a leading ``-`` says "not this one", as BirdNET-Analyzer reads them; ``noise``,
-    ``background`` and ``nocall`` mean that no bird calls.
+    Several labels are separated by commas, and a leading ``-`` means "not this species", as in BirdNET-Analyzer.
+    ``noise``, ``background`` and ``nocall`` mean that no bird calls.
 
     >>> labels_of_folder("asbfly, -comtai1")
     ('asbfly', '-comtai1')
@@ -31,12 +31,12 @@ def labels_of_folder(name: str) -> tuple[str, ...]:
 def read_folders(folder: Path, source: Source) -> Understood:
     """Read a folder of folders.
 
-    The species is the sub-folder of ``folder``, or the N-th on the way with [data] label_from = folder:N. Folders
-    named train, val and test at the top are the split, and the species is below them; a single folder that holds
-    all others is gone through.
+    The species is the sub-folder of ``folder``, or with [data] label_from = folder:N the folder at the N-th level.
+    Folders named train, val and test at the top are the split, and the species is below them. A single folder that
+    contains all others is skipped.
 
     Raises:
-        DataError: no recording in a sub-folder, or folders of folders of which it is not clear which is the species.
+        DataError: no recording is in a sub-folder, or it is not clear which level is the species.
     """
     import pandas as pd
 
@@ -44,12 +44,12 @@ def read_folders(folder: Path, source: Source) -> Understood:
     inside = [name for name in sounds if "/" in name]
     if not inside:
         raise DataError(
-            f"{folder}: no recording in a sub-folder, so no species is known; the folder holds {describe(folder)}"
+            f"{folder}: no recording is in a sub-folder with the name of a species; it holds {describe(folder)}"
         )
     notes = []
     if loose := len(sounds) - len(inside):
         notes.append(
-            f"{folder}: {counted(loose, 'recording')} in no sub-folder, so of no known species; left out: "
+            f"{folder}: {counted(loose, 'recording')} not in a sub-folder with the name of a species; left out: "
             f"{listed([name for name in sounds if '/' not in name], 3)}"
         )
     level, splits = _level_of_species(folder, inside, source)
@@ -82,7 +82,7 @@ def read_folders(folder: Path, source: Source) -> Understood:
 
 
 def _level_of_species(folder: Path, inside: list[str], source: Source) -> tuple[int, bool]:
-    """Which folder on the way is the species, from 0, and whether the first is the split.
+    """The level of the folder that is the species, from 0, and whether the first level is the split.
 
     Raises:
         DataError: it is not clear.
@@ -91,7 +91,7 @@ def _level_of_species(folder: Path, inside: list[str], source: Source) -> tuple[
         level = int(match[1]) - 1
         if not any(name.count("/") > level for name in inside):
             raise DataError(
-                f"{folder}: label_from = {source.label_from}, and no recording lies so deep, such as {inside[0]}"
+                f"{folder}: label_from = {source.label_from}, but no recording is so deep: {inside[0]}; lower it"
             )
         return level, level > 0 and {name.split("/")[0].lower() for name in inside} <= set(SPLITS)
     level = 0
@@ -111,7 +111,7 @@ def _level_of_species(folder: Path, inside: list[str], source: Source) -> tuple[
             found = Counter(name.split("/")[number] for name in inside if name.count("/") > number)
             choices.append(f"folder:{number + 1} ({listed(sorted(found), 3)}: {counted(len(found), 'label')})")
         raise DataError(
-            f"{folder}: recordings lie up to {depth} folders deep, such as {deeper[0]}; say which folder is the "
-            f"species by [data] label_from: {' or '.join(choices)}"
+            f"{folder}: recordings are up to {depth} folders deep, such as {deeper[0]}; say which folder is the "
+            f"species with [data] label_from: {' or '.join(choices)}"
         )
     return level, splits

@@ -1,4 +1,4 @@
-"""Which recordings belong on one side of a split? What is known of recordist and place, or what file names say."""
+"""Which recordings must be in one subset? Those of one recordist and place, or of one group by their filenames."""
 
 import math
 import posixpath
@@ -14,15 +14,15 @@ _DAY = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_]?(0[1-9]|1[0-2])[-_]?(0[1-9]|[12]\
 
 
 def catalogue_number(filename: str) -> str:
-    """The number of a recording in an archive, such as ``XC134896``; empty where the name has none."""
+    """The number of a recording in an archive, such as ``XC134896``; empty if the name has none."""
     match = _CATALOGUE.search(_stem(filename))
     return match[1].upper() if match else ""
 
 
 def group_from_name(filename: str) -> str:
-    """What the name of a file says about what belongs together; empty where it says nothing.
+    """The group that the name of a file shows; empty if it shows none.
 
-    Cuttings of one recording of an archive (``XC134896_2.wav``), and what one recorder recorded on one day
+    Parts of one recording of an archive (``XC134896_2.wav``) belong together, and all files of one recorder on one day
     (``S4A03895_20190522_043000.wav``).
     """
     if number := catalogue_number(filename):
@@ -40,15 +40,15 @@ def _stem(filename: str) -> str:
 
 
 def choose_groups(table: "pd.DataFrame", group_by: str) -> tuple[list[str], str]:
-    """The group of each recording, and what it was taken from, for people.
+    """The group of each recording, and in words where it comes from.
 
     Args:
-        table: with ``filename`` and, where known, ``group``, ``author``, ``latitude``, ``longitude``, ``place``.
-        group_by: of [data]. ``author`` is the caller's: it joins groups.
+        table: with ``filename`` and, if known, ``group``, ``author``, ``latitude``, ``longitude``, ``place``.
+        group_by: of [data]. The caller handles ``author``, which joins groups.
     """
     names = table["filename"].tolist()
     if group_by == "file":
-        return names, "each recording is a group of its own ([data] group_by = file)"
+        return names, "the recording alone ([data] group_by = file)"
     if group_by == "folder":
         return [str(PurePosixPath(name).parent) for name in names], "the folder ([data] group_by = folder)"
     given, people = _column(table, "group"), _people_and_places(table)
@@ -62,8 +62,8 @@ def choose_groups(table: "pd.DataFrame", group_by: str) -> tuple[list[str], str]
     words = {
         "the table's group": "the table's group",
         "recordist and place": "recordist and place",
-        "names of files": "archive number or recorder and day in the file's name",
-        "file alone": "each recording by itself, as nothing is known of its recordist, place or day",
+        "names of files": "the archive number, or recorder and day, in the filename",
+        "file alone": "the recording alone, because its recordist, place and day are unknown",
     }
     return groups, "; ".join(f"{words[kind]} ({count:,})" for kind, count in used.items() if count)
 
@@ -73,7 +73,7 @@ def _column(table: "pd.DataFrame", name: str) -> list[str]:
 
 
 def _people_and_places(table: "pd.DataFrame") -> list[str]:
-    """Recordist and place (0.01 degree, about 1 km); empty where neither is known."""
+    """Recordist and place (0.01 degree, about 1 km); empty if neither is known."""
     groups = []
     columns = (_column(table, name) for name in ("author", "latitude", "longitude", "place"))
     for author, latitude, longitude, place in zip(*columns, strict=True):
@@ -85,9 +85,9 @@ def _people_and_places(table: "pd.DataFrame") -> list[str]:
 
 
 def _degrees(text: str) -> str:
-    """Rounded; nothing where it is not known."""
+    """The degrees, rounded; empty if unknown."""
     try:
-        degrees = round(float(text), 2) + 0.0  # never -0.0, which is written otherwise than 0.0
+        degrees = round(float(text), 2) + 0.0  # never -0.0, which is written differently from 0.0
     except ValueError:
         return ""
     return f"{degrees:.2f}" if math.isfinite(degrees) else ""

@@ -10,8 +10,8 @@ from dataloader.tables.reading import read_table, seconds
 from dataloader.tables.rows import Labeller, annotations_of_rows, read_cell
 from dataloader.tables.schema import listed
 from dataloader.tables.sounds import SoundNames, composed
-from utils.config import Source
 from utils.errors import DataError
+from utils.settings import Source
 
 if TYPE_CHECKING:
     import pandas as pd

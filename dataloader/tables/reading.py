@@ -1,6 +1,6 @@
-"""Any table on disk -> a DataFrame of text: CSV as programs write it, TSV, what Excel and R save, Parquet.
+"""How is any table on disk read into a DataFrame of text? CSV of many programs, TSV, tables of Excel and R, Parquet.
 
-The index of the DataFrame is the line of the file that each row begins at, so that a message can name it.
+The index of the DataFrame is the line of the file at which each row begins, so that messages can name it.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ ENDINGS = (".csv", ".tsv", ".txt", ".parquet")  # of the tables that can be read
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 WORKBOOKS = (".xlsx", ".xlsm", ".xls", ".ods")  # endings of what Excel and LibreOffice save, which is no table
 _WORKBOOK = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # how such a file begins: a zip, or an old Office document
-_LONGEST_CELL = 1_000_000  # characters; a longer one comes of a quotation mark that is not closed
+_LONGEST_CELL = 1_000_000  # characters; a longer cell comes from a missing closing quotation mark
 
 
 _said_of: set[Path] = set()  # files whose encoding was warned of
@@ -35,17 +35,17 @@ _said_of: set[Path] = set()  # files whose encoding was warned of
 def read_table(path: Path, *, usual: bool = True) -> "pd.DataFrame":
     """Read a table whose first line that is not blank names the columns.
 
-    Encoding and separator are found out. Every cell is text: a label ``nan`` or ``007`` stays what it is. Blank
-    lines are left out; a column without a name is left out too (R writes its row names into one).
+    Encoding and separator are detected. Every cell is text, so that a label ``nan`` or ``007`` does not change. Blank
+    lines are left out, and so is a column without a name (R writes its row names into one).
 
     Args:
-        usual: say so where the table is not comma-separated UTF-8 or tab-separated UTF-8.
+        usual: report a table that is not UTF-8 with commas or tabs.
 
     Returns:
         One row for each row of the table; the index is the line that it begins at.
 
     Raises:
-        DataError: no such file, nothing in it, an encoding that cannot be read, or a row of too many values.
+        DataError: there is no such file, it is empty, its encoding is unknown, or a row has too many values.
     """
     import pandas as pd
 
@@ -69,7 +69,7 @@ def read_header(path: Path) -> list[str]:
     """The names of a table's columns; the rows are not read.
 
     Raises:
-        DataError: as of ``read_table``.
+        DataError: see ``read_table``.
     """
     if path.suffix.lower() == ".parquet":
         with _parquet(path) as parquet:
@@ -82,7 +82,8 @@ def read_header(path: Path) -> list[str]:
 def decode(path: Path) -> tuple[str, str]:
     """The text of a file, and the name of its encoding.
 
-    UTF-8 with and without a byte order mark, UTF-16, and what is neither as Windows-1252 with a warning.
+    It may be UTF-8 with or without a byte order mark, or UTF-16. Everything else is read as Windows-1252 with a
+    warning.
 
     Raises:
         DataError: the file cannot be read, or is a workbook.
@@ -106,7 +107,7 @@ def decode(path: Path) -> tuple[str, str]:
         line = data.count(b"\n", 0, error.start) + 1
     if path not in _said_of:  # a table is looked at several times until it is known what it holds
         _said_of.add(path)
-        text = "%s: not UTF-8 at line %d; read as Windows-1252. If names look wrong, save it as UTF-8"
+        text = "%s: not UTF-8 at line %d, so it is read as Windows-1252; if names are wrong, save it as UTF-8"
         log.warning(text, path, line)
     return data.decode("cp1252", errors="replace"), "Windows-1252"
 
@@ -115,7 +116,7 @@ def number(text: str) -> float:
     """A number as text; a decimal comma is read too.
 
     Raises:
-        ValueError: it is none, or not finite.
+        ValueError: it is not a number, or not finite.
     """
     value = float(text.strip().replace(",", ".") if text.count(",") == 1 and "." not in text else text)
     if not math.isfinite(value):
@@ -127,17 +128,17 @@ def seconds(text: str) -> float:
     """A time as text, in seconds: ``12.5``, ``12,5``, ``1:02.5`` (minutes) or ``0:01:02`` (hours).
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a time.
     """
     *larger, last = text.strip().split(":")
     if len(larger) > 2 or not all(part.isdecimal() for part in larger):
-        raise ValueError(f"{text!r} is no time")
+        raise ValueError(f"{text!r} is not a time")
     total = 0.0
     for part in larger:
         total = 60 * (total + int(part))
     value = number(last)
     if larger and not 0 <= value < 60:
-        raise ValueError(f"{text!r} is no time")
+        raise ValueError(f"{text!r} is not a time")
     return total + value
 
 
@@ -182,11 +183,11 @@ def _decoded(path: Path, data: bytes, encoding: str) -> str:
     try:
         return data.decode(encoding).removeprefix("\ufeff")
     except UnicodeDecodeError:
-        raise DataError(f"{path}: begins like UTF-16 and is none; save it as UTF-8") from None
+        raise DataError(f"{path}: begins like UTF-16 but is not; save it as UTF-8") from None
 
 
 def _separator(text: str) -> tuple[str, str, int]:
-    """The separator, the text without a line ``sep=;`` as Excel knows it, and how many lines were taken away."""
+    """The separator, the text without Excel's line ``sep=;``, and how many lines were removed."""
     first = next((line for line in text.splitlines() if line.strip()), "")
     if match := re.fullmatch(r'"?sep=(.)"?', first.strip()):
         before, _, rest = text.partition(first)
@@ -220,7 +221,7 @@ def _rows(path: Path, text: str, separator: str, skipped: int) -> tuple[list[int
 def _check_quotation_marks(
     path: Path, header: list[str], rows: list[list[str]], lines: list[int], separator: str
 ) -> None:
-    """Report a quotation mark that is not closed: it takes in the rows behind it, up to the next one."""
+    """Report a missing closing quotation mark, which makes the following rows part of one cell."""
     for line, row in zip(lines, rows, strict=True):
         if not any("\n" in text or "\r" in text for text in row):
             continue
@@ -229,12 +230,12 @@ def _check_quotation_marks(
             if any(_is_row(one, separator, len(header) - 1) for one in behind):
                 column = header[number_] if number_ < len(header) else f"column {number_ + 1}"
                 shown = text if len(text) < 80 else f"{text[:80]}..."
-                why = "a quotation mark that is not closed takes in the rows behind it; close it"
-                raise DataError(f"{path}: line {line}: {column} {shown!r} goes over lines; {why}")
+                why = "a quotation mark is not closed, so that the cell contains the following rows; close it"
+                raise DataError(f"{path}: line {line}: {column} {shown!r} has several lines; {why}")
 
 
 def _is_row(text: str, separator: str, n_separators: int) -> bool:
-    """Whether a line looks like one of the table, and not like a remark that goes over lines."""
+    """Whether a line looks like a row of the table, and not like part of a remark with several lines."""
     one = re.escape(separator)
     return text.count(separator) >= n_separators and bool(re.search(rf"{one}[^{one}]+\.\w{{2,5}}({one}|$)", text))
 
@@ -244,8 +245,9 @@ def _aligned(
 ) -> tuple[list[str], list[list[str]]]:
     """The header and the rows, each with as many values as there are columns.
 
-    A row with fewer values is filled with empty ones, empty values too many are left out. Where every row has one
-    more than the header, the first are row names, as R's write.table leaves them.
+    Missing values at the end of a row become empty, and additional empty values are left out. If every row has one
+    value
+    more than the header, the first ones are row names, as R's write.table writes them.
 
     Raises:
         DataError: a row has more values than there are columns.
@@ -261,14 +263,14 @@ def _aligned(
         if any(cell.strip() for cell in row[n:]):
             one = SEPARATORS[separator].removesuffix("s")
             raise DataError(
-                f"{path}: line {line}: {len(row)} values, and the header names {n} columns: a {one} too many; "
-                f"put the value that holds it in quotation marks"
+                f"{path}: line {line}: {len(row)} values, but the header names {n} columns: there is a {one} too many; "
+                f"put the value that contains it in quotation marks"
             )
     return header, [row[:n] + [""] * (n - len(row)) for row in rows]
 
 
 def _unique(header: list[str]) -> list[str]:
-    """The names of the columns; one that stands there again gets a number, as pandas gives it."""
+    """The names of the columns; a repeated name gets a number, as in pandas."""
     seen: dict[str, int] = {}
     names = []
     for name in header:

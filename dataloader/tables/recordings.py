@@ -8,8 +8,8 @@ from dataloader.tables.reading import ENDINGS, read_header, read_table
 from dataloader.tables.rows import FOR_RECORDINGS
 from dataloader.tables.schema import FILENAME, PATH, WHERE, Understood, counted, listed
 from dataloader.tables.sounds import Finder, check_filename
-from utils.config import Source
 from utils.errors import DataError
+from utils.settings import Source
 
 if TYPE_CHECKING:
     import pandas as pd

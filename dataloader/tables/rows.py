@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from dataloader.tables.folders import labels_of_folder
 from dataloader.tables.reading import number, seconds
 from dataloader.tables.schema import ANNOTATION_COLUMNS, NEGATIVE, split_labels
-from utils.config import Source
 from utils.config_checks import LABEL_FROM
 from utils.errors import DataError
+from utils.settings import Source
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -33,7 +33,7 @@ def find_files(folder: Path) -> list[str]:
 
     for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
         real = os.path.realpath(place)
-        if real in seen:  # a link that leads back
+        if real in seen:  # a link to a folder above
             folders.clear()
             continue
         seen.add(real)
@@ -61,15 +61,15 @@ def describe(folder: Path) -> str:
 
 
 def check_filename(name: str, where: str) -> None:
-    """Refuse what is no name of a file below the data folder.
+    """Refuse a name that cannot be a file below the data folder.
 
     Raises:
-        DataError: it is empty, holds a line break, or leads out of the folder.
+        DataError: it is empty, has a line break, or leads out of the folder.
     """
     if not name.strip():
         raise DataError(f"{where}: filename is empty; name the recording")
     if not name.strip("./") or any(character < " " for character in name):
-        raise DataError(f"{where}: filename {name!r} is no name of a file; correct it")
+        raise DataError(f"{where}: filename {name!r} cannot be the name of a file; correct it")
     if name.startswith("/") or ".." in name.replace("\\", "/").split("/"):
         raise DataError(f"{where}: filename {name!r} leads out of the data folder; correct it")
 
@@ -77,12 +77,12 @@ def check_filename(name: str, where: str) -> None:
 class Finder:
     """Finds the files that the names in a table mean.
 
-    Names are taken below ``folders``, the first that has them. A name with backslashes, or with accents composed in
-    another way (NFC, NFD) than the file's, is found too; ``odd`` counts these.
+    A file is taken from the first of ``folders`` that has it. Names with backslashes, or with accents that are composed
+    differently (NFC, NFD) from the file's, are found too; ``odd`` counts these.
 
     Args:
-        folders: where to look, in this order.
-        base: what ``filename`` is relative to; a recording elsewhere is named by its absolute path without the root.
+        folders: the folders to search, in this order.
+        base: ``filename`` is relative to it; a recording elsewhere is named by its absolute path without the root.
     """
 
     def __init__(self, folders: Iterable[Path], base: Path):
@@ -91,7 +91,7 @@ class Finder:
         self.odd: Counter[str] = Counter()
 
     def find(self, name: str) -> tuple[str, str]:
-        """``(filename, path)`` of a name; where no file is there the first place that it could have."""
+        """``(filename, path)`` of a name; if there is no such file, its path in the first folder."""
         plain = os.path.normpath(name.replace("\\", "/")) if "\\" in name else os.path.normpath(name)
         for candidate in dict.fromkeys((os.path.normpath(name), plain)):
             for folder in self._folders:
@@ -108,7 +108,7 @@ class Finder:
         return below.replace(os.sep, "/")
 
     def _listing(self, folder: str, name: str) -> str | None:
-        """The path of the file with this name, however its accents are composed; None where there is none."""
+        """The path of the file with this name, however its accents are composed; None if there is none."""
         if name.startswith("..") or os.path.isabs(name):
             path = os.path.normpath(os.path.join(folder, name))
             return path if os.path.exists(path) else None
@@ -120,11 +120,11 @@ class Finder:
                 return None
             odd |= there != part
             place = os.path.join(place, there)
-        self.odd["accents composed otherwise (NFC, NFD) than in the file's name"] += odd
+        self.odd["accents composed differently (NFC, NFD) from the file's name"] += odd
         return place
 
     def _names_in(self, folder: str) -> dict[str, str]:
-        """What is in a folder, by its name as it is and composed; a listing is quicker than a question a file."""
+        """The names in a folder, as they are and composed; one listing is faster than a look-up for each file."""
         if folder not in self._listed:
             try:
                 names = os.listdir(folder)
@@ -135,9 +135,9 @@ class Finder:
 
 
 def odd_names(finder: Finder, path: Path) -> list[str]:
-    """A line for each way in which names of the table differed from those of the files."""
+    """A line for each way in which names in the table differ from those of the files."""
     return [
-        f"{path}: {counted(count, 'filename')} with {what}; found all the same"
+        f"{path}: {counted(count, 'filename')} with {what}; the files were found nevertheless"
         for what, count in finder.odd.items()
         if count
     ]

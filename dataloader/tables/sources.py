@@ -19,8 +19,8 @@ from dataloader.tables.rows import Labeller, list_or_labels
 from dataloader.tables.schema import NEGATIVE, NOCALL, SEPARATOR, UNKNOWN, Understood, counted, listed
 from dataloader.tables.sounds import composed, describe, find_files
 from dataloader.tables.table import find_own_table, read_own_table
-from utils.config import Config, Source
 from utils.errors import DataError
+from utils.settings import Config, Source
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,7 +93,7 @@ def read_source(name: str, source: Source) -> tuple["pd.DataFrame", Understood]:
 
 
 def _chosen(source: Source) -> str:
-    return " (found out; [data] layout names another)" if source.layout == "auto" else ""
+    return " (detected; [data] layout sets another)" if source.layout == "auto" else ""
 
 
 def find_layout(folder: Path, source: Source) -> str:

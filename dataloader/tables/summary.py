@@ -13,7 +13,7 @@ from dataloader.tables.groups import catalogue_number
 from dataloader.tables.reading import read_table
 from dataloader.tables.schema import NEGATIVE, NOCALL, UNKNOWN, counted, listed
 from dataloader.tables.sources import sources_of
-from utils.config import Config
+from utils.settings import Config
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,8 +10,8 @@ from dataloader.tables.reading import ENDINGS, read_header, read_table
 from dataloader.tables.rows import FOR_RECORDINGS, Labeller, annotations_of_rows, list_or_labels
 from dataloader.tables.schema import Understood, counted, listed
 from dataloader.tables.sounds import Finder, SoundNames, describe, find_sounds, odd_names
-from utils.config import Source
 from utils.errors import DataError
+from utils.settings import Source
 
 if TYPE_CHECKING:
     import pandas as pd

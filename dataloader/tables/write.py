@@ -1,4 +1,4 @@
-"""The table as it was understood, written out for editing: it is read again with layout = table."""
+"""How is the table written as the program understood it? The user can edit it, and read it with layout = table."""
 
 import logging
 import math
@@ -22,7 +22,7 @@ _COLUMNS = [
 
 
 def write_understood(table: "pd.DataFrame", folder: Path) -> Path | None:
-    """Write a row for each recording, or for each of its annotations; None where the folder cannot be written to."""
+    """Write a row for each recording, or for each of its annotations; None if the folder cannot be written to."""
     import pandas as pd
 
     own = [name for name in _COLUMNS if name in table]
@@ -34,7 +34,7 @@ def write_understood(table: "pd.DataFrame", folder: Path) -> Path | None:
     except OSError as error:
         log.warning("%s: not written: %s", path, error.strerror)
         return None
-    log.info("the table as it was understood: %s (it can be edited, and read with [data] layout = table)", path)
+    log.info("the table as the program understood it: %s (edit it, and read it with [data] layout = table)", path)
     return path
 
 
@@ -58,7 +58,7 @@ def _rows_of(row: dict[str, Any], own: Sequence[str]) -> Iterator[dict[str, Any]
         if annotations is None or row[schema.UNANNOTATED] == "absent":
             yield {**first, "label": schema.SEPARATOR.join(labels), **rest}
         return
-    factor = row[schema.TIME_EXPANSION]  # times and frequencies of the file as it plays, as a table has them
+    factor = row[schema.TIME_EXPANSION]  # times and frequencies of the file as it plays, as in a table
     for one in annotations:
         if one.end_s == math.inf:  # a label on the whole recording beside those with times
             yield {**first, "label": one.label, **rest}

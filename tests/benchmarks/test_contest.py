@@ -16,12 +16,12 @@ import pandas as pd
 import pytest
 
 from benchmarks import contest, contest_table
-from benchmarks.contest import main, make_cells
+from benchmarks.contest import main, plan_runs
 from benchmarks.contest_table import mean_and_spread, pooled
 from dataloader.demo import make_demo
 from training import folds
-from training.cells import is_whole
-from training.folds import run_cells
+from training.folds import train_all
+from training.planned_runs import is_whole
 from utils.errors import ConfigError, DataError, UserError
 from utils.interrupt import Interrupt, Stopped
 
@@ -65,11 +65,11 @@ def command(place, *more):
 
 @pytest.fixture(scope="module")
 def finished(place, in_this_process):
-    """A contest that was stopped while its second cell was trained, and resumed: when its first cell ended."""
+    """A contest that was stopped while its second run was trained, and resumed: when its first run ended."""
     recipes = [place / "a.ini", place / "b.ini"]
-    cells = list(make_cells(recipes, 2, 1, place / "out", []))
+    cells = list(plan_runs(recipes, 2, 1, place / "out", []))
     with in_this_process():
-        assert run_cells(cells[:1], []) == 0
+        assert train_all(cells[:1], []) == 0
     line = [sys.executable, "-m", "benchmarks.contest", *command(place)]
     process = subprocess.Popen(line, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     until = time.monotonic() + 60
@@ -149,9 +149,9 @@ def test_what_cannot_be_measured_keeps_no_scores_back(place, monkeypatch, caplog
 
 @pytest.mark.usefixtures("finished")
 def test_runs_of_other_settings_are_not_compared(place):
-    with pytest.raises(DataError, match=r"was made with \[trainer\] n_epochs = 1, and now it is 2; choose another"):
+    with pytest.raises(DataError, match=r"was made with \[trainer\] n_epochs = 1, but now it is 2; choose another"):
         main(command(place, "--set=trainer.n_epochs=2"))
-    with pytest.raises(DataError, match=r"was made with \[agent\] optimizer = adamw, and now it is sgd"):
+    with pytest.raises(DataError, match=r"was made with \[agent\] optimizer = adamw, but now it is sgd"):
         main(command(place, "--set=agent.optimizer=sgd"))
 
 
@@ -192,7 +192,7 @@ def test_a_damaged_cell_is_told_and_counts_for_nothing(place, tmp_path, caplog, 
     assert not is_whole(cell)
     (line,) = [record.getMessage() for record in caplog.records]
     assert re.fullmatch(
-        f"{re.escape(str(cell.run))}: damaged \\(.*{why}.*\\); remove this folder and the cell .*", line
+        f"{re.escape(str(cell.run))}: damaged \\(.*{why}.*\\); remove this folder, and the run .*", line
     )
 
 
@@ -202,7 +202,7 @@ def test_a_damaged_cell_keeps_back_no_scores_of_the_others(place, tmp_path, monk
     cut(next(output.glob("b/seed1-fold1/*/test_scores.csv")))
     monkeypatch.setattr(contest, "costs_of", lambda *_: {"parameters": None, "speed": None, "backend": None})
     assert main(command(place, "--output", str(output))) == 1
-    assert "remove this folder and the cell is trained again" in caplog.text
+    assert "remove this folder, and the run is trained again" in caplog.text
     lines = (output / "contest.md").read_text().splitlines()
     assert any(re.match(r"\| a \| 0\.", line) for line in lines)
     assert any(re.match(r"\| b \| - \|", line) for line in lines)  # one fold of two: nothing to pool
@@ -218,15 +218,15 @@ def test_recipes_whose_folds_would_differ_are_refused(place, tmp_path):
     line = ["--configs", *recipes, "--output", str(tmp_path / "out"), f"--set=paths.data_dir={place / 'data'}"]
     with pytest.raises(ConfigError) as told:
         main(line)
-    text = "a has keep; other recordings make other folds. Choose one by --set data.duplicates="
+    text = "a has keep; other recordings make other folds. Choose one with --set data.duplicates="
     assert str(told.value) == f"b [data] duplicates = 'drop': {text}"
-    with pytest.raises(ConfigError, match=r"\[data\] folds = '99': only \d+ groups of recordings are there"):
+    with pytest.raises(ConfigError, match=r"\[data\] folds = '99': the recordings have only \d+ groups"):
         main([*line, "--set=data.duplicates=keep", "--folds", "99"])
     assert not (tmp_path / "out").exists()
 
 
 def some_cells(place, seeds=1):
-    return list(make_cells([place / "a.ini", place / "b.ini"], 2, seeds, place / "other", []))
+    return list(plan_runs([place / "a.ini", place / "b.ini"], 2, seeds, place / "other", []))
 
 
 def test_recipes_take_turns_and_each_cell_has_its_own_seed_and_fold(place):
@@ -246,10 +246,10 @@ def test_a_cell_that_fails_is_told_and_the_rest_go_on(place, monkeypatch, caplog
         return 0 if cell.recipe == "b" else 1
 
     monkeypatch.setattr(folds, "_train", fail)
-    assert run_cells(some_cells(place), 0) == 4
+    assert train_all(some_cells(place), 0) == 4
     assert len(tried) == 4
-    assert "cell 1 of 4: a, seed 1, fold 1: failed with exit code 1: out of memory (all of it: " in caplog.messages[0]
-    assert caplog.messages[1].endswith("stopped by [trainer] max_minutes; the same command goes on")
+    assert "run 1 of 4: a, seed 1, fold 1: failed with exit code 1: out of memory (its output: " in caplog.messages[0]
+    assert caplog.messages[1].endswith("stopped by [trainer] max_minutes; continue with the same command")
 
 
 def test_a_cell_that_was_stopped_is_resumed(tmp_path, monkeypatch):
@@ -292,7 +292,7 @@ def test_as_many_cells_as_jobs_are_trained_at_once(place, monkeypatch, jobs):
     monkeypatch.setattr(folds, "_train", train)
     monkeypatch.setattr(folds, "_call", lambda *_: 0)  # that fills the caches
     monkeypatch.setattr(folds, "_reason", lambda cell, code: "")
-    run_cells(some_cells(place), 0, jobs)
+    train_all(some_cells(place), 0, jobs)
     assert len(most) == 4
     assert max(most) == jobs
 
@@ -308,7 +308,7 @@ def test_a_stop_while_the_caches_are_filled_starts_nothing_more(place, monkeypat
 
     monkeypatch.setattr(folds, "_call", call)
     with pytest.raises(Stopped, match="the same command goes on"):
-        run_cells(some_cells(place), 0, 2)
+        train_all(some_cells(place), 0, 2)
     assert calls == ["a"]
 
 
@@ -332,7 +332,7 @@ def test_wrong_settings_of_all_recipes_are_told_before_anything_is_run(place):
     with pytest.raises(ConfigError) as told:
         main([*line, "--output", str(place / "wrong"), "--set=trainer.seed=7"])
     problems = str(told.value).splitlines()
-    assert problems[0] == "--set [trainer] seed: is the contest's own; see --seeds"
+    assert problems[0] == "--set [trainer] seed: is set by the contest; use --seeds"
     assert problems[1] == "c: two recipes have this name; rename one"
     assert problems[2].startswith("c.ini [agent] optimizer = 'adamv': unknown")
     assert len(problems) == 3

@@ -12,10 +12,10 @@ from sklearn.metrics import roc_auc_score
 from benchmarks import contest_table
 from benchmarks.contest_table import mean_and_spread, pooled, result_of, warn_of_other_recordings
 from dataloader.audio.decoding import BadRecording
-from training.cells import Cell
-from utils.config import Config
+from training.planned_runs import PlannedRun
 from utils.errors import DataError
 from utils.metrics import padded_cmap, top1
+from utils.settings import Config
 
 
 def write_run(folder, names, truth, scores):
@@ -62,14 +62,14 @@ def test_scores_are_pooled_by_seed_and_their_spread_is_over_seeds(tmp_path):
             (run / "config.ini").touch()
             summary = {"test_macro_auc": seed / 10, "test_cmap": 0.5, "test_top1": fold / 10, "seconds": 10.0 * fold}
             (run / "summary.json").write_text(json.dumps(summary))
-            cells.append(Cell("a", tmp_path / "a.ini", seed, fold, place, ()))
+            cells.append(PlannedRun("a", tmp_path / "a.ini", seed, fold, place, ()))
         of_seed[seed] = pooled([cell.run for cell in cells if cell.seed == seed])["macro_auc"]
     cells.pop()  # a seed without all of its folds is not pooled
     result = result_of("a", cells, 2, {"parameters": 7})
     assert result["macro_auc"] == mean_and_spread([of_seed[1], of_seed[2]])
     assert result["fold_macro_auc"] == mean_and_spread([0.1, 0.1, 0.2, 0.2, 0.3])
     assert result["fold_top1"] == mean_and_spread([0.1, 0.2, 0.1, 0.2, 0.1])
-    assert (result["cells"], result["seconds"], result["parameters"]) == (5, pytest.approx(14.0), 7)
+    assert (result["runs"], result["seconds"], result["parameters"]) == (5, pytest.approx(14.0), 7)
 
 
 def test_the_speed_is_seconds_of_sound_a_second_the_best_of_three_after_a_first_go(tmp_path, monkeypatch):
@@ -99,7 +99,7 @@ def test_a_recipe_tested_on_other_recordings_is_told(tmp_path, caplog):
         (tmp_path / recipe).mkdir()
         run = write_run(tmp_path / recipe / "run", names, ["y"] * len(names), np.zeros((len(names), 3)))
         (run / "config.ini").touch()
-        cells.append(Cell(recipe, tmp_path, 1, 1, tmp_path / recipe, ()))
+        cells.append(PlannedRun(recipe, tmp_path, 1, 1, tmp_path / recipe, ()))
     warn_of_other_recordings(cells)
     assert caplog.messages == ["c: fold 1 is not that of a, 1 recordings against 2; compare them with care"]
 

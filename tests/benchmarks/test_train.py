@@ -7,7 +7,7 @@ from benchmarks.train import compare_reading, read_plainly
 from dataloader.batches.dataset import WindowDataset
 from dataloader.batches.windows import make_windows
 from dataloader.cache.entries import Footer, write_entry
-from utils.config import DataProcess
+from utils.settings import DataProcess
 
 
 def test_reading_is_compared_on_the_same_windows(tmp_path, capsys):

@@ -31,8 +31,8 @@ from dataloader.cache import space
 from dataloader.cache.entries import cache_key, check_entry, decibels, read_window
 from dataloader.cache.spectrogram import MelSpectrogram
 from dataloader.data_preprocess import AudioPreprocessor, main, prune
-from utils.config import CHOOSES_WINDOWS, Data, DataProcess
 from utils.errors import DataError
+from utils.settings import CHOOSES_WINDOWS, Data, DataProcess
 
 RATE = 8_000
 PROCESS = DataProcess(sample_rate=RATE, n_mels=16, n_fft=256, hop_length=125, f_max=3_900.0, max_length_s=1.0)
@@ -177,7 +177,7 @@ def test_every_damaged_byte_is_found_by_verify(tmp_path, recordings, capsys):
     lines = dict(zip(["XC0.npy", "XC1.npy", "XC3.npy", "XC5.npy"], job.verify(), strict=True))
     assert not (linked / "XC3.npy").exists()
     assert all(name in line for name, line in lines.items())
-    assert "removed, the next start makes it again" in lines["XC0.npy"]
+    assert "removed, and the next start makes it again" in lines["XC0.npy"]
     assert not path.exists()
     (linked / "XC5.npy").rmdir()
     job.prepare(table_of(recordings))
@@ -274,7 +274,7 @@ def test_a_header_with_a_rate_that_is_none_is_a_bad_recording(tmp_path, recordin
     path.write_bytes(header)
     job = preprocessor(tmp_path)
     assert len(job.prepare(table_of(recordings))) == 6
-    assert 'unreadable,"its header says 1 Hz, which is no rate' in (job.folder / "bad_recordings.csv").read_text()
+    assert 'unreadable,"its header states 1 Hz, which is too low' in (job.folder / "bad_recordings.csv").read_text()
 
 
 def test_names_that_end_in_dots_are_not_done_twice(tmp_path, recordings, decoded):
@@ -367,10 +367,10 @@ def test_entries_that_an_earlier_version_made_stay_and_are_looked_at_once(
     assert len(job.prepare(table_of(recordings))) == 6
     assert decoded == []
     assert files(job.folder) == before  # the index too
-    assert "6 recordings are to be judged again, once" in caplog.text
+    assert "6 recordings are checked again, once" in caplog.text
     caplog.clear()
     assert len(job.prepare(table_of(recordings))) == 6
-    assert "judged again" not in caplog.text
+    assert "checked again" not in caplog.text
 
 
 @pytest.mark.parametrize("with_ffmpeg", [True, False])

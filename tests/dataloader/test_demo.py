@@ -16,8 +16,8 @@ from dataloader import demo
 from dataloader.demo import SAMPLE_RATE, is_there, main, make_demo, make_species, sing, with_serial
 from dataloader.metadata import class_labels, read_sources
 from dataloader.tables.demo_layouts import LAYOUTS
-from utils.config import Config, Data, Paths
 from utils.errors import DataError
+from utils.settings import Config, Data, Paths
 
 SMALL = {"species": 2, "recordings": 1}
 
@@ -232,7 +232,7 @@ def test_a_folder_with_something_else_in_it_is_refused_and_kept(tmp_path, quick,
         make_demo(folder, **SMALL)
     folder.mkdir(exist_ok=True)
     (folder / "thesis.txt").write_text("three years", encoding="utf-8")
-    with pytest.raises(DataError, match=r"demo: holds something that is not of a demo, 'thesis.txt'"):
+    with pytest.raises(DataError, match=r"demo: has a file that is not part of a demo, 'thesis.txt'"):
         make_demo(folder, **SMALL, seed=5)
     assert (folder / "thesis.txt").read_text(encoding="utf-8") == "three years"
 
@@ -297,5 +297,5 @@ def test_every_layout_is_written_so_that_it_is_found_out(tmp_path, quick, layout
     assert (~annotated).sum() == (0 if layout in ("raven", "audacity") else 6)
     assert demo.make_demo(tmp_path / "demo", species=3, recordings=2, layout=layout) == made  # it is there
     (made / "mine.txt").touch()
-    with pytest.raises(DataError, match=r"holds something that is not of a demo, 'mine\.txt'"):
+    with pytest.raises(DataError, match=r"has a file that is not part of a demo, 'mine\.txt'"):
         make_demo(tmp_path / "demo", **SMALL)

@@ -98,25 +98,25 @@ WRONG = [
     ("a,{[]},x,1,2,s,a/1.ogg\n", HEADER, r"line 2: secondary_labels '\{\[\]\}' is not a list"),
     ("a,'a',x,1,2,s,a/1.ogg\n", HEADER, "line 2: secondary_labels \"'a'\" is not a list"),
     (",[],x,1,2,s,a/1.ogg\n", HEADER, "line 2: primary_label is empty"),
-    ("a,[],x,1,2,s,.\n", HEADER, r"line 2: filename '\.' is no name of a file; correct it"),
-    ("a,[],x,1,2,s,a/1\0.ogg\n", HEADER, r"line 2: filename 'a/1\\x00\.ogg' is no name of a file; correct it"),
-    ('a,[],x,1,2,s,"a/\n1.ogg"\n', HEADER, r"line 2: filename 'a/\\n1\.ogg' is no name of a file; correct it"),
-    ("a;b,[],x,1,2,s,a/1.ogg\n", HEADER, "line 2: label 'a;b' holds a semicolon, which separates labels; rename it"),
+    ("a,[],x,1,2,s,.\n", HEADER, r"line 2: filename '\.' cannot be the name of a file; correct it"),
+    ("a,[],x,1,2,s,a/1\0.ogg\n", HEADER, r"line 2: filename 'a/1\\x00\.ogg' cannot be the name of a file; correct it"),
+    ('a,[],x,1,2,s,"a/\n1.ogg"\n', HEADER, r"line 2: filename 'a/\\n1\.ogg' cannot be the name of a file; correct it"),
+    ("a;b,[],x,1,2,s,a/1.ogg\n", HEADER, "line 2: label 'a;b' has a semicolon, which separates labels; rename it"),
     (
         "a,[],x,1,2,s,a/1.ogg,\na,[],x,1,2,s,t,a/2.ogg\na,[],x,1,2,s,a/3.ogg\n",
         HEADER,
-        "line 3: 8 values, and the header names 7 columns: a comma too many; put the value that holds it in quotation",
+        "line 3: 8 values, but the header names 7 columns: there is a comma too many; put the value",
     ),
-    ("a,[],x,1,2,s,t,a/1.ogg\n", HEADER, "line 2: 8 values, and the header names 7 columns: a comma too many"),
+    ("a,[],x,1,2,s,t,a/1.ogg\n", HEADER, "line 2: 8 values, but the header names 7 columns: there is a comma too many"),
     (
         'a,[],"x,1,2,s,a/1.ogg\na,[],y,1,2,s,a/2.ogg\na,[],z",1,2,s,a/3.ogg\n',
         HEADER,
-        "line 2: author .* goes over lines; a quotation mark that is not closed",
+        "line 2: author .* has several lines; a quotation mark is not closed",
     ),
     (
         'a,[],x,1,2,"s,a/1.ogg\na,[],y,1,2,s,a/2.ogg\na,[],z,1,2,s",a/3.ogg\n',
         HEADER,
-        "line 2: .* goes over lines; a quot",
+        "line 2: .* has several lines; a quot",
     ),
     ("a,[],x,1,2,s,a/1.ogg\n\n,[],x,1,2,s,a/2.ogg\n", HEADER, "line 4: primary_label is empty"),
     ("a,[],x,1,2,s,../1.ogg\n", HEADER, r"line 2: filename '\.\./1\.ogg' leads out of the data folder"),
@@ -135,7 +135,7 @@ def test_a_table_that_cannot_be_used_is_told(tmp_path, rows, header, message):
     ("encoding", "said"),
     [
         ("utf-16", "read as a table in UTF-16, separated by commas"),
-        ("latin-1", "not UTF-8 at line 3; read as Windows-1252"),
+        ("latin-1", "not UTF-8 at line 3, so it is read as Windows-1252"),
         ("utf-8-sig", ""),
     ],
 )
@@ -171,7 +171,7 @@ def test_accents_composed_in_two_ways_are_one_label_and_find_their_file(tmp_path
     table = read_metadata(tmp_path)
     assert class_labels(table) == ["\u00e9"]
     assert table["path"][1] == str(tmp_path / "train_audio/a/\u00e9.ogg")
-    assert "1 filename with accents composed otherwise (NFC, NFD)" in caplog.text
+    assert "1 filename with accents composed differently (NFC, NFD)" in caplog.text
 
 
 def test_backslashes_in_a_filename_are_read_and_said(tmp_path, caplog):
@@ -185,7 +185,7 @@ def test_no_table_and_no_recordings_are_told(tmp_path):
     (tmp_path / "notes.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match=r"train_metadata\.csv: no such file, nor train\.csv .* the table notes\.csv"):
         read_metadata(tmp_path)
-    with pytest.raises(DataError, match=r"train_audio: no such folder; the recordings belong in it, as a/1\.ogg"):
+    with pytest.raises(DataError, match=r"train_audio: no such folder; put the recordings there, such as a/1\.ogg"):
         read_metadata(write(tmp_path, "a,[],x,1,2,s,a/1.ogg\n", folders=()))
 
 
@@ -218,16 +218,16 @@ def test_small_classes_are_left_out_by_name(caplog):
 
 def test_recordings_of_one_class_alone_are_nothing_to_train_on():
     alone = counted(b=9)
-    with pytest.raises(DataError, match=r"all 9 recordings are of one class, b: there is nothing to tell apart; add"):
+    with pytest.raises(DataError, match=r"all 9 recordings are of one class, b, so there is nothing to learn; add"):
         check_classes(alone, "bce")
     check_classes(counted(a=1, b=9), "cross_entropy")
     with pytest.raises(DataError, match="no good recording is left"):
         check_classes(counted(), "bce")
-    with pytest.raises(DataError, match="of one class, nocall: "):
+    with pytest.raises(DataError, match="of one class, nocall, "):
         check_classes(pd.DataFrame({"labels": [()]}), "bce")
     silent = pd.DataFrame({"labels": [()], "primary_label": ["nocall"]})
     check_classes(pd.concat([alone, silent]), "bce")
-    with pytest.raises(DataError, match="loss = cross_entropy lets species compete, and b is the only one; choose bce"):
+    with pytest.raises(DataError, match="loss = cross_entropy lets species compete, but b is the only one; choose bce"):
         check_classes(pd.concat([alone, silent]), "cross_entropy")
 
 
@@ -318,7 +318,7 @@ def test_grouping_by_author_needs_authors(tmp_path):
         paths=settings.Paths(data_dir=write(tmp_path, "a,[],a/1.ogg,g\n", header)),
         data=settings.Data(group_by="author"),
     )
-    with pytest.raises(DataError, match=r"no authors in it; \[data\] group_by"):
+    with pytest.raises(DataError, match=r"the data have no authors, which \[data\] group_by"):
         load_table(config)
 
 
@@ -340,12 +340,12 @@ def test_an_example_of_nothing_stays_where_a_small_class_goes():
 def test_a_nocall_class_without_recordings_is_warned_of(tmp_path, caplog):
     paths = settings.Paths(data_dir=write(tmp_path, "a,[],Ann,1,2,s,a/1.ogg\n"))
     load_table(settings.Config(paths=paths, labels=settings.Labels(nocall=True)))
-    assert "no recording of the table is labelled nocall" in caplog.text
+    assert "no recording is labelled nocall" in caplog.text
 
 
 def test_recordings_of_nothing_alone_are_told(tmp_path):
     config = settings.Config(paths=settings.Paths(data_dir=write(tmp_path, "nocall,[],Ann,5,6,,nocall/2.ogg\n")))
-    with pytest.raises(DataError, match="no recording of a species, all are nocall; add some"):
+    with pytest.raises(DataError, match="no recording has a species, all are nocall; add some"):
         load_table(config)
 
 

@@ -15,7 +15,7 @@ def test_the_printed_table_has_counts_intervals_and_what_cannot_be_said(make_tab
     assert "not scored, no positives: bird" in text
     assert "cmAP, padded" in text
     assert "most classes have fewer than the 5 positives" in text
-    assert "each window counts as having its recording's" in text
+    assert "each window has its recording's labels" in text
     assert "advice: 12 held-out recordings say little" in text
     assert "macro AUC" in text
 

@@ -47,17 +47,17 @@ def test_a_submission_is_matched_by_row_and_column_in_any_order(write, truth):
         ("0.9", "nan", r"line 2: asbfly of night_1_5 is nan, not a finite number"),
         ("0.9", "", r"line 2: asbfly of night_1_5 is nan, not a finite number"),
         ("0.9", "high", r"line 2: asbfly of night_1_5 is 'high', not a number"),
-        ("0.9", "0.9,0.1", r"line 2: 4 cells, and the header has 3"),
+        ("0.9", "0.9,0.1", r"line 2: 4 cells, but the header has 3"),
         ("0.9", "3.5", r"the score of asbfly in night_1 is 3.5; scores are between 0 and 1"),
         ("night_1_10,0.2,0.3\n", "", r"1 row of .*labels.csv is missing, the first is night_1_10"),
         ("night_1_10,0.2,0.3\n", "", "every row needs a score"),
         ("night_2_10", "night_2_15", r"1 row of .* is missing, the first is night_2_10"),
-        ("night_2_10,0.7,0.6", "night_2_10,0.7,0.6\nnight_2_15,0.7,0.6", r"1 row is beyond what .* night_2_15 \(that "
+        ("night_2_10,0.7,0.6", "night_2_10,0.7,0.6\nnight_2_15,0.7,0.6", r"1 row is not in .* night_2_15 \(that "
          r"recording ends at 10 s\); remove it"),
-        ("night_1_10", "night_1_5", r"row_id night_1_5 stands there twice"),
+        ("night_1_10", "night_1_5", r"row_id night_1_5 is there twice"),
         ("comgre", "comgra", r"no column for 1 class, the first is comgre"),
-        ("comgre\n", "comgre,comgra\n", r"line 2: 3 cells, and the header has 4"),
-        ("comgre", "asbfly", r"column 'asbfly' stands there twice"),
+        ("comgre\n", "comgre,comgra\n", r"line 2: 3 cells, but the header has 4"),
+        ("comgre", "asbfly", r"column 'asbfly' is there twice"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_submission_is_said(write, truth, before, after, message):
@@ -69,7 +69,7 @@ def test_a_foreign_column_is_an_error(write, truth):
     lines = SCORES.splitlines()
     wider = "\n".join([lines[0] + ",comgra", *(line + ",0.5" for line in lines[1:])])
     with pytest.raises(
-        DataError, match=r"column 'comgra' is no class of .*: unknown; did you mean 'comgre'\?; remove it"
+        DataError, match=r"column 'comgra' is not a class of .*: unknown; did you mean 'comgre'\?; remove it"
     ):
         match(truth, read_table(write(wider)))
 
@@ -78,7 +78,7 @@ def test_a_foreign_column_is_an_error(write, truth):
     ("text", "message"),
     [
         (LABELS.replace("1,1", "1,2"), "comgre of night_2_10 is 2; labels are 0 or 1"),
-        (LABELS.replace("night_1_5", "night"), r"row_id 'night' should be <recording>_<end second>"),
+        (LABELS.replace("night_1_5", "night"), r"row_id 'night' must be <recording>_<end second>"),
         ("row_id,asbfly\n", "it has no rows"),
         ("a,b\n1,2\n", "it is neither a table of row_id"),
         ("", "it is neither a table of row_id"),
@@ -127,13 +127,13 @@ def test_other_species_are_left_out_and_said_and_a_foreign_recording_is_an_error
     assert table.scores[0].tolist() == [1, 0]
     assert remarks[0] == "1 detection of other species left out: robin"
     assert remarks[1] == "1 class never detected: comgre"
-    with pytest.raises(DataError, match="night_3 is no recording of"):
+    with pytest.raises(DataError, match="night_3 is not a recording of"):
         match(truth, read_table(write(head + "night_3.ogg,0,5,asbfly,1\n")))
-    with pytest.raises(DataError, match="no detection is of a class of"):
+    with pytest.raises(DataError, match="no detection has a class of"):
         match(truth, read_table(write(head + "night_1.ogg,0,5,robin,1\n")))
-    with pytest.raises(DataError, match="begins at 10 s, beyond the end of the recording at 10 s"):
+    with pytest.raises(DataError, match="begins at 10 s, after the end of the recording at 10 s"):
         match(truth, read_table(write(head + "night_1.ogg,10,15,asbfly,1\n")))
-    with pytest.raises(DataError, match="line 2: it begins at 5 s and ends at 3 s"):
+    with pytest.raises(DataError, match="line 2: it begins at 5 s but ends at 3 s"):
         read_table(write(head + "night_1.ogg,5,3,asbfly,1\n"))
     with pytest.raises(DataError, match="line 2: score is 'x', not a finite number"):
         read_table(write(head + "night_1.ogg,3,5,asbfly,x\n"))

@@ -54,12 +54,12 @@ def test_what_cannot_be_shown_is_refused_with_the_number_it_would_take(make_tabl
     found = fit(few, "precision", 0.95)
     assert np.isnan(found.thresholds).all()
     n = int(few.targets[:, 0].sum())
-    assert found.refused["bird0"] == f"{n} positives, and a precision of 0.95 takes at least 45 to show"
+    assert found.refused["bird0"] == f"{n} positives, but a precision of 0.95 needs at least 45"
     rubbish = make_table(300, 4, skill=0.01)
-    assert "reach a precision of 0.95 at no threshold" in fit(rubbish, "precision", 0.95).refused["bird0"]
-    assert "a recall of 0.99 takes at least 100" in fit(few, "recall", 0.99).refused["bird0"]
+    assert "no threshold reaches a precision of 0.95" in fit(rubbish, "precision", 0.95).refused["bird0"]
+    assert "a recall of 0.99 needs at least 100" in fit(few, "recall", 0.99).refused["bird0"]
     alarms = fit(few, "false_alarms_per_hour", 1.0)
-    assert "1 false alarms an hour take at least 1 h" in alarms.refused["bird0"]
+    assert "1 false alarms per hour need at least 1 h" in alarms.refused["bird0"]
 
 
 @pytest.mark.parametrize("aim", [0.5, 0.9])

@@ -8,8 +8,9 @@ import pytest
 
 from factory import choices
 from factory.choices import check_choices
-from utils.config import Agent, Augmentation, Callbacks, Config, DataProcess, Model, load_config
+from utils.config import load_config
 from utils.errors import ConfigError
+from utils.settings import Agent, Augmentation, Callbacks, Config, DataProcess, Model
 
 
 def test_the_defaults_are_known():

@@ -8,8 +8,9 @@ from factory.choices import check_choices
 from factory.encoders import build_encoder_model
 from factory.frontend import EMBEDDINGS, frontend_of
 from factory.model import head_of
-from utils.config import Model, load_config
+from utils.config import load_config
 from utils.errors import ConfigError
+from utils.settings import Model
 
 
 def config(tmp_path, text):
@@ -36,22 +37,25 @@ def test_every_head_and_pool_gives_logits_and_a_gradient(name, head, pool):
     [
         ("[model]\ntype = birdnet_v2.5", r"type = 'birdnet_v2.5': unknown; did you mean 'birdnet_v2.4'"),
         ("[model]\ntype = birdnet_v2.4\nhead = gem", r"head = 'gem': unknown.*Known: default, linear, mlp"),
-        ("[model]\ntype = birdnet_v2.4\nfreeze_epochs = 2", r"freeze_epochs = '2': for networks that learn themselves"),
-        ("[model]\ntype = birdnet_v2.4\nencoder_window_s = 5", r"encoder_window_s = '5': for type = encoder only"),
+        ("[model]\ntype = birdnet_v2.4\nfreeze_epochs = 2", r"freeze_epochs = '2': is for trained networks"),
+        ("[model]\ntype = birdnet_v2.4\nencoder_window_s = 5", r"encoder_window_s = '5': is for type = encoder only"),
         (
             "[model]\ntype = birdnet_v2.4\ntransfer_learning = no",
             r"transfer_learning = 'no': birdnet_v2.4 is a pretrained",
         ),
-        ("[model]\ntype = encoder\nencoder_window_s = 5", r"encoder_sample_rate = '0': needed for type = encoder"),
+        ("[model]\ntype = encoder\nencoder_window_s = 5", r"encoder_sample_rate = '0': type = encoder needs it"),
         (
             "[model]\npool = windows",
-            r"pool = 'windows': for encoders only; mobilenetv3_small_100 has windows of its own",
+            r"pool = 'windows': is for encoders only",
         ),
         (
             "[model]\ntype = birdnet_v2.4\n[data_process]\nsample_rate = 32000",
-            r"sample_rate = '32000': birdnet_v2.4 hears 48000 Hz in windows of 3 s; remove this line",
+            r"sample_rate = '32000': birdnet_v2.4 has 48000 Hz and windows of 3 s; remove this line",
         ),
-        ("[model]\ntype = birdnet_v2.4\n[data_process]\nmax_length_s = 5", r"max_length_s = '5': birdnet_v2.4 hears"),
+        (
+            "[model]\ntype = birdnet_v2.4\n[data_process]\nmax_length_s = 5",
+            r"max_length_s = '5': birdnet_v2.4 has 48000 Hz",
+        ),
         ("[model]\ntype = birdnet_v2.4\n[mixing]\npower_mix_p = 0.5", r"power_mix_p = '0.5': changes sounds"),
         (
             "[model]\ntype = birdnet_v2.4\n[augmentation]\naugment_random_crop = yes",

@@ -10,8 +10,8 @@ import train_classifier
 from dataloader.demo import make_demo
 from factory.choices import check_choices
 from factory.frontend import IMAGES, WAVEFORMS, frontend_of
-from utils.config import Augmentation, Config, Data, DataProcess, Model, Trainer
 from utils.interrupt import Stopped
+from utils.settings import Augmentation, Config, Data, DataProcess, Model, TrainerSettings
 
 SETTINGS = {
     "model.type": "wav2vec2_tiny",
@@ -37,15 +37,15 @@ def test_the_type_says_what_is_seen():
 
 
 def test_keeping_recordings_in_gpu_memory_is_refused():
-    config = Config(model=Model(type="wav2vec2_tiny"), trainer=Trainer(cache_on_device="yes"))
+    config = Config(model=Model(type="wav2vec2_tiny"), trainer=TrainerSettings(cache_on_device="yes"))
     [problem] = check_choices(config)
-    assert "[trainer] cache_on_device = 'yes': keeps spectrograms, and wav2vec2_tiny reads" in str(problem)
+    assert "[trainer] cache_on_device = 'yes': keeps spectrograms, but wav2vec2_tiny reads" in str(problem)
 
 
 def test_what_is_for_images_is_refused_unless_it_is_off():
     settings = Augmentation(eq_p=0.5, frequency_masks=0)
     config = Config(model=Model(type="wav2vec2_tiny"), augmentation=settings, data=Data(standardize_over="recording"))
-    why = "is for images, and wav2vec2_tiny hears the waveform; leave it at"
+    why = "is for images, but wav2vec2_tiny uses the waveform; leave it at"
     assert [str(problem) for problem in check_choices(config)] == [
         f"[data] standardize_over = 'recording': {why} window",
         f"[augmentation] eq_p = '0.5': {why} 0.0",

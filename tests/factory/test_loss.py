@@ -5,8 +5,8 @@ import torch
 
 from factory.loss import LOSSES, build_loss
 from models.losses import Focal
-from utils.config import Agent
 from utils.errors import ConfigError
+from utils.settings import Agent
 
 
 @pytest.mark.parametrize("name", LOSSES)

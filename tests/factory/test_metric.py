@@ -5,8 +5,8 @@ import math
 import pytest
 
 from factory.metric import METRICS, build_metric
-from utils.config import Callbacks
 from utils.errors import ConfigError
+from utils.settings import Callbacks
 
 
 @pytest.mark.parametrize("name", METRICS)

@@ -15,8 +15,8 @@ from torch import nn
 
 from factory.model import HEADS, build_model, check_model, check_model_name, dry_run, head_of, model_of, model_settings
 from utils.command import ONLY_IN_FILE
-from utils.config import Model
 from utils.errors import CheckpointError, ConfigError
+from utils.settings import Model
 
 IMAGE = (32, 64)  # bands, frames
 RECIPES = (Path(__file__).parents[2] / "docs/recipes.md").read_text(encoding="utf-8")
@@ -104,7 +104,9 @@ def test_no_weight_of_a_network_with_a_head_lies_idle(name, head, frequency_chan
 
 @pytest.mark.parametrize("name", ["test_vit", "swin_tiny_patch4_window7_224"])
 def test_a_network_without_a_map_is_told_for_which_heads_it_is_not(name):
-    with pytest.raises(ConfigError, match=rf"\[model\] head = 'sed': {name} leaves no map of bands and frames; choose"):
+    with pytest.raises(
+        ConfigError, match=rf"\[model\] head = 'sed': {name} has no map of bands and frames for it; choose"
+    ):
         build_model(replace(plain(name), head="sed"), 3, image_size=(64, 64))
 
 
@@ -131,7 +133,7 @@ def test_drop_rate_and_drop_path_work_in_training_only(head):
 
 
 def test_a_network_that_cannot_skip_blocks_says_so():
-    with pytest.raises(ConfigError, match=r"\[model\] drop_path = '0.1': vgg11 cannot drop so; set it to 0"):
+    with pytest.raises(ConfigError, match=r"\[model\] drop_path = '0.1': vgg11 does not have this; set it to 0"):
         build_model(replace(plain("vgg11"), drop_path=0.1), 3)
 
 
@@ -172,7 +174,7 @@ def test_a_run_with_a_head_goes_on_from_a_run_with_the_same(tmp_path, caplog, he
         network = build_model(replace(model, transfer_learning=True, weights_path=path), 3, image_size=IMAGE)
     assert all(torch.equal(value, network.state_dict()[key]) for key, value in source.state_dict().items())
     assert caplog.messages == [
-        f"{path}: its head of 3 classes is used as well; where its species were others, it is only a start"
+        f"{path}: its head of 3 classes is used too; if its species were others, it is only a start"
     ]
 
 
@@ -191,7 +193,7 @@ def test_a_run_with_another_head_and_other_classes_gives_its_backbone(tmp_path, 
     with caplog.at_level(logging.INFO):
         network = build_model(model, 3, image_size=(64, 64)).eval()
     assert [record.getMessage() for record in caplog.records] == [
-        f"{path}: holds no head for 3 classes; all but its head is used"
+        f"{path}: has no head for 3 classes; all but its head is used"
     ]
     ours = {key.removeprefix("backbone."): value for key, value in network.state_dict().items()}
     for key, value in source.state_dict().items():
@@ -213,7 +215,7 @@ def test_a_checkpoint_gives_its_model_section_back():
     assert model_of(card) == replace(model, transfer_learning=False, weights_path=None)
     assert model_of({"model_type": "test_resnet"}) == plain("test_resnet")  # of before there were heads
     card["model_settings"]["tail"] = 3
-    with pytest.raises(CheckpointError, match=r"newer program: \[model\] tail; update"):
+    with pytest.raises(CheckpointError, match=r"newer version: \[model\] tail; update"):
         model_of(card)
 
 
@@ -252,7 +254,7 @@ def test_what_is_no_name_is_an_error(name):
 
 
 def test_an_encoder_without_a_classifier_is_refused():
-    with torch.device("meta"), pytest.raises(ConfigError, match=r"'qwen3_vit_88m_enc': an encoder without a classif"):
+    with torch.device("meta"), pytest.raises(ConfigError, match=r"'qwen3_vit_88m_enc': this network has no classif"):
         build_model(plain("qwen3_vit_88m_enc"), 3)
 
 
@@ -271,7 +273,7 @@ def test_a_file_of_three_channel_weights_gives_all_but_its_head(tmp_path, caplog
     del new["fc.bias"], old["fc.bias"]
     assert all(torch.equal(new[key], old[key]) for key in old)
     lines = [record.getMessage() for record in caplog.records]
-    assert lines == [f"{path}: holds no head for 3 classes; all but its head is used"]
+    assert lines == [f"{path}: has no head for 3 classes; all but its head is used"]
 
 
 def renamed(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -293,12 +295,12 @@ def test_the_weights_of_another_port_are_taken_by_order_with_a_warning_and_every
     assert all(torch.equal(new[key], value) for key, value in old.items() if not key.startswith("classifier."))
     warning, *pairs, head = caplog.records
     assert warning.levelname == "WARNING"
-    assert "taken by order and shape" in warning.getMessage()
+    assert "matched by order" in warning.getMessage()
     assert [pair.getMessage().split()[3] for pair in pairs] == [
         k for k in source.state_dict() if "num_batches" not in k
     ]
     assert all(hasattr(pair, ONLY_IN_FILE) for pair in pairs)
-    assert head.getMessage() == f"{path}: holds no head for 3 classes; all but its head is used"
+    assert head.getMessage() == f"{path}: has no head for 3 classes; all but its head is used"
 
 
 @pytest.mark.parametrize("change", ["order", "shape", "kind", "fewer"])
@@ -333,7 +335,7 @@ def test_the_package_of_lite0_gives_its_weights(caplog):
     own = network.state_dict()
     assert torch.equal(own["backbone.blocks.3.0.conv_dw.weight"], theirs["_blocks.5._depthwise_conv.weight"])
     assert torch.equal(own["backbone.bn2.running_var"], theirs["_bn1.running_var"])
-    assert "247 tensors are taken by order and shape" in caplog.text
+    assert "247 tensors are matched by order" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -359,7 +361,7 @@ def test_a_checkpoint_of_our_own_gives_its_head_as_well(tmp_path, caplog):
         network = build_model(Model(type="test_efficientnet", weights_path=path), 3)
     assert all(torch.equal(value, network.state_dict()[key]) for key, value in source.state_dict().items())
     assert caplog.messages == [
-        f"{path}: its head of 3 classes is used as well; where its species were others, it is only a start"
+        f"{path}: its head of 3 classes is used too; if its species were others, it is only a start"
     ]
     assert "state_dict" not in network.pretrained_cfg  # not kept in memory
 
@@ -399,7 +401,9 @@ def test_a_damaged_file_names_weights_path(tmp_path, suffix, damage):
 @pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {}, torch.zeros(3), nn.Linear(2, 2)])
 def test_a_file_of_something_else_names_weights_path(tmp_path, content):
     torch.save(content, tmp_path / "weights.pt")
-    with pytest.raises(ConfigError, match=r"\[model\] weights_path = '.*': (holds something else|damaged, or not)"):
+    with pytest.raises(
+        ConfigError, match=r"\[model\] weights_path = '.*': |(does not contain the weights||damaged, or not)"
+    ):
         build_model(Model(type="test_resnet", weights_path=tmp_path / "weights.pt"), 3)
 
 
@@ -419,7 +423,7 @@ def test_a_missing_file_and_one_that_would_not_be_used_are_told_without_building
     with pytest.raises(ConfigError, match=r"\[model\] weights_path = '.*': no such file"):
         check_model(Model(type="test_resnet", weights_path=path))
     check_model(Model(type="test_resnet", weights_path=path), fetch=False)  # a checkpoint brings them
-    with pytest.raises(ConfigError, match=r"weights_path = '.*': not used with transfer_learning = false"):
+    with pytest.raises(ConfigError, match=r"weights_path = '.*': has no effect with transfer_learning = false"):
         check_model(Model(type="test_resnet", weights_path=path, transfer_learning=False))
 
 

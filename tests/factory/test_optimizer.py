@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from factory.optimizer import OPTIMIZERS, build_optimizer
-from utils.config import Agent
 from utils.errors import ConfigError
+from utils.settings import Agent
 
 
 def network() -> nn.Module:

@@ -11,8 +11,8 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from factory.optimizer import build_optimizer
 from factory.scheduler import SCHEDULES, Schedule, build_schedule
-from utils.config import Agent
 from utils.errors import ConfigError
+from utils.settings import Agent
 
 AGENT = Agent(lr_start=1e-4, lr_warmup_end=3e-3, lr_end=1e-5, lr_warmup_epochs=2.0, exp_gamma=0.9, plateau_patience=1)
 EPOCHS, STEPS = 6, 5

@@ -11,8 +11,8 @@ import torch
 
 from factory.model import build_model, check_model, dry_run, model_of, model_settings
 from factory.wav2vec import WAVEFORM_MODELS, check_waveform_model
-from utils.config import Model
 from utils.errors import ConfigError
+from utils.settings import Model
 
 TINY = Model(type="wav2vec2_tiny", transfer_learning=False)
 SECOND = 16_000
@@ -91,7 +91,7 @@ def test_a_trial_without_a_network_learns_its_convolutions_also_when_it_is_resum
 def test_a_file_of_another_size_with_older_names_is_told_in_a_line(tmp_path):
     network = build_model(TINY, 3)
     state = {key: value[..., :1] if key.endswith("weight_v") else value for key, value in old_names(network).items()}
-    with pytest.raises(ConfigError, match=r"weights_path = .*: weights of another network: \d+ of \d+ tensors fit"):
+    with pytest.raises(ConfigError, match=r"weights_path = .*: has the weights of another network: \d+ of"):
         build_model(from_file(saved(state, tmp_path / "weights.pt")), 3)
 
 
@@ -112,19 +112,23 @@ def test_the_base_size_is_that_of_torchaudios_pipeline():
 def test_the_first_layers_are_kept():
     network = build_model(replace(TINY, wav2vec_layers=1), 3)
     assert len(network.wav2vec.encoder.transformer.layers) == 1
-    with pytest.raises(ConfigError, match=r"\[model\] wav2vec_layers = '3': wav2vec2_tiny has 2; 0 keeps all"):
+    with pytest.raises(ConfigError, match=r"\[model\] wav2vec_layers = '3': wav2vec2_tiny has only 2; 0 uses all"):
         check_model(replace(TINY, wav2vec_layers=3))
 
 
 @pytest.mark.parametrize(("key", "value"), [("head", "sed"), ("frequency_channel", True), ("drop_path", 0.1)])
 def test_what_is_for_images_is_refused(key, value):
-    with pytest.raises(ConfigError, match=rf"\[model\] {key} = .*: for images only; wav2vec2_tiny hears the waveform"):
+    with pytest.raises(
+        ConfigError, match=rf"\[model\] {key} = .*: is for images only, but wav2vec2_tiny uses the waveform"
+    ):
         check_model(replace(TINY, **{key: value}))
 
 
 @pytest.mark.parametrize(("key", "value"), [("wav2vec_layers", 4), ("freeze_encoder", False)])
 def test_what_is_for_wav2vec2_is_refused_for_images(key, value):
-    with pytest.raises(ConfigError, match=rf"\[model\] {key} = .*: for wav2vec2 only; efficientnet_b0 sees images"):
+    with pytest.raises(
+        ConfigError, match=rf"\[model\] {key} = .*: is for wav2vec2 only, but efficientnet_b0 uses images"
+    ):
         check_model(Model(type="efficientnet_b0", **{key: value}))
     with pytest.raises(ConfigError) as misspelt:
         check_model(Model(type="wav2vec2_bse", **{key: value}))
@@ -152,7 +156,7 @@ def test_a_checkpoint_builds_it_again():
 
 def test_torchaudio_is_loaded_for_it_alone():
     code = (
-        "import sys; import training.build; from factory.model import build_model; from utils.config import Model;"
+        "import sys; import training.build; from factory.model import build_model; from utils.settings import Model;"
         "build_model(Model(type='test_resnet', transfer_learning=False), 3); assert 'torchaudio' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -172,7 +176,7 @@ def test_a_file_of_torchaudios_gives_all_but_the_head(tmp_path, caplog, layers):
         torch.equal(value, theirs[key]) for key, value in network.state_dict().items() if not key.startswith("head.")
     )
     assert [record.getMessage() for record in caplog.records] == [
-        f"{path}: holds no head for 3 classes; all but its head is used"
+        f"{path}: has no head for 3 classes; all but its head is used"
     ]
 
 
@@ -183,7 +187,7 @@ def test_a_checkpoint_of_our_own_gives_its_head_as_well(tmp_path, caplog):
         network = build_model(from_file(path), 3)
     assert all(torch.equal(value, source.state_dict()[key]) for key, value in network.state_dict().items())
     assert caplog.messages == [
-        f"{path}: its head of 3 classes is used as well; where its species were others, it is only a start"
+        f"{path}: its head of 3 classes is used too; if its species were others, it is only a start"
     ]
 
 

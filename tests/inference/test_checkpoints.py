@@ -56,8 +56,8 @@ def test_a_run_is_predicted_with_its_best_epoch(run, caplog):
 def test_checkpoints_that_cannot_be_used_are_reported(run):
     state = torch.load(run / "best.pt", weights_only=True)
     for change, message in (
-        ({"labels": ["one", "two"]}, "not as many names as labels"),
-        ({"labels": []}, "it holds no labels"),
+        ({"labels": ["one", "two"]}, "another number of names than of labels"),
+        ({"labels": []}, "it has no labels"),
         ({"data_process": {"window": 5}}, "of another version"),
         ({"labels": list("abcd"), "common_names": list("abcd"), "scientific_names": list("abcd")}, "do not fit"),
     ):

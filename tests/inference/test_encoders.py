@@ -16,8 +16,8 @@ from factory.encoders import build_encoder_model
 from factory.model_card import ModelCard
 from inference import export
 from inference.predictor import Predictor
-from utils.config import DataProcess, Model
 from utils.errors import CheckpointError, DataError, UserError
+from utils.settings import DataProcess, Model
 
 RATE, WINDOW_S, SIZE, LABELS = 8_000, 0.5, 6, 4
 SAMPLES = round(RATE * WINDOW_S)

@@ -105,7 +105,7 @@ def test_a_precision_that_the_data_cannot_show_is_refused_by_class(run, capsys):
     call("--run", run, "--fit-thresholds", "--precision", 0.99)
     told = capsys.readouterr().out
     assert "thresholds for precision=0.99: 0 of 3 classes" in told
-    assert "asbfly: refused: 9 positives, and a precision of 0.99 takes at least" in told
+    assert "asbfly: refused: 9 positives, but a precision of 0.99 needs at least" in told
     call("--run", run)
     assert "never" in capsys.readouterr().out
 
@@ -179,7 +179,7 @@ def test_a_tool_is_scored_by_window_against_annotations(annotated, tmp_path):
     call(*arguments, "--output", tmp_path / "out")
     assert json.loads((tmp_path / "out" / "scores.json").read_text())["f1"] == 1.0
     (tmp_path / "table.csv").write_text(head + "night0.wav,9,12,asbfly,1\n")
-    with pytest.raises(DataError, match="begins at 9 s, beyond the end of the recording at 9 s"):
+    with pytest.raises(DataError, match="begins at 9 s, after the end of the recording at 9 s"):
         call(*arguments)
 
 
@@ -206,7 +206,7 @@ def test_two_recordings_of_one_name_are_an_error_where_a_table_names_them(tmp_pa
         (tmp_path / "data" / folder).mkdir(parents=True)
         soundfile.write(tmp_path / "data" / folder / "1.wav", sound(3.0), 16_000)
     (tmp_path / "table.csv").write_text("file,start_s,end_s,label,score\n1.wav,0,3,a,1\n")
-    with pytest.raises(DataError, match=r"a/1\.wav and b/1\.wav have one name"):
+    with pytest.raises(DataError, match=r"a/1\.wav and b/1\.wav have the same name"):
         call("--predictions", tmp_path / "table.csv", "--labels", tmp_path / "data")
 
 
@@ -229,7 +229,7 @@ def test_folds_are_pooled_and_their_thresholds_are_out_of_fold(run, data, tmp_pa
     assert len(list(folds.rglob(THRESHOLDS))) == 2
     capsys.readouterr()
     call("--run", folds)
-    assert "fitted on these very recordings" in capsys.readouterr().out
+    assert "fitted on these recordings" in capsys.readouterr().out
 
 
 def test_the_page_of_a_run_has_its_thresholds_and_the_windows_that_they_hold_for(run, data, tmp_path):
@@ -266,7 +266,7 @@ def test_several_seeds_are_evaluated_together_and_each_seed_has_a_line(run, data
     assert f"each seed alone, macro AUC: {(one + two) / 2:.3f} ± {np.std([one, two], ddof=1):.3f} ({one:.3f}, " in said
     call("--run", tmp_path / "folds" / "seed2-fold1", "--output", tmp_path / "second")
     assert json.loads((tmp_path / "second" / "scores.json").read_text())["macro_auc"] == two
-    with pytest.raises(UserError, match=r"belong to the runs of one seed, and here are 2; give .*folds/seed1-\*"):
+    with pytest.raises(UserError, match=r"belong to the runs of one seed, but these have 2; name .*folds/seed1-\*"):
         call("--run", tmp_path / "folds", "--threshold", "auto")
 
 
@@ -280,7 +280,7 @@ def test_a_run_whose_recordings_are_gone_is_scored_by_what_training_kept(run, da
     scores.to_csv(run / TEST_SCORES)
     call("--run", run)
     assert "4 recordings" in capsys.readouterr().out
-    assert "scores are those of whole recordings" in caplog.text
+    assert "the scores of whole recordings are used" in caplog.text
     with pytest.raises(DataError, match="gone"):
         call("--run", run, "--fit-thresholds", "--f1")
 
@@ -290,10 +290,10 @@ def test_a_run_whose_recordings_are_gone_is_scored_by_what_training_kept(run, da
     [
         (
             lambda run: (run / SUMMARY).unlink(),
-            "this run is not finished; go on with: python train",
+            "this run is not finished; continue with: python train",
         ),
-        (lambda run: (run / SPLIT).unlink(), "no such file; this is no run that has begun to train"),
-        (lambda run: (run / "config.ini").unlink(), "no run is there"),
+        (lambda run: (run / SPLIT).unlink(), "no such file; this is not a run that has begun to train"),
+        (lambda run: (run / "config.ini").unlink(), "not a run; name"),
     ],
 )
 def test_a_run_that_cannot_be_scored_is_an_error_of_a_line(run, change, message):
@@ -305,12 +305,12 @@ def test_a_run_that_cannot_be_scored_is_an_error_of_a_line(run, change, message)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give --run, or --predictions with --labels"),
-        (["--predictions", "x"], "--predictions and --labels go together"),
+        ([], "name --run, or --predictions with --labels"),
+        (["--predictions", "x"], "--predictions needs --labels, and --labels needs --predictions"),
         (["--run", "x", "--fit-thresholds"], "--fit-thresholds needs an aim"),
         (["--run", "x", "--precision", "0.9", "--f1"], "choose one of"),
         (["--run", "x", "--precision", "1.5"], "1.5 is not between 0 and 1"),
-        (["--predictions", "x", "--labels", "y", "--data", "z"], "go with --run"),
+        (["--predictions", "x", "--labels", "y", "--data", "z"], "need --run"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(arguments, message, capsys):

@@ -89,7 +89,7 @@ def test_exported_files_that_cannot_be_used_are_reported(run, backend, monkeypat
             load(run / "strange.onnx", backend)
     trained = network_of(run / "best.pt")
     for change, message in (
-        ({"labels": []}, "it holds no labels"),
+        ({"labels": []}, "it has no labels"),
         ({"data_process": {"x": 1}}, "lacks what prediction needs"),
     ):
         values = trained.card.plain() | {"checkpoint": "", "version": 2} | change

@@ -104,7 +104,7 @@ def test_sound_files_that_no_decoder_reads_are_counted_in_one_line(folder, caplo
     for name in ("1.wac", "deep/2.wac", "deep/.3.wac"):
         (folder / name).write_bytes(b"")
     find_recordings([folder])
-    line = "2 sound files are not used (2 .wac): convert .wac and .zc files with the maker's program"
+    line = "2 sound files are not used (2 .wac): convert .wac and .zc files with the manufacturer's program"
     assert caplog.messages == [line]
     with pytest.raises(DataError, match=r"there is no recording in it \(2 sound files are not used"):
         find_recordings([f"{folder}/**/*.wac"])

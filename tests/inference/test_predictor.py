@@ -24,8 +24,8 @@ from factory.model import build_model, model_settings
 from inference import predictor as predictor_module
 from inference.checkpoints import network_of
 from inference.predictor import Predictor
-from utils.config import DataProcess, Model
 from utils.errors import UserError
+from utils.settings import DataProcess, Model
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ import pytest
 
 from factory.model_card import ModelCard
 from inference.species import read_species
-from utils.config import DataProcess, Model
 from utils.errors import DataError
+from utils.settings import DataProcess, Model
 
 CARD = ModelCard(
     Model(), ("asbfly", "nocall", "comgre"), ("Muscicapa dauurica", "", "Tringa nebularia"),

@@ -14,8 +14,8 @@ from factory.model_card import ModelCard
 from inference import tables
 from inference.tables import DetectionFilter, Result, detections
 from inference.window_plan import Grid
-from utils.config import DataProcess, Model
 from utils.errors import DataError
+from utils.settings import DataProcess, Model
 
 GRID = Grid(5.0, 5.0)
 CARD = ModelCard(Model(), ("b", "a", "c"), ("Bb", "Aa", "Cc"), ("Blue Bird", "", "Crow"), DataProcess(), "window")

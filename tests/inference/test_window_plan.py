@@ -7,7 +7,7 @@ import inference.window_plan
 from dataloader.batches.windows import window_starts
 from dataloader.cache.spectrogram import standardise
 from inference.window_plan import SPAN_S, Grid, Windower, WindowPlan
-from utils.config import DataProcess
+from utils.settings import DataProcess
 
 RATE = 64.0
 BANDS = 4

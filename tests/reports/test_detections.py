@@ -18,7 +18,7 @@ import soundfile as sf
 
 from reports import detections
 from reports.detections import Detection, Heard, Recording, Species, gather, time_axis, write_report
-from utils.config import DataProcess
+from utils.settings import DataProcess
 
 RATE = 32_000  # Hz
 VOID = {"meta", "img", "br", "input", "link"}

@@ -7,7 +7,7 @@ import pytest
 import soundfile as sf
 
 from reports import media
-from utils.config import DataProcess
+from utils.settings import DataProcess
 
 RATE = 32_000  # Hz
 LOW_HZ, HIGH_HZ = 1000, 3000

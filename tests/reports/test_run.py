@@ -8,7 +8,7 @@ import soundfile as sf
 from evaluation.table import ScoreTable
 from reports.charts import line_chart
 from reports.run import write_run_page
-from utils.config import DataProcess
+from utils.settings import DataProcess
 
 RATE = 32_000
 LABELS = ("wren", "owl", "tit")

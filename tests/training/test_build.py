@@ -6,16 +6,19 @@ import pytest
 import torch
 
 from training.build import build_trainer
-from utils.config import Agent, Config, DataProcess, Trainer
 from utils.distributed import Processes
 from utils.errors import ConfigError
+from utils.settings import Agent, Config, DataProcess, TrainerSettings
 
 PLAIN = Config(data_process=DataProcess(n_mels=8, max_length_s=1.0))
 
 
 @pytest.mark.parametrize(
     ("settings", "key"),
-    [({"trainer": Trainer(early_stop=1)}, "early_stop"), ({"agent": Agent(lr_decay_type="plateau")}, "lr_decay_type")],
+    [
+        ({"trainer": TrainerSettings(early_stop=1)}, "early_stop"),
+        ({"agent": Agent(lr_decay_type="plateau")}, "lr_decay_type"),
+    ],
 )
 def test_what_follows_the_validation_part_is_told_that_groups_left_none(metadata, tmp_path, settings, key):
     table = metadata.assign(split="train")

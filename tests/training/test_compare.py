@@ -9,8 +9,9 @@ import pytest
 
 from training.compare import difference, report
 from training.run_page import contents_of, pooled_scores
-from utils.config import Config, to_ini
+from utils.config import to_ini
 from utils.errors import UserError
+from utils.settings import Config
 
 LABELS = ("wren", "owl")
 
@@ -51,12 +52,12 @@ def test_equal_runs_differ_by_nothing(tmp_path):
 
 def test_runs_that_were_tested_on_other_recordings_are_not_subtracted(tmp_path):
     one, two = make_run(tmp_path / "one"), make_run(tmp_path / "two", names=("u", "v", "w", "x"))
-    assert "they were tested on other recordings" in report([one, two])
+    assert "tested on different recordings" in report([one, two])
     assert difference(*(pooled_scores({1: [run]}) for run in (one, two))) is None
 
 
 def test_what_is_no_run_is_one_line(tmp_path):
-    with pytest.raises(UserError, match="no run is there"):
+    with pytest.raises(UserError, match="not a run; name"):
         report([tmp_path, tmp_path])
 
 

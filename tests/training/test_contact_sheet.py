@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from training.contact_sheet import changes_of, contact_sheet, in_force
-from utils.config import Augmentation, Config, DataProcess, Mixing
 from utils.errors import DataError
+from utils.settings import Augmentation, Config, DataProcess, Mixing
 
 CONFIG = Config(data_process=DataProcess(n_mels=32, max_length_s=1.0))
 

@@ -96,7 +96,7 @@ def test_settings_come_from_the_config_and_the_overrides(here, drawn):
 
 def test_without_a_name_the_first_recording_of_the_data_or_the_demo_is_drawn(here, drawn):
     folders = ["--set", f"paths.data_dir={here / 'data'}", "--set", f"paths.demo_dir={here / 'demo'}"]
-    with pytest.raises(DataError, match=r"no recordings in .*data or .*demo: name one, or make some"):
+    with pytest.raises(DataError, match=r"no recordings in .*data or .*demo; name one, or make some"):
         main(folders)
     for name in ("demo/train_audio/b/1.wav", "data/train_audio/c/2.wav"):  # data come first
         (here / name).parent.mkdir(parents=True)
@@ -133,15 +133,15 @@ def test_a_run_is_drawn_by_epoch(here, monkeypatch):
     ("arguments", "message"),
     [
         (["gone.ogg"], "^gone.ogg: no such recording"),
-        (["."], "^.: no metrics.jsonl is there; name a sound file, or the folder of a run"),
-        (["new run"], "^new run/metrics.jsonl: the run has finished no epoch yet"),
+        (["."], "^.: it has no metrics.jsonl; name a sound file or a run folder"),
+        (["new run"], "^new run/metrics.jsonl: the run has not finished an epoch yet"),
         (["bad run"], "^bad run/metrics.jsonl: damaged"),
         (["bad run", "--play"], "^bad run: a folder; --play, --augmentations, --start and --length want one sound"),
         (["bad run", "--start", "1"], "^bad run: a folder; --play"),
         (["whistle.wav", "--start", "1"], "^whistle.wav: it ends at 1 s, so there is nothing from --start 1 on"),
         (["config.ini"], "^config.ini: unreadable: "),
         (["whistle.wav", "--output", "gone/out.png"], "^gone: no such folder; make it"),
-        (["whistle.wav", "--output", "out.jpg"], "^out.jpg: the picture is a PNG; call it out.png"),
+        (["whistle.wav", "--output", "out.jpg"], "^out.jpg: the picture is a PNG; name it out.png"),
         (["whistle.wav", "--output", "config.ini/out.png"], "^config.ini: no such folder"),
     ],
 )

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from training.recordings import split_recordings
-from utils.config import Config, Data, DataProcess, Model
 from utils.errors import ConfigError
+from utils.settings import Config, Data, DataProcess, Model
 
 PLAIN = Config(data_process=DataProcess(n_mels=8, max_length_s=1.0))
 

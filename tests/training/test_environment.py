@@ -9,9 +9,9 @@ import torch
 
 from training import environment
 from training.environment import open_folder, processes_of
-from utils.config import Config, Mixing, Trainer
 from utils.distributed import Processes
 from utils.errors import ConfigError, DataError
+from utils.settings import Config, Mixing, TrainerSettings
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,20 +36,24 @@ def test_two_processes_do_not_train_one_run(tmp_path):
 @pytest.mark.parametrize(
     ("size", "mixing", "why"),
     [
-        (3, Mixing(), "cannot be shared equally by 2 processes; make it a multiple of that"),
-        (2, Mixing(mixup_p=0.5), r"leaves each of 2 processes one window a batch, and \[mixing\] needs a partner"),
+        (3, Mixing(), "cannot be divided equally among 2 processes; make it a multiple of 2"),
+        (
+            2,
+            Mixing(mixup_p=0.5),
+            r"gives each of 2 processes one window in a batch, but \[mixing\] needs a second window",
+        ),
     ],
 )
 def test_a_batch_that_the_processes_cannot_share_is_told_in_a_line(monkeypatch, size, mixing, why):
     monkeypatch.setattr(environment, "join_processes", lambda device: (Processes(rank=0, world=2), device))
-    config = Config(trainer=Trainer(device="cpu", batch_size_train=size), mixing=mixing)
+    config = Config(trainer=TrainerSettings(device="cpu", batch_size_train=size), mixing=mixing)
     with pytest.raises(ConfigError, match=rf"\[trainer\] batch_size_train = '{size}': {why}"), processes_of(config):
         pass
 
 
 def test_deterministic_is_handed_to_torch():
     try:
-        with processes_of(Config(trainer=Trainer(device="cpu", deterministic=True))):
+        with processes_of(Config(trainer=TrainerSettings(device="cpu", deterministic=True))):
             assert torch.are_deterministic_algorithms_enabled()
     finally:
         torch.use_deterministic_algorithms(False)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from training.fit import log_test_scores, summarise, train
-from utils.config import Config
 from utils.distributed import Processes
-from utils.errors import UserError
+from utils.errors import UserError, counted
 from utils.interrupt import Stopped
+from utils.settings import Config
 
 PLAIN = Config()
 
@@ -53,7 +53,7 @@ def test_test_scores_are_logged_with_intervals_counts_and_advice(n, advice, capl
         log_test_scores(trainer, scores, [f"g{number // 2}" for number in range(n)], 7)
     line = caplog.messages[0]
     assert re.match(r"test: macro AUC \d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\], top-1 ", line)
-    counts = f"({n} recordings, {n // 2} groups; 95 % intervals over recordists and places"
+    counts = f"({counted(n, 'recording')}, {counted(n // 2, 'group')}; 95 % intervals over recordists and places"
     assert line.endswith(f"{counts}; the weights of epoch 7)")
     assert ("cmAP" in line) == (n // 2 >= 5)
     assert bool(caplog.messages[1:]) == advice

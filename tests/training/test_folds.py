@@ -60,7 +60,7 @@ def test_all_folds_are_trained_and_scored_pooled_and_a_fold_that_failed_is_gone_
     runs_dir = f"--set=paths.runs_dir={recipe.parent / 'other'}"
     with pytest.raises(UserError, match=r"1 of 2 runs are not finished.*--resume") as failed:
         call("--config", recipe, "--folds", 2, runs_dir, refuse=lambda overrides: "data.fold=2" in overrides)
-    assert "cell 2 of 2: recipe, seed 1, fold 2: failed with exit code 1: no room on the disk" in caplog.text
+    assert "run 2 of 2: recipe, seed 1, fold 2: failed with exit code 1: the disk is full" in caplog.text
     folder = Path(re.search(r"--resume (\S+)", str(failed.value))[1])
     assert folder.parent == recipe.parent / "other"
     (first,) = folder.glob("seed1-fold1/*/summary.json")
@@ -105,7 +105,7 @@ def test_several_seeds_are_scored_together_with_a_line_for_each_figure_of_the_se
 
 
 def test_what_each_run_has_its_own_of_is_refused(recipe, call):
-    with pytest.raises(ConfigError, match=r"--set \[data\] fold: each run of --folds has its own"):
+    with pytest.raises(ConfigError, match=r"--set \[data\] fold: each run of --folds has another value"):
         call("--config", recipe, "--folds", 2, "--set", "data.fold=1")
     with pytest.raises(ConfigError, match=r"\[data\] folds = '99': only \d+ groups"):
         call("--config", recipe, "--folds", 99)
@@ -113,7 +113,7 @@ def test_what_each_run_has_its_own_of_is_refused(recipe, call):
 
 def test_torchrun_is_refused(recipe, call, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match="leave torchrun out"):
+    with pytest.raises(UserError, match="start it without torchrun"):
         call("--config", recipe, "--folds", 2)
 
 

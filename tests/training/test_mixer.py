@@ -10,7 +10,7 @@ from dataloader.batches.dataset import Batch
 from dataloader.batches.images import ImageTransform
 from dataloader.batches.power import to_db, to_power
 from training.mixer import Mixer
-from utils.config import Augmentation, DataProcess, Mixing
+from utils.settings import Augmentation, DataProcess, Mixing
 
 PROCESS = DataProcess(n_mels=8)
 STEP_KEY = (1, 2, 0)

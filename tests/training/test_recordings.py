@@ -6,8 +6,8 @@ import pytest
 
 from dataloader.tables.schema import Annotation
 from training.recordings import split_recordings
-from utils.config import Agent, Config, Data, DataProcess, Labels, Trainer
 from utils.errors import DataError
+from utils.settings import Agent, Config, Data, DataProcess, Labels, TrainerSettings
 
 PLAIN = Config(data_process=DataProcess(n_mels=8, max_length_s=1.0))
 
@@ -31,7 +31,7 @@ def test_the_loudest_leave_the_training_part_and_the_split_for_good(metadata, tm
     [
         ("a/0.ogg,a,", "a/0.ogg,OLD,", "1 recording has another label .* a/0.ogg, 'OLD' in this run and 'a' there"),
         (",train\n", ",Train\n", "damaged: a split 'Train'"),
-        ("a/0.ogg", "a/gone.ogg", "1 recording of this run is gone or bad now, the first is a/gone.ogg"),
+        ("a/0.ogg", "a/gone.ogg", "1 recording of this run is missing or bad now, the first is a/gone.ogg"),
     ],
 )
 def test_a_resumed_run_is_told_what_of_its_split_is_not_so_any_more(metadata, tmp_path, before, after, why):
@@ -91,7 +91,7 @@ def test_a_resumed_run_wants_the_annotations_that_it_began_with(metadata, tmp_pa
 @pytest.mark.parametrize("content", ["", "filename;label;group;split\n", "\0"])
 def test_a_split_that_is_no_table_is_told(metadata, tmp_path, content):
     (tmp_path / "split.csv").write_text(content)
-    with pytest.raises(DataError, match=r"split\.csv: damaged: no table of filename, label, split; mend it or"):
+    with pytest.raises(DataError, match=r"split\.csv: damaged: not a table of filename, label, split; correct it or"):
         split_recordings(PLAIN, metadata.drop(columns="split"), tmp_path)
 
 
@@ -102,7 +102,7 @@ def test_a_split_that_is_no_table_is_told(metadata, tmp_path, content):
 def test_species_in_the_background_that_are_no_class_are_told(metadata, tmp_path, caplog, secondary, names, told):
     table = metadata.drop(columns="split").assign(secondary_labels=[names] * len(metadata))
     split_recordings(replace(PLAIN, labels=Labels(secondary=secondary)), table, tmp_path)
-    assert ("secondary = mask changes nothing" in caplog.text) == told
+    assert ("secondary = mask has no effect" in caplog.text) == told
 
 
 @pytest.mark.parametrize(("loss", "told"), [("cross_entropy", True), ("bce", False)])
@@ -117,7 +117,7 @@ def test_a_fold_is_the_test_set_whatever_the_seed_and_the_others_train(metadata,
     def splits(fold, seed=1):
         folder = tmp_path / f"{fold}-{seed}"
         folder.mkdir()
-        config = replace(PLAIN, data=Data(folds=3, fold=fold), trainer=Trainer(seed=seed))
+        config = replace(PLAIN, data=Data(folds=3, fold=fold), trainer=TrainerSettings(seed=seed))
         return split_recordings(config, metadata.drop(columns="split"), folder).set_index("filename")["split"]
 
     first, second, third = (splits(fold) for fold in (1, 2, 3))

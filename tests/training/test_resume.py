@@ -10,7 +10,7 @@ from utils.errors import ConfigError, UserError
 
 def test_a_restart_of_torchrun_begins_no_new_run(monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    with pytest.raises(UserError, match=r"torchrun started again .*; start it with --resume RUN_DIR"):
+    with pytest.raises(UserError, match=r"torchrun restarted .*; start it with --resume RUN_DIR"):
         load(Namespace(resume=None, config=None, overrides=[]))
 
 

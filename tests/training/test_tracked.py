@@ -71,7 +71,7 @@ def test_a_tracker_that_raises_or_hangs_changes_no_score_and_no_weight(data, mon
         caplog.clear()
         run = trained(data, tracker.__name__, "callbacks.trackers=tensorboard")
         assert [line for line in caplog.messages if "tensorboard" in line] == [
-            f"tensorboard: {why}; training goes on without it"
+            f"tensorboard: {why}; training continues without it"
         ]
         assert (run / "metrics.csv").read_bytes() == (plain / "metrics.csv").read_bytes()
         assert (run / "test_scores.csv").read_bytes() == (plain / "test_scores.csv").read_bytes()

@@ -17,7 +17,7 @@ from utils.errors import ConfigError, DataError, Problem
 from utils.interrupt import Stopped
 
 ROOT = Path(__file__).parents[2]
-NO_ROOM = "no room on the disk; free some and start again, finished work is kept"
+NO_ROOM = "the disk is full; free some space and start again, finished work is kept"
 CASES = [
     (DataError("a.csv: empty"), 1, "a.csv: empty"),
     (ConfigError([Problem("one", "a", "b"), Problem("two", "a", "c")]), 2, "[a] b: one\n[a] c: two"),
@@ -29,7 +29,7 @@ CASES = [
     (
         PermissionError(errno.EACCES, "x", "runs"),
         1,
-        "runs: permission denied; change who may read and write it, or choose another",
+        "runs: permission denied; change its permissions, or choose another",
     ),
     (OSError(errno.EROFS, "x", "runs"), 1, "runs: the file system is read-only; choose a folder you may write to"),
     (FileNotFoundError(errno.ENOENT, "x", "gone"), 1, "gone: No such file or directory"),

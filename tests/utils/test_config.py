@@ -9,9 +9,10 @@ import pytest
 
 from factory.choices import check_choices
 from utils import config as config_module
-from utils.config import KEYS, SECTIONS, Config, Source, differences, load_config, to_ini
+from utils.config import differences, load_config, to_ini
 from utils.config_history import REMOVED, Removed
 from utils.errors import ConfigError, Problem
+from utils.settings import KEYS, SECTIONS, Config, Source
 
 ROOT = Path(__file__).parents[2]
 
@@ -80,23 +81,23 @@ WRONG = [
     # settings that contradict one another
     ("data_process", "f_max", "20000", "above half of sample_rate, 16000 Hz"),
     ("data_process", "f_min", "16000", "not below f_max, 15000 Hz"),
-    ("data_process", "max_length_s", "0.01", "a window of fewer than two frames; raise it or lower hop_length"),
+    ("data_process", "max_length_s", "0.01", "this window has fewer than two frames; raise it or lower hop_length"),
     ("agent", "lr_start", "0.5", "above the peak rate lr_warmup_end, 0.002"),
     ("agent", "lr_end", "0.5", "above the peak rate lr_warmup_end, 0.002"),
     ("labels", "secondary", "masked", "unknown; did you mean 'mask'? Known: ignore, mask, soft, hard"),
     ("labels", "primary_weight", "0", "must be above 0"),
     ("labels", "smoothing", "1", "must be at most 0.9"),
     ("data", "keep_quietest", "0", "must be above 0"),
-    ("data", "folds", "1", "leaves nothing to train on; at least 2, or 0 for train_ratio and test_val_ratio"),
+    ("data", "folds", "1", "leaves nothing to train on; set at least 2, or 0 to use train_ratio and test_val_ratio"),
     ("data", "fold", "0", "must be at least 1"),
-    ("data", "fold", "2", "needs folds above 0, the number of all folds"),
+    ("data", "fold", "2", "needs folds, the number of all folds; set it"),
     ("data", "balance_power", "1.5", "must be at most 1"),
     ("data", "rare_to", "-1", "must be at least 0"),
     (
         "data",
         "crops_per_segment",
         "2",
-        "needs data_augmentation and augment_random_crop of [augmentation]; windows come once without",
+        "needs data_augmentation and augment_random_crop of [augmentation]; set both to true, or this to 1",
     ),
     ("augmentation", "background_p", "1.5", "must be at most 1"),
     ("augmentation", "gain_max_db", "1000", "must be at most 100"),
@@ -104,7 +105,7 @@ WRONG = [
     ("mixing", "power_mix_alpha", "-1", "must be above 0"),
     ("mixing", "mixup_alpha", "0", "must be above 0"),
     ("mixing", "cutmix_alpha", "1e308", "must be at most 1e+06"),
-    ("paths", "data_dir", "~nobody-has-this-name/data", "no such user's home; write the folder out"),
+    ("paths", "data_dir", "~nobody-has-this-name/data", "there is no such user; write the whole path"),
     ("data_process", "max_length_s", "1e308", "must be at most 1e+06"),
     ("augmentation", "time_shift_max_s", "1e18", "must be at most 3600"),
     ("augmentation", "noise_max_deviation", "1e39", "must be at most 1000"),
@@ -136,9 +137,9 @@ FILES = [
         f"config.ini [DEFAULT]: unknown; did you mean 'data'? Known: {', '.join(SECTIONS)}",
     ),
     ("[trainer]\nSeed = 1\n", f"config.ini [trainer] Seed: unknown; did you mean 'seed'? Known: {LISTED['trainer']}"),
-    ("[trainer]\nseed = 1\nseed = 2\n", "config.ini: line 3: [trainer] seed stands twice; keep one"),
-    ("[trainer]\n[model]\n[trainer]\n", "config.ini: line 3: section [trainer] stands twice; join them"),
-    ("seed = 1\n", "config.ini: line 1: a setting before the first [section]"),
+    ("[trainer]\nseed = 1\nseed = 2\n", "config.ini: line 3: [trainer] seed is there twice; keep one"),
+    ("[trainer]\n[model]\n[trainer]\n", "config.ini: line 3: section [trainer] is there twice; join both"),
+    ("seed = 1\n", "config.ini: line 1: a setting before the first [section]; write its section above it"),
     ("[trainer]\nseed 1\n", "config.ini: line 2: 'seed 1' is neither a [section] nor key = value"),
 ]
 
@@ -337,13 +338,13 @@ def test_a_path_with_a_hash_just_works_from_the_command_line_and_in_quotes_in_th
 def test_what_could_not_be_read_back_is_refused(tmp_path):
     told = "[model] type = {}: {}"
     assert problems(write(tmp_path, ""), "model.type=a\nb") == [
-        "--set " + told.format(r"'a\nb'", "a line break; a value is one line")
+        "--set " + told.format(r"'a\nb'", "a line break; write the value in one line")
     ]
     assert problems(write(tmp_path, "[model]\ntype = a\n  b\n")) == [
-        "config.ini " + told.format(r"'a\nb'", "a line break; a value is one line")
+        "config.ini " + told.format(r"'a\nb'", "a line break; write the value in one line")
     ]
     assert problems(write(tmp_path, ""), "model.type=\udcff") == [
-        "--set " + told.format(r"'\udcff'", "not UTF-8; rename it, or give it a link with another name")
+        "--set " + told.format(r"'\udcff'", "not UTF-8; rename it, or make a link to it with another name")
     ]
 
 
@@ -362,7 +363,7 @@ def test_mixing_needs_a_batch_of_two(tmp_path):
     path = write(tmp_path, "[mixing]\nmixup_p = 0.5\n[trainer]\nbatch_size_train = 1\n")
     load_config(path, ["trainer.batch_size_train=2"])
     assert problems(path) == [
-        "config.ini [mixing] mixup_p = '0.5': needs a partner in the batch; raise batch_size_train of [trainer]"
+        "config.ini [mixing] mixup_p = '0.5': needs a second window in the batch; raise batch_size_train of [trainer]"
     ]
 
 
@@ -393,12 +394,14 @@ def test_the_last_epochs_are_not_averaged_where_early_stop_may_leave_them_out(tm
     path = write(tmp_path, "[trainer]\naverage_last = 3\nearly_stop = 2\n")
     assert load_config(path, ["trainer.average_last=2"]).trainer.early_stop == 0
     (told,) = problems(path)
-    assert told.startswith("config.ini [trainer] average_last = '3': the last of n_epochs are averaged, and early_stop")
+    assert told.startswith("config.ini [trainer] average_last = '3': averages the last of n_epochs, but early_stop")
 
 
 def test_random_weights_are_not_frozen(tmp_path):
     path = write(tmp_path, "[model]\ntransfer_learning = false\nfreeze_epochs = 2\n")
-    with pytest.raises(ConfigError, match=r"freeze_epochs = '2': freezes random weights; set transfer_learning = true"):
+    with pytest.raises(
+        ConfigError, match=r"freeze_epochs = '2': would freeze random weights; set transfer_learning = true"
+    ):
         load_config(path)
 
 
@@ -414,12 +417,13 @@ def test_what_would_do_nothing_is_told(tmp_path):
     )
     load_config(path, ["augmentation.xy_frequency_masks=0"])
     assert problems(path, "augmentation.xy_frequency_masks=0", "augmentation.xy_masks_p=0.5") == [
-        "--set [augmentation] xy_masks_p = '0.5': without masks: xy_time_masks and xy_frequency_masks are both 0"
+        "--set [augmentation] xy_masks_p = '0.5': there are no masks: xy_time_masks and xy_frequency_masks are both 0; "
+        "raise one, or set this to 0"
     ]
     (crops,) = problems(path, "augmentation.data_augmentation=false", "data.crops_per_segment=3")
     assert crops.startswith("--set [data] crops_per_segment = '3': needs data_augmentation and augment_random_crop")
     (weight,) = problems(path, "agent.loss=cross_entropy", "labels.primary_weight=0.5")
-    assert weight.startswith("--set [labels] primary_weight = '0.5': means nothing to cross_entropy")
+    assert weight.startswith("--set [labels] primary_weight = '0.5': has no effect with cross_entropy")
     load_config(path, ["agent.loss=cross_entropy", "labels.primary_weight=0.5", "labels.secondary=soft"])
 
 
@@ -431,7 +435,7 @@ def test_a_segment_shorter_than_a_window_and_a_cap_below_the_repeats_are_contrad
     path.write_text(path.read_text().replace("rare_to = 4", "rare_to = 8"))
     assert problems(path, "augmentation.augment_random_crop=true") == [
         "config.ini [data] segment_max_s = '10': shorter than a window, 20 s",
-        "config.ini [data] class_cap = '5': below rare_to, 8; classes would be cut and repeated at once",
+        "config.ini [data] class_cap = '5': below rare_to, 8; classes would be cut and repeated at the same time",
     ]
 
 
@@ -458,11 +462,14 @@ def test_several_sources_are_read_written_and_told_apart(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[source.a/b]\ndata_dir = x\n", "config.ini [source.a/b]: a source's name is letters, digits, _ and -"),
+        ("[source.a/b]\ndata_dir = x\n", "config.ini [source.a/b]: the name of a source is letters, digits, _ and -"),
         ("[source.a]\nlayout = folders\n", "config.ini [source.a] data_dir = '': missing; name the folder"),
         ("[source.a]\ndata_dir = x\nlayuot = table\n", "[source.a] layuot: unknown; did you mean 'layout'?"),
         ("[data]\nlabel_from = 2\n", "config.ini [data] label_from = '2': expected folder:N"),
-        ("[data]\nlabel_from = folder:1\nlabel = a\n", "[data] label_from = 'folder:1': label gives everything one"),
+        (
+            "[data]\nlabel_from = folder:1\nlabel = a\n",
+            "[data] label_from = 'folder:1': label already gives all recordings one label",
+        ),
     ],
 )
 def test_settings_of_sources_that_cannot_be_are_reported(tmp_path, text, message):

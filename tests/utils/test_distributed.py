@@ -30,7 +30,7 @@ def test_more_processes_than_gpus_are_told(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     for name, value in (("WORLD_SIZE", "3"), ("LOCAL_RANK", "2")):
         monkeypatch.setenv(name, value)
-    with pytest.raises(UserError, match="process 3 of this machine has no GPU, as there are 2; start as many"):
+    with pytest.raises(UserError, match="process 3 of this machine has no GPU, because there are 2; start so many"):
         join_processes(torch.device("cuda"))
 
 

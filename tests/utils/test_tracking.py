@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from utils.config import Callbacks, Config
 from utils.errors import DataError
+from utils.settings import Callbacks, Config
 from utils.tracking import COLUMNS, TRACKERS, Guarded, HeldOutScores, LocalFiles, Neptune, build_trackers
 
 ROOT = Path(__file__).parents[2]
@@ -124,7 +124,7 @@ REAL_CLIENT = """
 import logging, multiprocessing, random, sys
 from pathlib import Path
 from utils.command import log_to_stderr
-from utils.config import Callbacks, Config
+from utils.settings import Callbacks, Config
 from utils.tracking import build_trackers
 
 log_to_stderr()
@@ -266,7 +266,7 @@ def test_a_package_that_is_not_installed_is_one_warning(tmp_path, monkeypatch, c
     assert [type(tracker) for tracker in build(tmp_path)] == [LocalFiles]
     (warning,) = warnings_of(caplog)
     assert warning.startswith("neptune: ")
-    assert warning.endswith("; training goes on without it")
+    assert warning.endswith("; training continues without it")
 
 
 def test_a_client_that_cannot_start_is_one_warning_of_one_line_without_the_token(tmp_path, client, caplog):
@@ -276,7 +276,7 @@ def test_a_client_that_cannot_start_is_one_warning_of_one_line_without_the_token
 
     client(Refusing)
     assert len(build(tmp_path)) == 1
-    assert warnings_of(caplog) == ["neptune: No such token: (secret); training goes on without it"]
+    assert warnings_of(caplog) == ["neptune: No such token: (secret); training continues without it"]
 
 
 def test_a_tracker_that_fails_is_warned_of_once_and_left_alone(tmp_path, client, caplog):
@@ -296,7 +296,7 @@ def test_a_tracker_that_fails_is_warned_of_once_and_left_alone(tmp_path, client,
         neptune.log_epoch(row(epoch))
     neptune.close()
     assert Failing.asked == 1
-    assert warnings_of(caplog) == ["neptune: the server went away; training goes on without it"]
+    assert warnings_of(caplog) == ["neptune: the server went away; training continues without it"]
     assert len(rows_of(tmp_path / "metrics.csv")) == 3
 
 
@@ -322,7 +322,7 @@ def test_a_stop_that_hangs_is_given_up_in_time(tmp_path, client, caplog):
     tracker.close()
     release.set()
     assert time.monotonic() - start < 10
-    assert warnings_of(caplog) == ["neptune: its data was not sent within 0.05 s; training goes on without it"]
+    assert warnings_of(caplog) == ["neptune: its data was not sent within 0.05 s; training continues without it"]
 
 
 def test_a_stop_that_fails_is_told(tmp_path, client, caplog):
@@ -332,7 +332,7 @@ def test_a_stop_that_fails_is_told(tmp_path, client, caplog):
 
     client(Failing)
     build(tmp_path)[1].close()
-    assert warnings_of(caplog) == ["neptune: no route to host; training goes on without it"]
+    assert warnings_of(caplog) == ["neptune: no route to host; training continues without it"]
 
 
 @pytest.mark.parametrize("method", ["__init__", "log_epoch", "log_test", "log_summary", "close"])
@@ -358,7 +358,7 @@ def test_a_tracker_that_raises_or_hangs_anywhere_costs_one_warning_and_its_patie
     assert time.monotonic() - started < 10
     assert called == [method]
     why = "no route to host with (secret)" if fault == "raises" else "no answer within 0.05 s"
-    assert warnings_of(caplog) == [f"bad: {why}; training goes on without it"]
+    assert warnings_of(caplog) == [f"bad: {why}; training continues without it"]
 
 
 def test_the_token_of_the_hosted_service_is_refused_with_the_reason(tmp_path, client, caplog):

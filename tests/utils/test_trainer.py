@@ -23,12 +23,11 @@ from factory.optimizer import build_optimizer
 from factory.scheduler import SCHEDULES, build_schedule
 from models.freezing import Backbone
 from utils.checkpoint import Checkpoints, load_checkpoint
-from utils.config import Agent, Callbacks
-from utils.config import Trainer as Settings
 from utils.distributed import Processes
 from utils.errors import CheckpointError, UserError
 from utils.interrupt import Stopped
 from utils.metrics import macro_auc
+from utils.settings import Agent, Callbacks, TrainerSettings
 from utils.tracking import LocalFiles
 from utils.trainer import Subset, Trainer
 from utils.utils import seed_everything, seed_for
@@ -109,7 +108,7 @@ def network():
 
 
 def make(folder, *, agent=None, val=True, callbacks=None, freeze_epochs=0, processes=Processes(), **settings):  # noqa: B008 - frozen
-    settings = Settings(**{"n_epochs": 3, "seed": 5, "save_every_minutes": 0.0} | settings)
+    settings = TrainerSettings(**{"n_epochs": 3, "seed": 5, "save_every_minutes": 0.0} | settings)
     agent, callbacks = agent or Agent(lr_warmup_epochs=1.0), callbacks or Callbacks()
     folder.mkdir(exist_ok=True)
     seed_everything(seed_for(settings.seed, "model"))
@@ -349,7 +348,7 @@ def test_with_few_validation_recordings_the_last_epoch_is_the_best(tmp_path, mon
         trainer.fit()
     assert trainer.scored_epoch == 3
     assert torch.load(tmp_path / "best.pt", weights_only=True)["epoch"] == 3
-    assert "validation recordings are too few to choose an epoch by (20 are enough)" in caplog.text
+    assert "validation recordings are too few to choose an epoch (20 are enough)" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -681,7 +680,7 @@ def test_a_table_with_other_classes_is_told_on_resuming(tmp_path):
     make(tmp_path).fit()
     trainer = make(tmp_path)
     trainer.card["labels"] = ["a", "b", "d"]
-    with pytest.raises(CheckpointError, match="other classes: c, d; bring the table back"):
+    with pytest.raises(CheckpointError, match="c, d; restore the table"):
         trainer.resume()
 
 
@@ -706,7 +705,7 @@ def test_a_cpu_trains_in_bf16_only_when_asked_and_scores_in_float32(tmp_path, mo
 def test_a_cpu_without_units_for_bf16_says_so_and_computes_in_float32(tmp_path, monkeypatch, caplog):
     has_units(monkeypatch, False)
     make(tmp_path / "with", amp_on_cpu=True).fit()
-    assert "amp_on_cpu: this CPU has no units for bf16" in caplog.text
+    assert "amp_on_cpu: this CPU cannot compute bf16 in hardware" in caplog.text
     make(tmp_path / "without").fit()
     assert_same(weights(tmp_path / "with"), weights(tmp_path / "without"))
 
@@ -821,7 +820,7 @@ def test_it_saves_as_often_as_it_is_told(tmp_path, monkeypatch):
 def test_an_answer_that_is_not_finite_names_its_recording(tmp_path):
     trainer = make(tmp_path)
     trainer.val_subset.batches.windows[7] = np.nan  # not the first that is scored
-    with pytest.raises(UserError, match=r"the model's answer to bird/XC7\.ogg is not finite"):
+    with pytest.raises(UserError, match=r"a score of bird/XC7\.ogg is not finite"):
         trainer.fit()
 
 

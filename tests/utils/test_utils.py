@@ -30,7 +30,7 @@ def test_one_seed_gives_one_stream_of_every_generator():
 def test_cuda_that_is_not_there_is_told(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device("auto") == torch.device("cpu")
-    with pytest.raises(ConfigError, match=r"\[trainer\] device = 'cuda': no CUDA device here; use cpu or auto"):
+    with pytest.raises(ConfigError, match=r"\[trainer\] device = 'cuda': no CUDA device found; use cpu or auto"):
         choose_device("cuda")
 
 

@@ -200,7 +200,7 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied", ".temporary")
 
     monkeypatch.setattr(os, "replace", refuse)  # root may write anywhere, so no folder would refuse it
-    with pytest.raises(DataError, match=r"out\.png: permission denied; change who may"):
+    with pytest.raises(DataError, match=r"out\.png: permission denied; change its perm"):
         save_png(draw_history(rows()), tmp_path / "out.png")
 
 

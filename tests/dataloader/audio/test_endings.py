@@ -28,7 +28,7 @@ def test_without_av_they_are_counted_and_named_in_one_line(monkeypatch):
 
 def test_what_no_decoder_reads_has_to_be_converted():
     assert sound_files_not_used(["1.wac"]) == (
-        "1 sound file is not used (1 .wac): convert .wac and .zc files with the maker's program"
+        "1 sound file is not used (1 .wac): convert .wac and .zc files with the manufacturer's program"
     )
     assert sound_files_not_used(["1.ra"]) == "1 sound file is not used (1 .ra): convert them to FLAC"
 

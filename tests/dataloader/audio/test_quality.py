@@ -174,7 +174,7 @@ def test_what_a_person_should_know_is_a_line_each(table, tmp_path, caplog):
     sf.write(table["path"][1], np.clip(noise(2, 0.6), -1, 1), RATE)
     (tmp_path / "a/2.wav").write_text("no sound" * 99)
     lines = quality_lines(measured(table, tmp_path))
-    why = "as if made at a sample rate of 8 kHz, or cut by an encoder"
+    why = "as if recorded at a sample rate of 8 kHz, or cut by an encoder"
     assert lines == [
         "sound: not readable, or not to the end: 1 of 6 recordings (a/2.wav)",
         "sound: clipped in more than 0.1% of the samples: 1 of 6 recordings (a/1.wav)",

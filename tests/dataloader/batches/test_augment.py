@@ -16,7 +16,7 @@ from dataloader.batches.augment import (
 )
 from dataloader.batches.dataset import Batch
 from dataloader.batches.images import ImageTransform
-from utils.config import Augmentation, DataProcess
+from utils.settings import Augmentation, DataProcess
 
 PROCESS = DataProcess()
 SETTINGS = Augmentation()

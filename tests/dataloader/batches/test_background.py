@@ -10,8 +10,9 @@ import torch
 from dataloader.batches.background import background_files, load_background
 from dataloader.cache.spectrogram import MelSpectrogram
 from factory.choices import check_choices
-from utils.config import DataProcess, load_config
+from utils.config import load_config
 from utils.errors import ConfigError, DataError
+from utils.settings import DataProcess
 
 PROCESS = DataProcess()
 RATE = PROCESS.sample_rate
@@ -43,7 +44,7 @@ def test_they_lie_end_to_end_in_decibels_and_bad_ones_are_told(folder, caplog):
 def test_no_more_is_kept_than_the_minutes_asked_for(folder, caplog):
     caplog.set_level(logging.INFO)
     assert len(load_background(folder, PROCESS, 1.5 / 60)) == 96
-    assert "background_minutes = 0.025 are full" in caplog.text
+    assert "background_minutes = 0.025 is reached" in caplog.text
     assert len(load_background(folder, PROCESS, 3.0 / 60)) == 192  # the second file gives what the first leaves
 
 
@@ -55,7 +56,7 @@ def test_what_is_scored_is_not_heard_in_training(folder, caplog):
         folder, PROCESS, 60.0, held_out=[str(way), "elsewhere/a.flac", str(folder / "rain/WIND.WAV")]
     )
     assert len(whole) == 2 * 64
-    assert "3 recordings of it are for val or test, and no background" in caplog.text
+    assert "3 recordings of it left out of the background: for val or test" in caplog.text
 
 
 def test_where_none_can_be_used_it_is_an_error_of_one_line(tmp_path):
@@ -69,7 +70,7 @@ def test_where_none_can_be_used_it_is_an_error_of_one_line(tmp_path):
     [
         ("", r"background_dir = '': empty; background_p above 0 needs a folder of recordings"),
         ("background_dir = gone", r"background_dir = 'gone': no such folder; or set background_p to 0"),
-        ("background_dir = .", r"background_dir = '.': holds no sound files \(.*.flac, .*.wav.*\)"),
+        ("background_dir = .", r"background_dir = '.': has no sound files \(.*.flac, .*.wav.*\)"),
     ],
 )
 def test_a_missing_or_empty_folder_is_told_before_anything_is_done(tmp_path, text, complaint):

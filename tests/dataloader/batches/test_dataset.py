@@ -16,8 +16,8 @@ from dataloader.batches.device_cache import DeviceBatches, fits_on
 from dataloader.batches.windows import make_segments, make_windows
 from dataloader.cache.entries import DamagedEntry, Footer, write_entry
 from dataloader.tables.schema import Annotation
-from utils.config import DataProcess, Labels
 from utils.errors import DataError, UserError
+from utils.settings import DataProcess, Labels
 from utils.utils import seed_for
 
 PROCESS = DataProcess(n_mels=8, max_length_s=0.5)  # 32 frames
@@ -98,7 +98,7 @@ def test_a_device_without_room_for_the_spectrograms_is_told(dataset, monkeypatch
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(torch, "empty", full)
-    with pytest.raises(UserError, match=r"cpu has no room .* set \[trainer\] cache_on_device to auto or no"):
+    with pytest.raises(UserError, match=r"cpu has too little memory .* set \[trainer\] cache_on_device to auto or no"):
         DeviceBatches(dataset, order(dataset), torch.device("cpu"))
 
 
@@ -179,7 +179,7 @@ def test_an_entry_that_is_gone_or_cut_off_is_told_in_a_line_with_workers_too(dat
     loader = Loader(dataset, order(dataset), num_workers=num_workers, pin_memory=False)
     for entry in dataset.entries:
         os.truncate(entry, os.path.getsize(entry) + 64)  # as of another recording of that name
-    with pytest.raises(DamagedEntry, match=r"of another size .* its own \[data\] output_dir"):
+    with pytest.raises(DamagedEntry, match=r"its size differs from the index; .* its own \[data\] output_dir"):
         list(loader)
     for entry in dataset.entries:
         os.truncate(entry, 200)
@@ -282,7 +282,7 @@ def test_scoring_asks_for_the_foreground_whatever_the_rules(dataset, metadata):
 
 
 def test_more_processes_than_windows_are_told():
-    with pytest.raises(DataError, match="1 windows to train on, and 2 processes; start fewer"):
+    with pytest.raises(DataError, match="1 window to train on, and 2 processes; start fewer"):
         EpochBatches(1, 16, training=True, world=2)
 
 
@@ -293,7 +293,8 @@ def test_a_batch_that_does_not_fit_in_shared_memory_is_an_error_and_not_a_hang(d
     monkeypatch.setattr(torch.Tensor, "share_memory_", refuse)  # the worker is a fork
     loader = Loader(dataset, order(dataset), num_workers=1, pin_memory=False)
     with pytest.raises(
-        UserError, match=r"no room in /dev/shm for a batch of 0 MB \(unable .*lower \[trainer\] num_workers"
+        UserError,
+        match=r"/dev/shm has no space for a batch of 0 MB .*\(unable .*lower \[trainer\] num_workers",
     ):
         list(loader)
 

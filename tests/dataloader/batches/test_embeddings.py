@@ -9,7 +9,7 @@ from dataloader.batches.embeddings import EmbeddingDataset, EmbeddingTransform, 
 from dataloader.batches.windows import make_windows
 from dataloader.cache.entries import Footer, write_entry
 from dataloader.tables.schema import Annotation
-from utils.config import DataProcess, Labels
+from utils.settings import DataProcess, Labels
 
 PROCESS = embedding_process(DataProcess(sample_rate=8_000, max_length_s=0.5))
 

@@ -11,7 +11,7 @@ from dataloader.batches.dataset import Batch
 from dataloader.batches.images import ImageTransform
 from dataloader.batches.power import COLOURS, change_gain, equalise, to_db, to_power
 from dataloader.cache.spectrogram import MelSpectrogram, band_widths, mel_frequencies
-from utils.config import Augmentation, DataProcess
+from utils.settings import Augmentation, DataProcess
 
 PROCESS = DataProcess()
 FLOOR = PROCESS.floor_db

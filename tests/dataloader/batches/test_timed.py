@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from dataloader.batches.timed import TimedLabels, training_windows
 from dataloader.tables.schema import Annotation
-from utils.config import Data, DataProcess
 from utils.errors import DataError
+from utils.settings import Data, DataProcess
 
 CLASSES = ["a", "b", "c"]
 PROCESS = DataProcess(

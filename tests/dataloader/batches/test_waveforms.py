@@ -20,8 +20,8 @@ from dataloader.batches.waveforms import (
 )
 from dataloader.batches.windows import make_windows
 from training.mixer import Mixer
-from utils.config import Augmentation, DataProcess, Labels, Mixing
 from utils.errors import DataError
+from utils.settings import Augmentation, DataProcess, Labels, Mixing
 
 PROCESS = DataProcess(sample_rate=32_000, hop_length=500, max_length_s=0.5)
 LABELS = ["a", "b"]

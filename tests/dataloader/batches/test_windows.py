@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from dataloader.batches.windows import make_windows, window_frames, window_starts
-from utils.config import DataProcess
+from utils.settings import DataProcess
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from dataloader.cache import mel_power as module
 from dataloader.cache.mel_power import LANES, AnyMelPower, MelPower, mel_power
 from dataloader.cache.spectrogram import mel_filterbank
-from utils.config import DataProcess
+from utils.settings import DataProcess
 
 PROCESS = DataProcess(floor_db=-200.0)
 SIZES = [16, 32, 512, 1024, 2048, 4096]  # an odd and an even number of factors two, so with and without a last pass

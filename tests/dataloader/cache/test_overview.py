@@ -6,7 +6,7 @@ import soundfile as sf
 
 from dataloader.cache.overview import narrowed, overview
 from dataloader.cache.spectrogram import BandStatistics, MelSpectrogram
-from utils.config import DataProcess
+from utils.settings import DataProcess
 
 RATE = 32_000  # Hz
 HIGH_HZ = 3000

@@ -15,7 +15,7 @@ from dataloader.cache.spectrogram import (
     standardise,
     standardise_windows,
 )
-from utils.config import DataProcess
+from utils.settings import DataProcess
 
 PROCESS = DataProcess()
 SETTINGS = [

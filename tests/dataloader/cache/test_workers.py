@@ -78,7 +78,7 @@ def test_a_scheduler_that_is_not_there_is_told(monkeypatch, address):
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", address)
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
-        pytest.raises(DataError, match=rf"DASK_SCHEDULER_ADDRESS = '{address}': no scheduler answers .*; start one"),
+        pytest.raises(DataError, match=rf"DASK_SCHEDULER_ADDRESS = '{address}': there is no scheduler .*; start one"),
     ):
         run(abs, [1], backend="dask")
 

@@ -17,7 +17,7 @@ from dataloader.encoders.embed import Embeddings, windows_of
 from dataloader.encoders.table import ENCODERS, settle
 from dataloader.metadata import read_metadata
 from tests.dataloader.encoders.conftest import RATE, SAMPLES, SIZE, WINDOW_S, Small, write_torchscript
-from utils.config import Config, Data, DataProcess, Model
+from utils.settings import Config, Data, DataProcess, Model
 
 PROCESS = DataProcess(sample_rate=RATE, max_length_s=WINDOW_S, f_max=4_000.0)
 

@@ -49,7 +49,7 @@ def test_an_output_is_named_as_well_as_numbered(tmp_path):
         ({"embedding": "spectrogram"}, r"no output 'spectrogram'"),
         ({"size": 1024}, r"an embedding of 6 numbers, and encoder has 1024; change the type, or the file"),
         ({"n_labels": 6522}, r"scores of 4 numbers, and encoder has 6522"),
-        ({"window_s": 0.2}, r"(hears \d+ samples|takes no windows of 1600 samples)"),
+        ({"window_s": 0.2}, r"(its windows have \d+ samples|does not accept windows of 1600 samples)"),
     ],
 )
 def test_a_file_of_another_signature_says_what_it_has(encoder_file, change, message):
@@ -61,7 +61,7 @@ def test_a_file_of_another_signature_says_what_it_has(encoder_file, change, mess
 def test_a_damaged_file_is_one_line(encoder_file):
     data = encoder_file.read_bytes()
     encoder_file.write_bytes(data[: len(data) // 2])
-    with pytest.raises(UserError, match="damaged, or not an encoder of this kind of file") as error:
+    with pytest.raises(UserError, match="damaged, or not an encoder in this format") as error:
         open_encoder(SMALL, encoder_file)
     assert "\n" not in str(error.value)
 
@@ -70,16 +70,22 @@ def test_a_runtime_that_is_not_installed_is_named(tmp_path, monkeypatch):
     path = tmp_path / "a.tflite"
     path.write_bytes(b"x")
     monkeypatch.setattr(files.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"a.tflite: ai-edge-litert is not installed.*pip install ai-edge-litert"):
+    with pytest.raises(
+        UserError,
+        match=r"a.tflite: ai-edge-litert, which reads .tflite files, is not installed; pip install ai-edge-litert",
+    ):
         find_file(SMALL, path)
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("birdnet_v2.4", r"type = birdnet_v2.4: its file is not here; pip install birdnet.*weights_path"),
-        ("birdnet_v3", r"type = birdnet_v3: its file is not here; pip install birdnet, or give it as weights_path"),
-        ("perch_v2", r"perch_v2: give weights_path, the ONNX file of Perch v2; .*SavedModel, which is not read"),
+        ("birdnet_v2.4", r"type = birdnet_v2.4: its file was not found; pip install birdnet.*weights_path"),
+        (
+            "birdnet_v3",
+            r"type = birdnet_v3: its file was not found; pip install birdnet, or name the file as weights_path",
+        ),
+        ("perch_v2", r"perch_v2: set weights_path to the ONNX file of Perch v2; .*SavedModel, which cannot be read"),
     ],
 )
 def test_an_encoder_whose_file_is_not_here_says_where_it_comes_from(monkeypatch, name, message):
@@ -96,15 +102,17 @@ def test_a_package_that_cannot_download_says_so(monkeypatch):
 
     monkeypatch.setattr(files.importlib.util, "find_spec", lambda name: object() if name == "birdnet" else None)
     monkeypatch.setitem(__import__("sys").modules, "birdnet", Birdnet)
-    with pytest.raises(UserError, match=r"cannot bring its file \(Network is unreachable\); connect once, or give"):
+    with pytest.raises(
+        UserError, match=r"cannot download its file \(Network is unreachable\); connect to the internet"
+    ):
         find_file(ENCODERS["birdnet_v3"], None)
 
 
 def test_a_file_that_is_not_there_and_one_of_another_kind(tmp_path):
-    with pytest.raises(UserError, match=r"gone.onnx: no such file; \[model\] weights_path is the encoder's file"):
+    with pytest.raises(UserError, match=r"gone.onnx: no such file; set \[model\] weights_path to the encoder's"):
         find_file(SMALL, tmp_path / "gone.onnx")
     (tmp_path / "a.h5").write_bytes(b"x")
-    with pytest.raises(UserError, match=r"a.h5: an encoder is a file that ends in one of .tflite, .onnx"):
+    with pytest.raises(UserError, match=r"a.h5: not the file of an encoder; its name must end in .tflite, .onnx"):
         find_file(SMALL, tmp_path / "a.h5")
 
 
@@ -129,7 +137,7 @@ def test_birdnet_of_its_package_has_the_embedding_and_the_logits_of_its_labels()
     answer = opened.forward(np.random.default_rng(1).normal(0, 0.1, (1, 144_000)).astype(np.float32))
     assert answer.embeddings.min() >= 0  # a mean of what a ReLU has passed
     assert answer.scores.max() < 5  # noise is no bird
-    with pytest.raises(UserError, match=r"hears 144000 samples at once, and birdnet_v3 says 96000"):
+    with pytest.raises(UserError, match=r"its windows have 144000 samples, but those of birdnet_v3 have 96000"):
         open_encoder(ENCODERS["birdnet_v3"], path)
     with pytest.raises(UserError, match="no output 'gone'"):
         open_encoder(replace(encoder, embedding="gone"), path)

@@ -1,4 +1,4 @@
-"""Is each layout found out and read, and is what is wrong with it reported in one line?"""
+"""Is each layout detected and read, and is what is wrong with it reported in one line?"""
 
 # ruff: noqa: E501 - a table's row stands on one line
 
@@ -10,8 +10,9 @@ import pytest
 
 from dataloader.metadata import class_labels, class_names, load_table, read_sources
 from utils import config as settings
-from utils.config import Config, Data, Paths, load_config
+from utils.config import load_config
 from utils.errors import DataError
+from utils.settings import Config, Data, Paths
 
 
 def make(folder, files):
@@ -59,8 +60,8 @@ def test_a_sub_folder_is_a_species_and_noise_is_nocall(tmp_path, caplog):
         "wren/3.ogg": ("wren",),
         "Noise/4.wav": ("nocall",),
     }
-    assert "layout folders (found out; [data] layout names another): 4 recordings in folders" in caplog.text
-    assert "kept on one side of the split: each recording by itself" in caplog.text
+    assert "layout folders (detected; [data] layout sets another): 4 recordings in folders" in caplog.text
+    assert "groups, which are kept in one subset: the recording alone" in caplog.text
 
 
 def test_names_of_folders_hold_several_labels_and_not_this_one(tmp_path):
@@ -195,7 +196,7 @@ def test_a_split_and_what_is_annotated_stand_in_columns(tmp_path):
         ("file,label,time_expansion\na.wav,Robin,ten\n", r"line 2: time_expansion 'ten' is no number above 0"),
         (
             "file,label,start,end,unannotated\na.wav,Robin,0,1,no\n",
-            r"line 2: unannotated 'no' is none of absent, unknown",
+            r"line 2: unannotated 'no' is not one of absent, unknown",
         ),
     ],
 )
@@ -220,7 +221,10 @@ def test_an_annotation_of_an_unknown_species_is_no_class(tmp_path, caplog):
     )
     assert times(table)["a.wav"] == [(0.0, 1.0, "?"), (1.0, 2.0, "Wren")]
     assert class_labels(table) == ["Wren"]
-    assert "1 annotation: labelled Unknown; its windows are not examples of nothing, nor a class" in caplog.text
+    assert (
+        "1 annotation: labelled Unknown; its windows are used neither as examples without species nor for a class"
+        in caplog.text
+    )
 
 
 def test_two_tables_that_fit_ask_for_one(tmp_path):
@@ -233,7 +237,7 @@ def test_two_tables_that_fit_ask_for_one(tmp_path):
 
 def test_an_encoding_is_warned_of_once_however_often_a_table_is_looked_at(tmp_path, caplog):
     read(make(tmp_path / "data", SOUNDS | {"t.csv": "file,label\na.wav,M\u00fcller\n".encode("cp1252")}))
-    assert caplog.text.count("not UTF-8 at line 2; read as Windows-1252") == 1
+    assert caplog.text.count("not UTF-8 at line 2, so it is read as Windows-1252") == 1
 
 
 def test_twenty_thousand_rows_are_read_in_seconds(tmp_path):
@@ -346,7 +350,7 @@ def test_a_table_beside_annotations_describes_the_recordings(tmp_path, caplog):
     files = {"a.wav": None, "a.txt": track, "b.wav": None, "b.txt": track, "about.csv": about}
     folder = make(tmp_path / "data", files)
     table = read(folder, columns="filename: Datei").set_index("filename")
-    assert "layout annotations (found out" in caplog.text
+    assert "layout annotations (detected" in caplog.text
     assert "the table about.csv describes them: author, annotated_for, unannotated, split, Kamera" in caplog.text
     assert "it describes 1 recording without a label or a file of annotations: gone.wav" in caplog.text
     assert "it does not describe 1 recording of 2" in caplog.text
@@ -355,7 +359,7 @@ def test_a_table_beside_annotations_describes_the_recordings(tmp_path, caplog):
     assert table["unannotated"].tolist() == ["unknown", "absent"]
     assert table["author"].tolist() == ["Ann", ""]
     make(folder, {"about.csv": "file,unannotated\na.wav,no\n"})
-    with pytest.raises(DataError, match=r"about\.csv: line 2: unannotated 'no' is none of absent, unknown"):
+    with pytest.raises(DataError, match=r"about\.csv: line 2: unannotated 'no' is not one of absent, unknown"):
         read(folder)
 
 
@@ -498,7 +502,7 @@ YEARS = {
 def test_every_year_of_birdclef_is_found_out(tmp_path, caplog, year):
     caplog.set_level(logging.INFO)
     table = read(make(tmp_path / "data", YEARS[year]))
-    assert "layout birdclef (found out" in caplog.text
+    assert "layout birdclef (detected" in caplog.text
     if year == 2021:
         assert labels(table)["astfly/XC2.ogg"] == ("astfly",)
         assert table.set_index("filename")["secondary_labels"]["astfly/XC2.ogg"] == ("acafly",)

@@ -81,10 +81,10 @@ def test_what_is_no_parquet_is_reported_in_one_line(tmp_path, read, monkeypatch)
     ("text", "message"),
     [
         ("", "the file is empty"),
-        ("a,b\n1,2\n1,2,3\n", "line 3: 3 values, and the header names 2 columns: a comma too many"),
-        ("a;b\n1;2\n1;2;3\n", "line 3: 3 values, and the header names 2 columns: a semicolon too many"),
-        ('a,b\n1,"x\n1,a.wav\n', r"line 2: b 'x\\n1,a.wav\\n' goes over lines; a quotation mark that is not closed"),
-        (b"\xff\xfea", "begins like UTF-16 and is none"),
+        ("a,b\n1,2\n1,2,3\n", "line 3: 3 values, but the header names 2 columns: there is a comma too many"),
+        ("a;b\n1;2\n1;2;3\n", "line 3: 3 values, but the header names 2 columns: there is a semicolon too many"),
+        ('a,b\n1,"x\n1,a.wav\n', r"line 2: b 'x\\n1,a.wav\\n' has several lines; a quotation mark is not closed"),
+        (b"\xff\xfea", "begins like UTF-16 but is not"),
     ],
 )
 def test_what_cannot_be_read_is_reported_with_its_line(tmp_path, text, message):

@@ -110,7 +110,7 @@ def test_a_class_is_on_as_many_folds_as_it_has_groups_and_one_that_nobody_can_le
     )
     folds = rows.assign(fold=deal_into_folds(rows, 4)).groupby(rows["labels"].map(" ".join))["fold"].nunique()
     assert folds.to_dict() == {"one": 1, "three": 3, "many": 4, "": 4}
-    assert caplog.messages == ["1 class is of one fold only, where nobody has learned them: one"]
+    assert caplog.messages == ["1 class is in one fold only, so that no model that tests them was trained on them: one"]
 
 
 def test_a_fold_gets_its_only_chance_of_a_class_though_it_grows_larger_than_the_others():
@@ -120,7 +120,7 @@ def test_a_fold_gets_its_only_chance_of_a_class_though_it_grows_larger_than_the_
 
 
 def test_more_folds_than_groups_are_refused():
-    with pytest.raises(ConfigError, match=r"\[data\] folds = '4': only 3 groups"):
+    with pytest.raises(ConfigError, match=r"\[data\] folds = '4': the recordings have only 3 groups"):
         deal_into_folds(table(groups=3), 4)
 
 
@@ -184,7 +184,7 @@ def test_a_known_split_stays_and_what_has_none_trains(caplog):
     caplog.set_level("INFO")
     table = of_known_split("test", "val", "train", "")
     assert known_split(table, folds=0, fold=1) == ["test", "val", "train", "train"]
-    assert "the data's own split is kept: 2 for train, 1 for val, 1 for test; 1 of no known split train" in caplog.text
+    assert "the split of the data is used: 2 for train, 1 for val, 1 for test; 1 without a split train" in caplog.text
     assert known_split(of_known_split("", ""), folds=0, fold=1) is None
     assert known_split(table.drop(columns="known_split"), folds=0, fold=1) is None
 
@@ -192,12 +192,14 @@ def test_a_known_split_stays_and_what_has_none_trains(caplog):
 def test_a_fold_of_the_data_is_the_test_set():
     table = of_known_split("0", "1", "2", "1")
     assert known_split(table, folds=0, fold=1) == ["train", "test", "train", "test"]
-    with pytest.raises(ConfigError, match=r"\[data\] fold = '3': the data's own split has the folds 0, 1, 2; name one"):
+    with pytest.raises(
+        ConfigError, match=r"\[data\] fold = '3': the split of the data has the folds 0, 1, 2; name one"
+    ):
         known_split(table, folds=3, fold=3)
-    with pytest.raises(ConfigError, match=r"\[data\] folds = '5': the data's own split has train, val and test"):
+    with pytest.raises(ConfigError, match=r"\[data\] folds = '5': the split of the data has train, val and test"):
         known_split(of_known_split("train", "test"), folds=5, fold=1)
 
 
 def test_a_group_on_two_sides_of_a_known_split_is_warned_of(caplog):
     known_split(of_known_split("train", "test", "val", groups="aab"), folds=0, fold=1)
-    assert "1 group is on more than one side of the data's own split" in caplog.text
+    assert "1 group is in more than one subset of the data's split" in caplog.text

@@ -1,4 +1,4 @@
-"""The cells of folds, seeds and recipes: where is the run of each, and is all there that is read of it?"""
+"""Which runs do folds, seeds and recipes need: where is the folder of each, and are its files complete?"""
 
 import io
 import json
@@ -20,8 +20,8 @@ READ_OF_SUMMARY = (*(f"test_{name}" for name in METRICS), "seconds", "n_classes"
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One run of several; its folder is the newest in ``folder``."""
+class PlannedRun:
+    """One of several runs that one command trains; its run folder is the newest in ``folder``."""
 
     recipe: str
     path: Path  # of the recipe
@@ -42,51 +42,51 @@ class Cell:
         return self.run is not None and (self.run / SUMMARY).is_file()
 
 
-def cell_of(path: Path, seed: int, fold: int, folds: int, folder: Path, overrides: Sequence[str]) -> Cell:
-    """The cell of a recipe, a seed and a fold, whose run is in ``folder``."""
+def planned_run(path: Path, seed: int, fold: int, folds: int, folder: Path, overrides: Sequence[str]) -> PlannedRun:
+    """The planned run of a recipe, a seed and a fold, whose run folder is in ``folder``."""
     own = (f"trainer.seed={seed}", f"data.folds={folds}", f"data.fold={fold}", f"paths.runs_dir={folder}")
-    return Cell(path.stem, path, seed, fold, folder, (*overrides, *own))
+    return PlannedRun(path.stem, path, seed, fold, folder, (*overrides, *own))
 
 
-def make_cells(path: Path, folds: int, seeds: int, output: Path) -> list[Cell]:
+def plan_runs(path: Path, folds: int, seeds: int, output: Path) -> list[PlannedRun]:
     """All folds and seeds of one recipe, in ``output/seed1-fold1`` and so on."""
     return [
-        cell_of(path, seed, fold, folds, output / f"seed{seed}-fold{fold}", ())
+        planned_run(path, seed, fold, folds, output / f"seed{seed}-fold{fold}", ())
         for seed in range(1, seeds + 1)
         for fold in range(1, folds + 1)
     ]
 
 
-def is_whole(cell: Cell) -> bool:
-    """Whether all that is read of a finished cell is there; says so if it is not."""
+def is_whole(planned: PlannedRun) -> bool:
+    """Whether a finished run has all files that are read; if not, this is logged."""
     try:
-        summary, tested = summary_of(cell), tested_of(cell.run)
+        summary, tested = summary_of(planned), tested_of(planned.run)
         if missing := [name for name in READ_OF_SUMMARY if name not in summary]:
             raise ValueError(f"{SUMMARY} has no {', '.join(missing)}")
-        labels = labels_of(cell.run)
+        labels = labels_of(planned.run)
         if len(labels) != summary["n_classes"]:
             raise ValueError(f"{LABELS} has {len(labels)} classes, {SUMMARY} {summary['n_classes']}")
-        scored = scores_of(cell.run)
+        scored = scores_of(planned.run)
         if set(scored.columns) != set(labels):
             raise ValueError(f"{TEST_SCORES} has other classes than {LABELS}")
         if missing := set(tested["filename"]) ^ set(scored.index):
             raise ValueError(f"{TEST_SCORES} and {SPLIT} differ by {len(missing)} recordings")
         if not np.isfinite(scored.to_numpy(dtype=float)).all():
-            raise ValueError(f"{TEST_SCORES} has a score that is no number")
-    except (OSError, ValueError, KeyError, TypeError) as error:  # those of json and pandas are ValueErrors
-        log.error("%s", damaged(cell, error))
+            raise ValueError(f"{TEST_SCORES} has a score that is not a number")
+    except (OSError, ValueError, KeyError, TypeError) as error:  # the errors of json and pandas are ValueErrors
+        log.error("%s", damaged(planned, error))
         return False
     return True
 
 
-def damaged(cell: Cell, why: object) -> DataError:
-    """The error of a cell whose run cannot be read, and the mend."""
-    return DataError(f"{cell.run}: damaged ({first_line(why)}); remove this folder and the cell is trained again")
+def damaged(planned: PlannedRun, why: object) -> DataError:
+    """The error of a run whose files cannot be read, with what to do."""
+    return DataError(f"{planned.run}: damaged ({first_line(why)}); remove this folder, and the run is trained again")
 
 
-def summary_of(cell: Cell) -> dict[str, float | None]:
-    """The scores, counts and seconds of a finished cell."""
-    return json.loads((cell.run / SUMMARY).read_text(encoding="utf-8"))
+def summary_of(planned: PlannedRun) -> dict[str, float | None]:
+    """The scores, counts and seconds of a finished run."""
+    return json.loads((planned.run / SUMMARY).read_text(encoding="utf-8"))
 
 
 def labels_of(run: Path) -> list[str]:
@@ -111,11 +111,11 @@ def _table(path: Path, **how: object) -> pd.DataFrame:
         ValueError: the file does not end with a line.
     """
     text = path.read_text(encoding="utf-8")
-    if not text.endswith("\n"):  # a number may have lost its last digits, and still be one
-        raise ValueError(f"{path.name} is cut short")
+    if not text.endswith("\n"):  # the last number may have lost digits, and still be a number
+        raise ValueError(f"{path.name} is truncated")
     return pd.read_csv(io.StringIO(text), **how)
 
 
 def as_number(value: float | None, form: str = ".3f") -> str:
-    """A value as the table shows it; a dash for one that is not known."""
+    """A value as the table shows it; a dash if it is unknown."""
     return "-" if value is None else format(value, form)
