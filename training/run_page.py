@@ -43,8 +43,9 @@ def contents_of(given: Sequence[Path], metadata: "pd.DataFrame | None" = None) -
     by_seed = runs_by_seed(given)
     runs = [run for of_seed in by_seed.values() for run in of_seed]
     config = load_config(runs[0] / CONFIG)
+    cache = cache_folder(config)  # of an encoder it takes a second to find
     if metadata is None:
-        metadata = _recordings_of(runs[0], config)
+        metadata = _recordings_of(runs[0], config, cache)
     names = {row["label"]: row["common_name"] or row["label"] for row in _rows(runs[0] / LABELS)}
     one = runs[0] if len(runs) == 1 else None
     epochs = [json.loads(line) for line in (one / EPOCHS).read_text(encoding="utf-8").splitlines()] if one else []
@@ -52,7 +53,7 @@ def contents_of(given: Sequence[Path], metadata: "pd.DataFrame | None" = None) -
     table, thresholds, threshold_name = _scores_and_thresholds(by_seed)
     return {
         "name": one.name if one else f"{given[0].name}: {counted(len(runs), 'run', 'runs')}",
-        "facts": _description(runs, config, summary, metadata),
+        "facts": _description(runs, config, summary, metadata, cache),
         "epochs": epochs,
         "kept_epoch": summary.get("best_epoch") if one else None,
         "table": table,
@@ -100,11 +101,11 @@ def _rows(path: Path) -> list[dict[str, str]]:
     return _frame(path).to_dict("records")
 
 
-def _recordings_of(run: Path, config: Config) -> "pd.DataFrame":
+def _recordings_of(run: Path, config: Config, cache: Path) -> "pd.DataFrame":
     """The recordings of an earlier run, with its split."""
     split, table = _frame(run / SPLIT), load_table(config).set_index("filename")
     split = split[split["filename"].isin(table.index)].reset_index(drop=True)
-    index = read_index(cache_folder(config)) if cache_folder(config).is_dir() else {}
+    index = read_index(cache) if cache.is_dir() else {}
     return split.assign(
         path=table.loc[split["filename"], "path"].to_numpy(),
         labels=[tuple(filter(None, text.split(SEPARATOR))) for text in split["label"]],
@@ -113,7 +114,7 @@ def _recordings_of(run: Path, config: Config) -> "pd.DataFrame":
 
 
 def _description(
-    runs: Sequence[Path], config: Config, summary: Mapping[str, Any], metadata: "pd.DataFrame"
+    runs: Sequence[Path], config: Config, summary: Mapping[str, Any], metadata: "pd.DataFrame", cache: Path
 ) -> list[tuple[str, str]]:
     seconds = sum(json.loads((run / SUMMARY).read_text(encoding="utf-8")).get("seconds") or 0 for run in runs)
     hours = float(metadata["seconds"].sum()) / 3600
@@ -122,7 +123,7 @@ def _description(
         f"{counted(summary['n_classes'], 'class', 'classes')} in "
         f"{counted(metadata['group'].nunique(), 'group', 'groups')}; {config.paths.data_dir}"
     )
-    bad, copies = (_lines(cache_folder(config) / name) for name in ("bad_recordings.csv", "duplicates.csv"))
+    bad, copies = (_lines(cache / name) for name in ("bad_recordings.csv", "duplicates.csv"))
     left_out = f"{counted(bad, 'bad recording', 'bad recordings')}, {counted(copies, 'duplicate', 'duplicates')} found"
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     machine = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, {packages}"
