@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 KEYS = ("row_id", "filename")  # the first column of a wide table
 COLUMNS = {  # of a long table; names are compared in lower case
-    "recording": ("begin path", "begin file", "file", "filename", "path", "recording", "audiofilename"),
+    "recording": ("begin path", "begin file", "file", "filename", "filepath", "path", "recording", "audiofilename"),
     "start": ("begin time (s)", "start (s)", "start_s", "start", "start_time", "begin_time"),
     "end": ("end time (s)", "end (s)", "end_s", "end", "end_time"),
     "label": (
@@ -116,7 +116,9 @@ def _header(path: Path) -> tuple[str, list[str]]:
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             line = file.readline()
-            separator = "\t" if "\t" in line else ","
+            if not line.strip():
+                raise DataError(f"{path}: it is empty, or begins with an empty line")
+            separator = next((one for one in "\t,;" if one in line), ",")
             header = next(csv.reader([line], delimiter=separator), [])
     except UnicodeDecodeError:
         raise DataError(f"{path}: not UTF-8; save the table as UTF-8") from None

@@ -49,7 +49,8 @@ def write_run_page(
         paths: where each recording of the table is.
         thresholds: ``(classes,)``, NaN for a class that is never detected; None: none were fitted.
         threshold_name: what they are, in words.
-        classes: what the data hold: ``label``, ``recordings``, ``groups``, ``hours``, ``train``, ``val``, ``test``.
+        classes: what the data hold: ``label``, ``recordings``, ``groups``, ``hours``, and ``splits``, the recordings in
+            each split, the same splits for all.
         settings: those that differ from the defaults: name, value, default.
         process: how the model hears, for the pictures.
         out_of_fold: whether every recording was scored by a run that had not trained on it.
@@ -67,7 +68,7 @@ def write_run_page(
     write_page(
         path, "run.html", title=f"Run {name}", facts=facts, level=f"{LEVEL:.0%}",
         charts=_curves(epochs, kept_epoch), kept_epoch=kept_epoch, summary=_summary(evaluation),
-        rows=_class_rows(evaluation, names, classes), figures=_figure_heads(evaluation), fitted=fitted,
+        rows=_class_rows(evaluation, names, classes), heads=_heads(evaluation, classes, fitted=fitted), fitted=fitted,
         evaluation=evaluation, confusions=_confusions(evaluation, names), reliability=_reliability(evaluation),
         doubts=_doubts(by_recording, doubts, names, paths, process) if doubts is not None else iter(()),
         out_of_fold=out_of_fold, settings=settings, row_unit="window" if fitted else "recording",
@@ -106,8 +107,11 @@ def _summary(evaluation: Evaluation | None) -> list[tuple[str, str, str]]:
     ]
 
 
-def _figure_heads(evaluation: Evaluation | None) -> list[str]:
-    return ["AUC", "AP", "precision", "recall"] if evaluation is not None else []
+def _heads(evaluation: Evaluation | None, classes: Sequence[Mapping[str, Any]], *, fitted: bool) -> list[str]:
+    """Of the table of classes: first what a narrow screen should show."""
+    figures = ["AUC", "AP", "precision", "recall"] if evaluation is not None else []
+    figures += ["threshold"] if fitted else []
+    return [*figures, *(classes[0]["splits"] if classes else ()), "recordings", "groups", "hours"]
 
 
 def _class_rows(

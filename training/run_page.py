@@ -10,6 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from dataloader.cache.entries import read_index
 from dataloader.metadata import load_table
 from dataloader.tables.splits import SPLITS
@@ -23,7 +25,6 @@ from utils.run_folder import CONFIG, EPOCHS, LABELS, REPORT, SEPARATOR, SPLIT, S
 from utils.settings import Config
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ def contents_of(given: Sequence[Path], metadata: "pd.DataFrame | None" = None) -
         "paths": dict(zip(metadata["filename"], metadata["path"], strict=True)),
         "thresholds": thresholds,
         "threshold_name": threshold_name,
-        "classes": _classes(metadata, list(names)),
+        "classes": _classes(metadata if one else _all_tested(metadata, table), list(names)),
         "settings": _settings(config),
         "process": config.data_process,
         "out_of_fold": bool(config.data.folds) and len(runs) >= config.data.folds,
@@ -149,9 +150,15 @@ def _commit() -> str:
         return ""
 
 
+def _all_tested(metadata: "pd.DataFrame", table: ScoreTable | None) -> "pd.DataFrame":
+    """The recordings of several runs: what is scored by any of them is tested, and the splits of one say nothing."""
+    tested = metadata["filename"].isin(() if table is None else table.recordings)
+    return metadata.assign(split=np.where(tested, "test", ""))
+
+
 def _classes(metadata: "pd.DataFrame", labels: Sequence[str]) -> list[dict[str, Any]]:
-    """What the data have of each class."""
-    rows = metadata.explode("labels")
+    """What the data have of each class, and how many of its recordings are in each split that there is."""
+    rows, splits = metadata.explode("labels"), [name for name in SPLITS if (metadata["split"] == name).any()]
     found = []
     for label in labels:
         its = rows[rows["labels"] == label]
@@ -160,7 +167,7 @@ def _classes(metadata: "pd.DataFrame", labels: Sequence[str]) -> list[dict[str, 
             {
                 "label": label, "recordings": len(its), "groups": its["group"].nunique(),
                 "hours": round(float(its["seconds"].sum()) / 3600, 4),
-                **{split: int(counts.get(split, 0)) for split in SPLITS},
+                "splits": {split: int(counts.get(split, 0)) for split in splits},
             }
         )  # fmt: skip
     return found
@@ -168,7 +175,7 @@ def _classes(metadata: "pd.DataFrame", labels: Sequence[str]) -> list[dict[str, 
 
 def _scores_and_thresholds(
     by_seed: Mapping[int, Sequence[Path]],
-) -> tuple[ScoreTable | None, "np.ndarray | None", str]:
+) -> tuple[ScoreTable | None, np.ndarray | None, str]:
     """The scores that the page is of, and the thresholds ``(classes,)`` that were fitted for the runs, with their name.
 
     Thresholds hold for windows, so where there are some the scores are those of windows, else those of recordings.

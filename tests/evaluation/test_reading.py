@@ -41,6 +41,19 @@ def test_a_submission_is_matched_by_row_and_column_in_any_order(write, truth):
     np.testing.assert_array_equal(other.scores, table.scores)
 
 
+def test_semicolons_and_the_file_column_of_birdnet_analyzer_are_read(write, truth):
+    table, _ = match(truth, read_table(write(SCORES.replace(",", ";"))))
+    np.testing.assert_array_equal(table.scores, match(truth, read_table(write(SCORES)))[0].scores)
+    found = read_table(write("filepath,start,end,common_name,confidence\n/x/night_1.wav,0,3,asbfly,0.9\n"))
+    assert match(truth, found)[0].scores[0].tolist() == pytest.approx([0.9, 0.0])
+
+
+@pytest.mark.parametrize("text", ["", "\n", " \nrow_id,a\n"])
+def test_an_empty_file_is_named(write, text):
+    with pytest.raises(DataError, match=r"table\.csv: it is empty, or begins with an empty line"):
+        read_table(write(text))
+
+
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [

@@ -36,7 +36,7 @@ def table(folder, swapped=("r3.wav",), n=12) -> ScoreTable:
 def write(tmp_path):
     def write(scored=None, **changes):
         classes = [
-            {"label": label, "recordings": n, "groups": n, "hours": n / 100, "train": n, "val": 0, "test": 0}
+            {"label": label, "recordings": n, "groups": n, "hours": n / 100, "splits": {"test": n}}
             for label, n in zip(LABELS, (20, 3, 100), strict=True)
         ]
         given = {
@@ -82,11 +82,11 @@ def test_fitted_thresholds_are_applied_to_windows_and_named(write, tmp_path):
     assert "No thresholds were fitted yet" in write(scored)
     text = write(windows, thresholds=np.array([0.05, 0.5, np.nan]), threshold_name="the thresholds for precision=0.9")
     assert "those of windows, as predict.py gives them, at\nthe thresholds for precision=0.9" in text
-    rows = [row.split("<td") for row in text.partition("<tbody>")[2].partition("</tbody>")[0].split("<tr>")[1:]]
-    assert [row[-1].partition(">")[2].partition("<")[0] for row in rows] == ["0.05", "0.50", "none"]
-    precision, recall = 10, 11  # cells
-    assert [row[precision].partition(">")[2].strip()[:4] for row in rows] == ["0.33", "1.00", "-</t"]
-    assert [row[recall].partition(">")[2].strip()[:4] for row in rows] == ["1.00", "1.00", "0.00"]
+    rows = [row.split("<td")[1:] for row in text.partition("<tbody>")[2].partition("</tbody>")[0].split("<tr>")[1:]]
+    _, _, precision, recall, threshold, *_ = zip(*rows, strict=True)
+    assert [cell.partition(">")[2].strip()[:4] for cell in precision] == ["0.33", "1.00", "-</t"]
+    assert [cell.partition(">")[2].strip()[:4] for cell in recall] == ["1.00", "1.00", "0.00"]
+    assert [cell.partition(">")[2].partition("<")[0] for cell in threshold] == ["0.05", "0.50", "none"]
     assert len(pd.read_csv(tmp_path / "doubts.csv")) == 12  # of recordings all the same
 
 
@@ -128,9 +128,9 @@ def test_the_page_fits_its_table_sorts_and_a_player_plays(write, tmp_path, brows
     write(table(tmp_path))
     browser.open(tmp_path / "report.html", width=width, dark=dark)
     assert not browser.is_too_wide()
-    first = "return [...document.querySelectorAll('#table tbody tr')].map(row => row.cells[1].textContent)"
+    first = "return [...document.querySelectorAll('#table tbody tr')].map(row => row.cells[6].textContent)"
     assert browser.ask(first) == ["20", "3", "100"]
-    click = "document.querySelectorAll('#table th button')[1].click()"
+    click = "document.querySelectorAll('#table th button')[6].click()"
     browser.ask(click)
     assert browser.ask(first) == ["100", "20", "3"]
     browser.ask(click)

@@ -73,6 +73,18 @@ def test_folds_are_pooled_and_seeds_averaged(tmp_path):
     np.testing.assert_allclose(pooled.scores, one.scores)
 
 
+def test_the_page_of_folds_counts_what_all_of_them_have_tested(tmp_path):
+    runs = [make_run(tmp_path / name, names=tuple(name)) for name in ("abc", "def")]
+    metadata = pd.DataFrame(
+        {
+            "filename": list("abcdefg"), "path": list("abcdefg"), "labels": [("wren",), ("owl",)] * 3 + [("owl",)],
+            "group": list("abcdefg"), "split": ["test"] * 3 + ["train"] * 4, "seconds": 36.0,
+        }
+    )  # fmt: skip
+    classes = contents_of(runs, metadata)["classes"]
+    assert [(one["recordings"], one["splits"]) for one in classes] == [(3, {"test": 3}), (4, {"test": 3})]
+
+
 def test_the_page_gets_settings_classes_and_scores_of_a_run(tmp_path):
     run = make_run(tmp_path / "run", n_epochs=7)
     metadata = pd.DataFrame(
@@ -83,8 +95,8 @@ def test_the_page_gets_settings_classes_and_scores_of_a_run(tmp_path):
     )  # fmt: skip
     contents = contents_of([run], metadata)
     assert ("[trainer] n_epochs", "7", "24") in contents["settings"]
-    assert [(one["label"], one["recordings"], one["hours"], one["test"]) for one in contents["classes"]] == [
-        ("wren", 3, 0.03, 3), ("owl", 3, 0.03, 3),
+    assert [(one["label"], one["recordings"], one["hours"], one["splits"]) for one in contents["classes"]] == [
+        ("wren", 3, 0.03, {"test": 3}), ("owl", 3, 0.03, {"test": 3}),
     ]  # fmt: skip
     assert contents["kept_epoch"] == 1
     assert contents["table"].recordings == tuple("abcdef")
