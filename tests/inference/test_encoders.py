@@ -119,6 +119,15 @@ def test_a_head_for_windows_has_the_mean_of_their_scores(small, recording, tmp_p
     np.testing.assert_allclose(scores.each[0], each.reshape(2, 6, 3).mean(axis=1), atol=1e-5)
 
 
+def test_a_head_and_a_network_score_the_same_rows_together(small, recording, tmp_path, make_run):
+    run_with_head(tmp_path, small, "mean")
+    network = make_run(labels=("a", "b", "c"))
+    both = Predictor([tmp_path, network], window_s=3.0, backend="torch").predict_file(recording)
+    for position, run in enumerate((tmp_path, network)):
+        alone = Predictor(run, window_s=3.0, backend="torch").predict_file(recording)
+        np.testing.assert_allclose(both.each[position], alone.each[0], atol=1e-6)
+
+
 def test_species_are_kept_of_a_head_too(small, recording, tmp_path):
     run_with_head(tmp_path, small, "mean")
     (tmp_path / "species.txt").write_text("c\na\n")
