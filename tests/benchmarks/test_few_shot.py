@@ -12,21 +12,24 @@ from utils.errors import UserError
 
 @pytest.fixture
 def trained(tmp_path, monkeypatch):
-    """Cells that are finished as soon as they are trained: of three recordings a fold, all right with many shots."""
+    """Runs that are finished as soon as they are trained: of three recordings a fold, all right with many shots."""
 
-    def train(cell, options):
-        run = cell.folder / "run"
-        run.mkdir(parents=True)
-        (run / "config.ini").write_text("")
-        names = [f"{label}/{cell.fold}.ogg" for label in "abc"]
-        right = np.eye(3) if cell.shots == "all" else np.roll(np.eye(3), cell.draw - 1, axis=1)
-        pd.DataFrame(right, index=pd.Index(names, name="filename"), columns=list("abc")).to_csv(run / "test_scores.csv")
-        split = {"filename": names, "label": list("abc"), "group": "", "split": "test"}
-        pd.DataFrame(split).to_csv(run / "split.csv", index=False)
-        (run / "summary.json").write_text(json.dumps({"seconds": 10.0}))
-        return True
+    def train_all(plan, lock, jobs):
+        for planned in plan:
+            run = planned.folder / "run"
+            run.mkdir(parents=True)
+            (run / "config.ini").write_text("")
+            names = [f"{label}/{planned.fold}.ogg" for label in "abc"]
+            many = "data.train_per_class=0" in planned.overrides
+            right = np.eye(3) if many else np.roll(np.eye(3), planned.seed - 1, axis=1)
+            index = pd.Index(names, name="filename")
+            pd.DataFrame(right, index=index, columns=list("abc")).to_csv(run / "test_scores.csv")
+            split = {"filename": names, "label": list("abc"), "group": "", "split": "test"}
+            pd.DataFrame(split).to_csv(run / "split.csv", index=False)
+            (run / "summary.json").write_text(json.dumps({"seconds": 10.0}))
+        return 0
 
-    monkeypatch.setattr(few_shot, "train", train)
+    monkeypatch.setattr(few_shot, "train_all", train_all)
     recipe = tmp_path / "my.ini"
     recipe.write_text("")
     return ["--recipes", str(recipe), "--folds", "2", "--output", str(tmp_path / "out")]
@@ -43,6 +46,6 @@ def test_a_line_has_the_mean_and_the_spread_over_draws_of_all_folds_together(tra
 
 
 def test_a_draw_without_all_its_folds_is_in_no_line(trained, monkeypatch):
-    monkeypatch.setattr(few_shot, "train", lambda cell, options: False)
+    monkeypatch.setattr(few_shot, "train_all", lambda plan, lock, jobs: len(plan))
     with pytest.raises(UserError, match="no draw has all its folds"):
         few_shot.main([*trained, "--shots", "1", "--draws", "1"])
