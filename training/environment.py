@@ -1,7 +1,6 @@
 """What is the environment of a run? Its processes, its device, its folder, and the last line that it prints."""
 
 import contextlib
-import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,8 +31,6 @@ def processes_of(config: Config) -> Iterator[tuple[Processes, torch.device]]:
     """
     processes, device = join_processes(choose_device(config.trainer.device))
     _check_batch_for(processes, config)
-    if not processes.is_main:
-        logging.getLogger().setLevel(logging.ERROR)
     if device.type == "cpu":
         keep_freed_memory()
     if config.trainer.deterministic:

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def log_to_stderr() -> None:
     root = logging.getLogger()
     handler.addFilter(lambda record: not hasattr(record, ONLY_IN_FILE))
     root.handlers = [handler, _Early()]
-    root.setLevel(logging.INFO)
+    root.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)  # one of torchrun's reports
     for noisy in ("matplotlib", "neptune", "httpx", "httpx2", "huggingface_hub", "timm", "distributed", "numba"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
@@ -104,6 +105,28 @@ def explain_os_error(error: OSError) -> str:
     name = error.filename2 or error.filename
     text = MENDS.get(error.errno, os.strerror(error.errno) if error.errno else str(error))
     return f"{name}: {text}" if name else text
+
+
+def cannot_start(what: str, error: OSError, instead: str) -> str:
+    """One line for processes that the system refused to start.
+
+    Args:
+        what: could not be started.
+        instead: what needs no processes.
+    """
+    if error.errno in (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM):
+        return f"no {what} can be started: {explain_os_error(error)}; or {instead}"
+    # The semaphores that processes share are files there.
+    return f"no {what} can be started: /dev/shm: {os.strerror(error.errno or 0)}; make it writable, or {instead}"
+
+
+# What the libraries by which processes talk (gloo, NCCL) say when another one has left.
+_LEFT = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
+
+
+def _of_torchrun() -> bool:
+    """Whether this is one of several processes of a run."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def _name_the_user() -> None:
@@ -130,11 +153,13 @@ def run_command(main: Callable[[Sequence[str] | None], int | None]) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     # It is read once, when torch is imported: by main, or by the processes that main starts.
     os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
+    warnings.filterwarnings("ignore", ".*joblib will operate in serial mode")  # we do not use it
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(SIGTERM_EXIT))  # open files are closed, and workers are stopped
     try:
         code = main(None) or 0
     except UserError as error:
-        print(error, file=sys.stderr)
+        if str(error):  # of several processes that stop together one says so
+            print(error, file=sys.stderr)
         code = error.exit_code
     except BrokenPipeError:  # the program that read the output, such as head, has ended
         # Else Python would report what is not written yet.
@@ -145,16 +170,18 @@ def run_command(main: Callable[[Sequence[str] | None], int | None]) -> None:
             raise  # the error names no file: it is a bug, not a mistake of the user
         print(explain_os_error(error), file=sys.stderr)
         code = 1
-        if error.errno in (errno.EMFILE, errno.ENFILE):
-            # torch's loader, which this error left half built, fails in its __del__ with another traceback.
-            sys.unraisablehook = lambda *_: None
+    except RuntimeError as error:
+        if not _of_torchrun() or not any(text in str(error) for text in _LEFT):
+            raise
+        print("another process of this run has ended; its message says why", file=sys.stderr)
+        code = 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = SIGINT_EXIT
     except SystemExit as stop:  # raised by SIGTERM or by argparse
         code = stop.code
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        # A process of torchrun: closing its connections can wait for ever for a process that has ended.
+    if _of_torchrun():
+        # Closing the connections can wait for ever for a process that has ended.
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()

@@ -480,7 +480,8 @@ class Trainer:
             where = f"in the validation of epoch {progress.epoch} and saved"
         if progress.finished:
             where = "while the test recordings were scored; the trained model is saved"
-        raise Stopped(f"stopped {where}; resume with: {self.resume_command}", code)
+        text = f"stopped {where}; resume with: {self.resume_command}"
+        raise Stopped(text if self.processes.is_main else "", code)
 
     def _not_finite(self, batch: Any, what: str) -> None:
         rows = dict.fromkeys(batch.recording.tolist())

@@ -1,5 +1,7 @@
 """How does a batch get its windows and targets? They are read from the cache directly into the batch."""
 
+import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,7 +12,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 from dataloader.batches.timed import TimedLabels
 from dataloader.batches.windows import window_frames
 from dataloader.cache.entries import read_window
-from utils.errors import DataError, UserError, counted, first_line
+from utils.command import cannot_start
+from utils.errors import DataError, UserError, counted
 from utils.interrupt import obey_the_main_process_alone
 from utils.settings import DataProcess, Labels
 from utils.utils import seed_for
@@ -216,6 +219,8 @@ class Loader:
 
     def __init__(self, dataset: Dataset, batches: EpochBatches, *, num_workers: int, pin_memory: bool):
         self.dataset = dataset
+        # More workers than cores are the user's choice; torch would warn of them for each subset.
+        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
         self._batches = DataLoader(
             _ErrorsAsResults(dataset),
             sampler=batches,
@@ -228,10 +233,24 @@ class Loader:
         )
 
     def __iter__(self) -> Iterator[Batch]:
-        for answer in self._batches:
+        for answer in self._started():
             if isinstance(answer, Exception):
                 raise answer
             yield answer
+
+    def _started(self) -> Iterator[Batch | Exception]:
+        """The batches, whose reader processes are started if they are not yet.
+
+        Raises:
+            UserError: they cannot be started.
+        """
+        try:
+            return iter(self._batches)
+        except OSError as error:
+            # The loader of torch that this leaves half made fails in its __del__, with a traceback of its own.
+            sys.unraisablehook = lambda *_: None
+            text = cannot_start("process that reads batches", error, "set [trainer] num_workers = 0")
+            raise UserError(text) from None
 
 
 class _ErrorsAsResults(Dataset):
@@ -261,10 +280,9 @@ def _shared(batch: Batch) -> Batch:
     """
     try:
         return Batch(*(tensor.share_memory_() for tensor in batch))
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError):
         megabytes = sum(tensor.nbytes for tensor in batch) / 1e6
         raise UserError(
-            f"/dev/shm has no space for a batch of {megabytes:.0f} MB of a process that reads batches "
-            f"({first_line(error)}); lower [trainer] num_workers, or set it to 0, and --resume the run (with Docker: "
-            "--shm-size=2g)"
+            f"/dev/shm has no space for a batch of {megabytes:.1f} MB of a process that reads batches, or cannot be "
+            "written; lower [trainer] num_workers, or set it to 0, and --resume the run (with Docker: --shm-size=2g)"
         ) from None

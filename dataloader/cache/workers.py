@@ -11,17 +11,17 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
-import torch
 from threadpoolctl import threadpool_limits
 
-from utils.command import explain_os_error
+from utils.command import cannot_start
 from utils.errors import DataError, counted, first_line
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ def _run_alone(work: Callable[[Task], Result], job: Task, died: Callable[[Task],
     """The result of ``job`` in a process of its own, which the job may end."""
     try:
         with _processes(work, 1) as pool:
-            return pool.submit(_do_in_worker, [(0, job)]).result()[0][1]
+            return _submit(pool, _do_in_worker, [(0, job)]).result()[0][1]
     except BrokenProcessPool:
         return died(job)
 
@@ -126,12 +126,23 @@ def _as_done(
         while len(waiting) < most_waiting and (some := list(itertools.islice(coming, batch))):
             if handed_out is not None:
                 handed_out.update(number for number, _ in some)
-            waiting.add(pool.submit(do, some))
+            waiting.add(_submit(pool, do, some))
         if not waiting:
             return
         done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
         for future in done:
             yield from future.result()
+
+
+def _submit(pool: Executor, do: Callable[[Sequence[Numbered]], list[Numbered]], jobs: Sequence[Numbered]) -> Future:
+    """Submit jobs. For a worker process that is started for them Ctrl-C is blocked until it can leave that to us."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        return pool.submit(do, jobs)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a new process begins with the same
+    try:
+        return pool.submit(do, jobs)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _do(work: Callable[[Task], Result], jobs: Sequence[Numbered]) -> list[Numbered]:
@@ -149,9 +160,13 @@ def _begin_worker(work: Callable) -> None:
     """In a new worker process: keep the work, use one thread, ignore Ctrl-C, and end with the main process."""
     global _work
     _work = work
-    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # for a library that is loaded later
+    if torch := sys.modules.get("torch"):  # its import takes seconds, and work that does not need it has not loaded it
+        torch.set_num_threads(1)
     threadpool_limits(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see _submit
     threading.Thread(target=_end_with_the_main_process, daemon=True).start()
 
 
@@ -173,7 +188,7 @@ def _processes(work: Callable, n_workers: int) -> Iterator[ProcessPoolExecutor]:
         # spawn, because a fork would copy the locks of libraries that already have threads.
         pool = ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn"), _begin_worker, (work,))
     except OSError as error:  # there are no semaphores, for instance because /dev/shm is read-only
-        raise DataError(f"no worker process can be started: /dev/shm: {explain_os_error(error)}; or {remedy}") from None
+        raise DataError(cannot_start("worker process", error, remedy)) from None
     try:
         _must_start(pool, remedy)
         yield pool
@@ -188,17 +203,19 @@ def _processes(work: Callable, n_workers: int) -> Iterator[ProcessPoolExecutor]:
 def _must_start(pool: ProcessPoolExecutor, remedy: str) -> None:
     """Wait for the first worker; if one dies later, a recording was the cause."""
     try:
-        pool.submit(_do_in_worker, []).result()
+        _submit(pool, _do_in_worker, []).result()
     except BrokenProcessPool:
         why = "they end as soon as they begin, because memory is short or the script has no if __name__ == '__main__'"
         raise DataError(f"no worker process can be started: {why}; {remedy}") from None
     except OSError as error:  # too many open files, too many processes
-        raise DataError(f"no worker process can be started: {explain_os_error(error)}; or {remedy}") from None
+        raise DataError(cannot_start("worker process", error, remedy)) from None
 
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
     """In this block torch computes with one thread."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -249,7 +249,8 @@ def test_sounddevice_is_taken_first_and_waited_for(here, monkeypatch):
 
 
 def test_a_real_recording_is_drawn_and_a_cut_one_as_far_as_it_goes(here, drawn, caplog):
-    recordings = sorted(BIRDS.glob("train_audio/*/*.ogg"))
+    sizes = {path: path.stat().st_size for path in BIRDS.glob("train_audio/*/*.ogg")}
+    recordings = sorted((path for path in sizes if sizes[path] > 60_000), key=sizes.get)  # short ones are drawn soon
     if not recordings:
         pytest.skip(f"no recordings in {BIRDS}; set BIRDS_DIR")
     main([str(recordings[0])])

@@ -1,7 +1,9 @@
 """Are batches the same whoever reads them, and wherever an epoch goes on?"""
 
+import errno
 import multiprocessing
 import os
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -294,9 +296,32 @@ def test_a_batch_that_does_not_fit_in_shared_memory_is_an_error_and_not_a_hang(d
     loader = Loader(dataset, order(dataset), num_workers=1, pin_memory=False)
     with pytest.raises(
         UserError,
-        match=r"/dev/shm has no space for a batch of 0 MB .*\(unable .*lower \[trainer\] num_workers",
+        match=r"/dev/shm has no space for a batch of 0\.\d MB .* cannot be written; lower \[trainer\] num_workers",
     ):
         list(loader)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (errno.EROFS, r"/dev/shm: Read-only file system; make it writable, or set \[trainer\] num_workers = 0"),
+        (errno.EMFILE, r"too many open files; raise the limit .*; or set \[trainer\] num_workers = 0"),
+    ],
+)
+def test_reader_processes_that_cannot_start_are_a_line_without_a_traceback(dataset, monkeypatch, number, text):
+    class HalfMade:
+        def __init__(self, *_):
+            raise OSError(number, os.strerror(number))
+
+        def __del__(self):  # as torch's
+            raise AttributeError("_shutdown")
+
+    reported = []
+    monkeypatch.setattr(sys, "unraisablehook", reported.append)
+    monkeypatch.setattr("torch.utils.data.dataloader._MultiProcessingDataLoaderIter", HalfMade)
+    with pytest.raises(UserError, match=f"no process that reads batches can be started: {text}"):
+        list(Loader(dataset, order(dataset), num_workers=1, pin_memory=False))
+    assert not reported
 
 
 def test_workers_that_are_spawned_and_not_forked_read_the_same(dataset):

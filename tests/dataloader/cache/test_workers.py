@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from dataloader.cache.workers import run_jobs
 from utils.errors import DataError
@@ -28,6 +27,8 @@ def deadly(number, victim):
 
 
 def threads_of_torch(_):
+    import torch  # late, as a worker that imports this file for other work would load it too
+
     return torch.get_num_threads()
 
 
@@ -83,21 +84,28 @@ def test_a_scheduler_that_is_not_there_is_told(monkeypatch, address):
         run(abs, [1], backend="dask")
 
 
-@pytest.mark.parametrize(("n_workers", "threads"), [(1, False), (2, True), (2, False)])
-def test_a_worker_has_one_thread_of_the_numerical_libraries(n_workers, threads, monkeypatch):
+@pytest.mark.parametrize("threads", [True, False])
+def test_a_worker_has_one_thread_of_the_numerical_libraries(threads, monkeypatch):
+    import torch
+
     before = torch.get_num_threads()
     monkeypatch.setenv("OMP_NUM_THREADS", "2")  # 1 in all of our tests
     torch.set_num_threads(2)
     try:
-        assert run(threads_of_torch, range(4), n_workers=n_workers, threads=threads) == ["1"] * 4
+        assert run(threads_of_torch, range(4), n_workers=2 if threads else 1, threads=threads) == ["1"] * 4
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
 
 
 SCRIPT = """
-import multiprocessing, time
+import multiprocessing, os, time
 from dataloader.cache.workers import run_jobs
+if __name__ == "__mp_main__":
+    try:
+        os.mkdir("begun")
+    except FileExistsError:
+        time.sleep(1)  # the second worker is still being loaded when the signal comes
 def slow(n):
     time.sleep(0.01)
 if __name__ == "__main__":
@@ -117,7 +125,7 @@ def test_workers_end_with_the_main_process_without_a_traceback(tmp_path, number)
     (tmp_path / "script.py").write_text(SCRIPT)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     child = subprocess.Popen(
-        [sys.executable, tmp_path / "script.py"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [sys.executable, "script.py"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True, start_new_session=True,
     )  # fmt: skip
     workers = list(map(int, child.stdout.readline().split()))
@@ -133,7 +141,8 @@ def test_workers_end_with_the_main_process_without_a_traceback(tmp_path, number)
 def test_processes_that_cannot_start_are_reported_in_a_line(tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT.replace('if __name__ == "__main__":', "if True:"))
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, tmp_path / "script.py"], env=environment, capture_output=True, text=True)
+    line = [sys.executable, "script.py"]
+    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert "DataError: no worker process can be started: they end as soon as they begin" in done.stderr
 
 
@@ -142,7 +151,7 @@ def test_a_dev_shm_without_room_for_semaphores_is_named(monkeypatch):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr("dataloader.cache.workers.ProcessPoolExecutor", refuse)
-    with pytest.raises(DataError, match=r"/dev/shm: the file system is read-only; .*; or set \[data\] multi_threading"):
+    with pytest.raises(DataError, match=r"/dev/shm: Read-only file system; make it writable, or set \[data\] multi"):
         run(square, [1])
 
 
