@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from dataloader.audio import adts
 from dataloader.audio.chunks import examine_aiff, examine_au, examine_caf, examine_w64, examine_wav
 from dataloader.audio.errors import BadRecording
 from dataloader.audio.findings import SOUND, Findings
@@ -46,7 +47,8 @@ def _examine(path: str, size: int, mtime_ns: int) -> Findings:
         file.seek(0)
         magic = file.read(16)
         if magic[:4] == b"OggS":
-            return examine_ogg(file, size)
+            with _bytes_of(file) as data:
+                return examine_ogg(data)
         if magic[:4] in (b"RIFF", b"RIFX", b"RF64") and magic[8:12] == b"WAVE":
             return _wav(file, size, ">" if magic[:4] == b"RIFX" else "<")
         if magic[:4] == b"FORM" and magic[8:12] in (b"AIFF", b"AIFC"):
@@ -71,14 +73,16 @@ def _wav(file: BinaryIO, size: int, order: str) -> Findings:
 def _flac_or_mpeg(file: BinaryIO, path: str, size: int, magic: bytes) -> Findings:
     if what := what_else(file):
         raise BadRecording("unreadable", what)
-    is_tagged = magic[:3] == b"ID3"
+    is_tagged, is_aac = magic[:3] == b"ID3", magic[:2] in adts.MARKS
     is_mpeg = is_tagged or (magic[0] == 0xFF and magic[1:2] >= b"\xe0") or path.lower().endswith((".mp2", ".mp3"))
-    if magic[:4] != b"fLaC" and (not is_mpeg or kind_of_sound(path)):
+    if magic[:4] != b"fLaC" and not is_aac and (not is_mpeg or kind_of_sound(path)):
         return SOUND
     with _bytes_of(file) as data:
         begin = behind_id3(data, 0)
         if data[begin : begin + 4] == b"fLaC":
             return examine_flac(data)
+        if data[begin : begin + 2] in adts.MARKS:
+            return adts.examine_adts(data, begin)
         return examine_mpeg(data, 0, size) or SOUND
 
 

@@ -26,7 +26,7 @@ from utils.errors import counted
 
 __all__ = ["ENDINGS", "READER", "REASONS", "AudioInfo", "AudioStream", "BadRecording", "audio_info", "read_audio"]
 
-READER = "2"  # the version of these checks; with a new one the cache checks all recordings again, once
+READER = "3"  # the version of these checks; with a new one the cache checks all recordings again, once
 
 _PIECE = 2**18  # frames decoded at once: 8 s at 32 kHz; an MP3 loses at most these where its decoder fails
 _SILENT = 1e-5  # range of the samples, full scale 1; a third of a step of 16 bits, so no 16-bit sound is below it

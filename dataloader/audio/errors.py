@@ -30,3 +30,15 @@ class BadRecording(Exception):  # noqa: N818 - named for the recording; it is ca
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}"
+
+
+def too_short(seconds: float, least_s: float, rule: str) -> BadRecording | None:
+    """What is wrong with a recording that is shorter than the shortest that is used; None if it is long enough.
+
+    Args:
+        least_s: of the shortest, seconds.
+        rule: where that number comes from; it stands before the number.
+    """
+    if seconds >= least_s:
+        return None
+    return BadRecording("too_short", f"{seconds:.2f} s; {rule} {least_s:g} s")

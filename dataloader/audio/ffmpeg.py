@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import soxr
 
 from dataloader.audio.findings import Findings
 from dataloader.audio.sndfile import MPEG_SLACK, DecodeError
@@ -63,6 +64,7 @@ class FFmpegFile:
             raise DecodeError(message) from None
         self.rate, self._left = first  # the rate that the container states may be wrong
         self.channels = len(self._left)
+        self._pieces = self._at_one_rate()
         self._expect()
 
     def _expect(self) -> None:
@@ -70,8 +72,11 @@ class FFmpegFile:
         names, stream, found = set(self._container.format.name.split(",")), self._stream, self._found
         self.lost_as, self.slack = "truncated", round(_TIMED_SLACK_S * self.rate)
         if found.frames:
-            is_mpeg = stream.codec_context.name.startswith("mp")
-            self.promised, self.slack = found.frames, MPEG_SLACK * found.parts if is_mpeg else 0
+            coding, self.promised = stream.codec_context.name, found.frames
+            if coding.startswith("mp"):
+                self.slack = MPEG_SLACK * found.parts
+            elif coding == "flac":
+                self.slack = 0
         elif names & _TIMED and stream.duration and found.parts == 1:
             self.promised = round(float(stream.duration * stream.time_base) * self.rate)
         elif names & _TIMED and self._container.duration and found.parts == 1:  # in millionths of a second
@@ -80,19 +85,13 @@ class FFmpegFile:
             self.promised = 0
 
     def read(self, out: np.ndarray) -> int:
-        """Decode into ``out``, ``(frames,)`` or ``(frames, channels)``; fewer than asked for only at the end.
-
-        Raises:
-            DecodeError: the sample rate changes.
-        """
+        """Decode into ``out``, ``(frames,)`` or ``(frames, channels)``; fewer than asked for only at the end."""
         filled = 0
         while filled < len(out):
             if not self._left.shape[1]:
-                rate, self._left = next(self._frames, (self.rate, self._left))
+                self._left = next(self._pieces, self._left)
                 if not self._left.shape[1]:
                     break
-                if rate != self.rate:
-                    raise DecodeError(f"the sample rate changes from {self.rate} to {rate} Hz", filled)
             new = self._left[:, : len(out) - filled]
             self._left = self._left[:, new.shape[1] :]
             _copy(new, out[filled : filled + new.shape[1]])
@@ -117,6 +116,22 @@ class FFmpegFile:
             self._container.close()
         self._file.close()
 
+    def _at_one_rate(self) -> Iterator[np.ndarray]:
+        """``(channels, frames)``, at least one, behind the first; joined recordings of other rates are resampled."""
+        kind, resampler = (self.rate, self.channels), None
+        for rate, samples in self._frames:
+            if (rate, len(samples)) != kind:
+                if resampler is not None:
+                    yield from _resampled(resampler, np.empty((kind[1], 0), np.float32), last=True)
+                kind = rate, len(samples)
+                resampler = soxr.ResampleStream(rate, self.rate, len(samples)) if rate != self.rate else None
+            if resampler is not None:
+                yield from _resampled(resampler, samples)
+            elif samples.shape[1]:
+                yield samples
+        if resampler is not None:
+            yield from _resampled(resampler, np.empty((kind[1], 0), np.float32), last=True)
+
     def _decoded(self) -> Iterator[tuple[int, np.ndarray]]:
         """``(Hz, samples (channels, frames))`` of each frame; frames that cannot be decoded are skipped and counted."""
         import av
@@ -137,6 +152,13 @@ class FFmpegFile:
             if frames and not self._found.frames:  # if frames were counted, their number shows how many are lost
                 self.holes += errors
                 errors = 0
+
+
+def _resampled(resampler: soxr.ResampleStream, samples: np.ndarray, *, last: bool = False) -> Iterator[np.ndarray]:
+    """What ``(channels, frames)`` give, if anything yet."""
+    new = resampler.resample_chunk(np.ascontiguousarray(samples.T), last=last)
+    if len(new):
+        yield new.reshape(len(new), -1).T
 
 
 def _samples(frame) -> np.ndarray:

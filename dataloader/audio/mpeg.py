@@ -68,14 +68,14 @@ def examine_mpeg(data: bytes, begin: int, end: int) -> Findings | None:
     if not runs:
         return None
     first, last = runs[0], runs[-1]
-    rate, frames = first.stream.rate, sum(run.samples for run in runs)
+    rate = first.stream.rate
+    frames = round(sum(run.samples * rate / run.stream.rate for run in runs))  # all at the rate of the first
     lead = begin if data[begin : begin + 3] == b"ID3" else first.begin
     tail = data[last.end : last.end + 3] == b"TAG" and end - last.end == _ID3V1
     span = None if lead == begin and (last.end == end or tail) else (lead, end if tail else last.end)
     found = Findings(frames=frames, span=span, parts=len(runs))
     if other := next((run.stream.rate for run in runs if run.stream.rate != rate), None):
-        text = f"several recordings joined into one, of {rate} and of {other} Hz; split it, or convert it with ffmpeg"
-        return Findings(fault=("truncated", text))
+        return replace(found, unread=f"several recordings joined into one, of {rate} and of {other} Hz")
     promised = first.promised * first.stream.samples
     if promised and promised - frames > _SLACK * first.stream.samples:
         text = f"{(promised - frames) / rate:.2f} of {promised / rate:.2f} s are missing"

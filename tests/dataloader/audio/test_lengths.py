@@ -186,7 +186,7 @@ CASES = {
     "joined_bare_tags.mp3": Case(lambda: bare(mp3(5)) + ID3V1 + id3(900) + bare(mp3(10)), 15),
     "joined_channels.mp3": Case(lambda: bare(mp3(5)) + bare(mp3(4, channels=2)), 9, "", JOINED),
     "joined_rates.mp3": Case(
-        lambda: mp3(5) + mp3(4, rate=22_050), 5, "truncated: several recordings .* of 44100 and of 22050 Hz; split it"
+        lambda: mp3(5) + mp3(4, rate=22_050) + mp3(3, channels=2), 12, "", r"truncated: .* of 44100 and of 22050 Hz, so"
     ),
     # Layer II, and MP3 in WAV
     "layer_2.mp3": Case(lambda: by_ffmpeg("mp2", "mp2"), 5),
@@ -209,6 +209,10 @@ CASES = {
     "song.opus": Case(lambda: encode(5, "OGG", "OPUS", 48_000), 5),
     "cut.ogg": Case(lambda: unpadded(encode(5, "OGG", "VORBIS")), 2, "truncated: its last page"),
     "joined.ogg": Case(lambda: encode(5, "OGG", "VORBIS") + encode(4, "OGG", "VORBIS"), 9, "", JOINED),
+    "joined_equal.ogg": Case(lambda: 2 * encode(5, "OGG", "VORBIS"), 10, "", JOINED),
+    "joined_rates.ogg": Case(  # FFmpeg reads the first alone
+        lambda: encode(5, "OGG", "VORBIS") + encode(4, "OGG", "VORBIS", 32_000), 5, r"truncated: 4.0\d of 9.0", JOINED
+    ),
     "joined.opus": Case(lambda: encode(5, "OGG", "OPUS", 48_000) + encode(4, "OGG", "OPUS", 48_000), 9, "", JOINED),
     # What is not compressed
     "song.wav": Case(lambda: encode(5, "WAV", "PCM_16"), 5),
@@ -307,7 +311,10 @@ def test_the_samples_that_a_recorders_header_counts_too_many_are_known(files):
     assert len(read_audio(files / "file_size.wav", RATE)) == 5 * RATE
 
 
-@pytest.mark.parametrize("name", ["joined.mp3", "vbr_half_count.mp3", "joined.flac", "half_count.flac", "joined.ogg"])
+@pytest.mark.parametrize(
+    "name",
+    ["joined.mp3", "joined_rates.mp3", "vbr_half_count.mp3", "joined.flac", "half_count.flac", "joined.ogg"],
+)
 def test_a_span_read_by_the_second_decoder_is_that_of_the_whole(files, name):
     whole = read_audio(files / name, RATE)
     for start_s in (0.5, 4.0, CASES[name].seconds - 1.5):
@@ -315,6 +322,16 @@ def test_a_span_read_by_the_second_decoder_is_that_of_the_whole(files, name):
         np.testing.assert_array_equal(span, whole[round(start_s * RATE) :][:RATE])
     resampled = read_audio(files / name, 32_000, start_s=4.0, duration_s=2.0)
     np.testing.assert_allclose(resampled, read_audio(files / name, 32_000)[4 * 32_000 :][: 2 * 32_000], atol=2e-6)
+
+
+def test_a_joined_recording_of_another_rate_keeps_its_pitch(files, tmp_path):
+    (tmp_path / "alone.mp3").write_bytes(mp3(4, rate=22_050))
+    alone, joined = read_audio(tmp_path / "alone.mp3", RATE), read_audio(files / "joined_rates.mp3", RATE)
+    pitch = []
+    for samples, start_s in ((alone, 2.2), (joined, 5 + 2.2)):
+        power = np.abs(np.fft.rfft(samples[round(start_s * RATE) :][:RATE])) ** 2
+        pitch.append((np.arange(len(power)) * power).sum() / power.sum())  # Hz, as it is one second
+    assert pitch[1] == pytest.approx(pitch[0], rel=0.05)
 
 
 def test_both_decoders_give_the_same_samples_of_a_flac(files, tmp_path):
