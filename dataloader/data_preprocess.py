@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from dataloader.audio.decoding import reader, verdict_holds
+from dataloader.audio.errors import too_short
 from dataloader.cache import entries as cache
 from dataloader.cache.prepare import Job, Spectrograms, Stage, prepare
 from dataloader.cache.space import check_space
@@ -29,10 +30,9 @@ from dataloader.encoders.embed import Embeddings
 from dataloader.encoders.table import is_encoder, settle
 from dataloader.metadata import load_table
 from dataloader.tables.duplicates import CONTENT, IDENTITY, SOUND, find_duplicates, merge_duplicates
-from dataloader.tables.schema import counted
 from utils.command import run_command
 from utils.config import load_config
-from utils.errors import DataError
+from utils.errors import DataError, counted
 from utils.files import holds, keep_text, must_be_writable, remove_leftovers
 from utils.settings import Config, Data, DataProcess
 
@@ -121,10 +121,10 @@ class AudioPreprocessor:
 
     def _judged(self, record: cache.Record) -> cache.Record:
         """The record after applying ``min_recording_s``, which the index and the entries do not depend on."""
-        if record.reason or record.seconds >= self.data.min_recording_s:
+        short = too_short(record.seconds, self.data.min_recording_s, "[data] min_recording_s =")
+        if record.reason or not short:
             return record
-        detail = f"{record.seconds:.2f} s long; [data] min_recording_s = {self.data.min_recording_s:g}"
-        return replace(record, reason="too_short", detail=detail)
+        return replace(record, reason=short.reason, detail=short.detail)
 
     def _is_current(self, record: cache.Record, time_expansion: float, entries: dict[str, int]) -> bool:
         """Whether preparing an unchanged recording again would have the same result."""

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from dataloader.tables import schema
 from dataloader.tables.birdclef import AUDIO as AUDIO_FOLDERS
 from dataloader.tables.groups import choose_groups
-from dataloader.tables.schema import NOCALL, counted
+from dataloader.tables.schema import NOCALL
 from dataloader.tables.sources import join_sources, read_source, sources_of
 from dataloader.tables.write import write_understood
-from utils.errors import DataError
+from utils.errors import DataError, counted
 from utils.run_folder import SPLIT
 from utils.settings import Config, Source
 

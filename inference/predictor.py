@@ -12,6 +12,7 @@ import torch
 from scipy.special import expit
 
 from dataloader.audio.decoding import AudioStream, BadRecording
+from dataloader.audio.errors import too_short
 from dataloader.batches.dataset import Batch
 from dataloader.batches.embeddings import weighted
 from factory.frontend import EMBEDDINGS
@@ -256,11 +257,8 @@ class Predictor:
             yield windower.push([stream.push(block) for stream, block in zip(streams, blocks, strict=True)])
         recording.sample_rate, recording.problem = audio[0].info.sample_rate, audio[0].problem
         recording.seconds = audio[0].decoded / recording.sample_rate
-        if recording.seconds < self.min_recording_s:
-            detail = (
-                f"{recording.seconds:.2f} s; the run was trained on recordings of at least {self.min_recording_s:g} s"
-            )
-            raise recording.problem or BadRecording("too_short", detail)
+        if short := too_short(recording.seconds, self.min_recording_s, "the run was trained on recordings of at least"):
+            raise recording.problem or short
         yield windower.push([stream.finish() for stream in streams])
         if not windower.has_frames:
             raise BadRecording("too_short", f"{recording.seconds:.2f} s is less than one frame")

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dataloader.batches.dataset import Batch
+from dataloader.batches.windows import makes_a_window
 from dataloader.cache.spectrogram import BandStatistics
 from utils.settings import DataProcess
 
@@ -194,7 +195,7 @@ class Windower:
         elif self._rows:
             step, begun = round(grid.step_s * first.rate), round((self._next - grid.step_s) * first.rate)
             tail = total - max(begun + row, round(self._next * first.rate))
-            if tail > 0 and 2 * tail >= min(step, row):
+            if makes_a_window(tail, row, step):
                 end_s = total / first.rate
                 self._add_row(completed, end_s - grid.window_s, end_s, ended=True)
         return completed

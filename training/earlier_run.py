@@ -4,9 +4,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dataloader.tables.schema import counted
 from dataloader.tables.splits import SPLITS
-from utils.errors import ConfigError, Problem
+from utils.errors import ConfigError, Problem, counted
 from utils.run_folder import CONTENT, SPLIT
 from utils.settings import Config
 

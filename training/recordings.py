@@ -10,12 +10,12 @@ from dataloader.batches.balance import keep_quietest
 from dataloader.data_preprocess import AudioPreprocessor, stage_of
 from dataloader.tables.checks import warn_beyond_end
 from dataloader.tables.few import keep_few
-from dataloader.tables.schema import ANNOTATIONS, CLASSES, KNOWN_FOR, UNANNOTATED, counted
+from dataloader.tables.schema import ANNOTATIONS, CLASSES, KNOWN_FOR, UNANNOTATED
 from dataloader.tables.splits import SPLITS, deal_into_folds, known_split, split_by_group
 from training.earlier_run import earlier_splits, must_leave_a_test
 from training.environment import main_first
 from utils.distributed import Processes
-from utils.errors import DataError
+from utils.errors import DataError, counted
 from utils.files import write_text
 from utils.run_folder import CONTENT, LABELS, SEPARATOR, SPLIT
 from utils.settings import Config

@@ -60,10 +60,10 @@ def first_line(error: object) -> str:
 def counted(number: int, one: str, many: str = "") -> str:
     """A number with its noun.
 
-    >>> counted(1, "class", "classes"), counted(2, "recording")
-    ('1 class', '2 recordings')
+    >>> counted(1, "class", "classes"), counted(2000, "recording")
+    ('1 class', '2,000 recordings')
     """
-    return f"{number} {one if number == 1 else many or one + 's'}"
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def unknown(name: str, known: Sequence[str], *, nearest: int = 1, list_known: bool = True) -> str:

@@ -41,4 +41,4 @@ def too_short(seconds: float, least_s: float, rule: str) -> BadRecording | None:
     """
     if seconds >= least_s:
         return None
-    return BadRecording("too_short", f"{seconds:.2f} s; {rule} {least_s:g} s")
+    return BadRecording("too_short", f"{seconds:.2f} s long; {rule} {least_s:g} s")

@@ -14,7 +14,7 @@ from dataloader.audio.decoding import BadRecording, read_audio
 from dataloader.batches.augment import Augmenter
 from dataloader.batches.dataset import Batch, Drawn, WindowDataset
 from dataloader.batches.images import Mixes
-from dataloader.batches.windows import window_frames
+from dataloader.batches.windows import ends_the_recording, window_frames
 from utils.errors import DataError
 from utils.settings import Augmentation, DataProcess, Labels
 
@@ -76,7 +76,7 @@ class WaveformDataset(Dataset):
         start, latest = first / self._window * self.length, self._samples[recording] - self.length
         if latest < 0:
             return start / SAMPLE_RATE
-        if first % self._window and first + self._window >= self._rows.frames[recording]:
+        if ends_the_recording(first, self._window, self._rows.frames[recording]):
             start = math.ceil(first / self._window) * self.length  # of a whole window, if the recording is long enough
         return min(start, latest) / SAMPLE_RATE
 

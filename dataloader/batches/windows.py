@@ -26,8 +26,7 @@ def image_size(process: DataProcess) -> tuple[int, int]:
 def window_starts(frames: int, window: int, *, mode: str = "slice", step: int | None = None) -> list[int]:
     """First frame of each window of a recording.
 
-    Windows follow one another. The tail begins where the last whole window ends, or where the next one would begin
-    if that is later. A tail of at least half a window (or half a step, where windows overlap) becomes a last
+    Windows follow one another. A tail of at least half a window (or half a step, where windows overlap) becomes a last
     window that ends where the recording ends; a shorter tail is left out. A recording that is shorter than a window
     has one window, which is filled by repeating the recording.
 
@@ -41,10 +40,27 @@ def window_starts(frames: int, window: int, *, mode: str = "slice", step: int | 
     if mode == "single" or frames <= window:
         return [0]
     starts = list(range(0, frames - window + 1, step))
-    tail = frames - (starts[-1] + max(window, step))
-    if tail > 0 and 2 * tail >= min(window, step):
+    if makes_a_window(frames - (starts[-1] + max(window, step)), window, step):
         starts.append(frames - window)
     return starts
+
+
+def makes_a_window(tail: int, window: int, step: int) -> bool:
+    """Whether the tail of a recording makes a last window, which ends where the recording ends.
+
+    Training, prediction and waveform models share this rule.
+
+    Args:
+        tail: frames from where the last whole window ends, or the next one would begin if that is later; may be
+            negative.
+        window, step: frames in a window, and from one window to the next.
+    """
+    return tail > 0 and 2 * tail >= min(window, step)
+
+
+def ends_the_recording(first: int, window: int, frames: int) -> bool:
+    """Whether the window at frame ``first`` is a last one that was moved to end where its recording ends."""
+    return first % window != 0 and first + window >= frames
 
 
 def make_windows(metadata: "pd.DataFrame", process: DataProcess) -> "pd.DataFrame":

@@ -151,6 +151,7 @@ def _kept(function: Callable) -> Callable:
         except OSError:  # it was compiled, but there is no space on the disk to keep it
             compiled(*arguments)
         except Exception:  # a damaged file, such as after a power cut, may raise anything
+            # None of numba's public functions removes what it has kept, and every start would fail here.
             compiled._cache.flush()
             compiled(*arguments)
 

@@ -9,9 +9,9 @@ from dataloader.tables.columns import find_columns, named_columns
 from dataloader.tables.raven import BEGIN, names_others, read_raven
 from dataloader.tables.reading import decode, number, read_header, read_table, seconds
 from dataloader.tables.rows import Labeller, annotations_of_rows, read_cell
-from dataloader.tables.schema import ANNOTATION_COLUMNS, Understood, counted, listed
+from dataloader.tables.schema import ANNOTATION_COLUMNS, Understood, listed
 from dataloader.tables.sounds import SoundNames, composed, describe, find_files, find_sounds
-from utils.errors import DataError
+from utils.errors import DataError, counted
 from utils.settings import Source
 
 if TYPE_CHECKING:

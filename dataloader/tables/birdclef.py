@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dataloader.tables.reading import read_header, read_table, seconds
-from dataloader.tables.schema import ANNOTATION_COLUMNS, NOCALL, Understood, counted, listed, split_labels
+from dataloader.tables.schema import ANNOTATION_COLUMNS, NOCALL, Understood, listed, split_labels
 from dataloader.tables.sounds import Finder, check_filename, describe, odd_names
-from utils.errors import DataError
+from utils.errors import DataError, counted
 from utils.settings import Source
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from dataloader.cache.entries import entry_name
 from dataloader.tables import schema
 from dataloader.tables.rows import list_or_labels
-from dataloader.tables.schema import NEGATIVE, NOCALL, UNKNOWN, Annotation, Understood, counted, listed
+from dataloader.tables.schema import NEGATIVE, NOCALL, UNKNOWN, Annotation, Understood, listed
 from dataloader.tables.sounds import check_filename
-from utils.errors import DataError
+from utils.errors import DataError, counted
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,10 +4,10 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from dataloader.tables.schema import NEGATIVE, NOCALL, Understood, counted, listed
+from dataloader.tables.schema import NEGATIVE, NOCALL, Understood, listed
 from dataloader.tables.sounds import describe, find_sounds
 from utils.config_checks import LABEL_FROM
-from utils.errors import DataError
+from utils.errors import DataError, counted
 from utils.settings import Source
 
 NOTHING = ("noise", "background", "nocall")  # folders in which no bird calls, in upper or lower case

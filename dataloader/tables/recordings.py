@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from dataloader.tables.columns import find_columns, named_columns
 from dataloader.tables.reading import ENDINGS, read_header, read_table
 from dataloader.tables.rows import FOR_RECORDINGS
-from dataloader.tables.schema import FILENAME, PATH, WHERE, Understood, counted, listed
+from dataloader.tables.schema import FILENAME, PATH, WHERE, Understood, listed
 from dataloader.tables.sounds import Finder, check_filename
-from utils.errors import DataError
+from utils.errors import DataError, counted
 from utils.settings import Source
 
 if TYPE_CHECKING:

@@ -87,11 +87,6 @@ def split_labels(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(label.strip() for label in text.split(SEPARATOR) if label.strip()))
 
 
-def counted(number: int, one: str, many: str = "") -> str:
-    """A number with its noun: ``1 class``, ``2 classes``."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
 def listed(names: "list[str] | tuple[str, ...]", most: int = 5) -> str:
     """The first names, and how many more there are."""
     names = list(names)

@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 
 from dataloader.audio.decoding import ENDINGS
 from dataloader.tables.reading import WORKBOOKS
-from dataloader.tables.schema import counted, listed
-from utils.errors import DataError
+from dataloader.tables.schema import listed
+from utils.errors import DataError, counted
 
 _NOT_OURS = ("__MACOSX", "System Volume Information", "$RECYCLE.BIN")
 

@@ -16,10 +16,10 @@ from dataloader.tables.folders import labels_of_folder, read_folders
 from dataloader.tables.reading import number, read_header, read_table
 from dataloader.tables.recordings import add_recordings_table, describes_recordings
 from dataloader.tables.rows import Labeller, list_or_labels
-from dataloader.tables.schema import NEGATIVE, NOCALL, SEPARATOR, UNKNOWN, Understood, counted, listed
+from dataloader.tables.schema import NEGATIVE, NOCALL, SEPARATOR, UNKNOWN, Understood, listed
 from dataloader.tables.sounds import composed, describe, find_files
 from dataloader.tables.table import find_own_table, read_own_table
-from utils.errors import DataError
+from utils.errors import DataError, counted
 from utils.settings import Config, Source
 
 if TYPE_CHECKING:

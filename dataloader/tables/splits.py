@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dataloader.tables.schema import KNOWN_SPLIT, counted, listed
-from utils.errors import ConfigError, Problem
+from dataloader.tables.schema import KNOWN_SPLIT, listed
+from utils.errors import ConfigError, Problem, counted
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,8 +11,9 @@ from dataloader.audio.decoding import BadRecording, audio_info
 from dataloader.tables import schema
 from dataloader.tables.groups import catalogue_number
 from dataloader.tables.reading import read_table
-from dataloader.tables.schema import NEGATIVE, NOCALL, UNKNOWN, counted, listed
+from dataloader.tables.schema import NEGATIVE, NOCALL, UNKNOWN, listed
 from dataloader.tables.sources import sources_of
+from utils.errors import counted
 from utils.settings import Config
 
 if TYPE_CHECKING:

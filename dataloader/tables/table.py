@@ -8,9 +8,9 @@ from dataloader.tables.columns import find_columns, named_columns
 from dataloader.tables.raven import is_raven
 from dataloader.tables.reading import ENDINGS, read_header, read_table
 from dataloader.tables.rows import FOR_RECORDINGS, Labeller, annotations_of_rows, list_or_labels
-from dataloader.tables.schema import Understood, counted, listed
+from dataloader.tables.schema import Understood, listed
 from dataloader.tables.sounds import Finder, SoundNames, describe, find_sounds, odd_names
-from utils.errors import DataError
+from utils.errors import DataError, counted
 from utils.settings import Source
 
 if TYPE_CHECKING:
