@@ -29,11 +29,6 @@ def host() -> str:
     return socket.gethostname().replace(".", "-") or "localhost"
 
 
-def printable(path: Path | str) -> str:
-    """A path as text; bytes that are not UTF-8 are written as numbers, so that different names stay different."""
-    return os.fsencode(path).decode("utf-8", errors="backslashreplace")
-
-
 def temporary_for(path: Path) -> Path:
     """The path of a temporary file in the folder of ``path`` that no other live process uses."""
     ending = f".{host()}.{os.getpid()}.tmp"

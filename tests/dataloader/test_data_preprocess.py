@@ -5,7 +5,6 @@ import ctypes
 import errno
 import itertools
 import logging
-import multiprocessing
 import os
 import random
 import shutil
@@ -28,7 +27,7 @@ from dataloader.audio.findings import Findings
 from dataloader.batches.windows import make_windows
 from dataloader.cache import entries as cache
 from dataloader.cache import prepare as entry
-from dataloader.cache import space, workers
+from dataloader.cache import space
 from dataloader.cache.entries import cache_key, check_entry, decibels, read_window
 from dataloader.cache.spectrogram import MelSpectrogram
 from dataloader.data_preprocess import AudioPreprocessor, main, prune
@@ -512,8 +511,6 @@ def deadly_prepare(job, **settings):
 
 def test_a_crash_costs_one_worker_the_recording_alone(tmp_path, recordings, monkeypatch):
     table, job = table_of(recordings), preprocessor(tmp_path, multi_threading=False)
-    fork = multiprocessing.get_context("fork")  # which imports nothing again; those of spawn: test_workers.py
-    monkeypatch.setattr(workers.multiprocessing, "get_context", lambda _: fork)
     monkeypatch.setattr(data_preprocess, "prepare", deadly_prepare)
     assert len(job.prepare(table)) == 5
     with open(job.folder / "bad_recordings.csv", newline="") as file:
