@@ -148,8 +148,8 @@ def choose_windows(
     """The windows that training uses of annotated recordings; those of other recordings do not change.
 
     These are all windows with a label and, if ``unannotated`` is absent, a number of windows without, evenly over the
-    recording. So a night with ten annotations adds some twenty windows to an epoch. An annotation in a tail that no
-    window reaches has its own window.
+    recording. So a night with ten annotations adds ten windows to an epoch, and with ``empty_windows`` = 1 ten more. An
+    annotation in a tail that no window reaches has its own window.
 
     Args:
         windows: rows ``recording, first_frame, n_frames`` of ``make_windows``.
