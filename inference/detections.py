@@ -22,7 +22,7 @@ class Result:
         scores: ``(rows, classes)``, in the order of the card's labels; thresholds apply to them.
         seconds, sample_rate: of the recording.
         probabilities: what is written in place of the scores, of the same shape; None: the scores themselves.
-        time_expansion: how many times slower the file plays than the sound was; all times here are of the sound.
+        time_expansion: how many times slower the file plays than the original sound; all times here are of the sound.
     """
 
     path: Path

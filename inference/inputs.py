@@ -57,7 +57,7 @@ def find_recordings(inputs: Iterable[Path | str]) -> list[Path]:
 
 
 def time_expansions(recordings: Sequence[Path], given: float | None) -> dict[Path, float]:
-    """How many times slower each recording plays than the sound was; only those that do not play as it was.
+    """How many times slower each recording plays than the original sound; only those that do not play at its speed.
 
     Args:
         given: of all of them; None: what each states itself.
@@ -70,7 +70,11 @@ def time_expansions(recordings: Sequence[Path], given: float | None) -> dict[Pat
         plays = counted(len(found), "recording states that it plays", "recordings state that they play")
         (factor, _), *others = Counter(found.values()).most_common()
         times = f"{factor:g} times" + (" (most of them)" if others else "")
-        log.info("%s %s slower than the sound was, and counts so; --time-expansion 1 ignores it", plays, times)
+        log.info(
+            "%s %s slower than the original sound, which is taken into account; --time-expansion 1 ignores it",
+            plays,
+            times,
+        )
     return found
 
 

@@ -103,8 +103,8 @@ def _add_rows_and_scores(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add(
         "--time-expansion", type=_expansion, metavar="X",
-        help="the recordings play X times slower than the sound was, as those of many bat detectors (10); default: "
-        "what each recording states itself (GUANO, Wildlife Acoustics), else 1",
+        help="the recordings play X times slower than the original sound, as those of many bat detectors do (10); "
+        "default: what each recording states itself (GUANO, Wildlife Acoustics), else 1",
     )  # fmt: skip
 
 

@@ -43,7 +43,7 @@ class Scores:
         seconds: the length of the recording.
         sample_rate: the sample rate of the file, Hz, times its expansion.
         problem: what is wrong with the recording, although it could be scored; None if nothing is wrong.
-        time_expansion: how many times slower the file plays than the sound was; all times here are of the sound.
+        time_expansion: how many times slower the file plays than the original sound; all times here are of the sound.
     """
 
     path: Path
@@ -115,7 +115,7 @@ class Predictor:
         """Score one recording.
 
         Args:
-            time_expansion: how many times slower the file plays than the sound was.
+            time_expansion: how many times slower the file plays than the original sound.
 
         Raises:
             BadRecording: no part of it can be scored.

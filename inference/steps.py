@@ -142,8 +142,8 @@ def expansions_of(options: Options, recordings: Sequence[Path]) -> dict[Path, fl
             config = (path if path.is_dir() else path.parent) / CONFIG
             if config.is_file() and (factor := trained_expansion(config)) != 1:
                 log.warning(
-                    "%s was trained with time_expansion = %g, and these recordings are taken to play as fast as the "
-                    "sound was; if they do not: --time-expansion %g", path, factor, factor,
+                    "%s was trained with time_expansion = %g, and these recordings are taken to play at the speed "
+                    "of the original sound; if they do not, give --time-expansion %g", path, factor, factor,
                 )  # fmt: skip
     return found
 

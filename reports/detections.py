@@ -70,7 +70,7 @@ class Recording(NamedTuple):
         detections: rows of the fields of ``Detection``.
         highest: the highest score of any species in it, detection or not.
         started: when it began, if that is known.
-        time_expansion: how many times slower the file plays than the sound was; all times here are of the sound.
+        time_expansion: how many times slower the file plays than the original sound; all times here are of the sound.
     """
 
     path: Path

@@ -1,4 +1,4 @@
-"""Annotations beside long recordings: Raven selection tables, Audacity label tracks, and what crowsetta reads."""
+"""How are annotations beside long recordings read? Raven selection tables, Audacity label tracks, and crowsetta's."""
 
 import re
 from collections.abc import Callable
@@ -23,7 +23,7 @@ _AUDACITY = re.compile(r"\s*-?\d+([.,]\d+)?\t-?\d+([.,]\d+)?(\t.*)?")
 
 
 class Track(NamedTuple):
-    """A file with annotations, and the recording that it belongs to (None: its rows name theirs)."""
+    """A file with annotations, and its recording (None: its rows name their recordings)."""
 
     name: str  # relative path
     kind: str
@@ -31,7 +31,7 @@ class Track(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What the readers of all files share."""
+    """What the readers of all kinds of files need."""
 
     folder: Path
     source: Source
@@ -42,18 +42,18 @@ class Reading(NamedTuple):
 def find_tracks(folder: Path) -> tuple[list[Track], list[str], list[str]]:
     """The files with annotations below ``folder``.
 
-    A file belongs to the recording beside it whose name it begins with (``x.flac``: ``x.txt``, ``x.flac.txt``,
-    ``x.Table.1.selections.txt``); where there is none, to the only one of that name anywhere.
+    A file belongs to the recording in the same folder whose name its own begins with (``x.flac``: ``x.txt``,
+    ``x.flac.txt``, ``x.Table.1.selections.txt``). If there is none, to the only recording with that name anywhere.
 
     Returns:
-        The files; files of annotations whose recording is not there; and the sounds.
+        The files; files of annotations whose recording is missing; and the sound files.
     """
     files, sounds = find_files(folder), find_sounds(folder)
     known = set(sounds)
     by_stem: dict[tuple[str, str], str] = {}
     anywhere: dict[str, list[str]] = {}
     for sound in sounds:
-        place, name = _place(sound), composed(PurePosixPath(sound).name)
+        place, name = _folder_and_stem(sound), composed(PurePosixPath(sound).name)
         stem = name[: name.rindex(".")]
         by_stem.setdefault((place, stem), sound)
         by_stem.setdefault((place, name), sound)
@@ -76,7 +76,7 @@ def read_annotations(folder: Path, source: Source) -> Understood:
     """Read the annotations beside recordings.
 
     Raises:
-        DataError: none is there, or one cannot be read.
+        DataError: there is none, or one cannot be read.
     """
     import pandas as pd
 
@@ -119,12 +119,12 @@ def _notes(folder: Path, tracks: list[Track], lonely: list[str], without: list[s
     notes = []
     if lonely:
         notes.append(
-            f"{folder}: {counted(len(lonely), 'file')} of annotations without the recording that is meant; left out: "
+            f"{folder}: {counted(len(lonely), 'file')} of annotations without their recording; left out: "
             f"{listed(lonely, 3)}"
         )
     if without:
         notes.append(
-            f"{folder}: {counted(len(without), 'recording')} without annotations beside; left out: {listed(without, 3)}"
+            f"{folder}: {counted(len(without), 'recording')} without annotations; left out: {listed(without, 3)}"
         )
     owners: dict[str, list[str]] = {}
     for track in tracks:
@@ -136,13 +136,13 @@ def _notes(folder: Path, tracks: list[Track], lonely: list[str], without: list[s
     return notes
 
 
-def _place(name: str) -> str:
+def _folder_and_stem(name: str) -> str:
     return composed(str(PurePosixPath(name).parent))
 
 
 def _owner(file: str, by_stem: dict[tuple[str, str], str], anywhere: dict[str, list[str]]) -> str | None:
-    """The sound that a file of annotations belongs to: the longest name that it begins with."""
-    place, name = _place(file), composed(PurePosixPath(file).name)
+    """The sound file of a file of annotations: the one with the longest name that its own begins with."""
+    place, name = _folder_and_stem(file), composed(PurePosixPath(file).name)
     candidates = [name[:end] for end in range(len(name), 0, -1) if end == len(name) or name[end] in "._ "]
     for candidate in candidates:
         if (place, candidate) in by_stem:
@@ -154,7 +154,7 @@ def _owner(file: str, by_stem: dict[tuple[str, str], str], anywhere: dict[str, l
 
 
 def _kind(folder: Path, file: str) -> str | None:
-    """Which kind of annotations a file holds; None where it holds none."""
+    """The kind of annotations in a file; None if it has none."""
     lower = file.lower()
     if any(lower.endswith(ending) for ending in _CROWSETTA):
         return "crowsetta"
@@ -177,7 +177,7 @@ def _read_raven(track: Track, reading: Reading) -> "pd.DataFrame":
 
 
 def _read_audacity(track: Track, reading: Reading) -> "pd.DataFrame":
-    r"""A label track of Audacity: start, end, label; a line that begins with ``\`` holds the box's frequencies."""
+    r"""A label track of Audacity: start, end, label; a line that begins with ``\`` has the frequencies of the box."""
     import pandas as pd
 
     path, rows = reading.folder / track.name, []
@@ -189,12 +189,12 @@ def _read_audacity(track: Track, reading: Reading) -> "pd.DataFrame":
             if not rows or len(cells) < 3:
                 raise DataError(f"{where}: frequencies without a label before them; correct it")
             low, high = (read_cell(number, text, "frequency", where) for text in cells[1:3])
-            limits = [limit if limit >= 0 else float("nan") for limit in (low, high)]  # -1: not known
+            limits = [limit if limit >= 0 else float("nan") for limit in (low, high)]  # -1: unknown
             rows[-1][4:6] = limits
             continue
         if len(cells) < 2:
             raise DataError(
-                f"{where}: {line.strip()[:60]!r} is no label: expected start, end and label with tabs between"
+                f"{where}: {line.strip()[:60]!r} is not a label; expected start, end and label, separated by tabs"
             )
         times = [read_cell(seconds, text, "time", where) for text in cells[:2]]
         label = cells[2] if len(cells) > 2 else ""
@@ -217,7 +217,7 @@ def _read_csv(track: Track, reading: Reading) -> "pd.DataFrame":
 
 
 def _read_crowsetta(track: Track, reading: Reading) -> "pd.DataFrame":
-    """What the package crowsetta reads beside: TextGrid of Praat, .not.mat of evsonganaly, .phn and .wrd of TIMIT."""
+    """Files that the package crowsetta reads: TextGrid of Praat, .not.mat of evsonganaly, .phn and .wrd of TIMIT."""
     import pandas as pd
 
     path = reading.folder / track.name
@@ -231,7 +231,7 @@ def _read_crowsetta(track: Track, reading: Reading) -> "pd.DataFrame":
         parts = annotation if isinstance(annotation, list) else [annotation]
         sequences = [one for part in parts for one in (part.seq if isinstance(part.seq, list) else [part.seq])]
         segments = [segment for sequence in sequences for segment in sequence.segments]
-    except Exception as error:  # a reader of many formats has many kinds
+    except Exception as error:  # a reader of many formats has many kinds of errors
         raise DataError(f"{path}: crowsetta cannot read it as {kind}: {str(error).splitlines()[0]}") from None
     rows = [
         (track.sound, segment.onset_s, segment.offset_s, one, float("nan"), float("nan"), f"{path}: segment {number_}")

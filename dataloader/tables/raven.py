@@ -1,4 +1,4 @@
-"""Selection tables of Raven: of one recording, or of several that Raven opened as one sound."""
+"""How are selection tables of Raven read, of one recording, or of several that Raven opened as one sound?"""
 
 import logging
 import re
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BEGIN = "Begin Time (s)"  # the column by which a selection table is known
+BEGIN = "Begin Time (s)"  # the column that identifies a selection table
 _MEASURES = re.compile(
     r"selection|view|channel|begin.*|end.*|low freq.*|high freq.*|file offset.*|delta .*|.*\(.*\)|confidence|score|"
     r"rank|occupancy|species code list|date.*|file|path",
@@ -32,7 +32,7 @@ def is_raven(header: list[str]) -> bool:
 
 
 def names_others(path: Path, sound: str | None) -> bool:
-    """Whether a selection table is of other recordings than the one beside it, or of several.
+    """Whether a selection table belongs to other recordings than the one beside it, or to several.
 
     Raven opens the files of a folder as one sound, and names the table after the first of them.
     """
@@ -45,9 +45,9 @@ def names_others(path: Path, sound: str | None) -> bool:
 
 
 def read_raven(path: Path, sound: str | None, names: SoundNames, source: Source, labeller: Labeller) -> "pd.DataFrame":
-    """A selection table of Raven: a box stands there once for each view and channel, and is one annotation.
+    """Read a selection table of Raven, in which a box has a row for each view and channel but is one annotation.
 
-    Where the table is of several recordings (Begin File), times are counted from the file's beginning (File Offset).
+    If the table has several recordings (Begin File), times are counted from the beginning of each file (File Offset).
     """
     table = read_table(path, usual=False)
     columns = {
@@ -64,7 +64,7 @@ def read_raven(path: Path, sound: str | None, names: SoundNames, source: Source,
         if label not in table:
             raise DataError(f"{path}: no column {label!r} for label; it has {', '.join(table.columns)}")
         columns["label"] = label
-    if "View" in table:  # the spectrogram's row has the frequencies
+    if "View" in table:  # the row of the spectrogram has the frequencies
         table = table.sort_values("View", key=lambda views: views.str.startswith("Waveform"), kind="stable")
     same = [name for name in ("Selection", "Begin File", "Begin Path", BEGIN, "End Time (s)") if name in table]
     table = table.drop_duplicates(same).sort_index()
@@ -76,24 +76,24 @@ def read_raven(path: Path, sound: str | None, names: SoundNames, source: Source,
 
 
 def _raven_label(columns: list[str]) -> str | None:
-    """The column of labels: one of a usual name, else the only one that is no measurement."""
+    """The column of labels: one with a common name, else the only one that is not a measurement."""
     usual = find_columns([name for name in columns if name != "Begin File"], {}, Path()).get("label")
     others = [name for name in columns if not _MEASURES.fullmatch(name)]
     return usual or (others[0] if len(others) == 1 else None)
 
 
 def _rows_of_files(path: Path, table: "pd.DataFrame", names: SoundNames) -> tuple["pd.DataFrame", list[str]]:
-    """Rows of a table of several recordings, with times from each file's beginning, and their recordings.
+    """Rows of a table of several recordings, with times from the beginning of each file, and their recordings.
 
     Raises:
-        DataError: a row's recording is not there, or there are several of its name.
+        DataError: the recording of a row is missing, or several have its name.
     """
     column = "Begin Path" if "Begin Path" in table else "Begin File"
     meant: dict[str, list[str]] = {text: names.find(text) for text in dict.fromkeys(table[column])}
     for line, text in zip(table.index, table[column], strict=True):
         if not meant[text]:
             raise DataError(
-                f"{path}: line {line}: {column} {text.strip()!r} is not in the data; bring it, or remove the row"
+                f"{path}: line {line}: {column} {text.strip()!r} is not in the data; add it, or remove the row"
             )
         if len(meant[text]) > 1:
             raise DataError(

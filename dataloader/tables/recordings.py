@@ -1,4 +1,4 @@
-"""A table that describes recordings whose labels stand elsewhere: recordist, place, split, species looked for."""
+"""What describes recordings whose labels are elsewhere? A table of recordist, place, split or annotated species."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ _OF_THE_READER = (FILENAME, PATH, WHERE, "labels", "secondary_labels")  # column
 
 
 def find_recordings_table(folder: Path, source: Source) -> Path | None:
-    """[data] ``table``, or the one table at the top of ``folder`` that describes recordings; None where none does.
+    """[data] ``table``, or the only table at the top of ``folder`` that describes recordings; None if there is none.
 
     Raises:
         DataError: there are several.
@@ -33,12 +33,12 @@ def find_recordings_table(folder: Path, source: Source) -> Path | None:
     ]
     if len(fitting) > 1:
         names = listed([path.name for path in fitting])
-        raise DataError(f"{folder}: several tables describe recordings: {names}; name one by [data] table = FILE")
+        raise DataError(f"{folder}: several tables describe recordings: {names}; name one with [data] table = FILE")
     return fitting[0] if fitting else None
 
 
 def describes_recordings(path: Path, source: Source) -> bool:
-    """Whether a table names files and says something of them, and has neither labels nor times."""
+    """Whether a table names files and describes them, and has neither labels nor times."""
     try:
         found = find_columns(read_header(path), named_columns(source.columns, "[data] columns"), path)
     except DataError:
@@ -48,7 +48,7 @@ def describes_recordings(path: Path, source: Source) -> bool:
 
 
 def add_recordings_table(understood: Understood, folder: Path, source: Source) -> None:
-    """Add the columns of the table that describes the recordings, where there is one, to those that a reader found.
+    """Add the columns of the table that describes the recordings, if there is one, to those that a reader found.
 
     Raises:
         DataError: the table cannot be read, or does not name files.
@@ -79,12 +79,12 @@ def add_recordings_table(understood: Understood, folder: Path, source: Source) -
 
 
 def _read(path: Path, folder: Path, source: Source) -> tuple["pd.DataFrame", list[str]]:
-    """The table by ``filename``, its columns under our names and where each row stands; and what is to be said."""
+    """The table by ``filename``, with the names of this program for its columns, and notes for the log."""
     table = read_table(path)
     found = find_columns(table.columns, named_columns(source.columns, "[data] columns"), path)
     if FILENAME not in found:
         raise DataError(
-            f"{path}: no column that names files; it has {', '.join(table.columns)}. Name it by [data] columns = "
+            f"{path}: no column that names files; it has {', '.join(table.columns)}. Name it with [data] columns = "
             "filename: NAME"
         )
     where = [f"{path}: line {line}" for line in table.index]

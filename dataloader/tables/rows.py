@@ -1,4 +1,4 @@
-"""Rows of any table -> recordings and annotations, for the readers of ``table`` and ``annotations``."""
+"""How do the rows of any table become labels and annotations, for the readers of ``table`` and ``annotations``?"""
 
 import math
 from collections.abc import Sequence
@@ -22,17 +22,17 @@ FOR_RECORDINGS = [
 
 
 class Labeller:
-    """Gives the labels of a row: what its cell says, or what [data] ``label`` or ``label_from`` says."""
+    """Returns the labels of a row: those of its cell, or of [data] ``label`` or ``label_from``."""
 
     def __init__(self, source: Source):
         self._label, self._negative = source.label.strip(), source.negative_folders.strip().lower()
-        self._in_negative: dict[str, bool] = {}  # by filename: a recording may have thousands of rows
+        self._in_negative: dict[str, bool] = {}  # by filename, because a recording may have thousands of rows
         match = LABEL_FROM.fullmatch(source.label_from)
         self._level = int(match[1]) - 1 if match else None
 
     @property
     def is_set(self) -> bool:
-        """Whether a label is known where no table gives one."""
+        """Whether the settings give a label to rows without one."""
         return bool(self._label) or self._level is not None
 
     def labels(self, cell: str, filename: str, where: str) -> tuple[str, ...]:
@@ -44,15 +44,15 @@ class Labeller:
         labels = list_or_labels(cell) or (split_labels(self._label) if self._label else self._from_folder(filename))
         if not labels:
             raise DataError(
-                f"{where}: no label; name one for all such rows by [data] label = NAME, or take it from a folder on "
-                "the way by label_from = folder:1 (the first below data_dir)"
+                f"{where}: no label; name one for all such rows with [data] label = NAME, or take it from a folder's "
+                "name with label_from = folder:1 (the first below data_dir)"
             )
         if self.is_negative(filename):
             return tuple(label if label.startswith(NEGATIVE) else NEGATIVE + label for label in labels)
         return labels
 
     def is_negative(self, filename: str) -> bool:
-        """Whether the recording lies in a folder of false alarms."""
+        """Whether the recording is in a folder of false alarms."""
         if filename not in self._in_negative:
             folders = {part.lower() for part in PurePosixPath(filename).parts[:-1]}
             self._in_negative[filename] = bool(self._negative) and self._negative in folders
@@ -81,7 +81,7 @@ def annotations_of_rows(
 
     Args:
         filenames: of the recording of each row.
-        found: which column holds what; ``start`` and ``end`` are among them.
+        found: the column of each meaning; ``start`` and ``end`` are among them.
 
     Raises:
         DataError: a time or a frequency that cannot be read, or a row without a label.
@@ -104,13 +104,13 @@ def read_cell(convert, text: str, column: str, where: str) -> float:
     """A cell as a number or a time.
 
     Raises:
-        DataError: it is none; the message names the row.
+        DataError: it is not one; the message names the row.
     """
     try:
         return convert(text)
     except ValueError:
         raise DataError(
-            f"{where}: {column} {text!r} is no time or number, such as 62.5 or 1:02.5; correct it"
+            f"{where}: {column} {text!r} is not a time or number such as 62.5 or 1:02.5; correct it"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""One source or several -> one table: layout, label map, filters, and the source's name before each filename."""
+"""How do one or several sources become one table? By layout, label map, filter, and a name before each filename."""
 
 import logging
 import re
@@ -40,7 +40,7 @@ _CONDITION = re.compile(r"\s*(?P<column>.+?)\s*(?P<sign>>=|<=|!=|=|>|<)\s*(?P<va
 
 
 def sources_of(config: Config) -> dict[str, Source]:
-    """The sources by name; the one data_dir of [paths] with the settings of [data] has the name ``""``."""
+    """The sources by name; data_dir of [paths] with the settings of [data] has the name ``""``."""
     if config.sources:
         return dict(config.sources)
     data = config.data
@@ -49,10 +49,10 @@ def sources_of(config: Config) -> dict[str, Source]:
 
 
 def read_source(name: str, source: Source) -> tuple["pd.DataFrame", Understood]:
-    """The recordings of a source, checked, mapped and filtered, and how they were understood; says so.
+    """The recordings of a source, checked, mapped and filtered, and how they were understood, which is logged.
 
     Raises:
-        DataError: the folder is not there, is not understood, or something in it cannot be used.
+        DataError: the folder is missing, its layout is unknown, or something in it cannot be used.
     """
     folder = source.data_dir
     if folder is None or not folder.is_dir():
@@ -79,7 +79,7 @@ def read_source(name: str, source: Source) -> tuple["pd.DataFrame", Understood]:
     table = checked(understood, source.unannotated, annotated_for)
     table = _filtered(table, source.filter, folder)
     if table.empty:
-        raise DataError(f"{folder}: no recording is left by the label map and the filter; correct them")
+        raise DataError(f"{folder}: the label map and the filter leave no recording; correct them")
     _add_what_the_recorder_wrote(table, source)
     _add_expansion(table, source)
     _compress_annotations(table)
@@ -97,10 +97,10 @@ def _chosen(source: Source) -> str:
 
 
 def find_layout(folder: Path, source: Source) -> str:
-    """Find out the layout of a folder.
+    """Detect the layout of a folder.
 
     Raises:
-        DataError: none fits; the message says what is there.
+        DataError: none fits; the message says what the folder has.
     """
     if find_table(folder):
         return "birdclef"
@@ -120,8 +120,8 @@ def find_layout(folder: Path, source: Source) -> str:
     if audio is not None and any("/" in name for name in sounds):
         raise DataError(
             f"{folder}: {audio.name} without a table (train_metadata.csv or train.csv with primary_label and "
-            f"filename); the folder holds {describe(folder)}. Bring the table, or read the folders of {audio.name} as "
-            "species by [data] layout = folders"
+            f"filename); the folder holds {describe(folder)}. Add the table, or read the folders of {audio.name} as "
+            "species with [data] layout = folders"
         )
     raise DataError(
         f"{folder}: not understood; the folder holds {describe(folder)}.{_hint(folder, lonely, sounds)} Expected is "
@@ -132,28 +132,28 @@ def find_layout(folder: Path, source: Source) -> str:
 
 
 def _hint(folder: Path, lonely: list[str], sounds: list[str]) -> str:
-    """What is nearly one of the layouts: a table of other columns, or annotations that are not beside a recording."""
+    """What is similar to a layout: a table with other columns, or annotations that are not beside a recording."""
     tables = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in (".csv", ".tsv", ".parquet")]
     if tables:
         columns = ", ".join(read_header(tables[0]))
         return (
-            f" {tables[0].name} has the columns {columns}: name those of files and labels by [data] columns = "
+            f" {tables[0].name} has the columns {columns}: name those of files and labels with [data] columns = "
             "filename: NAME, label: NAME."
         )
     if lonely:
-        return f" {listed(lonely, 3)} annotates a recording that is not there."
+        return f" {listed(lonely, 3)} annotates a recording that is missing."
     stems = {PurePosixPath(name).with_suffix("").as_posix() for name in sounds}
     texts = [name for name in find_files(folder) if name.lower().endswith(".txt") and name[:-4] in stems]
     if texts:
         return (
             f" {texts[0]} is neither a selection table of Raven nor a label track of Audacity (start, end and label "
-            "with tabs between)."
+            "separated by tabs)."
         )
     return ""
 
 
 def _with_a_fitting_layout(error: DataError, layout: str, folder: Path, source: Source) -> DataError:
-    """The error, with the layout that fits where the named one does not."""
+    """The error, and the layout that would fit."""
     if source.layout == "auto":
         return error
     try:
@@ -162,13 +162,13 @@ def _with_a_fitting_layout(error: DataError, layout: str, folder: Path, source: 
         return error
     if fits == layout:
         return error
-    return DataError(f"{error}. [data] layout = {layout} is set; {describe(folder)}: layout = {fits} reads them so")
+    return DataError(f"{error}. [data] layout = {layout} is set; {describe(folder)}: layout = {fits} would read this")
 
 
 def _map_labels(understood: Understood, renamed: dict[str, str], path: Path) -> None:
-    """Rename labels by a label map, which stands in ``path``.
+    """Rename labels with the label map in ``path``.
 
-    An empty new name drops the label, and a recording that has no other.
+    An empty new name drops the label, and also a recording that has no other label.
     """
     table, rows = understood.recordings, understood.annotations
     had = table["labels"].map(len) > 0
@@ -184,7 +184,7 @@ def _map_labels(understood: Understood, renamed: dict[str, str], path: Path) -> 
     understood.classes = _renamed(understood.classes, renamed)
     understood.names = {renamed.get(label, label): names for label, names in understood.names.items()}
     if dropped.any():
-        log.info("%s: %s left out, whose labels it drops", path, counted(int(dropped.sum()), "recording"))
+        log.info("%s: %s left out, because it drops their labels", path, counted(int(dropped.sum()), "recording"))
 
 
 def _renamed(labels: tuple[str, ...], renamed: dict[str, str]) -> tuple[str, ...]:
@@ -199,20 +199,20 @@ def _renamed(labels: tuple[str, ...], renamed: dict[str, str]) -> tuple[str, ...
 
 
 def _renamed_cell(text: str, renamed: dict[str, str]) -> str:
-    """The labels of ``annotated_for`` renamed; where all of them are dropped, one that is no class is left."""
+    """The labels of ``annotated_for`` renamed; if all are dropped, one that is not a class is left."""
     labels = list_or_labels(text)
     return SEPARATOR.join(_renamed(labels, renamed) or (labels and (UNKNOWN,)))
 
 
 def read_label_map(path: Path) -> dict[str, str]:
-    """Read a CSV of old,new; a name that is renamed again is followed to its end.
+    """Read a CSV of old,new; if a new name is renamed again, its last name is used.
 
     Raises:
-        DataError: not two columns, a label that is renamed to two, or names that lead back to themselves.
+        DataError: there are not two columns, a label has two new names, or names form a circle.
     """
     table = read_table(path)
     if len(table.columns) < 2:
-        raise DataError(f"{path}: one column; a label map has two, old and new")
+        raise DataError(f"{path}: it has one column; a label map needs two, old and new")
     old, new = (table[name] for name in (("old", "new") if {"old", "new"} <= set(table.columns) else table.columns[:2]))
     renamed: dict[str, str] = {}
     for line, *both in zip(table.index, old, new, strict=True):
@@ -224,7 +224,7 @@ def read_label_map(path: Path) -> dict[str, str]:
         way = [one]
         while (to := renamed.get(way[-1])) and to != way[-1]:
             if to in way:
-                raise DataError(f"{path}: {' -> '.join([*way, to])} goes round in a circle; end it")
+                raise DataError(f"{path}: {' -> '.join([*way, to])} is a circle; remove one of these lines")
             way.append(to)
         ends[one] = to if to is not None else way[-1]
     nothing = {name: NOCALL for name in ends.values() if labels_of_folder(name) == (NOCALL,)}
@@ -236,11 +236,11 @@ def _filtered(table: "pd.DataFrame", conditions: str, folder: Path) -> "pd.DataF
     for text in filter(None, map(str.strip, conditions.split(","))):
         match = _CONDITION.fullmatch(text)
         if not match:
-            raise DataError(f"[data] filter: {text!r} is no condition, such as rating >= 3 or collection = XC|iNat")
+            raise DataError(f"[data] filter: {text!r} is not a condition such as rating >= 3 or collection = XC|iNat")
         column, sign, value = match["column"], match["sign"], match["value"]
         if column not in table:
             known = [name for name in table.columns if name not in ("where", "labels", "annotations", "path")]
-            raise DataError(f"{folder}: [data] filter names column {column!r}, and there are {', '.join(known)}")
+            raise DataError(f"{folder}: [data] filter names column {column!r}, but the columns are {', '.join(known)}")
         kept = [_holds(cell, sign, value, text) for cell in table[column]]
         left_out = len(kept) - sum(kept)
         table = table[kept].reset_index(drop=True)
@@ -255,18 +255,18 @@ def _holds(cell: object, sign: str, value: str, condition: str) -> bool:
     try:
         limit = number(value)
     except ValueError:
-        raise DataError(f"[data] filter: {condition!r} compares with {value!r}, which is no number") from None
+        raise DataError(f"[data] filter: {condition!r} compares with {value!r}, which is not a number") from None
     try:
         return _COMPARISONS[sign](number(text), limit)
-    except ValueError:  # an empty cell, or text: nothing says that it holds
+    except ValueError:  # an empty cell, or text: the condition is not known to be true
         return False
 
 
 def _add_what_the_recorder_wrote(table: "pd.DataFrame", source: Source) -> None:
-    """Columns ``recorded_at``, ``site`` and ``device``, where the table has none and the recordings say something.
+    """Add the columns ``recorded_at``, ``site`` and ``device`` from the recordings, if the table does not have them.
 
-    A time expansion that a recording states fills the cells of ``time_expansion`` that the table leaves empty, unless
-    the setting says another.
+    If a recording states its time expansion, this fills an empty cell of ``time_expansion``, unless the setting has
+    another value.
     """
     written = recorder_columns(table["path"].tolist())
     for column in (schema.RECORDED_AT, schema.SITE, schema.DEVICE):
@@ -280,11 +280,13 @@ def _add_what_the_recorder_wrote(table: "pd.DataFrame", source: Source) -> None:
     count = sum(bool(its) and not mine.strip() for mine, its in zip(own, stated, strict=True))
     if count:
         plays = counted(count, "recording states that it plays", "recordings state that they play")
-        log.info("%s: %s slower than the sound was; a column time_expansion goes before it", source.data_dir, plays)
+        log.info(
+            "%s: %s slower than the original sound; a column time_expansion would have priority", source.data_dir, plays
+        )
 
 
 def _add_expansion(table: "pd.DataFrame", source: Source) -> None:
-    """Column ``time_expansion`` as numbers: the table's own, else the setting."""
+    """Set the column ``time_expansion`` as numbers: those of the table, else the setting."""
     given = table["time_expansion"] if "time_expansion" in table else [""] * len(table)
     factors = []
     for text, where in zip(given, table["where"], strict=True):
@@ -293,13 +295,13 @@ def _add_expansion(table: "pd.DataFrame", source: Source) -> None:
         except ValueError:
             factor = 0.0
         if factor <= 0:
-            raise DataError(f"{where}: time_expansion {text!r} is no number above 0, such as 10; correct it")
+            raise DataError(f"{where}: time_expansion {text!r} is not a number above 0 such as 10; correct it")
         factors.append(float(factor))
     table[schema.TIME_EXPANSION] = factors
 
 
 def _compress_annotations(table: "pd.DataFrame") -> None:
-    """Times and frequencies as they were recorded: people annotate the file as it plays, so many times slower."""
+    """Convert times and frequencies to those of the original sound; people annotate the file as it plays."""
     if schema.ANNOTATIONS not in table:
         return
     compressed = []
@@ -321,7 +323,7 @@ _SPLIT_NAMES = {
 
 
 def _add_known_split(table: "pd.DataFrame") -> None:
-    """Column ``known_split`` from a column ``split``: train, val, test or the number of a fold; empty: not known."""
+    """Add the column ``known_split`` from ``split``: train, val, test or the number of a fold; empty: unknown."""
     if "split" not in table:
         return
     known, strange = [], {}
@@ -335,7 +337,7 @@ def _add_known_split(table: "pd.DataFrame") -> None:
     if strange:
         name, where = next(iter(strange.items()))
         raise DataError(
-            f"{where}: split {name!r} is none of train, val, test or the number of a fold; correct or rename the column"
+            f"{where}: split {name!r} is not train, val, test or the number of a fold; correct or rename the column"
         )
     if any(known):
         table[schema.KNOWN_SPLIT] = known
@@ -343,11 +345,11 @@ def _add_known_split(table: "pd.DataFrame") -> None:
 
 
 def join_sources(tables: Mapping[str, tuple["pd.DataFrame", Understood]]) -> "pd.DataFrame":
-    """One table of all sources; ``attrs`` hold the classes that are always there, and names of species."""
+    """One table of all sources; ``attrs`` has the labels that are always classes, and the names of species."""
     import pandas as pd
 
     table = pd.concat([one for one, _ in tables.values()], ignore_index=True)
-    for column in table.columns:  # what one source has and another has not
+    for column in table.columns:  # columns that one source has and another has not
         empty = table[column].isna()
         if column in (schema.ANNOTATIONS, schema.KNOWN_FOR):
             table[column] = [None if not isinstance(value, tuple) else value for value in table[column]]

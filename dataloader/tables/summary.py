@@ -1,4 +1,4 @@
-"""What was understood of the data, and what will hurt: the text of ``python -m dataloader.metadata --check``."""
+"""What does ``python -m dataloader.metadata --check`` print? What the program understood of the data, and warnings."""
 
 import difflib
 from collections import Counter
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _MOST = 10  # classes that are listed
-_DOMINATES = 0.5  # share of the hours above which one class is said to dominate
-_LONG_NAME, _NEAR = 10, 0.9  # characters of a name, and its likeness to another, from which one may be misspelt
-_FIELDS = ("license", "licence", "collection", "class_name")  # own columns that are counted
+_DOMINATES = 0.5  # share of the hours above which one class dominates
+_LONG_NAME, _NEAR = 10, 0.9  # characters of a name, and its similarity to another, from which on one may be misspelt
+_FIELDS = ("license", "licence", "collection", "class_name")  # columns whose values are counted
 
 
 def describe_table(table: "pd.DataFrame", config: Config) -> Iterator[str]:
@@ -45,13 +45,13 @@ def describe_table(table: "pd.DataFrame", config: Config) -> Iterator[str]:
     yield from _groups(table)
     if bad:
         yield f"recordings that cannot be opened: {len(bad):,}; {listed([f'{name} ({why})' for name, why in bad], 3)}"
-    problems = [*_what_hurts(table, config)]
-    yield f"what will hurt: {'nothing was found' if not problems else ''}".rstrip()
+    problems = [*_warnings(table, config)]
+    yield f"warnings: {'none' if not problems else ''}".rstrip()
     yield from (f"  - {problem}" for problem in problems)
 
 
 def _lengths(table: "pd.DataFrame") -> tuple[list[float], list[tuple[str, str]]]:
-    """Seconds of each recording as its header says, and what cannot be opened; nothing is decoded."""
+    """Seconds of each recording by its header, and recordings that cannot be opened; nothing is decoded."""
 
     def length(path: str) -> float | BadRecording:
         try:
@@ -90,7 +90,7 @@ def _classes(table: "pd.DataFrame") -> Iterator[str]:
     background = Counter(label for labels in table["secondary_labels"] for label in labels)
     if background:
         strangers = sorted(set(background) - set(counts))
-        more = f"; {len(strangers):,} of these species are no class: {listed(strangers)}" if strangers else ""
+        more = f"; {len(strangers):,} of these species are not classes: {listed(strangers)}" if strangers else ""
         yield f"labels in the background: {sum(background.values()):,} of {len(background):,} species{more}"
     empty = int(sum(not [label for label in labels if label != NOCALL] for labels in table["labels"]))
     if empty:
@@ -113,7 +113,7 @@ def _annotations(table: "pd.DataFrame") -> Iterator[str]:
     kinds = [
         (sum(one.label.startswith(NEGATIVE) for one, _ in rows), "of false alarms"),
         (sum(one.label == NOCALL for one, _ in rows), f"of {NOCALL}"),
-        (sum(one.label == UNKNOWN for one, _ in rows), "whose label is not known"),
+        (sum(one.label == UNKNOWN for one, _ in rows), "with an unknown label"),
         (boxes, "with frequencies"),
     ]
     more = "".join(f", {count:,} {words}" for count, words in kinds if count)
@@ -125,7 +125,9 @@ def _annotations(table: "pd.DataFrame") -> Iterator[str]:
         choice for choice, found in zip(table[schema.UNANNOTATED], table[schema.ANNOTATIONS], strict=True)
         if isinstance(found, tuple)
     )  # fmt: skip
-    yield "what is not annotated there: " + ", ".join(f"{choice} ({count:,})" for choice, count in choices.items())
+    yield "species without annotation are there: " + ", ".join(
+        f"{choice} ({count:,})" for choice, count in choices.items()
+    )
     beyond = [
         f"{row.filename} ({one.start_s:g} to {one.end_s:g} of {row.seconds:.2f} s)"
         for row in table.itertuples()
@@ -141,7 +143,7 @@ def _annotations(table: "pd.DataFrame") -> Iterator[str]:
 def _groups(table: "pd.DataFrame") -> Iterator[str]:
     sizes = table["group"].value_counts()
     largest = f"{counted(int(sizes.iloc[0]), 'recording')} ({sizes.index[0]})"
-    yield f"groups (kept on one side of a split): {len(sizes):,}; the largest has {largest}"
+    yield f"groups (kept in one subset): {len(sizes):,}; the largest has {largest}"
     if schema.KNOWN_SPLIT in table:
         counts = Counter(name or "(none)" for name in table[schema.KNOWN_SPLIT])
         yield "split of the data: " + ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
@@ -155,7 +157,7 @@ def _groups(table: "pd.DataFrame") -> Iterator[str]:
     )
 
 
-def _what_hurts(table: "pd.DataFrame", config: Config) -> Iterator[str]:
+def _warnings(table: "pd.DataFrame", config: Config) -> Iterator[str]:
     least = config.data.min_samples_in_class
     rows = table[table["labels"].map(len) > 0]
     by_class: dict[str, list[int]] = {}
@@ -193,16 +195,16 @@ def _what_hurts(table: "pd.DataFrame", config: Config) -> Iterator[str]:
         label = max(seconds, key=seconds.get)
         if seconds[label] / total > _DOMINATES:
             share = f"{seconds[label] / total:.0%}"
-            yield f"{label} has {share} of the hours; [data] class_cap or balance_power evens it out"
+            yield f"{label} has {share} of the hours; [data] class_cap or balance_power can balance this"
     for label in sorted(by_class):
         near = [] if len(label) < _LONG_NAME else difflib.get_close_matches(label, set(by_class) - {label}, 1, _NEAR)
         if near and (len(by_class[label]), label) < (len(by_class[near[0]]), near[0]):
-            yield f"{label!r} may be {near[0]!r}, written otherwise; [data] label_map makes them one"
+            yield f"{label!r} may be another spelling of {near[0]!r}; [data] label_map can join them"
     yield from _strangers_of_label_maps(table, config)
 
 
 def _strangers_of_label_maps(table: "pd.DataFrame", config: Config) -> Iterator[str]:
-    """Labels that a label map does not speak of, where it speaks of others of its source."""
+    """Labels that a label map does not name, while it names others of its source."""
     for name, source in sources_of(config).items():
         if source.label_map is None:
             continue

@@ -1,4 +1,4 @@
-"""A table of one's own: any CSV, TSV or Parquet whose columns can be found out or are named by [data] columns."""
+"""How is the user's own table read? Any CSV, TSV or Parquet whose columns are detected or named by [data] columns."""
 
 import os
 from pathlib import Path
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def find_own_table(folder: Path, source: Source) -> Path | None:
-    """The one table at the top of ``folder`` that names files and has labels; None where there is none.
+    """The one table at the top of ``folder`` that names files and has labels; None if there is none.
 
     Raises:
         DataError: there are several.
@@ -33,31 +33,31 @@ def find_own_table(folder: Path, source: Source) -> Path | None:
                 found = find_columns(header, named_columns(source.columns, "[data] columns"), path)
             except DataError:
                 continue
-            if is_raven(header):  # its times may run on over several recordings
+            if is_raven(header):  # its times may continue over several recordings
                 continue
             if "filename" in found and ("label" in found or Labeller(source).is_set):
                 fitting.append(path)
     if len(fitting) > 1:
         names = listed([path.name for path in fitting])
         raise DataError(
-            f"{folder}: several tables name recordings and labels: {names}; name one by [data] table = FILE"
+            f"{folder}: several tables name recordings and labels: {names}; name one with [data] table = FILE"
         )
     return fitting[0] if fitting else None
 
 
 def read_own_table(folder: Path, source: Source) -> Understood:
-    """Read a table of one's own.
+    """Read the user's own table.
 
-    A row is a label on a whole recording, or with start and end an annotation. Both may stand in one table.
+    A row labels a whole recording, or with start and end it is an annotation. One table may have both.
 
     Raises:
-        DataError: no table, a column that is not there, a cell that cannot be read.
+        DataError: there is no table, a column is missing, or a cell cannot be read.
     """
     path = find_own_table(folder, source)
     if path is None:
         raise DataError(
             f"{folder}: no table with columns for files and labels; the folder holds {describe(folder)}. Name the "
-            "table by [data] table = FILE, and its columns by columns = filename: NAME, label: NAME"
+            "table with [data] table = FILE, and its columns with columns = filename: NAME, label: NAME"
         )
     table = read_table(path)
     if is_raven(list(table.columns)):
@@ -68,17 +68,17 @@ def read_own_table(folder: Path, source: Source) -> Understood:
     labeller = Labeller(source)
     if "filename" not in found:
         raise DataError(
-            f"{path}: no column that names files; it has {', '.join(table.columns)}. Name it by [data] columns = "
+            f"{path}: no column that names files; it has {', '.join(table.columns)}. Name it with [data] columns = "
             "filename: NAME"
         )
     if "label" not in found and not labeller.is_set:
         raise DataError(
-            f"{path}: no column of labels; it has {', '.join(table.columns)}. Name it by [data] columns = label: NAME, "
-            "or give all rows one by label = NAME or label_from = folder:1"
+            f"{path}: no column of labels; it has {', '.join(table.columns)}. Name it with [data] columns = "
+            "label: NAME, or give all rows one label with label = NAME or label_from = folder:1"
         )
     if ("start" in found) != ("end" in found):
         there, absent = ("start", "end") if "start" in found else ("end", "start")
-        raise DataError(f"{path}: a column of {there} times and none of {absent} times; name it by [data] columns")
+        raise DataError(f"{path}: a column of {there} times but none of {absent} times; name it with [data] columns")
     if table.empty:
         raise DataError(f"{path}: the table is empty; it needs a row for each recording or annotation")
     return _understand(folder, path, table, found, labeller)
@@ -117,15 +117,15 @@ def _understand(
 
 
 def _find_elsewhere(places: dict[str, tuple[str, str]], folder: Path, path: Path) -> list[str]:
-    """Find what is not where the table says by its name, as in a table that was made on another machine.
+    """Find recordings by name that are not where the table says, for instance because it is from another machine.
 
-    Only a recording that is the only one that can be meant is taken.
+    A recording is used only if no other has the same name.
 
     Args:
         places: ``(filename, path)`` by the name in the table; those that are found are replaced.
 
     Returns:
-        What is to be said of it.
+        Notes for the log.
     """
     missing = [name for name, (_, where) in places.items() if not os.path.exists(where)]
     if not missing:
@@ -153,7 +153,7 @@ def _timed(table: "pd.DataFrame", found: dict[str, str], where: list[str]) -> li
     """Whether each row has a start and an end.
 
     Raises:
-        DataError: a row has one of them.
+        DataError: a row has only one of them.
     """
     if "start" not in found:
         return [False] * len(table)
@@ -169,7 +169,7 @@ def _recordings(
     table: "pd.DataFrame", found: dict[str, str], filenames: list[str], where: list[str], paths: dict[str, str],
     whole_label: dict[str, tuple[str, ...]],
 ) -> "pd.DataFrame":  # fmt: skip
-    """One row a file: the first of the table that speaks of it, with its own columns."""
+    """One row for each file: the first row of the table that names it, with its own columns."""
     import pandas as pd
 
     rows = table.reset_index(drop=True).assign(filename=filenames, where=where)

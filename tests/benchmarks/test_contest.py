@@ -170,7 +170,7 @@ DAMAGE = {
         lambda path: path.write_text(path.read_text()[:-2]),
         "test_scores.csv is cut sho",
     ),
-    "no score": ("test_scores.csv", replaced(r",0\.\d+\n", ",\n"), "a score that is no number"),
+    "no score": ("test_scores.csv", replaced(r",0\.\d+\n", ",\n"), "a score that is not a number"),
     "a word": ("test_scores.csv", replaced(r",0\.\d+\n", ",good\n"), "could not convert string"),
     "another class": ("test_scores.csv", replaced("^filename,", "filename,x"), "other classes than labels.csv"),
     "half a summary": ("summary.json", cut, "Expecting"),

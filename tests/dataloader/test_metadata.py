@@ -284,7 +284,7 @@ def test_a_folder_that_is_not_understood_says_what_is_in_it(tmp_path):
     for number in range(3):
         (tmp_path / f"data/train_audio/robin/{number}.ogg").touch()
     (tmp_path / "data/train.csv").write_text("who,what\n")
-    with pytest.raises(DataError, match=r"3 recordings in 1 sub-folder, and the table train\.csv\. Bring the table"):
+    with pytest.raises(DataError, match=r"3 recordings in 1 sub-folder, and the table train\.csv\. Add the table"):
         load_table(settings.load_config(path))
     (tmp_path / "data/train.csv").write_text("primary_label,filename\nrobin,robin/1.ogg\n")
     assert len(load_table(settings.load_config(path))) == 1

@@ -101,7 +101,9 @@ def test_folders_of_folders_of_folders_ask_which_is_the_species(tmp_path):
 
 def test_a_folder_read_in_the_wrong_layout_names_the_one_that_fits(tmp_path):
     folder = make(tmp_path / "data", FOLDERS)
-    with pytest.raises(DataError, match=r"4 recordings in 3 sub-folders, and no table: layout = folders reads them so"):
+    with pytest.raises(
+        DataError, match=r"4 recordings in 3 sub-folders, and no table: layout = folders would read this"
+    ):
         read(folder, layout="birdclef")
 
 
@@ -180,20 +182,20 @@ def test_a_split_and_what_is_annotated_stand_in_columns(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("file,label,start,end\na.wav,Robin,soon,1\n", r"t\.csv: line 2: start 'soon' is no time or number"),
+        ("file,label,start,end\na.wav,Robin,soon,1\n", r"t\.csv: line 2: start 'soon' is not a time or number"),
         ("file,label,start,end\na.wav,Robin,1,\n", r"t\.csv: line 2: only one of start and end is given"),
-        ("file,label,start\na.wav,Robin,1\n", r"a column of start times and none of end times"),
+        ("file,label,start\na.wav,Robin,1\n", r"a column of start times but none of end times"),
         ("file,label\n,Robin\n", r"t\.csv: line 2: file is empty; name the file"),
         (
             "file,label\na.wav,#NAME?\n",
             r"line 2: label '#NAME\?' is an error of a spreadsheet, .* such as -robin for a for",
         ),
-        ("file,label\na.wav,\n", r"t\.csv: line 2: no label; name one for all such rows by \[data\] label = NAME"),
+        ("file,label\na.wav,\n", r"t\.csv: line 2: no label; name one for all such rows with \[data\] label = NAME"),
         (
             "file,label,split\na.wav,Robin,both\n",
-            r"line 2: split 'both' is none of train, val, test or the number of a fold",
+            r"line 2: split 'both' is not train, val, test or the number of a fold",
         ),
-        ("file,label,time_expansion\na.wav,Robin,ten\n", r"line 2: time_expansion 'ten' is no number above 0"),
+        ("file,label,time_expansion\na.wav,Robin,ten\n", r"line 2: time_expansion 'ten' is not a number above 0"),
         (
             "file,label,start,end,unannotated\na.wav,Robin,0,1,no\n",
             r"line 2: unannotated 'no' is not one of absent, unknown",
@@ -230,7 +232,7 @@ def test_an_annotation_of_an_unknown_species_is_no_class(tmp_path, caplog):
 def test_two_tables_that_fit_ask_for_one(tmp_path):
     text = "file,label\na.wav,Robin\n"
     with pytest.raises(
-        DataError, match=r"several tables name recordings and labels: t\.csv, u\.csv; name one by \[data\] table"
+        DataError, match=r"several tables name recordings and labels: t\.csv, u\.csv; name one with \[data\] table"
     ):
         read(make(tmp_path / "data", SOUNDS | {"t.csv": text, "u.csv": text}))
 
@@ -403,7 +405,7 @@ def test_the_same_annotation_in_two_tables_counts_once(tmp_path, caplog):
     [
         (
             {"t.csv": "wo,was\na.wav,x\n"},
-            r"t\.csv has the columns wo, was: name those of files and labels by \[data\] c",
+            r"t\.csv has the columns wo, was: name those of files and labels with \[data\] c",
         ),
         ({"z.txt": "0\t1\tx\n"}, r"z\.txt annotates a recording that is not there"),
         (
@@ -438,8 +440,8 @@ def test_tables_without_a_recording_and_recordings_without_a_table_are_said(tmp_
     track = "0.5\t1.25\tRobin\n"
     files = {"a.wav": None, "a.txt": track, "a.wav.txt": "2\t3\tWren\n", "gone.txt": track, "b.wav": None}
     assert times(read(make(tmp_path / "data", files))) == {"a.wav": [(0.5, 1.25, "Robin"), (2.0, 3.0, "Wren")]}
-    assert "1 file of annotations without the recording that is meant; left out: gone.txt" in caplog.text
-    assert "1 recording without annotations beside; left out: b.wav" in caplog.text
+    assert "1 file of annotations without their recording; left out: gone.txt" in caplog.text
+    assert "1 recording without annotations; left out: b.wav" in caplog.text
     assert "a.wav: 2 files annotate this recording, all are used: a.txt, a.wav.txt" in caplog.text
 
 
@@ -451,7 +453,7 @@ def test_a_track_may_have_line_ends_of_any_system(tmp_path):
 
 
 def test_what_is_no_label_in_a_track_is_reported_with_its_line(tmp_path):
-    with pytest.raises(DataError, match=r"a\.txt: line 2: 'seen' is no label: expected start, end and label"):
+    with pytest.raises(DataError, match=r"a\.txt: line 2: 'seen' is not a label; expected start, end and label"):
         read(make(tmp_path / "data", {"a.wav": None, "a.txt": "0.5\t1.25\tRobin\nseen\n"}))
 
 
@@ -573,9 +575,9 @@ def test_two_sources_with_a_label_map_are_one_data_set(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("old,new\na,b\nb,c\nc,a\n", r"map\.csv: a -> b -> c -> a goes round in a circle; end it"),
+        ("old,new\na,b\nb,c\nc,a\n", r"map\.csv: a -> b -> c -> a is a circle; remove"),
         ("old,new\na,b\na,c\n", r"map\.csv: line 3: 'a' becomes 'c' here and 'b' above; keep one"),
-        ("old\na\n", r"map\.csv: one column; a label map has two, old and new"),
+        ("old\na\n", r"map\.csv: it has one column; a label map needs two, old and new"),
     ],
 )
 def test_a_label_map_that_cannot_be_is_reported(tmp_path, text, message):
@@ -599,9 +601,9 @@ def test_filters_leave_out_by_column(tmp_path):
     assert read(folder, filter="collection != XC")["filename"].tolist() == ["c.wav", "d.wav"]
     with pytest.raises(DataError, match="filter names column 'ratng', and there are"):
         read(folder, filter="ratng > 3")
-    with pytest.raises(DataError, match="'rating' is no condition, such as rating >= 3"):
+    with pytest.raises(DataError, match="'rating' is not a condition such as rating >= 3"):
         read(folder, filter="rating")
-    with pytest.raises(DataError, match="no recording is left by the label map and the filter"):
+    with pytest.raises(DataError, match="the label map and the filter leave no recording"):
         read(folder, filter="rating > 9")
 
 

@@ -44,7 +44,7 @@ def test_what_recorders_wrote_is_in_the_table(folder, caplog):
     marsh = rows.loc["bird/MARSH_20210502_040000.wav", columns]
     assert marsh.tolist() == ["2021-05-02T04:00:00", "MARSH", "", 1.0]
     assert rows.loc["bird/XC7.ogg", columns].tolist() == ["", "", "", 1.0]
-    assert "1 recording states that it plays slower than the sound was" in caplog.text
+    assert "1 recording states that it plays slower than the original sound" in caplog.text
     assert "2021-05-02T04:00:00" in (folder / "cache/understood.csv").read_text()
 
 

@@ -37,16 +37,16 @@ def data(tmp_path):
         "annotations: 5 in 5 recordings, 6.5 s together; 4 of a species, 1 of nocall, 1 with frequencies",
         "1 annotation ends after the recording, and count up to its end: a3.wav (0.5 to 9 of 3.00 s)",
         "license: CC0 4, CC BY 1, (empty) 1",
-        "groups (kept on one side of a split): 3; the largest has 3 recordings (Ann||)",
+        "groups (kept in one subset): 3; the largest has 3 recordings (Ann||)",
         "recordings that cannot be opened: 1; gone.wav (missing: no such file)",
         "  - 2 classes have fewer than 2 recordings ([data] min_samples_in_class) and will be left out: Parus",
         "  - 1 class is of one group (one recordist and place), so that no other recording can test it: Phylloscopus",
         "  - 1 class was recorded by one person: Phylloscopus collybita",
-        "  - Phylloscopus collybita has 55% of the hours; [data] class_cap or balance_power evens it out",
-        "  - 'Philloscopus collybita' may be 'Phylloscopus collybita', written otherwise",
+        "  - Phylloscopus collybita has 55% of the hours; [data] class_cap or balance_power can balance this",
+        "  - 'Philloscopus collybita' may be another spelling of 'Phylloscopus collybita'",
         "map.csv: 2 labels of the data that the label map does not name, kept as they are: Philloscopus collybita",
     ],
 )
-def test_the_check_says_what_is_there_and_what_will_hurt(data, capsys, line):
+def test_the_check_says_what_is_there_and_warns(data, capsys, line):
     assert metadata.main(["--check", "--config", str(data)]) == 0
     assert line in capsys.readouterr().out
