@@ -20,7 +20,7 @@ from utils.settings import Model
 
 IMAGE = (32, 64)  # bands, frames
 RECIPES = (Path(__file__).parents[2] / "docs/recipes.md").read_text(encoding="utf-8")
-PRESETS = re.findall(r"`([a-z][\w.]+)`", RECIPES.partition("every head: ")[2].partition("To learn from")[0])
+PRESETS = re.findall(r"`([a-z][\w.]+)`", RECIPES.partition("every head: ")[2].partition("This program adds")[0])
 
 
 def plain(name: str) -> Model:
@@ -238,7 +238,9 @@ def test_an_unknown_tag_gives_the_known_ones():
 def test_our_own_network_is_small_and_says_that_it_has_no_weights(no_network):
     network = build_model(plain("resnet10t_slim"), 32)
     assert sum(parameter.numel() for parameter in network.parameters()) < 1_300_000
-    with pytest.raises(ConfigError, match=r"has no pretrained weights; give .* or set transfer_learning = false"):
+    with pytest.raises(
+        ConfigError, match=r"has no pretrained weights; name a file .* or set transfer_learning = false"
+    ):
         build_model(Model(type="resnet10t_slim"), 32)
 
 
@@ -456,7 +458,7 @@ def test_a_stem_that_folds_space_into_channels_takes_no_second_channel(tmp_path)
 
 
 def test_a_network_without_any_pretrained_weights_says_so(no_network):
-    with pytest.raises(ConfigError, match=r"mobilenetv2_035 has no pretrained weights; give .*weights_path"):
+    with pytest.raises(ConfigError, match=r"mobilenetv2_035 has no pretrained weights; name .*weights_path"):
         build_model(Model(type="mobilenetv2_035"), 3)
 
 

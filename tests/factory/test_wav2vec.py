@@ -144,7 +144,7 @@ def test_a_window_that_fails_for_another_reason_is_not_called_short(monkeypatch)
     network = build_model(TINY, 3)
     monkeypatch.setattr(network, "forward", lambda _: (_ for _ in ()).throw(RuntimeError("can't allocate memory")))
     with pytest.raises(
-        ConfigError, match=r"a window of 16000 samples is no input \(can't allocate memory\); change it"
+        ConfigError, match=r"a window of 16000 samples is not accepted \(can't allocate memory\); change it"
     ):
         dry_run(network, (2, 16_000))
 

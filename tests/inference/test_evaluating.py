@@ -223,7 +223,7 @@ def test_folds_are_pooled_and_their_thresholds_are_out_of_fold(run, data, tmp_pa
         split.assign(split=np.where(test, "test", "train")).to_csv(folder / SPLIT, index=False)
     call("--run", folds)
     assert capsys.readouterr().out.startswith("2 folds, pooled, seed 1: 24 recordings")
-    with pytest.raises(UserError, match=r"no validation subset.*give the folder of all folds"):
+    with pytest.raises(UserError, match=r"no validation subset.*name the folder of all folds"):
         call("--run", folds / "seed1-fold1" / "run", "--fit-thresholds", "--f1")
     call("--run", folds, "--fit-thresholds", "--f1")
     assert len(list(folds.rglob(THRESHOLDS))) == 2

@@ -90,7 +90,7 @@ def test_exported_files_that_cannot_be_used_are_reported(run, backend, monkeypat
     trained = network_of(run / "best.pt")
     for change, message in (
         ({"labels": []}, "it has no labels"),
-        ({"data_process": {"x": 1}}, "lacks what prediction needs"),
+        ({"data_process": {"x": 1}}, "something is missing, or of another version"),
     ):
         values = trained.card.plain() | {"checkpoint": "", "version": 2} | change
         monkeypatch.setattr(exported, "_card_text", lambda _, values=values: json.dumps(values))
