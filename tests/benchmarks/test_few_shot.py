@@ -49,3 +49,15 @@ def test_a_draw_without_all_its_folds_is_in_no_line(trained, monkeypatch):
     monkeypatch.setattr(few_shot, "train_all", lambda plan, lock, jobs: len(plan))
     with pytest.raises(UserError, match="no draw has all its folds"):
         few_shot.main([*trained, "--shots", "1", "--draws", "1"])
+
+
+def test_the_reference_is_compared_on_the_same_recordings(trained, monkeypatch, capsys):
+    def wrong(planned):
+        return few_shot.scores_of(planned.run).iloc[:, ::-1].set_axis(list("abc"), axis=1)
+
+    monkeypatch.setattr(few_shot, "reference_scores", wrong)
+    assert few_shot.main([*trained, "--shots", "all", "--draws", "1", "--reference"]) == 0
+    *_, reference, ours, softmax = capsys.readouterr().out.splitlines()
+    assert "my, all a class, draw 1, scikit-learn: macro AUC 0.500" in reference  # right for one class of three
+    assert "ours: macro AUC +0.500 [+0.500, +0.500]" in ours
+    assert "top-1 +0.667" in softmax
