@@ -45,6 +45,12 @@ def plain(tmp_path_factory):
     return made
 
 
+@pytest.fixture(autouse=True)
+def without_a_page(monkeypatch):
+    """The page of a run is tested in tests/reports, and takes as long as the rest."""
+    monkeypatch.setattr(train_classifier, "write_page", lambda *_: None)
+
+
 def settings(place, **more):
     folders = {
         "paths.data_dir": place / "data",

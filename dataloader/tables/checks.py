@@ -153,7 +153,7 @@ def _add_annotations(table: "pd.DataFrame", understood: Understood, unannotated:
 
 
 def warn_beyond_end(metadata: "pd.DataFrame") -> None:
-    """Warn of annotations that end after their recordings; they count up to the end.
+    """Warn of annotations that end after their recordings; only the part inside counts.
 
     Args:
         metadata: with ``seconds`` of each recording.
@@ -168,8 +168,8 @@ def warn_beyond_end(metadata: "pd.DataFrame") -> None:
         if seconds + _A_FRAME_S < one.end_s < math.inf
     ]
     if beyond:
-        ends = counted(len(beyond), "annotation reaches", "annotations reach")
-        log.warning("%s after the recording, and count up to its end: %s", ends, listed(beyond, 3))
+        ends = counted(len(beyond), "annotation ends", "annotations end")
+        log.warning("%s after the recording; only the part inside it counts: %s", ends, listed(beyond, 3))
 
 
 def _whole(labels: tuple[str, ...]) -> tuple[Annotation, ...]:

@@ -137,7 +137,7 @@ def _annotations(table: "pd.DataFrame") -> Iterator[str]:
     ]
     if beyond:
         verb = "1 annotation ends" if len(beyond) == 1 else f"{len(beyond):,} annotations end"
-        yield f"{verb} after the recording, and count up to its end: {listed(beyond, 3)}"
+        yield f"{verb} after the recording; only the part inside it counts: {listed(beyond, 3)}"
 
 
 def _groups(table: "pd.DataFrame") -> Iterator[str]:
@@ -171,10 +171,17 @@ def _warnings(table: "pd.DataFrame", config: Config) -> Iterator[str]:
         yield f"{verb} {what} and will be left out: {listed(small)}"
     left = {label: found for label, found in by_class.items() if len(found) >= least}
     groups = table["group"]
-    alone = sorted(label for label, found in left.items() if groups.loc[found].nunique() == 1 and len(found) > 1)
+    alone = sorted(label for label, found in left.items() if groups.loc[found].nunique() == 1)
     if alone:
         verb = counted(len(alone), "class is", "classes are")
         yield f"{verb} of one group (one recordist and place), so that no other recording can test it: {listed(alone)}"
+    two = sorted(label for label, found in left.items() if groups.loc[found].nunique() == 2)
+    if two:
+        verb = counted(len(two), "class has", "classes have")
+        yield (
+            f"{verb} two groups only, which cannot train, validate and test at once (train_classifier.py --folds "
+            f"scores every recording): {listed(two)}"
+        )
     for column, words in (("author", "person"), ("place", "place")):
         if column in table:
             names = table[column].fillna("").str.strip()

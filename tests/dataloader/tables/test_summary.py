@@ -35,7 +35,7 @@ def data(tmp_path):
         "classes: 3; recordings of each: Phylloscopus collybita 3, Philloscopus collybita 1, Parus major 1",
         "recordings without a species: 1",
         "annotations: 5 in 5 recordings, 6.5 s together; 4 of a species, 1 of nocall, 1 with frequencies",
-        "1 annotation ends after the recording, and count up to its end: a3.wav (0.5 to 9 of 3.00 s)",
+        "1 annotation ends after the recording; only the part inside it counts: a3.wav (0.5 to 9 of 3.00 s)",
         "license: CC0 4, CC BY 1, (empty) 1",
         "groups (kept in one subset): 3; the largest has 3 recordings (Ann||)",
         "recordings that cannot be opened: 1; gone.wav (missing: no such file)",
@@ -50,3 +50,17 @@ def data(tmp_path):
 def test_the_check_says_what_is_there_and_warns(data, capsys, line):
     assert metadata.main(["--check", "--config", str(data)]) == 0
     assert line in capsys.readouterr().out
+
+
+def test_the_check_names_classes_of_too_few_groups_to_be_scored(tmp_path, capsys):
+    rows = "a.wav,wren,Ann\nb.wav,wren,Bo\nc.wav,robin,Ann\nd.wav,owl,Ann\ne.wav,owl,Bo\nf.wav,owl,Cy\n"
+    (tmp_path / "t.csv").write_text("file,species,author\n" + rows)
+    (tmp_path / "config.ini").write_text(
+        "[paths]\ndata_dir = .\n[data]\noutput_dir = cache\nmin_samples_in_class = 1\n"
+    )
+    metadata.main(["--check", "--config", str(tmp_path / "config.ini")])
+    printed = capsys.readouterr().out
+    assert "1 class is of one group" in printed
+    assert "that no other recording can test it: robin\n" in printed
+    assert "1 class has two groups only, which cannot train, validate and test at once" in printed
+    assert "scores every recording): wren\n" in printed
