@@ -253,7 +253,8 @@ def _open(path: Path | str) -> tuple[SndFile | FFmpegFile, BadRecording | None]:
     found = examine(path)
     problem = BadRecording(*found.fault) if found.fault else None
     unread, refused = found.unread, []
-    if unread and HAS_FFMPEG and (second := _by_ffmpeg(path, found, refused)):
+    in_parts = unread or found.parts > 1  # behind a tag between its frames libsndfile may find no more
+    if in_parts and HAS_FFMPEG and (second := _by_ffmpeg(path, found, refused)):
         return second, problem
     first = None
     try:
@@ -264,7 +265,7 @@ def _open(path: Path | str) -> tuple[SndFile | FFmpegFile, BadRecording | None]:
         unread = "its bit rate varies and no header says how long it is"
     if first and not unread:
         return first, problem
-    if not found.unread and HAS_FFMPEG and (second := _by_ffmpeg(path, found, refused)):
+    if not in_parts and HAS_FFMPEG and (second := _by_ffmpeg(path, found, refused)):
         if first:
             first.close()
         return second, problem

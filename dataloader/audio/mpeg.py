@@ -77,13 +77,13 @@ def examine_mpeg(data: bytes, begin: int, end: int) -> Findings | None:
     if other := next((run.stream.rate for run in runs if run.stream.rate != rate), None):
         return replace(found, unread=f"several recordings joined into one, of {rate} and of {other} Hz")
     promised = first.promised * first.stream.samples
-    if promised and promised - frames > _SLACK * first.stream.samples:
-        text = f"{(promised - frames) / rate:.2f} of {promised / rate:.2f} s are missing"
-        return Findings(fault=("truncated", text), span=span)
     if gap := _damage(data, runs):
         size, at = gap
         text = f"{size:,} bytes after {at / rate:.2f} s are not sound"
         return replace(found, fault=("hole", text), unread=text, span=(lead, first.end))  # libsndfile stops there
+    if promised and promised - frames > _SLACK * first.stream.samples:
+        text = f"{(promised - frames) / rate:.2f} of {promised / rate:.2f} s are missing"
+        return Findings(fault=("truncated", text), span=span)
     joined = "several recordings joined into one"
     if promised and frames - promised > _SLACK * first.stream.samples:
         parts = sum(1 + _headers_within(data, run) for run in runs)

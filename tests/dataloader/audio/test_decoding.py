@@ -615,7 +615,7 @@ def test_a_bad_recording_survives_the_way_from_a_worker():
 
 def test_a_reason_is_one_of_those_known():
     assert all(BadRecording(reason, "").reason == reason for reason in REASONS)
-    with pytest.raises(ValueError, match="none of missing"):
+    with pytest.raises(ValueError, match="is not one of missing"):
         BadRecording("tired", "")
 
 

@@ -119,6 +119,11 @@ def unpadded(content: bytes) -> bytes:
     return content[: len(content) // 2]
 
 
+def within(content: bytes, other: bytes) -> bytes:
+    """Other bytes in the middle; they split a frame."""
+    return content[: len(content) // 2] + other + content[len(content) // 2 :]
+
+
 class Case(NamedTuple):
     """A kind of file.
 
@@ -177,6 +182,10 @@ CASES = {
     "vbr_double_count.mp3": Case(
         lambda: counting(mp3(10, "VARIABLE"), 2), 10, r"truncated: 10.\d\d of 20.\d\d s are missing"
     ),
+    # MP3 with something between its frames
+    "cbr_id3_within.mp3": Case(lambda: within(mp3(5), id3(700)), 5),
+    "abr_id3_within.mp3": Case(lambda: within(mp3(10, "AVERAGE"), id3(700)), 10, "", "truncated: .* s are missing"),
+    "cbr_zeros_within.mp3": Case(lambda: within(mp3(10), bytes(8000)), 10, "hole: 8,.* after 5.0. s are not sound"),
     # MP3, joined
     "joined.mp3": Case(lambda: mp3(5) + mp3(10), 15, "", JOINED),
     "joined_equal.mp3": Case(lambda: mp3(5) + mp3(5), 10, "", JOINED),
@@ -303,6 +312,12 @@ def test_without_av_what_would_be_cut_is_reported_and_never_silently_used(files,
     assert re.search(expected, problem)
     if not problem:
         assert seconds == pytest.approx(case.seconds, abs=allowed(name))
+
+
+@pytest.mark.parametrize(("has_ffmpeg", "seconds"), [(True, 10), (False, 5)])
+def test_of_an_mp3_with_a_hole_prediction_gets_what_is_around_it(files, monkeypatch, has_ffmpeg, seconds):
+    monkeypatch.setattr(decoding, "HAS_FFMPEG", has_ffmpeg)
+    assert judged(files / "cbr_zeros_within.mp3")[0] == pytest.approx(seconds, abs=0.2)
 
 
 def test_the_samples_that_a_recorders_header_counts_too_many_are_known(files):

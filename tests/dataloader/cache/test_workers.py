@@ -1,5 +1,6 @@
 """Do the workers give every result, also when one of them dies?"""
 
+import ctypes
 import errno
 import functools
 import os
@@ -22,7 +23,7 @@ def square(number):
 
 def deadly(number, victim):
     if number == victim:
-        os.kill(os.getpid(), signal.SIGKILL)
+        ctypes.string_at(0)  # what a C library does that crashes
     return number
 
 
