@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SCORES, CLASSES, CONFUSIONS, RELIABILITY = "scores.json", "classes.csv", "confusions.csv", "reliability.csv"
+_MOST_NAMES = 40  # of classes that are not scored
 _MOST_CLASSES = 50  # in the picture
 _SHOWN = {  # column of ``Evaluation.classes`` -> heading of the table
     "auc": "AUC",
@@ -67,7 +68,8 @@ def as_text(evaluation: Evaluation) -> str:
         lines.append("")
         for why in dict.fromkeys(unsaid.values()):
             named = [label for label, reason in unsaid.items() if reason == why]
-            lines.append(f"not scored, {why}: {', '.join(named)}")
+            more = f" and {len(named) - _MOST_NAMES:,} more" if len(named) > _MOST_NAMES else ""
+            lines.append(f"not scored, {why}: {', '.join(named[:_MOST_NAMES])}{more}")
     lines += [f"advice: {text}" for text in evaluation.advice]
     return "\n".join(lines)
 

@@ -283,7 +283,7 @@ def _rate(resampled: np.ndarray, hours: float, n_groups: int) -> Estimate:
 def _nocall_alarms(table: ScoreTable, thresholds: np.ndarray, weights: np.ndarray) -> tuple[Estimate, float]:
     """Detections of any species per hour of recordings in which none calls, and the number of these hours."""
     species = np.array([label != NOCALL for label in table.labels])
-    calls = np.zeros(len(table.recordings), dtype=bool)
+    calls = np.array(table.with_others or [False] * len(table.recordings))
     np.logical_or.at(calls, table.recording, (table.targets[:, species] != 0).any(axis=1))
     rows = ~calls[table.recording]
     if not rows.any() or not species.any():

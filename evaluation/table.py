@@ -26,6 +26,8 @@ class ScoreTable:
         seconds: ``(rows,)``, the length of each row.
         timed: whether labels have times; otherwise each row has the labels of its whole recording.
         source: where it comes from, for messages.
+        with_others: ``(recordings,)``, whether a species that is none of the classes calls in the recording; ``()``: in
+            none of them.
     """
 
     labels: tuple[str, ...]
@@ -37,6 +39,7 @@ class ScoreTable:
     seconds: np.ndarray
     timed: bool
     source: str = ""
+    with_others: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
         shape = (len(self.recording), len(self.labels))
@@ -96,6 +99,7 @@ class ScoreTable:
             recording=recording,
             recordings=tuple(self.recordings[index] for index in kept),
             group=tuple(self.group[index] for index in kept),
+            with_others=tuple(self.with_others[index] for index in kept) if self.with_others else (),
         )
 
 
@@ -122,6 +126,7 @@ def concatenate(tables: list[ScoreTable]) -> ScoreTable:
         recordings=tuple(names),
         recording=np.concatenate([table.recording + offset for table, offset in zip(tables, offsets, strict=True)]),
         group=tuple(name for table in tables for name in table.group),
+        with_others=tuple(flag for table in tables for flag in table.with_others or (False,) * len(table.recordings)),
     )
 
 

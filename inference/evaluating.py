@@ -335,6 +335,7 @@ def score_recordings(predictor, data: "pd.DataFrame", min_overlap_s: float, sour
         seconds=np.concatenate(ends) - np.concatenate(starts),
         timed=truth.timed,
         source=source,
+        with_others=tuple(bool(set(labels) - set(predictor.labels)) for labels in data["labels"].iloc[order]),
     )
 
 

@@ -107,3 +107,13 @@ def test_a_row_without_any_detection_is_no_confusion_with_the_first_class(make_t
     found = evaluate(replace(table, scores=np.zeros_like(table.scores)), resamples=5)
     assert found.confusions.empty
     assert found.overall["top1"].value == 0
+
+
+def test_a_recording_of_a_species_that_the_run_does_not_know_is_none_without_a_bird(make_table):
+    table = make_table(20, 3, nocall=4)
+    hours = evaluate(table).nocall_hours
+    assert hours == pytest.approx(4 * 25 / 3600)
+    others = tuple(number < 3 for number in range(20))
+    assert evaluate(replace(table, with_others=others)).nocall_hours == pytest.approx(25 / 3600)
+    chosen = replace(table, with_others=others).choose(table.recording >= 2)
+    assert chosen.with_others == others[2:]
