@@ -10,6 +10,7 @@ from evaluation.calibration import Reliability, reliability
 from evaluation.intervals import LEVEL, RESAMPLES, Estimate, draw_weights, estimate, estimate_share
 from evaluation.ranking import count_decisions, mean_of_rows, rank_classes, rank_rows
 from evaluation.table import NOCALL, ScoreTable
+from utils.errors import counted
 from utils.metrics import PADDING, padding_says_nothing
 
 if TYPE_CHECKING:  # it takes a second to import
@@ -127,7 +128,7 @@ def evaluate(
 def advice_on(n_recordings: int, macro_auc: Estimate) -> list[str]:
     """What to do if there are too few recordings for the scores."""
     if n_recordings < FEW_RECORDINGS:
-        why = f"{n_recordings} held-out recording{'s' * (n_recordings != 1)} say little"
+        why = counted(n_recordings, "held-out recording says", "held-out recordings say") + " little"
     elif macro_auc.width is not None and macro_auc.width > WIDE:
         why = f"the interval of the macro AUC is {macro_auc.width:.2f} wide"
     else:

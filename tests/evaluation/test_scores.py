@@ -97,6 +97,7 @@ def test_a_padded_cmap_that_is_mostly_padding_is_not_shown(make_table):
 
 def test_small_sets_and_wide_intervals_get_advice():
     assert "19 held-out recordings say little" in advice_on(19, Estimate(0.9, 0.89, 0.91))[0]
+    assert "1 held-out recording says little" in advice_on(1, Estimate(None))[0]
     assert "interval of the macro AUC is 0.20 wide" in advice_on(50, Estimate(0.9, 0.75, 0.95))[0]
     assert "--folds 5" in advice_on(1, Estimate(0.9))[0]
     assert advice_on(50, Estimate(0.9, 0.89, 0.91)) == []
