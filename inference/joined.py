@@ -29,7 +29,7 @@ _OPSETS = range(9, 21)  # versions of ONNX's operators that PyTorch's tracing ex
 
 
 class HeadOfOneRecording(nn.Module):
-    """A head as a function of the embeddings of one recording: ``(windows, size)`` -> logits, see the top."""
+    """A head as a function of the embeddings of one recording: ``(windows, size)`` -> logits; see the top."""
 
     def __init__(self, head: nn.Module, *, each_window: bool):
         super().__init__()

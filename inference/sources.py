@@ -18,7 +18,7 @@ class Stream(Protocol):
     def finish(self) -> np.ndarray: ...
 
 
-class Spectrograms:
+class SpectrogramSource:
     """Frames of a spectrogram, ``(frames, n_mels)``, dB.
 
     Attributes:
@@ -34,7 +34,7 @@ class Spectrograms:
         return MelStream(self._mel)
 
 
-class Waveforms:
+class WaveformSource:
     """The samples themselves, ``(samples,)``; each sample is a frame."""
 
     def __init__(self, card: ModelCard):
@@ -53,17 +53,17 @@ class _Samples:
         return np.empty(0, np.float32)
 
 
-Source = Spectrograms | Waveforms
+Source = SpectrogramSource | WaveformSource
 
 
 def source_of(card: ModelCard) -> Source:
     """The source of a model's input."""
-    return Spectrograms(card) if card.frontend.sees_images else Waveforms(card)
+    return SpectrogramSource(card) if card.frontend.sees_images else WaveformSource(card)
 
 
 def source_key(card: ModelCard) -> object:
     """A key that is equal for models that can share a source."""
-    return card.spectrogram if card.frontend.sees_images else Waveforms(card).sample_rate
+    return card.spectrogram if card.frontend.sees_images else WaveformSource(card).sample_rate
 
 
 class Live:

@@ -21,8 +21,8 @@ def line_chart(
 
     Args:
         curves: name -> a value for each ``x``; None is a gap.
-        marked: an ``x`` that gets a line, such as the epoch that is kept.
-        limits: of the y axis; without them those of the values.
+        marked: an ``x`` that gets a vertical line, such as the epoch whose weights are kept.
+        limits: of the y axis; None: the lowest and highest value.
         diagonal: also draw the line from corner to corner.
     """
     values = [one for curve in curves.values() for one in curve if one is not None]
@@ -60,7 +60,7 @@ def line_chart(
 
 
 def _pieces(x: Sequence[float], curve: Sequence[float | None]) -> list[list[tuple[float, float]]]:
-    """A curve without its gaps."""
+    """The parts of a curve between its gaps."""
     pieces: list[list[tuple[float, float]]] = [[]]
     for at, value in zip(x, curve, strict=True):
         if value is not None:
@@ -71,7 +71,7 @@ def _pieces(x: Sequence[float], curve: Sequence[float | None]) -> list[list[tupl
 
 
 def _ticks(low: float, high: float, whole: bool = False) -> list[float]:
-    """Up to seven round numbers from ``low`` to ``high``; of whole numbers, such as epochs, whole ones."""
+    """Up to seven round numbers from ``low`` to ``high``; with ``whole``, as for epochs, whole numbers only."""
     steps = [factor * 10.0**power for power in range(-6, 7) for factor in (1, 2, 5)]
     step = next(step for step in steps if (high - low) / step <= 6 and (step >= 1 or not whole))
     first = round(low / step + 0.4999)

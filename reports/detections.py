@@ -1,6 +1,6 @@
 """What is on the page of detections? What was detected in some recordings, to see, listen to and sort.
 
-A page can hold only a part of hours of sound; the constants say how much, and the page says it too.
+The page can hold only a part of hours of sound. The constants below limit that part, and the page states them.
 """
 
 import heapq
@@ -30,25 +30,25 @@ from utils.visualise import clock
 
 log = logging.getLogger(__name__)
 
-LISTED = 50_000  # detections on the page; of more, the strongest of each species
-CLIPS = 10  # to look at and hear: of a species, its strongest detections ...
-ALL_CLIPS = 120  # ... and of all together: with many species fewer of each, at least one
-OPEN = 3  # species whose clips are shown without being asked for
+LISTED = 50_000  # detections on the page; if there are more, the strongest of each species are listed
+CLIPS = 10  # the strongest detections of a species, each shown with its picture and sound
+ALL_CLIPS = 120  # clips of all species together; with many species each has fewer, but at least one
+OPEN = 3  # species whose clips are shown before the reader opens them
 CLIP_S = 10.0  # seconds of a detection that are shown
-BAT_CLIP_S = 2.0  # the same of calls that are played slower
-RECORDINGS = 200  # drawn; of more, those with the strongest detections
-COLUMNS = 1200  # of a picture, at most
+BAT_CLIP_S = 2.0  # the same for calls that are played slower
+RECORDINGS = 200  # recordings that are drawn; if there are more, those with the strongest detections
+COLUMNS = 1200  # the widest picture, in pixels
 PART_S = 600.0  # a recording that is much longer is also drawn in parts of this length
-PARTS = 150  # of a recording, at most; a still longer one has longer parts
+PARTS = 150  # of a recording, at most; a still longer recording has longer parts
 SHORT_S = 300.0  # a recording whose sound takes up to so long is put into the page; others are played from their files
-SHORT_BYTES = 12_000_000  # that these sounds take together, at most
-CLIP_BYTES = 18_000_000  # the same for all clips
-PICTURE_BYTES = 16_000_000  # the same for all pictures of recordings; parts get what whole pictures leave
+SHORT_BYTES = 12_000_000  # the limit of these sounds together
+CLIP_BYTES = 18_000_000  # the limit of all clips together
+PICTURE_BYTES = 16_000_000  # the limit of all pictures of recordings; pictures of parts get what whole pictures leave
 _BINS_S = (60, 300, 900, 3600, 7200, 14_400, 86_400)  # columns of the overview, where no start times are known
-_COLUMNS = 24  # of the overview
+_COLUMNS = 24  # columns of the overview, at most
 
 
-class Detection(NamedTuple):
+class ListedDetection(NamedTuple):
     """A species somewhere in a recording.
 
     Attributes:
@@ -67,7 +67,7 @@ class Recording(NamedTuple):
     """A recording that was scored.
 
     Attributes:
-        detections: rows of the fields of ``Detection``.
+        detections: rows of the fields of ``ListedDetection``.
         highest: the highest score of any species in it, detection or not.
         started: when it began, if that is known.
         time_expansion: how many times slower the file plays than the original sound; all times here are of the sound.
@@ -82,7 +82,7 @@ class Recording(NamedTuple):
 
 
 class Species(NamedTuple):
-    """How a class of the model is named."""
+    """The names of a class of the model."""
 
     label: str
     scientific_name: str = ""
@@ -94,16 +94,16 @@ class Species(NamedTuple):
 
 
 class Strong(NamedTuple):
-    """A detection that stands out, and the number of its recording."""
+    """One of the strongest detections, and the number of its recording."""
 
     score: float
     recording: int
-    detection: Detection
+    detection: ListedDetection
 
 
 @dataclass
 class Heard:
-    """A recording as the page knows it."""
+    """What the page keeps of a recording."""
 
     path: Path
     seconds: float
@@ -162,10 +162,10 @@ def write_report(
 
     Args:
         recordings: each the fields of ``Recording``, in order; the last may be left out.
-        species: the fields of ``Species`` of the model's classes, in the order of ``Detection.species``.
-        process: how the first model hears, for the pictures.
+        species: the fields of ``Species`` of the model's classes, in the order of ``ListedDetection.species``.
+        process: the settings of the first model's spectrograms, for the pictures.
         models: the types of all models that the scores are of.
-        shown: which scores are detections, in words.
+        shown: a sentence that says which scores are detections.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     species = [Species(*names) for names in species]
@@ -189,14 +189,14 @@ def write_report(
 
 
 def gather(recordings: Iterable[Recording]) -> Found:
-    """Keep of the recordings what the page shows of them, and forget the rest."""
+    """Read the recordings once, and keep what the page shows of them."""
     found = Found()
     for number, recording in enumerate(recordings):
         started = recording.started or _started(recording.path)
         heard = Heard(recording.path, recording.seconds, started, recording.time_expansion)
         new: dict[int, list[Strong]] = {}
         for row in recording.detections:
-            one = Detection(*row)
+            one = ListedDetection(*row)
             new.setdefault(one.species, []).append(Strong(one.score, number, one))
             heard.best = max(heard.best, one.score)
         for key, its in new.items():
@@ -212,10 +212,10 @@ def gather(recordings: Iterable[Recording]) -> Found:
 
 
 def _started(path: Path) -> datetime | None:
-    """When a recording began, as its recorder has written it into the file or its name; None where it has not."""
+    """When a recording began, according to its file or the file's name; None if neither states it."""
     written = what_the_recorder_wrote(path).recorded_at
     try:
-        return datetime.fromisoformat(written) if "T" in written else None  # a day alone says nothing of the hour
+        return datetime.fromisoformat(written) if "T" in written else None  # a day alone does not give the hour
     except ValueError:
         return None
 
@@ -246,7 +246,7 @@ class _Drawing:
 
     @property
     def expanded(self) -> str:
-        """What is to be known of sounds that are played slower; nothing where they are not."""
+        """An explanation of sounds that are played slower; empty if they are played at their own speed."""
         if self._slower == 1:
             return ""
         return (
@@ -270,7 +270,7 @@ class _Drawing:
             }  # fmt: skip
 
     def _clip(self, strong: Strong) -> dict[str, Any] | None:
-        """One detection to see and hear; None where the page has no more room."""
+        """The picture and sound of one detection; None if the page has no more room."""
         one, heard = strong.detection, self._found.recordings[strong.recording]
         path, how = heard.path, {"time_expansion": heard.time_expansion}
         longest = CLIP_S if self._slower == 1 else BAT_CLIP_S
@@ -322,7 +322,7 @@ class _Drawing:
         return whole, {"seconds": spans[0][1], "uris": uris}
 
     def _sound(self, heard: Heard) -> tuple[str, str, float]:
-        """What the player plays, what is to be known of it, and how many times slower it is."""
+        """What the player plays, a note for the reader, and how many times slower it is played."""
         takes = heard.seconds * self._slower
         if takes <= SHORT_S and self._sounds.take(round(takes * media.SOUND_BYTES_S * 4 / 3)):  # of base64
             mp3 = media.mp3(heard.path, slower=self._slower, time_expansion=heard.time_expansion)
@@ -338,7 +338,7 @@ class _Drawing:
         return urllib.parse.quote(os.fsencode(place.replace(os.sep, "/"))), note, heard.time_expansion
 
     def undrawn(self) -> Iterator[dict[str, Any]]:
-        """The recordings without a picture; to be asked when all others are drawn."""
+        """The recordings without a picture; read it when all others are drawn."""
         for number in sorted(self._left):
             heard = self._found.recordings[number]
             yield {
@@ -348,7 +348,7 @@ class _Drawing:
 
 
 def _spans(seconds: float) -> list[tuple[float, float]]:
-    """The parts in which a recording is drawn, in seconds; one for a short one."""
+    """The parts in which a recording is drawn, in seconds; a short recording has one part."""
     if seconds <= 1.5 * PART_S:
         return [(0.0, seconds)]
     length = PART_S * math.ceil(seconds / PART_S / PARTS)
@@ -381,7 +381,7 @@ def _clock_axis(recordings: Sequence[Heard]) -> dict[str, Any]:
         last = min(start + one.seconds - 1e-6, start + 86_399)
         used[np.arange(int(start // 3600), int(max(start, last) // 3600) + 1) % 24] = True
     hours = np.flatnonzero(used)
-    gaps = np.diff(hours, append=hours[0] + 24)  # a night begins behind the longest stretch without recordings
+    gaps = np.diff(hours, append=hours[0] + 24)  # a night begins after the longest time without recordings
     first = int(hours[(int(gaps.argmax()) + 1) % len(hours)])
     number = 25 - int(gaps.max())
     bins = [f"{(first + bin) % 24:02}:00" for bin in range(number)]
@@ -394,7 +394,7 @@ def _span_words(seconds: float) -> str:
 
 
 def _for_filter(found: Found, species: Sequence[Species]) -> dict[str, Any]:
-    """What the filter and the head of the list need."""
+    """What the filter and the heading of the list need."""
     scores = [one.score for its in found.listed.values() for one in its]
     ranked = [{"number": rank, "name": species[key].name} for rank, key in enumerate(found.ranked)]
     total, everything = found.total, sum(found.counts.values())
@@ -427,7 +427,7 @@ def _data(found: Found, species: Sequence[Species], axis: dict[str, Any]) -> dic
 
 
 def _rounded(score: float) -> float:
-    """A score as fine as anybody reads it; never rounded up beyond a threshold that it did not reach."""
+    """A score with few digits; it is never rounded up to a threshold that it did not reach."""
     return math.floor(score * 10_000) / 10_000
 
 

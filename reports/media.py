@@ -14,17 +14,17 @@ from utils.visualise import COLOURS
 
 SOUND_BYTES_S = 7_000  # bytes a second of sound: 56 kbit/s, which keeps what is below 15 kHz
 _SOUND_RATE = 32_000  # Hz; the highest that is no more than a bird needs and that an MP3 may have
-_COMPRESSION = 0.9  # libsndfile's name for those 56 kbit/s at that rate; of 1.0 it makes an error
+_COMPRESSION = 0.9  # libsndfile's value for 56 kbit/s at that rate; it refuses 1.0
 _HEARD_HZ = 22_050.0  # people hear up to about 20 kHz; music goes up to here
-_TIME_EXPANSION = 10  # as bat detectors have it
+_TIME_EXPANSION = 10  # the usual factor of bat detectors
 _BLOCK_S = 10.0  # seconds decoded at once
-_LEVELS = 32  # colours of a picture: fewer compress better, and more cannot be told apart
+_LEVELS = 32  # colours of a picture: fewer compress better, and the eye cannot distinguish more
 _DEEPEST_DB = 70.0  # below the loudest a codec's silence flickers
 _RANGE_DB = 20.0  # from the darkest to the brightest colour, at least: quiet noise stays dark
 
 
 def slower(process: DataProcess) -> int:
-    """How many times slower sounds are played, so that people hear what the model hears: 1, or 10 for bats."""
+    """How many times slower sounds are played, so that people hear what the model receives: 1, or 10 for bats."""
     return _TIME_EXPANSION if process.f_max > _HEARD_HZ else 1
 
 
@@ -39,14 +39,14 @@ def excerpt(
 
 
 def png(db: np.ndarray) -> bytes:
-    """A spectrogram as a picture, low frequencies at the bottom, one pixel a value.
+    """A spectrogram as a PNG picture: low frequencies are at the bottom, and each value is one pixel.
 
-    Each band is taken relative to its median: steady noise becomes dark, what changes stays, as in what a model sees.
+    The median of each band is subtracted, so steady noise becomes dark and what changes stays, as in a model's input.
 
     Args:
         db: ``(n_mels, columns)``.
     """
-    from PIL import Image  # matplotlib's own writer knows no palette, and a palette takes a quarter of the bytes
+    from PIL import Image  # matplotlib's own writer cannot write a palette, and a palette takes a quarter of the bytes
 
     db = np.maximum(db, db.max() - _DEEPEST_DB)
     relative = db - np.median(db, axis=1, keepdims=True)
@@ -64,8 +64,8 @@ def mp3(
 ) -> bytes:
     """A recording, or a span of it, as a mono MP3; it takes ``slower`` times as long as the recording.
 
-    Why MP3: it is small, and no browser is without it; Ogg is silent in many a Safari, FLAC and WAV take
-    ten times the room. Why a constant bit rate: a player then jumps to exactly the second it is told.
+    MP3, because it is small and every browser plays it: many versions of Safari cannot play Ogg, and FLAC and WAV take
+    ten times the bytes. The bit rate is constant, so that a player can jump to an exact second.
 
     Raises:
         BadRecording: it cannot be read (any more).

@@ -1,4 +1,4 @@
-"""How is a page written? Templates and data become one HTML file that needs no other file and no network."""
+"""How is a page written? Templates and data become one HTML file, which needs no other file and no network."""
 
 import base64
 import functools
@@ -47,12 +47,12 @@ def amount(number: int, one: str, many: str = "") -> str:
 
 
 def hue(rank: int) -> int:
-    """The hue of a species, in degrees; neighbours in rank differ by the golden angle."""
+    """The hue of a species, in degrees; the hues of neighbours in rank differ by the golden angle."""
     return round(rank * 137.5 % 360)
 
 
 def data_uri(data: bytes, kind: str) -> str:
-    """What stands in a page in place of a file, such as ``data:image/png;base64,...``; ``kind`` is its MIME type."""
+    """The text that replaces a file in a page, such as ``data:image/png;base64,...``; ``kind`` is its MIME type."""
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}" if data else ""
 
 

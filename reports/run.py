@@ -41,18 +41,18 @@ def write_run_page(
     """Write the page and, beside it, ``doubts.csv``, each whole or not at all.
 
     Args:
-        facts: names and values to begin and to end with.
+        facts: names and values, for the beginning and for the end of the page.
         epochs: rows of ``metrics.jsonl``; none for several runs.
         table: the scores of recordings that the run has not trained on, by recording, or by window where thresholds
             were fitted; None where there are none.
         names: a name to show for each label.
-        paths: where each recording of the table is.
+        paths: the file of each recording of the table.
         thresholds: ``(classes,)``, NaN for a class that is never detected; None: none were fitted.
-        threshold_name: what they are, in words.
+        threshold_name: a description of the thresholds.
         classes: what the data hold: ``label``, ``recordings``, ``groups``, ``hours``, and ``splits``, the recordings in
             each split, the same splits for all.
         settings: those that differ from the defaults: name, value, default.
-        process: how the model hears, for the pictures.
+        process: the settings of the model's spectrograms, for the pictures.
         out_of_fold: whether every recording was scored by a run that had not trained on it.
 
     Returns:
@@ -97,7 +97,7 @@ def _curves(epochs: Sequence[Mapping[str, Any]], kept: int | None) -> list[dict[
 
 
 def _summary(evaluation: Evaluation | None) -> list[tuple[str, str, str]]:
-    """Name, value and remark of each figure over all classes."""
+    """The name, value and remark of each figure over all classes."""
     if evaluation is None:
         return []
     return [
@@ -108,7 +108,7 @@ def _summary(evaluation: Evaluation | None) -> list[tuple[str, str, str]]:
 
 
 def _heads(evaluation: Evaluation | None, classes: Sequence[Mapping[str, Any]], *, fitted: bool) -> list[str]:
-    """Of the table of classes: first what a narrow screen should show."""
+    """The columns of the table of classes, first those that a narrow screen should show."""
     figures = ["AUC", "AP", "precision", "recall"] if evaluation is not None else []
     figures += ["threshold"] if fitted else []
     return [*figures, *(classes[0]["splits"] if classes else ()), "recordings", "groups", "hours"]
@@ -117,7 +117,7 @@ def _heads(evaluation: Evaluation | None, classes: Sequence[Mapping[str, Any]], 
 def _class_rows(
     evaluation: Evaluation | None, names: Mapping[str, str], classes: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """A row a class: what the data hold of it, and how well it does."""
+    """One row for each class: its recordings, and its scores."""
     scored = {} if evaluation is None else {row["label"]: row for row in evaluation.classes.to_dict("records")}
     rows = []
     for one in classes:
@@ -173,7 +173,7 @@ def _reliability(evaluation: Evaluation | None) -> dict[str, Any] | None:
 
 
 def _order(doubts: Doubts) -> list[tuple[int, str]]:
-    """The recordings that are shown, and why."""
+    """The recordings that are shown, each with the reason."""
     order = doubts.order()
     wrong = [(int(row), "wrong") for row in order[:WRONG] if doubts.wrong[row] > 0 or len(order) <= WRONG]
     shown = {row for row, _ in wrong}
@@ -209,7 +209,7 @@ def _doubts(
     def made(recording: str) -> tuple[str, str]:
         return _seen_and_heard(Path(paths[recording]), mel) if recording in paths else ("", "")
 
-    with ThreadPoolExecutor(cores()) as pool:  # an MP3 takes a third of a second
+    with ThreadPoolExecutor(cores()) as pool:  # making an MP3 takes a third of a second
         clips = pool.map(made, [table.recordings[row] for row, _ in order])
         for (row, kind), (picture, sound) in zip(order, clips, strict=True):
             given = [
@@ -231,6 +231,6 @@ def _seen_and_heard(path: Path, mel: MelSpectrogram) -> tuple[str, str]:
     try:
         db = narrowed(media.excerpt(path, mel, 0.0, LONGEST_S / slower), 600)
         sound = media.mp3(path, 0.0, LONGEST_S / slower, slower=slower)
-    except (BadRecording, OSError):  # gone since, or damaged
+    except (BadRecording, OSError):  # deleted since, or damaged
         return "", ""
     return data_uri(media.png(db), "image/png"), data_uri(sound, "audio/mpeg")

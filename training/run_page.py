@@ -44,7 +44,7 @@ def contents_of(given: Sequence[Path], metadata: "pd.DataFrame | None" = None) -
     by_seed = runs_by_seed(given)
     runs = [run for of_seed in by_seed.values() for run in of_seed]
     config = load_config(runs[0] / CONFIG)
-    cache = cache_folder(config)  # of an encoder it takes a second to find
+    cache = cache_folder(config)  # for an encoder this takes a second
     if metadata is None:
         metadata = _recordings_of(runs[0], config, cache)
     names = {row["label"]: row["common_name"] or row["label"] for row in _rows(runs[0] / LABELS)}
@@ -151,13 +151,13 @@ def _commit() -> str:
 
 
 def _all_tested(metadata: "pd.DataFrame", table: ScoreTable | None) -> "pd.DataFrame":
-    """The recordings of several runs: what is scored by any of them is tested, and the splits of one say nothing."""
+    """The recordings of several runs: those that any run scored are tested; the split of one run does not count."""
     tested = metadata["filename"].isin(() if table is None else table.recordings)
     return metadata.assign(split=np.where(tested, "test", ""))
 
 
 def _classes(metadata: "pd.DataFrame", labels: Sequence[str]) -> list[dict[str, Any]]:
-    """What the data have of each class, and how many of its recordings are in each split that there is."""
+    """The recordings, groups and hours of each class, and how many of its recordings are in each split."""
     rows, splits = metadata.explode("labels"), [name for name in SPLITS if (metadata["split"] == name).any()]
     found = []
     for label in labels:
@@ -176,9 +176,9 @@ def _classes(metadata: "pd.DataFrame", labels: Sequence[str]) -> list[dict[str, 
 def _scores_and_thresholds(
     by_seed: Mapping[int, Sequence[Path]],
 ) -> tuple[ScoreTable | None, np.ndarray | None, str]:
-    """The scores that the page is of, and the thresholds ``(classes,)`` that were fitted for the runs, with their name.
+    """The scores that the page shows, and the thresholds ``(classes,)`` that were fitted for the runs, with their name.
 
-    Thresholds hold for windows, so where there are some the scores are those of windows, else those of recordings.
+    Thresholds apply to windows, so if there are thresholds the scores are those of windows, else those of recordings.
     """
     table = pooled_scores(by_seed)
     if len(by_seed) > 1 or table is None:  # thresholds belong to the runs of one seed

@@ -52,7 +52,7 @@ class Interrupt:
             signal.signal(number, handler)
 
     def wait_for(self, wait: Callable[[], Value]) -> Value | None:
-        """Return ``wait()``; a signal need not wait for it: None if one has come before, or comes meanwhile."""
+        """Return ``wait()``, or None as soon as a signal comes or if one has come before."""
         if self._signal is not None:
             return None
         try:

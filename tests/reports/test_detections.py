@@ -17,7 +17,7 @@ import pytest
 import soundfile as sf
 
 from reports import detections
-from reports.detections import Detection, Heard, Recording, Species, gather, time_axis, write_report
+from reports.detections import Heard, ListedDetection, Recording, Species, gather, time_axis, write_report
 from utils.settings import DataProcess
 
 RATE = 32_000  # Hz
@@ -66,7 +66,7 @@ def whistle(path: Path, seconds: float = 20.0) -> Path:
 def recording(path: Path, scores, row_s: float = 5.0, step_s: float = 5.0, threshold: float = 0.25) -> Recording:
     scores = np.array(scores)
     found = [
-        Detection(row * step_s, row * step_s + row_s, int(key), float(scores[row, key]), row * step_s)
+        ListedDetection(row * step_s, row * step_s + row_s, int(key), float(scores[row, key]), row * step_s)
         for row, key in np.argwhere(scores >= threshold)
     ]
     return Recording(path, (len(scores) - 1) * step_s + row_s, found, float(scores.max()))
@@ -222,8 +222,8 @@ def test_what_is_counted_is_listed(written, tmp_path):
 
 def test_a_rare_species_is_listed_beside_one_that_calls_all_night(monkeypatch):
     monkeypatch.setattr(detections, "LISTED", 100)
-    night = [Detection(at, at + 5.0, 0, 0.9, at) for at in np.arange(0.0, 5000.0, 5.0)]
-    rare = [Detection(at, at + 5.0, 1, 0.3, at) for at in np.arange(0.0, 50.0, 5.0)]
+    night = [ListedDetection(at, at + 5.0, 0, 0.9, at) for at in np.arange(0.0, 5000.0, 5.0)]
+    rare = [ListedDetection(at, at + 5.0, 1, 0.3, at) for at in np.arange(0.0, 50.0, 5.0)]
     found = gather([Recording(Path("a"), 5000.0, night, 0.9), Recording(Path("b"), 50.0, rare, 0.3)] * 2)
     assert {key: len(its) for key, its in found.listed.items()} == {0: 80, 1: 20}
     assert found.counts == {0: 2000, 1: 20}
@@ -294,7 +294,7 @@ def test_the_limits_are_said(written):
 
 def test_a_long_detection_is_shown_from_its_strongest_moment_and_no_longer_than_said(written, tmp_path):
     path = whistle(tmp_path / "a.wav", 60.0)
-    found = players(written(Recording(path, 60.0, [Detection(0.0, 60.0, 0, 0.9, 40.0)], 0.9)))
+    found = players(written(Recording(path, 60.0, [ListedDetection(0.0, 60.0, 0, 0.9, 40.0)], 0.9)))
     sound = decoded(found["score 0.90, a.wav, 0:00 to 1:00"])
     assert len(sound) == detections.CLIP_S * RATE
     assert loudest_hz(sound) == pytest.approx(HIGH_HZ, abs=5)
@@ -399,7 +399,7 @@ def test_a_night_of_20000_detections_opens_in_time(tmp_path, monkeypatch, browse
     monkeypatch.setattr(detections.media, "mp3", lambda *_, **__: bytes(35_000))
     at = np.sort(rng.integers(0, 7200, 20_000)) * 5.0
     scores = rng.random(20_000)
-    night = [Detection(one, one + 5, int(one) % 15, score, one) for one, score in zip(at, scores, strict=True)]
+    night = [ListedDetection(one, one + 5, int(one) % 15, score, one) for one, score in zip(at, scores, strict=True)]
     path = whistle(tmp_path / "night.wav", 5.0)
     species = [Species(f"species {number}") for number in range(15)]
     given = {"recordings": [Recording(path, 36_000.0, night, 1.0)], "species": species, "process": DataProcess()}
