@@ -78,11 +78,18 @@ class SndFile:
         Raises:
             DecodeError: it failed. For an MP3 it is unknown how far it came, so ``decoded`` is 0.
         """
-        before = self._file.tell()
+        before = self._position()
         try:
             return len(self._file.read(out=out))
         except sf.LibsndfileError as error:
-            raise DecodeError(error.error_string.strip(" ."), max(0, self._file.tell() - before)) from None
+            raise DecodeError(error.error_string.strip(" ."), max(0, self._position() - before)) from None
+
+    def _position(self) -> int:
+        """The next frame; 0 where libsndfile does not know it: in codings such as G.721 it cannot seek."""
+        try:
+            return self._file.tell()
+        except sf.LibsndfileError:
+            return 0
 
     def seek(self, frame: int) -> int:
         """Go to a frame; return its position.
