@@ -82,6 +82,7 @@ def evaluate(
     threshold_name: str | None = None,
     min_positives: int = 1,
     resamples: int = RESAMPLES,
+    all_scored: bool = False,
 ) -> Evaluation:
     """Compute all figures of a table.
 
@@ -94,6 +95,7 @@ def evaluate(
         thresholds: ``(classes,)``, or one for all; NaN for a class that is never detected.
         min_positives: a class with fewer positive rows is listed and left out of the means. 1 gives exactly the macro
             AUC of BirdCLEF.
+        all_scored: the table has every recording there is, as that of all folds; so more folds are no advice.
     """
     weights = draw_weights(table.n_groups, resamples)
     thresholds = np.broadcast_to(np.asarray(thresholds, dtype=float), (len(table.labels),))
@@ -121,11 +123,11 @@ def evaluate(
         confusions=_confusions(ranked),
         false_alarms_per_hour=per_hour,
         nocall_hours=hours,
-        advice=advice_on(len(table.recordings), overall["macro_auc"]),
+        advice=advice_on(len(table.recordings), overall["macro_auc"], all_scored=all_scored),
     )
 
 
-def advice_on(n_recordings: int, macro_auc: Estimate) -> list[str]:
+def advice_on(n_recordings: int, macro_auc: Estimate, *, all_scored: bool = False) -> list[str]:
     """What to do if there are too few recordings for the scores."""
     if n_recordings < FEW_RECORDINGS:
         why = counted(n_recordings, "held-out recording says", "held-out recordings say") + " little"
@@ -133,6 +135,8 @@ def advice_on(n_recordings: int, macro_auc: Estimate) -> list[str]:
         why = f"the interval of the macro AUC is {macro_auc.width:.2f} wide"
     else:
         return []
+    if all_scored:
+        return [f"{why}; only more recordings make the scores more certain"]
     return [f"{why}; score every recording once: python train_classifier.py --folds 5, or [data] folds and fold"]
 
 

@@ -607,7 +607,8 @@ def judge(options: argparse.Namespace, scored: Scored) -> Evaluation:
             )
         limits = _calibrated(decisions, limits) if aim is not None else limits
         table = replace(table, scores=decisions.probabilities(table.scores))
-    return evaluate(table, limits, threshold_name=name, min_positives=options.min_positives)
+    folds = len(scored.runs) > 1
+    return evaluate(table, limits, threshold_name=name, min_positives=options.min_positives, all_scored=folds)
 
 
 def limits_of(scored: Scored, aim: str) -> tuple[np.ndarray, str]:

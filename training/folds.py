@@ -98,7 +98,7 @@ def score_pooled(folder: Path, plan: Sequence[PlannedRun]) -> None:
             split = read_run_table(run / SPLIT)
             of_folds.append(read_test_scores(run, split[split["split"] == "test"]))
         tables[seed] = concatenate(of_folds)
-    found = {seed: evaluate(table) for seed, table in tables.items()}
+    found = {seed: evaluate(table, all_scored=True) for seed, table in tables.items()}
     aucs = [one.overall["macro_auc"].value for one in found.values() if one.overall["macro_auc"].value is not None]
     mean = sum(aucs) / len(aucs) if aucs else None
     scores = {"macro_auc": mean, "seeds": {str(seed): as_json(one) for seed, one in found.items()}}
@@ -106,7 +106,7 @@ def score_pooled(folder: Path, plan: Sequence[PlannedRun]) -> None:
         name, shown = f"seed 1, {len(plan)} folds pooled", found[1]
     else:
         name = f"{len(plan)} runs, the scores of each recording averaged over {len(found)} seeds"
-        shown = evaluate(mean_over_seeds(list(tables.values())))
+        shown = evaluate(mean_over_seeds(list(tables.values())), all_scored=True)
         scores["mean_over_seeds"] = as_json(shown)
     print(f"{name}: {as_text(shown)}")
     print("\n".join(lines_of_seeds(figures_of_seeds(tables))))

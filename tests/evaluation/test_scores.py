@@ -101,6 +101,7 @@ def test_small_sets_and_wide_intervals_get_advice():
     assert "interval of the macro AUC is 0.20 wide" in advice_on(50, Estimate(0.9, 0.75, 0.95))[0]
     assert "--folds 5" in advice_on(1, Estimate(0.9))[0]
     assert advice_on(50, Estimate(0.9, 0.89, 0.91)) == []
+    assert "only more recordings" in advice_on(1, Estimate(0.9), all_scored=True)[0]
 
 
 def test_a_row_without_any_detection_is_no_confusion_with_the_first_class(make_table):
