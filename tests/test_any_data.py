@@ -65,7 +65,7 @@ def goes_all_the_way(place, capsys, config=ROOT / "config.ini", inputs=None, sam
     """Check, train, score and predict; the summary of the run, and the rows of the prediction."""
     line = ["--config", str(config), *settings(place, **more)]
     assert metadata.main(["--check", *line]) == 0
-    assert "what will hurt:" in capsys.readouterr().out
+    assert "warnings:" in capsys.readouterr().out
     assert train_classifier.main(line) == 0
     run = capsys.readouterr().out.splitlines()[-1].removeprefix("run: ")
     assert evaluate.main(["--run", run, "--backend", "torch"]) == 0  # an export of each run would cost seconds

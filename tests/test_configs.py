@@ -1,8 +1,6 @@
 """Do the recipes in configs/ train?"""
 
-import itertools
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,6 @@ from training.build import build_and_dry_run, build_trainer
 from training.recordings import cache_folder, load_table, prepare, split_recordings
 from utils.config import load_config
 from utils.distributed import Processes
-from utils.interrupt import Interrupt
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "configs").glob("*.ini"))
@@ -75,17 +72,17 @@ def test_the_first_places_recipe_has_its_published_settings():
 
 
 @every_recipe
-def test_every_recipe_takes_two_steps(path, place):
+def test_every_recipe_takes_two_steps(path, place, monkeypatch):
     folders = [f"paths.{name}_dir={place / name}" for name in ("data", "runs", "demo")]
     folders += [f"data.output_dir={place / 'cache'}", f"data.hash_path={place / 'last_key'}"]
     smaller = an_encoder(place / "small.pt") if path.name == "birdnet.ini" else SMALLER.get(path.name, [])
     config = settle(load_config(path, folders + SMALL + smaller, check_choices))
     trainer = begin(config, place / path.stem)
     before = [weight.detach().clone() for weight in trainer.model.parameters()]
-    trainer.train_subset = replace(trainer.train_subset, batches=first_two(trainer.train_subset.batches))
-    loss, _ = trainer._train_epoch(Interrupt())
+    monkeypatch.setattr(type(trainer.train_subset.order), "__len__", lambda order: 2)
+    trainer._train_epoch()
     assert trainer.progress.step == 2
-    assert math.isfinite(loss)
+    assert math.isfinite(trainer.progress.loss_sum)
     changed = [not torch.equal(*pair) for pair in zip(before, trainer.model.parameters(), strict=True)]
     assert sum(changed) > len(changed) / 2
 
@@ -106,7 +103,3 @@ def begin(config, folder):
     model = build_and_dry_run(config, table)
     metadata = split_recordings(config, prepare(config, table, processes), folder)
     return build_trainer(config, model, metadata, folder, torch.device("cpu"), processes)
-
-
-def first_two(batches):
-    yield from itertools.islice(batches, 2)

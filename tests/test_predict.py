@@ -401,7 +401,7 @@ def test_a_truncated_recording_is_scored_with_a_warning_and_a_changed_one_again(
         printed = command(*line, code=1)
     assert "the disk is full" in printed.err
     assert printed.err.count(KEPT) == 1
-    assert printed.err.splitlines()[-1].startswith("no room")
+    assert printed.err.splitlines()[-1].startswith("the disk is full")
     assert not (tmp_path / "out.csv").exists()
     warning = "r2.ogg: truncated: "
     assert printed.err.count(warning) == 1

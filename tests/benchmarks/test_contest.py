@@ -79,7 +79,7 @@ def finished(place, in_this_process):
     _, said = process.communicate(timeout=60)
     assert process.returncode == 143
     first_left = "(b, seed 1, fold 1|a, seed 1, fold 2)"  # the latter if b was at its end
-    assert re.fullmatch(f"stopped at {first_left}; the same command goes on", said.splitlines()[-1])
+    assert re.fullmatch(f"stopped at {first_left}; continue with the same command", said.splitlines()[-1])
     assert not list(place.glob("out/*/seed1-fold2"))
     (first,) = place.glob("out/a/seed1-fold1/*/summary.json")
     ended = first.stat().st_mtime_ns
@@ -168,7 +168,7 @@ DAMAGE = {
     "a digit less": (
         "test_scores.csv",
         lambda path: path.write_text(path.read_text()[:-2]),
-        "test_scores.csv is cut sho",
+        "test_scores.csv is truncated",
     ),
     "no score": ("test_scores.csv", replaced(r",0\.\d+\n", ",\n"), "a score that is not a number"),
     "a word": ("test_scores.csv", replaced(r",0\.\d+\n", ",good\n"), "could not convert string"),
@@ -307,7 +307,7 @@ def test_a_stop_while_the_caches_are_filled_starts_nothing_more(place, monkeypat
         return 0
 
     monkeypatch.setattr(folds, "_call", call)
-    with pytest.raises(Stopped, match="the same command goes on"):
+    with pytest.raises(Stopped, match="continue with the same command"):
         train_all(some_cells(place), 0, 2)
     assert calls == ["a"]
 
@@ -320,7 +320,7 @@ def test_fewer_than_two_folds_are_told_in_a_line(place, capsys, folds):
 
 
 def test_two_contests_cannot_be_in_one_folder(tmp_path):
-    with folds.alone_in(tmp_path), pytest.raises(DataError, match="another contest"), folds.alone_in(tmp_path):
+    with folds.alone_in(tmp_path), pytest.raises(DataError, match="another command"), folds.alone_in(tmp_path):
         pass
     with folds.alone_in(tmp_path):
         pass

@@ -46,7 +46,7 @@ def test_the_pooled_score_is_that_of_all_folds_recordings_put_together(tmp_path)
     assert pooled(parts) == found
     assert found["top1"] == top1(targets, scores)
     assert found["cmap"] == padded_cmap(targets, scores)
-    with pytest.raises(DataError, match=r"tests on 0\.ogg, and so does another run"):
+    with pytest.raises(DataError, match=r"it tests 0\.ogg, and so does another run"):
         pooled([parts[0], parts[0]])
 
 
@@ -101,7 +101,7 @@ def test_a_recipe_tested_on_other_recordings_is_told(tmp_path, caplog):
         (run / "config.ini").touch()
         cells.append(PlannedRun(recipe, tmp_path, 1, 1, tmp_path / recipe, ()))
     warn_of_other_recordings(cells)
-    assert caplog.messages == ["c: fold 1 is not that of a, 1 recordings against 2; compare them with care"]
+    assert caplog.messages == ["c: fold 1 differs from that of a, 1 recordings against 2; compare them with care"]
 
 
 def test_spread_is_the_deviation_of_the_sample_and_one_value_has_none():

@@ -193,7 +193,7 @@ def test_verify_of_no_cache_is_an_error_and_damage_is_exit_code_1(tmp_path, reco
     assert main(line) == 0
     Path(entries[0]).write_bytes(b"short")
     assert main(line) == 1
-    assert "XC0.npy: cut off" in capsys.readouterr().out
+    assert "XC0.npy: truncated" in capsys.readouterr().out
     assert main(line) == 1  # it is still not there
     assert capsys.readouterr().out.endswith("1 damaged\n")
 

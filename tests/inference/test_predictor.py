@@ -167,7 +167,9 @@ def test_files_of_any_kind_rate_and_channels_are_scored(tiny, wav, rate, name, c
 
 def test_half_a_second_is_enough_and_less_is_reported(tiny, wav):
     assert tiny.predict_file(wav(0.5)).each.shape == (1, 1, 3)
-    with pytest.raises(BadRecording, match=r"too_short: 0\.10 s; the run was trained on recordings of at least 0\.5 s"):
+    with pytest.raises(
+        BadRecording, match=r"too_short: 0\.10 s long; the run was trained on recordings of at least 0\.5 s"
+    ):
         tiny.predict_file(wav(0.1))
 
 

@@ -107,7 +107,7 @@ def test_several_seeds_are_scored_together_with_a_line_for_each_figure_of_the_se
 def test_what_each_run_has_its_own_of_is_refused(recipe, call):
     with pytest.raises(ConfigError, match=r"--set \[data\] fold: each run of --folds has another value"):
         call("--config", recipe, "--folds", 2, "--set", "data.fold=1")
-    with pytest.raises(ConfigError, match=r"\[data\] folds = '99': only \d+ groups"):
+    with pytest.raises(ConfigError, match=r"\[data\] folds = '99': the recordings have only \d+ groups"):
         call("--config", recipe, "--folds", 99)
 
 

@@ -407,7 +407,7 @@ def test_the_same_annotation_in_two_tables_counts_once(tmp_path, caplog):
             {"t.csv": "wo,was\na.wav,x\n"},
             r"t\.csv has the columns wo, was: name those of files and labels with \[data\] c",
         ),
-        ({"z.txt": "0\t1\tx\n"}, r"z\.txt annotates a recording that is not there"),
+        ({"z.txt": "0\t1\tx\n"}, r"z\.txt annotates a recording that is missing"),
         (
             {"a.txt": "0 1 x\n"},
             r"a\.txt is neither a selection table of Raven nor a label track of Audacity \(start, end",
@@ -599,7 +599,7 @@ def test_filters_leave_out_by_column(tmp_path):
     assert read(folder, filter="rating >= 3")["filename"].tolist() == ["a.wav", "d.wav"]
     assert read(folder, filter="rating > 3, collection = XC|iNat")["filename"].tolist() == ["a.wav"]
     assert read(folder, filter="collection != XC")["filename"].tolist() == ["c.wav", "d.wav"]
-    with pytest.raises(DataError, match="filter names column 'ratng', and there are"):
+    with pytest.raises(DataError, match="filter names column 'ratng', but the columns are"):
         read(folder, filter="ratng > 3")
     with pytest.raises(DataError, match="'rating' is not a condition such as rating >= 3"):
         read(folder, filter="rating")
