@@ -15,10 +15,12 @@ from dataloader.encoders.runtimes import EncoderOutput, open_encoder
 from dataloader.encoders.table import ENCODERS, Encoder, encoder_of
 from factory.model_card import ModelCard
 from utils.errors import CheckpointError, DataError, UserError, counted, unknown
+from utils.files import read_lines
 from utils.settings import DataProcess, Model
 
 log = logging.getLogger(__name__)
 
+_LABELS = "--labels takes a text file with one label on each line"
 _LEAST_SCORE = 1e-7  # scores of 0 and 1 have no finite logit
 
 
@@ -121,7 +123,7 @@ def untrained(run: Path, labels: Path | None) -> tuple[ModelCard, str, Path, Val
         raise UserError(f"{error}; for prediction: --run FILE --labels FILE") from None
     if encoder.scores is None:
         raise UserError(f"{encoder.name}: it has no labels of its own; train a head on it ([model] type)")
-    names = labels_of_package(encoder) if labels is None else _read_labels(labels)
+    names = labels_of_package(encoder) if labels is None else read_lines(labels, _LABELS)
     if names is None:
         raise UserError(f"{path}: the list of its labels is not installed; give it with --labels FILE")
     pool = EncoderPool(encoder, path, scores=True)
@@ -157,16 +159,6 @@ def _type_of(path: Path) -> Encoder:
     raise UserError(
         f"{path}: this is none of the encoders that are known ({', '.join(ENCODERS)}); the first says: {reasons[0]}"
     )
-
-
-def _read_labels(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; --labels takes a text file with one label on each line") from None
-    except (UnicodeDecodeError, IsADirectoryError):
-        raise DataError(f"{path}: this is not a text file; give one with one label on each line") from None
-    return [line.strip() for line in lines if line.strip()]
 
 
 def _card(encoder: Encoder, names: list[str]) -> ModelCard:

@@ -5,15 +5,13 @@ was exported, and the thresholds of the run, if there are any. The file ends wit
 (for OpenVINO also of the .bin file): in a last metadata property of an ONNX file, in a comment of an .xml file.
 """
 
-import contextlib
 import hashlib
 import io
 import json
 import os
-import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +23,7 @@ from inference.checkpoints import TrainedNetwork
 from utils.errors import CheckpointError, UserError, first_line
 from utils.files import whole
 from utils.packages import require_package
+from utils.streams import redirected
 
 _VERSION = 2  # of the format
 _BEFORE_VERSION_2 = "sha256"  # a key of the card's JSON; such files are read without a check of their bytes
@@ -96,7 +95,8 @@ def onnx_network(
         ExportError: ONNX has no operation for a part of the network.
     """
     buffer, (input_name, output_name) = io.BytesIO(), axes
-    with warnings.catch_warnings(action="ignore"), _without_stdout():
+    # When an export fails, torch's C++ code prints the whole graph to stdout, which is for results.
+    with warnings.catch_warnings(action="ignore"), open(os.devnull, "w") as nowhere, redirected(1, nowhere):
         # The tracing exporter needs no further package, and our networks have no branches that depend on values.
         try:
             torch.onnx.export(
@@ -106,24 +106,6 @@ def onnx_network(
         except Exception as error:  # of an operation that it does not know, the exporter raises any kind of error
             raise ExportError(f"{name} cannot be exported to ONNX ({first_line(error)}); use --backend torch") from None
     return buffer.getvalue()
-
-
-@contextlib.contextmanager
-def _without_stdout() -> Iterator[None]:
-    """Keep stdout free for results: when an export fails, torch's C++ code prints the whole graph there."""
-    sys.stdout.flush()
-    try:
-        kept = os.dup(1)
-    except OSError:  # stdout is closed
-        yield
-        return
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 1)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
 
 
 def onnx_property(key: str, value: str) -> bytes:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from factory.model_card import ModelCard
 from utils.errors import DataError, counted
+from utils.files import read_lines
 
 log = logging.getLogger(__name__)
 
@@ -18,13 +19,8 @@ def read_species(path: Path, card: ModelCard) -> list[int]:
     Raises:
         DataError: the file cannot be read, or names none of the model's species.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; --species takes a text file with one species on each line") from None
-    except (UnicodeDecodeError, IsADirectoryError):
-        raise DataError(f"{path}: this is not a text file; give one with one species on each line") from None
-    wanted = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    lines = read_lines(path, "--species takes a text file with one species on each line")
+    wanted = [line for line in lines if not line.startswith("#")]
     index: dict[str, set[int]] = {}
     for number, names in enumerate(zip(card.labels, card.scientific_names, card.common_names, strict=True)):
         for name in filter(None, names):

@@ -83,6 +83,24 @@ def write_text(path: Path | str, text: str, *, durable: bool = True) -> None:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
+def read_lines(path: Path, what: str) -> list[str]:
+    """The lines of a text file, without blanks around them and without empty lines.
+
+    Args:
+        what: the option and what it takes, for the message, such as ``--species takes one species on each line``.
+
+    Raises:
+        DataError: it is missing, or not a text file.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; {what}") from None
+    except (UnicodeDecodeError, IsADirectoryError):
+        raise DataError(f"{path}: this is not a text file; {what}") from None
+    return [line.strip() for line in lines if line.strip()]
+
+
 def holds(path: Path, text: str) -> bool:
     """Whether ``text`` is what ``path`` holds."""
     return path.is_file() and path.read_bytes() == text.encode("utf-8")

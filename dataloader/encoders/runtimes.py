@@ -5,7 +5,6 @@ An encoder computes in the thread of its caller, so as many encoders as there ar
 
 import contextlib
 import os
-import sys
 import tempfile
 import threading
 import warnings
@@ -18,6 +17,7 @@ import numpy as np
 
 from dataloader.encoders.table import HIDDEN, Encoder
 from utils.errors import UserError, first_line
+from utils.streams import redirected
 
 
 class EncoderOutput(NamedTuple):
@@ -186,21 +186,14 @@ _stderr_is_mine = threading.Lock()  # as encoders are opened in several threads
 def _without_line(start: str) -> Iterator[None]:
     """Leave out of stderr the lines that begin so: a C++ library writes them, and no setting of its turns them off."""
     with _stderr_is_mine, tempfile.TemporaryFile() as written:
-        sys.stderr.flush()
         try:
-            kept = os.dup(2)
-        except OSError:  # stderr is closed
-            yield
-            return
-        os.dup2(written.fileno(), 2)
-        try:
-            yield
+            with redirected(2, written):
+                yield
         finally:
-            os.dup2(kept, 2)
             written.seek(0)
-            lines = [line for line in written if not line.startswith(start.encode())]
-            with os.fdopen(kept, "wb", buffering=0) as stderr:
-                stderr.write(b"".join(lines))
+            for line in written:
+                if not line.startswith(start.encode()):
+                    os.write(2, line)
 
 
 def _one_by_one(one: Callable[[np.ndarray], list[np.ndarray]]) -> Forward:
