@@ -55,7 +55,7 @@ def check_choices(config: Config, *, fetch: bool = True) -> list[Problem]:
 
 
 def _hides_everything(config: Config) -> list[Problem]:
-    """Masks and shifts that can be as large as a window: they would hide the bird and keep its label."""
+    """Masks that can be as large as a window: they would hide the bird and keep its label."""
     a, process, waveform = config.augmentation, config.data_process, frontend_of(config.model.type) is WAVEFORMS
     if not a.data_augmentation:
         return []
@@ -70,13 +70,6 @@ def _hides_everything(config: Config) -> list[Problem]:
             bands,
             "frequency_masks",
         ),
-        (
-            a.frequency_shift_p and not waveform,
-            a.frequency_shift_max_bands >= process.n_mels,
-            "frequency_shift_max_bands",
-            bands,
-            "frequency_shift_p",
-        ),
         (xy and a.xy_time_masks, a.xy_mask_max >= window_frames(process), "xy_mask_max", window, "xy_time_masks"),
         (xy and a.xy_frequency_masks, a.xy_mask_max >= process.n_mels, "xy_mask_max", bands, "xy_frequency_masks"),
     )
@@ -90,7 +83,7 @@ def _hides_everything(config: Config) -> list[Problem]:
 # Settings for spectrograms only. The other changes of [augmentation] and [mixing] also work on waveforms.
 _FOR_IMAGES = {
     "data": "standardize_over",
-    "augmentation": "eq_p gain_p background_p hiss_p time_shift_p frequency_shift_p xy_masks_p",
+    "augmentation": "background_p xy_masks_p",
     "mixing": "power_mix_p",
 }
 
@@ -115,7 +108,7 @@ def _for_images_only(config: Config) -> list[Problem]:
 _FOR_SOUNDS = {
     "data": "standardize_over keep_quietest",
     "data_process": "mode",
-    "augmentation": "augment_random_crop eq_p gain_p background_p hiss_p time_shift_p frequency_shift_p xy_masks_p",
+    "augmentation": "augment_random_crop background_p xy_masks_p",
     "mixing": "power_mix_p cutmix_p",
 }
 

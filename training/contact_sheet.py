@@ -10,7 +10,6 @@ from dataloader.batches.augment import Augmenter
 from dataloader.batches.background import load_background
 from dataloader.batches.dataset import Batch
 from dataloader.batches.images import ImageTransform
-from dataloader.batches.power import COLOURS
 from dataloader.batches.windows import window_frames
 from dataloader.cache.spectrogram import BandStatistics, MelSpectrogram
 from factory.frontend import frontend_of
@@ -36,22 +35,10 @@ _OFF |= {field.name: 0.0 for field in fields(Augmentation) if field.name.endswit
 
 def changes_of(a: Augmentation) -> list[Panel]:
     """A panel for each augmentation and mixture, with the strongest change that the settings allow."""
-    at_strongest = {
-        "background_max_snr_db": a.background_min_snr_db,
-        "hiss_max_snr_db": a.hiss_min_snr_db,
-    }
+    loudest = {"background_p": 1.0, "background_max_snr_db": a.background_min_snr_db}
     half = {"power_mix_alpha": _HALF, "mixup_alpha": _HALF, "cutmix_alpha": _HALF}
     return [
-        # Standardising removes the effect of these alone; they change how much of each sound is in a mixture.
-        Panel(f"equaliser up to {a.eq_max_db:g} dB, mixed on power", {"eq_p": 1.0}, {"power_mix_p": 1.0, **half}),
-        Panel(f"gain up to {a.gain_max_db:g} dB, mixed on power", {"gain_p": 1.0}, {"power_mix_p": 1.0, **half}),
-        Panel(f"background at {a.background_min_snr_db:g} dB", {"background_p": 1.0, **at_strongest}),
-        *(
-            Panel(f"{colour} hiss at {a.hiss_min_snr_db:g} dB", {"hiss_p": 1.0, "hiss_colour": colour, **at_strongest})
-            for colour in COLOURS
-        ),
-        Panel(f"time shift, up to {a.time_shift_max_s:g} s", {"time_shift_p": 1.0}),
-        Panel(f"frequency shift, up to {a.frequency_shift_max_bands} bands", {"frequency_shift_p": 1.0}),
+        Panel(f"background at {a.background_min_snr_db:g} dB", loudest),
         Panel(f"noise on the image, up to {a.noise_max_deviation:g} deviations", {"augment_add_noise": True}),
         Panel("SpecAugment", {"augment_spec_augment": True}),
         Panel("XY masking", {"xy_masks_p": 1.0}),
@@ -71,8 +58,6 @@ def in_force(change: Panel, config: Config) -> str:
     value = getattr(section, switch)
     if not value:
         return f"off: {switch} = {'false' if value is False else '0'}"
-    if "hiss_colour" in wanted and wanted["hiss_colour"] != augmentation.hiss_colour:
-        return f"off: hiss_colour = {augmentation.hiss_colour}"
     return f"on: {switch} = {'true' if value is True else format(value, 'g')}"
 
 

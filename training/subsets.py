@@ -60,23 +60,11 @@ def build_transform(config: Config, metadata: "pd.DataFrame", labels: list[str])
     """
     frontend, seed = frontend_of(config.model.type), config.trainer.seed
     augmenter = frontend.augmenter(config.augmentation, config.data_process, seed, _background(config, metadata))
-    _warn_of_what_standardising_removes(config)
     nocall_index = labels.index(NOCALL) if NOCALL in labels else None
     shares = config.agent.loss == "cross_entropy"
     mixer = Mixer(config.mixing, seed, config.labels.smoothing, nocall_index, shares=shares)
     options = {"pool": config.model.pool, "seed": seed} if frontend is EMBEDDINGS else {}
     return frontend.transform(config.data_process, config.data.standardize_over, augmenter, mixer, **options)
-
-
-def _warn_of_what_standardising_removes(config: Config) -> None:
-    a, mixed = config.augmentation, bool(config.mixing.power_mix_p)
-    if not a.data_augmentation or config.data_process.standardize != "per_frequency":
-        return
-    text = "[augmentation] %s has no effect: standardising removes the level of each band; use it with %s"
-    if a.eq_p and not (mixed or a.background_p or a.hiss_p):
-        log.warning(text, "eq_p", "[mixing] power_mix_p, background_p or hiss_p")
-    if a.gain_p and not mixed:  # the level of an added sound follows that of the window
-        log.warning(text, "gain_p", "[mixing] power_mix_p")
 
 
 def reader_for(config: Config, metadata: "pd.DataFrame", device: torch.device) -> Callable[..., Iterable[Batch]]:

@@ -89,14 +89,17 @@ def load_config(path: Path | str, overrides: Sequence[str] = (), check_choices: 
         overrides: ``section.key=value``; they replace settings of the file. A relative path in one is relative to the
             current folder. The value is used as it is: it has no quotes or comments.
         check_choices: returns the problems with settings that no factory knows, so that one report has both kinds of
-            problem.
+            problem. Only a command that trains gives it: an old run that was trained with a setting that has been
+            removed since can still predict.
 
     Raises:
         ConfigError: with every problem found, in the order of the file.
     """
     path = Path(path)
     problems: list[Problem] = []
-    settings = _read_file(path, problems) | _read_overrides(overrides, problems)
+    removed: list[Problem] = []
+    settings = _read_file(path, problems, removed) | _read_overrides(overrides, problems, removed)
+    problems += removed if check_choices else []
     folder = Path(os.path.abspath(path)).parent
     try:
         _check_one_line(str(folder))  # every relative path begins with it
@@ -178,8 +181,8 @@ def _with_source(problem: Problem, settings: _Settings, file: str) -> Problem:
     return replace(problem, source=setting.source, value=setting.text)
 
 
-def _read_file(path: Path, problems: list[Problem]) -> _Settings:
-    """The file's settings; a line that is not a setting becomes a problem."""
+def _read_file(path: Path, problems: list[Problem], removed: list[Problem]) -> _Settings:
+    """The file's settings; a line that is not a setting becomes a problem, or is added to ``removed``."""
     # Without interpolation a % is a %. Without a default section, [DEFAULT] cannot change all other sections.
     parser = configparser.ConfigParser(interpolation=None, default_section="no such section")
     parser.optionxform = str  # keys keep their case, so that a wrong one is reported as it was written
@@ -199,7 +202,7 @@ def _read_file(path: Path, problems: list[Problem]) -> _Settings:
         if _known_section(section, path.name, problems):
             for key, text in parser.items(section):
                 setting = _Setting(_unquoted(text), path.name, Path(os.path.abspath(path)).parent)
-                _take(section, key, setting, settings, problems)
+                _take(section, key, setting, settings, problems, removed)
     return settings
 
 
@@ -226,7 +229,7 @@ def _quoted(text: str) -> str:
     return text if plain else '"' + text.replace('"', '""') + '"'
 
 
-def _read_overrides(overrides: Sequence[str], problems: list[Problem]) -> _Settings:
+def _read_overrides(overrides: Sequence[str], problems: list[Problem], removed: list[Problem]) -> _Settings:
     settings = {}
     for override in overrides:
         name, equals, text = override.partition("=")
@@ -235,16 +238,17 @@ def _read_overrides(overrides: Sequence[str], problems: list[Problem]) -> _Setti
         if not equals or not dot:
             problems.append(Problem("expected section.key=value", source=f"--set {override}"))
         elif _known_section(section, OVERRIDE, problems):
-            _take(section, key, _Setting(text.strip(), OVERRIDE, Path.cwd()), settings, problems)
+            _take(section, key, _Setting(text.strip(), OVERRIDE, Path.cwd()), settings, problems, removed)
     return settings
 
 
-def _take(section: str, key: str, setting: _Setting, settings: _Settings, problems: list[Problem]) -> None:
+def _take(
+    section: str, key: str, setting: _Setting, settings: _Settings, problems: list[Problem], removed: list[Problem]
+) -> None:
     """Add a setting to ``settings``, with its present name and value."""
     now = update(section, key, setting.text)
     if now.problem:
-        problems.append(Problem(now.problem, section, key, setting.text, setting.source))
-        return
+        removed.append(Problem(now.problem, section, key, setting.text, setting.source))
     if now.line:
         _report(f"{setting.source}: {now.line}")
     if now.key is not None and _known_key(section, now.key, setting.source, problems):

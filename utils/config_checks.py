@@ -19,7 +19,6 @@ LABEL_FROM = re.compile(r"folder:([1-9])")
 PARTNERED = ("power_mix_p", "mixup_p", "cutmix_p")  # of [mixing]: need another window in the batch
 _RANGES = (  # section, key of the lower end, key of the upper end
     ("augmentation", "background_min_snr_db", "background_max_snr_db"),
-    ("augmentation", "hiss_min_snr_db", "hiss_max_snr_db"),
     ("augmentation", "xy_mask_min", "xy_mask_max"),
 )
 

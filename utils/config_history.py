@@ -15,15 +15,31 @@ class Removed(NamedTuple):
     """A key that does not exist any more.
 
     Attributes:
-        neutral: the value that means what the program does now, as it was written; any other value is refused.
+        neutral: the values that mean what the program does now, as they were written. With any other value, nothing is
+            trained. None: the key did nothing alone, so that every value is ignored.
         why: the reason why there is no such setting any more.
     """
 
-    neutral: str
+    neutral: tuple[str, ...] | None
     why: str
 
 
-REMOVED: dict[tuple[str, str], Removed] = {}
+_OFF = ("0", "0.0")
+_NO_GAIN = "in experiments it made no difference"
+REMOVED = {
+    ("augmentation", "eq_p"): Removed(_OFF, "standardising each band removes what it changed"),
+    ("augmentation", "gain_p"): Removed(_OFF, "standardising each band removes what it changed"),
+    ("augmentation", "hiss_p"): Removed(_OFF, f"{_NO_GAIN}; background_p adds recorded noise"),
+    ("augmentation", "time_shift_p"): Removed(_OFF, f"{_NO_GAIN}; augment_random_crop moves windows"),
+    ("augmentation", "frequency_shift_p"): Removed(_OFF, _NO_GAIN),
+    **{
+        ("augmentation", key): Removed(None, "the augmentation that it belonged to does not exist any more")
+        for key in (
+            "eq_max_db", "gain_max_db", "hiss_colour", "hiss_min_snr_db", "hiss_max_snr_db", "time_shift_max_s",
+            "frequency_shift_max_bands",
+        )
+    },
+}  # fmt: skip
 
 
 class Update(NamedTuple):
@@ -32,7 +48,7 @@ class Update(NamedTuple):
     Attributes:
         key, text: its present key and value; None: the setting does not exist any more.
         line: a line for the log; empty if nothing has changed.
-        problem: why it cannot be used; empty if it can.
+        problem: why nothing can be trained with it; empty if something can.
     """
 
     key: str | None
@@ -44,8 +60,10 @@ class Update(NamedTuple):
 def update(section: str, key: str, text: str) -> Update:
     """The present form of a setting."""
     if removed := REMOVED.get((section, key)):
-        problem = "" if text == removed.neutral else f"no longer a setting ({removed.why}); remove the line"
-        return Update(None, None, f"[{section}] {key} is no longer a setting: {removed.why}", problem)
+        if removed.neutral is None or text in removed.neutral:
+            return Update(None, None)
+        line = f"[{section}] {key} is no longer a setting: {removed.why}"
+        return Update(None, None, line, f"no longer a setting ({removed.why}); remove the line")
     if new := RENAMED.get((section, key)):
         return Update(new, text, f"[{section}] {key} is called {new} now")
     if (new := REPLACED.get((section, key, text))) is not None:

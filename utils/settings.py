@@ -40,7 +40,6 @@ Positive = Annotated[float, Bounds(above=0.0)]
 NotNegative = Annotated[float, Bounds(low=0.0)]
 Seconds = Annotated[float, Bounds(above=0.0, high=1e6)]  # of sound; above 11 days the number of samples overflows
 Alpha = Annotated[float, Bounds(above=0.0, high=1e6)]  # of a Beta distribution, whose draws overflow far above
-Gain = Annotated[float, Bounds(above=0.0, high=100.0)]  # dB; powers overflow float32 far above
 Ratio = Annotated[float, Bounds(low=-100.0, high=100.0)]  # dB
 
 
@@ -341,35 +340,20 @@ CHOOSES_WINDOWS = frozenset({"max_length_s", "mode"})  # fields of DataProcess t
 class Augmentation:
     """[augmentation]: changes to training windows. A key that ends in _p is the chance of a window to be changed.
 
-    The first group changes power before standardising, in the order of its keys; the second changes images, whose unit
-    is a band's standard deviation. Between a min and a max, values are drawn evenly.
+    A background is added to the power before standardising; all else changes images, whose unit is a band's standard
+    deviation. Between a min and a max, values are drawn evenly.
     """
 
     data_augmentation: bool = True  # false switches all of this section off; [mixing] has its own switches
     # true: windows start anywhere in a recording, others in each epoch, as in all recipes of configs/; false: as mode
     # of [data_process] says
     augment_random_crop: bool = False
-    eq_p: Share = 0.0  # random equaliser (FilterAugment)
-    eq_max_db: Gain = 6.0  # dB, the largest gain up or down
-    gain_p: Share = 0.0  # louder or softer
-    gain_max_db: Gain = 12.0  # dB, the largest gain up or down
     background_p: Share = 0.0  # add a segment of the recordings in background_dir, such as wind, rain and streams
     background_dir: Path | None = None  # any folder with sound files; they are read when training starts
     # minutes of them that are kept in memory, about 1 MB each; the rest is not read
     background_minutes: Annotated[float, Bounds(low=0.1)] = 60.0
     background_min_snr_db: Ratio = 3.0  # dB of the window above the background, at least
     background_max_snr_db: Ratio = 30.0  # dB of the window above the background, at most
-    hiss_p: Share = 0.0  # add steady noise
-    # white (equal power per Hz), pink (3 dB less per octave) or brown (6 dB less per octave)
-    hiss_colour: Literal["white", "pink", "brown"] = "pink"
-    hiss_min_snr_db: Ratio = 3.0  # dB of the window above the noise, at least
-    hiss_max_snr_db: Ratio = 30.0  # dB of the window above the noise, at most
-    time_shift_p: Share = 0.0  # move the window in time; what leaves at one end enters at the other
-    # seconds, the largest shift in either direction
-    time_shift_max_s: Annotated[float, Bounds(above=0.0, high=3600.0)] = 2.5
-    frequency_shift_p: Share = 0.0  # move the window up or down; the outermost band is repeated
-    # bands, the largest shift in either direction
-    frequency_shift_max_bands: Annotated[int, Bounds(low=1, high=4096)] = 4
     augment_add_noise: bool = True  # white noise on the image
     # largest standard deviation of that noise, in deviations of a band (in dB where standardize = none)
     noise_max_deviation: Annotated[float, Bounds(low=0.0, high=1000.0)] = 0.5

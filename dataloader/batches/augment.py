@@ -10,8 +10,8 @@ from functools import partial
 
 import torch
 
-from dataloader.batches.power import add_background, add_hiss, between, change_gain, chosen, equalise
-from dataloader.cache.spectrogram import band_widths, mel_frequencies
+from dataloader.batches.power import add_background, between, chosen
+from dataloader.cache.spectrogram import band_widths
 from utils.settings import Augmentation, DataProcess
 from utils.utils import seed_for
 
@@ -29,34 +29,28 @@ class Augmenter:
         self, augmentation: Augmentation, process: DataProcess, seed: int, background: torch.Tensor | None = None
     ):
         self._seed = seed
-        self._on_sounds: dict[str, Change] = {}
-        self._on_scenes: dict[str, Change] = {}
+        self._on_power: dict[str, Change] = {}
         self._on_images: dict[str, Change] = {}
         if augmentation.data_augmentation:
-            self._on_sounds = _sound_changes(augmentation)
-            self._on_scenes = _scene_changes(augmentation, process, background)
+            self._on_power = _power_changes(augmentation, process, background)
             self._on_images = _image_changes(augmentation, process)
 
     @property
     def on_power(self) -> bool:
-        """Whether ``sounds`` or ``scenes`` can change anything."""
-        return bool(self._on_sounds or self._on_scenes)
+        """Whether ``power`` can change anything."""
+        return bool(self._on_power)
 
-    def sounds(self, power: torch.Tensor, step_key: tuple[int, ...]) -> torch.Tensor:
-        """Change single sounds before they are mixed: by the distance and the microphone.
+    def power(self, power: torch.Tensor, step_key: tuple[int, ...]) -> torch.Tensor:
+        """Add to mixed sounds what a microphone also records, such as wind.
 
         Args:
             power: ``(batch, n_mels, frames)``, not in dB.
             step_key: (epoch, step, rank) of the batch.
         """
-        return self._change(self._on_sounds, power, step_key)
-
-    def scenes(self, power: torch.Tensor, step_key: tuple[int, ...]) -> torch.Tensor:
-        """Add to mixed sounds what a microphone also records, such as wind; arguments as in ``sounds``."""
-        return self._change(self._on_scenes, power, step_key)
+        return self._change(self._on_power, power, step_key)
 
     def __call__(self, images: torch.Tensor, step_key: tuple[int, ...]) -> torch.Tensor:
-        """Change ``images`` ``(batch, n_mels, frames)``, standardised."""
+        """Change ``images`` ``(batch, n_mels, frames)``, standardised; ``step_key`` is that of ``power``."""
         return self._change(self._on_images, images, step_key)
 
     def _change(self, changes: dict[str, Change], windows: torch.Tensor, step_key: tuple[int, ...]) -> torch.Tensor:
@@ -66,57 +60,25 @@ class Augmenter:
         return windows
 
 
-def _sound_changes(a: Augmentation) -> dict[str, Change]:
-    changes: dict[str, Change] = {}
-    if a.eq_p:
-        changes["eq"] = partial(equalise, p=a.eq_p, max_db=a.eq_max_db)
-    if a.gain_p:
-        changes["gain"] = partial(change_gain, p=a.gain_p, max_db=a.gain_max_db)
-    return changes
-
-
-def _scene_changes(a: Augmentation, process: DataProcess, background: torch.Tensor | None) -> dict[str, Change]:
-    changes: dict[str, Change] = {}
-    widths = torch.from_numpy(band_widths(process)).float() if a.background_p or a.hiss_p else None
-    if a.background_p:
-        changes["background"] = _on_device(
-            partial(
-                add_background,
-                p=a.background_p,
-                floor_db=process.floor_db,
-                min_snr_db=a.background_min_snr_db,
-                max_snr_db=a.background_max_snr_db,
-            ),
-            background_db=background,
-            widths=widths,
-        )
-    if a.hiss_p:
-        changes["hiss"] = _on_device(
-            partial(
-                add_hiss,
-                p=a.hiss_p,
-                colour=a.hiss_colour,
-                min_snr_db=a.hiss_min_snr_db,
-                max_snr_db=a.hiss_max_snr_db,
-                bin_hz=process.sample_rate / process.n_fft,
-            ),
-            frequencies=torch.from_numpy(mel_frequencies(process)).float(),
-            widths=widths,
-        )
-    return changes
+def _power_changes(a: Augmentation, process: DataProcess, background: torch.Tensor | None) -> dict[str, Change]:
+    if not a.background_p:
+        return {}
+    widths = torch.from_numpy(band_widths(process)).float()
+    change = partial(
+        add_background,
+        p=a.background_p,
+        floor_db=process.floor_db,
+        min_snr_db=a.background_min_snr_db,
+        max_snr_db=a.background_max_snr_db,
+    )
+    return {"background": _on_device(change, background_db=background, widths=widths)}
 
 
 def _image_changes(a: Augmentation, process: DataProcess) -> dict[str, Change]:
-    """Changes that move the image come before those that hide parts of it."""
+    """Noise comes before the masks, so that what they hide is not noisy."""
     changes: dict[str, Change] = {}
     frames_per_second = process.sample_rate / process.hop_length
     fill = process.floor_db if process.standardize == "none" else 0.0  # the value of masks: silence, or the mean
-    if a.time_shift_p:
-        frames = max(1, round(a.time_shift_max_s * frames_per_second))
-        changes["time_shift"] = partial(shift_time, p=a.time_shift_p, max_frames=frames)
-    if a.frequency_shift_p:
-        bands = a.frequency_shift_max_bands
-        changes["frequency_shift"] = partial(shift_frequency, p=a.frequency_shift_p, max_bands=bands)
     if a.augment_add_noise:
         changes["noise"] = partial(add_noise, max_deviation=a.noise_max_deviation)
     if a.augment_spec_augment:
@@ -149,28 +111,6 @@ def _on_device(change: Callable[..., torch.Tensor], **tables: torch.Tensor) -> C
         return change(windows, generator, **tables)
 
     return changed
-
-
-def shift_time(images: torch.Tensor, generator: torch.Generator, *, p: float, max_frames: int) -> torch.Tensor:
-    """Move images ``(batch, n_mels, frames)`` in time, by up to ``max_frames`` in either direction, around the ends."""
-    n_mels, frames = images.shape[1:]
-    shift = _whole_shift(images, p, max_frames, generator)[:, 0]
-    source = (torch.arange(frames, device=images.device) - shift) % frames
-    return images.gather(2, source[:, None, :].expand(-1, n_mels, -1))
-
-
-def shift_frequency(images: torch.Tensor, generator: torch.Generator, *, p: float, max_bands: int) -> torch.Tensor:
-    """Move images ``(batch, n_mels, frames)`` by up to ``max_bands`` up or down; the outermost band is repeated."""
-    n_mels, frames = images.shape[1:]
-    shift = _whole_shift(images, p, max_bands, generator)[:, 0]
-    source = (torch.arange(n_mels, device=images.device) - shift).clamp(0, n_mels - 1)
-    return images.gather(1, source[:, :, None].expand(-1, -1, frames))
-
-
-def _whole_shift(images: torch.Tensor, p: float, most: int, generator: torch.Generator) -> torch.Tensor:
-    """``(batch, 1, 1)`` int64 from ``-most`` to ``most``; 0 for an image that is not chosen."""
-    drawn = between(images, 0, 2 * most + 1, generator).floor().clamp(max=2 * most).long() - most
-    return torch.where(chosen(images, p, generator), drawn, 0)
 
 
 def add_noise(images: torch.Tensor, generator: torch.Generator, max_deviation: float) -> torch.Tensor:

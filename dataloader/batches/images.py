@@ -65,12 +65,10 @@ class ImageTransform:
         mean, scale, floor_db = batch.mean[:, :, None], batch.scale[:, :, None], self._process.floor_db
         db = images * scale + mean
         before = power = to_power(db, floor_db)
-        if self._augmenter:
-            power = self._augmenter.sounds(power, step_key)
         if self._mixer:
             power, targets = self._mixer.power(power, targets, step_key)
         if self._augmenter:
-            power = self._augmenter.scenes(power, step_key)
+            power = self._augmenter.power(power, step_key)
         # Converting to power and back changes the last bit, so a window that nothing changed keeps its cached values.
         changed = (power != before).flatten(1).any(dim=1)[:, None, None]
         after = to_db(power, floor_db)

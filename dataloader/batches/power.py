@@ -7,10 +7,6 @@ and do not change a window that is not chosen, not even its last bit.
 import torch
 from torch import Generator, Tensor
 
-COLOURS = {"white": 0, "pink": 1, "brown": 2}  # power per Hz falls with this power of the frequency
-
-_KNOTS = 5  # of the equaliser: both ends and three between them, so four segments; FilterAugment draws 3 to 6
-
 
 def to_power(db: Tensor, floor_db: float) -> Tensor:
     """Power above the floor, so that what is at the floor is silence, and adding it changes nothing."""
@@ -32,29 +28,6 @@ def between(power: Tensor, low: float, high: float, generator: Generator) -> Ten
     return low + (high - low) * torch.rand((len(power), 1, 1), generator=generator, device=power.device)
 
 
-def change_gain(power: Tensor, generator: Generator, *, p: float, max_db: float) -> Tensor:
-    """Make windows louder or softer by up to ``max_db``."""
-    gain = 10 ** (between(power, -max_db, max_db, generator) / 10)
-    return torch.where(chosen(power, p, generator), power * gain, power)
-
-
-def equalise(power: Tensor, generator: Generator, *, p: float, max_db: float) -> Tensor:
-    """Apply a random equaliser: a gain in dB that is linear between random bands.
-
-    This is the linear type of FilterAugment (Nam et al. 2022). It is like another microphone or distance.
-    """
-    batch, n_mels, _ = power.shape
-    inner = torch.rand((batch, _KNOTS - 2), generator=generator, device=power.device).sort(dim=1).values
-    knots = torch.nn.functional.pad(torch.nn.functional.pad(inner, (1, 0)), (0, 1), value=1.0) * (n_mels - 1)
-    gains = (2 * torch.rand((batch, _KNOTS), generator=generator, device=power.device) - 1) * max_db
-    bands = torch.arange(n_mels, device=power.device, dtype=knots.dtype).expand(batch, -1).contiguous()
-    right = torch.searchsorted(knots, bands).clamp(1, _KNOTS - 1)  # the knot above each band
-    left_at, right_at = knots.gather(1, right - 1), knots.gather(1, right)
-    share = ((bands - left_at) / (right_at - left_at).clamp(min=1e-6)).clamp(0, 1)
-    db = torch.lerp(gains.gather(1, right - 1), gains.gather(1, right), share)
-    return torch.where(chosen(power, p, generator), power * 10 ** (db[:, :, None] / 10), power)
-
-
 def add_background(
     power: Tensor, generator: Generator, *, p: float, background_db: Tensor, floor_db: float,
     min_snr_db: float, max_snr_db: float, widths: Tensor,
@@ -70,30 +43,6 @@ def add_background(
     start = (start * len(background_db)).long()
     stretch = (start + torch.arange(frames, device=power.device)) % len(background_db)
     noise = to_power(background_db[stretch].float().transpose(1, 2), floor_db)
-    snr_db = between(power, min_snr_db, max_snr_db, generator)
-    return _add(power, noise, snr_db, chosen(power, p, generator), widths)
-
-
-def add_hiss(
-    power: Tensor, generator: Generator, *, p: float, colour: str, min_snr_db: float, max_snr_db: float,
-    frequencies: Tensor, widths: Tensor, bin_hz: float,
-) -> Tensor:  # fmt: skip
-    """Add steady noise to the spectrogram.
-
-    The mean of the power of k frequencies of Gaussian noise is Gamma(k) / k, drawn as
-    ``(1 - 1 / (9 k) + z / (3 sqrt(k))) ** 3`` with a normal z (Wilson and Hilferty 1931).
-
-    Args:
-        colour: one of ``COLOURS``.
-        frequencies, widths: ``(n_mels,)``, Hz: centres and widths of the bands.
-        bin_hz: from one frequency of the FFT to the next. A band has ``2 * widths / bin_hz`` of them. Its triangle
-            reduces their effective number to 3/4, and the Hann window this to 2/3, so k = ``widths / bin_hz``.
-    """
-    k = (widths / bin_hz).clamp(min=1)[:, None]
-    z = torch.randn(power.shape, generator=generator, device=power.device)
-    # If k is 1 the bracket can be below 0; limited there, the variation in dB is about as large as measured.
-    noise = (1 - 1 / (9 * k) + z / (3 * k.sqrt())).clamp(min=0.25) ** 3
-    noise = noise * ((frequencies / frequencies[-1]) ** -COLOURS[colour])[:, None]
     snr_db = between(power, min_snr_db, max_snr_db, generator)
     return _add(power, noise, snr_db, chosen(power, p, generator), widths)
 

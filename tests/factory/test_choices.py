@@ -79,12 +79,6 @@ NO_SPEC_AUGMENT = {"augmentation.augment_spec_augment": "false", "augmentation.x
         ),
         ({"data_process.n_mels": 16, **NO_SPEC_AUGMENT}, "xy_mask_max", "all 16 bands", "xy_frequency_masks"),
         (
-            {"augmentation.frequency_shift_p": 0.5, "augmentation.frequency_shift_max_bands": 128},
-            "frequency_shift_max_bands",
-            "all 128 bands",
-            "frequency_shift_p",
-        ),
-        (
             {"data_process.max_length_s": 0.25, **NO_SPEC_AUGMENT},
             "xy_mask_max",
             "a whole window, 0.25 s",

@@ -43,12 +43,12 @@ def test_keeping_recordings_in_gpu_memory_is_refused():
 
 
 def test_what_is_for_images_is_refused_unless_it_is_off():
-    settings = Augmentation(eq_p=0.5, frequency_masks=0)
+    settings = Augmentation(xy_masks_p=0.5, xy_frequency_masks=0, frequency_masks=0)
     config = Config(model=Model(type="wav2vec2_tiny"), augmentation=settings, data=Data(standardize_over="recording"))
     why = "is for images, but wav2vec2_tiny uses the waveform; leave it at"
     assert [str(problem) for problem in check_choices(config)] == [
         f"[data] standardize_over = 'recording': {why} window",
-        f"[augmentation] eq_p = '0.5': {why} 0.0",
+        f"[augmentation] xy_masks_p = '0.5': {why} 0.0",
     ]
     off = replace(config, augmentation=replace(settings, data_augmentation=False), data=Data())
     assert check_choices(off) == []
@@ -91,7 +91,7 @@ def test_a_run_on_waveforms_is_scored_stopped_and_resumed_like_any_other(folder,
 
 
 IMAGES_ONLY = {
-    "augmentation": "eq_p gain_p background_p hiss_p time_shift_p frequency_shift_p xy_masks_p",
+    "augmentation": "background_p xy_masks_p",
     "mixing": "power_mix_p",
 }
 

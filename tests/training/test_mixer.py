@@ -227,8 +227,8 @@ def test_each_kind_chooses_for_itself_whom_it_mixes():
         assert 120 < (changed[one] != changed[other]).sum() < 280  # half, if they know nothing of each other
 
 
-def test_images_and_sounds_are_changed_before_they_are_mixed_and_scenes_after():
-    """Masks and colour of one example lie in its part of a mixture; hiss is of the microphone that hears both."""
+def test_images_are_changed_before_they_are_mixed_and_a_background_is_added_after():
+    """The masks of one example are in its share of a mixture; the wind is at the microphone that records both."""
     b, off = batch(16), Augmentation(augment_add_noise=False, augment_spec_augment=False)
     masks, mixup = (
         Augmenter(replace(off, xy_masks_p=1.0, xy_mask_min=2, xy_mask_max=3), PROCESS, 1),
@@ -236,11 +236,12 @@ def test_images_and_sounds_are_changed_before_they_are_mixed_and_scenes_after():
     )
     expected, _ = mixup.images(masks(plain(b)[0][:, 0], STEP_KEY), b.targets, STEP_KEY)
     assert torch.equal(ImageTransform(PROCESS, "window", masks, mixup)(b, STEP_KEY)[0][:, 0], expected)
-    heard = Augmenter(replace(off, eq_p=1.0, gain_p=1.0, hiss_p=1.0), PROCESS, 1)
+    background = torch.randn((900, PROCESS.n_mels), generator=torch.Generator().manual_seed(1)) - 60
+    augmenter = Augmenter(replace(off, background_p=1.0), PROCESS, 1, background.half())
     power_mix = Mixer(Mixing(power_mix_p=1.0), 1)
     process, floor = replace(PROCESS, standardize="none"), PROCESS.floor_db
     db = b.windows.transpose(1, 2).float() * b.scale[:, :, None] + b.mean[:, :, None]
-    scenes, _ = power_mix.power(heard.sounds(to_power(db, floor), STEP_KEY), b.targets, STEP_KEY)
-    expected = (to_db(heard.scenes(scenes, STEP_KEY), floor) - b.mean[:, :, None]) / b.scale[:, :, None]
-    seen = ImageTransform(process, "recording", heard, power_mix)(b, STEP_KEY)[0][:, 0]
+    mixed, _ = power_mix.power(to_power(db, floor), b.targets, STEP_KEY)
+    expected = (to_db(augmenter.power(mixed, STEP_KEY), floor) - b.mean[:, :, None]) / b.scale[:, :, None]
+    seen = ImageTransform(process, "recording", augmenter, power_mix)(b, STEP_KEY)[0][:, 0]
     torch.testing.assert_close(seen, expected, atol=0.05, rtol=0)

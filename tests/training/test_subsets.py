@@ -93,7 +93,6 @@ MAKERS = {  # a setting, and whether it changes the images and the targets
     "mixup": (replace(PLAIN, mixing=Mixing(mixup_p=1.0)), True, True),
     "power mixing": (replace(PLAIN, mixing=Mixing(power_mix_p=1.0)), True, True),
     "masks": (replace(PLAIN, augmentation=Augmentation(xy_masks_p=1.0)), True, False),
-    "hiss": (replace(PLAIN, augmentation=Augmentation(hiss_p=1.0)), True, False),
     "no augmentation": (replace(PLAIN, augmentation=Augmentation(data_augmentation=False)), True, False),
     "smoothing": (replace(PLAIN, labels=Labels(smoothing=0.1)), False, True),
     "over": (replace(PLAIN, data=Data(standardize_over="recording")), True, False),
@@ -149,27 +148,3 @@ def test_a_gpu_keeps_all_recordings_or_none(metadata, monkeypatch):
     for free, reader in ((2 * all_of_them, subsets.DeviceBatches), (2 * all_of_them - 2, subsets.Loader)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, free))
         assert subsets.reader_for(PLAIN, metadata, gpu).func is reader
-
-
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"augmentation": Augmentation(eq_p=0.5)}, ["eq_p"]),
-        ({"augmentation": Augmentation(eq_p=0.5, gain_p=0.5)}, ["eq_p", "gain_p"]),
-        ({"augmentation": Augmentation(eq_p=0.5, gain_p=0.5, data_augmentation=False)}, []),
-        ({"augmentation": Augmentation(eq_p=0.5, gain_p=0.5, hiss_p=0.5)}, ["gain_p"]),
-        ({"augmentation": Augmentation(eq_p=0.5, gain_p=0.5), "mixing": Mixing(power_mix_p=0.5)}, []),
-        ({"augmentation": Augmentation(eq_p=0.5), "data_process": replace(PLAIN.data_process, standardize="none")}, []),
-    ],
-)
-def test_what_standardising_takes_away_is_told_and_is_what_changes_nothing(metadata, caplog, changes, told):
-    config = replace(PLAIN, **changes)
-    transform = subsets.build_transform(config, metadata, ["a", "b"])
-    assert [text.split()[1] for text in caplog.messages] == told
-    (batch, *_) = subset(config, metadata, "train").batches
-    for name in ("eq_p", "gain_p"):
-        if p := getattr(config.augmentation, name):
-            without = replace(config, augmentation=replace(config.augmentation, **{name: 0.0}))
-            its = subsets.build_transform(without, metadata, ["a", "b"])(batch, (1, 0, 0))[0]
-            changed = (transform(batch, (1, 0, 0))[0] - its).abs().max() > 0.01
-            assert changed == (p > 0 and name not in told and config.augmentation.data_augmentation)

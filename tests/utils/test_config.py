@@ -10,7 +10,6 @@ import pytest
 from factory.choices import check_choices
 from utils import config as config_module
 from utils.config import differences, load_config, to_ini
-from utils.config_history import REMOVED, Removed
 from utils.errors import ConfigError, Problem
 from utils.settings import KEYS, SECTIONS, Config, Source
 
@@ -100,14 +99,13 @@ WRONG = [
         "needs data_augmentation and augment_random_crop of [augmentation]; set both to true, or this to 1",
     ),
     ("augmentation", "background_p", "1.5", "must be at most 1"),
-    ("augmentation", "gain_max_db", "1000", "must be at most 100"),
-    ("augmentation", "hiss_min_snr_db", "-400", "must be at least -100"),
+    ("augmentation", "background_min_snr_db", "-400", "must be at least -100"),
     ("mixing", "power_mix_alpha", "-1", "must be above 0"),
     ("mixing", "mixup_alpha", "0", "must be above 0"),
     ("mixing", "cutmix_alpha", "1e308", "must be at most 1e+06"),
     ("paths", "data_dir", "~nobody-has-this-name/data", "there is no such user; write the whole path"),
     ("data_process", "max_length_s", "1e308", "must be at most 1e+06"),
-    ("augmentation", "time_shift_max_s", "1e18", "must be at most 3600"),
+    ("augmentation", "time_mask_max_s", "1e18", "must be at most 3600"),
     ("augmentation", "noise_max_deviation", "1e39", "must be at most 1000"),
     ("mixing", "cutmix_labels", "soft", "unknown; Known: max, linear"),
     ("trainer", "average_last", "99", "above n_epochs, 24"),
@@ -187,7 +185,7 @@ GIVES_WAY = [  # what is written, which default gives way, and to what
     ("agent.lr_warmup_end=0.00001", "agent.lr_start", 0.00001 / 20),
     ("agent.lr_warmup_end=0.000001", "agent.lr_end", 0.000001 / 200),
     ("augmentation.background_max_snr_db=1", "augmentation.background_min_snr_db", 1.0),
-    ("augmentation.hiss_min_snr_db=31", "augmentation.hiss_max_snr_db", 31.0),
+    ("augmentation.background_min_snr_db=31", "augmentation.background_max_snr_db", 31.0),
     ("augmentation.xy_mask_max=4", "augmentation.xy_mask_min", 4),
 ]
 
@@ -245,11 +243,19 @@ def test_keys_of_before_are_read_with_a_line(tmp_path, caplog, text, key, value)
     assert any(line.startswith("config.ini: [data] ") for line in caplog.messages)
 
 
-def test_a_key_that_is_gone_is_ignored_where_it_changed_nothing_and_refused_else(tmp_path, monkeypatch):
-    monkeypatch.setitem(REMOVED, ("data", "odd"), Removed("false", "it did nothing"))
-    load_config(write(tmp_path, "[data]\nodd = false\n"))
-    assert problems(write(tmp_path, "[data]\nodd = true\n")) == [
-        "config.ini [data] odd = 'true': no longer a setting (it did nothing); remove the line"
+def test_a_removed_setting_is_refused_where_it_changed_the_training_and_ignored_elsewhere(tmp_path, caplog):
+    neutral = write(tmp_path, "[augmentation]\neq_p = 0.0\neq_max_db = 3.0\n", "neutral.ini")
+    assert load_config(neutral, check_choices=lambda _: []).augmentation == Config().augmentation
+    changed = write(tmp_path, "[augmentation]\neq_p = 0.5\n")
+    assert problems(changed, check=lambda _: []) == [
+        "config.ini [augmentation] eq_p = '0.5': no longer a setting (standardising each band removes what it "
+        "changed); remove the line"
+    ]
+    config_module._report.cache_clear()
+    with caplog.at_level("INFO"):
+        assert load_config(changed).augmentation == Config().augmentation  # a run of before still predicts
+    assert caplog.messages == [
+        "config.ini: [augmentation] eq_p is no longer a setting: standardising each band removes what it changed"
     ]
 
 

@@ -9,8 +9,6 @@ from dataloader.batches.augment import (
     Augmenter,
     _image_changes,
     add_noise,
-    shift_frequency,
-    shift_time,
     spec_augment,
     xy_masks,
 )
@@ -88,30 +86,11 @@ def test_no_masks_of_a_kind_are_none():
     assert (masked == 0).all(dim=2).any(dim=1).all()
 
 
-def test_a_shift_in_time_is_circular_and_within_its_limit():
-    image = torch.randn(5, 30)
-    shifted = shift_time(image.expand(300, -1, -1), generator(), p=0.7, max_frames=4)
-    found = {by: (shifted == image.roll(by, 1)).flatten(1).all(1) for by in range(-4, 5)}
-    assert torch.stack(list(found.values())).sum(0).eq(1).all()
-    assert all(same.any() for same in found.values())
-    assert 0.25 < found[0].float().mean() < 0.5  # those not chosen, and a ninth of the others
-
-
-def test_a_shift_in_frequency_repeats_the_outermost_band():
-    image = torch.arange(10.0)[:, None].expand(10, 6)
-    shifted = shift_frequency(image.expand(200, -1, -1), generator(), p=1.0, max_bands=2)
-    expected = {by: (torch.arange(10.0) - by).clamp(0, 9) for by in range(-2, 3)}
-    found = [torch.equal(bands, expected[int(-(bands[5] - 5))]) for bands in shifted[:, :, 0]]
-    assert all(found)
-    assert {int(5 - bands[5]) for bands in shifted[:, :, 0]} == set(expected)
-
-
 def test_each_change_draws_what_it_draws_alone():
     images = torch.randn(8, 16, 60)
     off = replace(SETTINGS, augment_add_noise=False, augment_spec_augment=False)
     changes = {  # in the order in which they are made
-        "time_shift_p": 0.5, "frequency_shift_p": 0.5, "augment_add_noise": True, "augment_spec_augment": True,
-        "xy_masks_p": 0.5,
+        "augment_add_noise": True, "augment_spec_augment": True, "xy_masks_p": 0.5,
     }  # fmt: skip
     one_by_one = images
     for name, value in changes.items():
@@ -120,26 +99,13 @@ def test_each_change_draws_what_it_draws_alone():
     assert torch.equal(Augmenter(replace(off, **changes), PROCESS, 1)(images, (1, 2, 0)), one_by_one)
 
 
-def test_two_changes_of_a_batch_draw_each_for_itself():
-    image = torch.arange(16.0)[:, None] * 100 + torch.arange(60.0)
-    images, off = image.expand(300, -1, -1), replace(SETTINGS, augment_add_noise=False, augment_spec_augment=False)
-    moved = [
-        (Augmenter(replace(off, **{f"{name}_shift_p": 0.5}), PROCESS, 1)(images, (1, 2, 0)) != images).flatten(1).any(1)
-        for name in ("time", "frequency")
-    ]
-    assert 60 < (moved[0] != moved[1]).sum() < 240  # half, if they know nothing of each other
-
-
 def test_each_setting_reaches_the_change_it_is_named_after():
     a = Augmentation(
-        time_shift_p=0.11, time_shift_max_s=1.25, frequency_shift_p=0.12, frequency_shift_max_bands=3,
         noise_max_deviation=0.4, time_masks=5, time_mask_max_s=0.75, frequency_masks=2, frequency_mask_max_bands=7,
         xy_masks_p=0.13, xy_time_masks=9, xy_frequency_masks=4, xy_mask_min=6, xy_mask_max=11,
     )  # fmt: skip
     changes = {name: change.keywords for name, change in _image_changes(a, PROCESS).items()}
     assert changes == {
-        "time_shift": {"p": 0.11, "max_frames": 80},  # 64 frames a second
-        "frequency_shift": {"p": 0.12, "max_bands": 3},
         "noise": {"max_deviation": 0.4},
         "spec_augment": {
             "time_masks": 5, "time_width": 48, "frequency_masks": 2, "frequency_width": 7, "fill": 0.0
