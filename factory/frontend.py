@@ -19,7 +19,6 @@ class Frontend:
     """What differs outside the model between models on images, on waveforms and on embeddings.
 
     Attributes:
-        name: which of them it is.
         window: the length of its input, in frames of a spectrogram or in samples.
         input_shape: of one input, without the batch.
         dataset: ``(metadata, windows, labels, process, rules)`` -> batches by rows.
@@ -28,7 +27,6 @@ class Frontend:
         sees_images: its windows come from the cache of spectrograms, and can be kept in GPU memory.
     """
 
-    name: str
     window: Callable[[DataProcess], int]
     input_shape: Callable[[DataProcess], tuple[int, ...]]
     dataset: type[WindowDataset] | type[WaveformDataset] | type[EmbeddingDataset]
@@ -38,7 +36,6 @@ class Frontend:
 
 
 IMAGES = Frontend(
-    name="images",
     window=window_frames,
     input_shape=lambda process: (1, *image_size(process)),
     dataset=WindowDataset,
@@ -47,7 +44,6 @@ IMAGES = Frontend(
     sees_images=True,
 )
 WAVEFORMS = Frontend(
-    name="waveforms",
     window=window_samples,
     input_shape=lambda process: (window_samples(process),),
     dataset=WaveformDataset,
@@ -62,7 +58,6 @@ def _samples(process: DataProcess) -> int:
 
 
 EMBEDDINGS = Frontend(
-    name="embeddings",
     window=_samples,  # of sound, from which the encoder computes an embedding
     input_shape=lambda process: (_samples(process),),
     dataset=EmbeddingDataset,

@@ -52,8 +52,8 @@ def build_optimizer(parameters: Iterable[Parameter], agent: Agent, head: Iterabl
     if agent.backbone_lr_factor == 1.0:
         return build(_groups(trained, agent), agent.lr_warmup_end)
     of_head = {id(parameter) for parameter in head}
-    groups = _groups([one for one in trained if id(one) in of_head], agent)
-    for group in _groups([one for one in trained if id(one) not in of_head], agent):
+    groups = _groups([weight for weight in trained if id(weight) in of_head], agent)
+    for group in _groups([weight for weight in trained if id(weight) not in of_head], agent):
         factor = agent.backbone_lr_factor
         groups.append(group | {"lr": agent.lr_warmup_end * factor, "lr_factor": factor})
     return build(groups, agent.lr_warmup_end)

@@ -21,8 +21,8 @@ from utils.settings import Model
 
 log = logging.getLogger(__name__)
 
-ANSWER_WITHIN_S = 5.0  # for the host of pretrained weights; its own client would try for most of a minute
-WEIGHTS_REMEDY = "name a file of weights as weights_path, or set transfer_learning = false"
+_ANSWER_WITHIN_S = 5.0  # for the host of pretrained weights; its own client would try for most of a minute
+_REMEDY = "name a file of weights as weights_path, or set transfer_learning = false"
 
 
 def check_weights(model: Model, *, fetch: bool = True) -> list[Problem]:
@@ -125,7 +125,7 @@ def start_from_random(model: Model, obstacle: str, *, testing: bool) -> None:
         ConfigError: it is not a trial.
     """
     if not testing:
-        raise ConfigError(Problem(f"{obstacle}; {WEIGHTS_REMEDY}", "model", "type", model.type))
+        raise ConfigError(Problem(f"{obstacle}; {_REMEDY}", "model", "type", model.type))
     log.warning("[model] type = '%s': %s; this trial starts from random weights", model.type, obstacle)
 
 
@@ -149,7 +149,7 @@ def obstacle_to(source: dict[str, Any]) -> str | None:
         if (Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]).is_file():
             return None
     try:
-        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=ANSWER_WITHIN_S).close()
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_ANSWER_WITHIN_S).close()
     except urllib.error.HTTPError:
         return None  # it answers; the download will handle its answer
     except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: the address is invalid

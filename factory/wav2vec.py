@@ -71,9 +71,7 @@ def _not_default(model: Model, keys: str, why: str) -> list[Problem]:
     ]
 
 
-def build_waveform_model(
-    model: Model, n_classes: int, *, testing: bool = False, fetch: bool = True
-) -> WaveformClassifier:
+def build_waveform_model(model: Model, n_classes: int, *, testing: bool, fetch: bool) -> WaveformClassifier:
     """Build the network that ``model.type`` names: (batch, samples) at 16 kHz -> logits (batch, n_classes).
 
     Pretrained weights come from ``weights_path`` (torchaudio's state dict, or a checkpoint of ours), else

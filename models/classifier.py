@@ -38,5 +38,5 @@ def with_frequency(images: Tensor) -> Tensor:
 
     A convolution treats a pattern alike at every height, but a bird does not sing an octave higher.
     """
-    place = torch.linspace(-1, 1, images.shape[2], dtype=images.dtype, device=images.device)
-    return torch.cat([images, place[:, None].expand_as(images)], dim=1)
+    height = torch.linspace(-1, 1, images.shape[2], dtype=images.dtype, device=images.device)
+    return torch.cat([images, height[:, None].expand_as(images)], dim=1)

@@ -43,16 +43,17 @@ class EmbeddingClassifier(nn.Module):
 
 
 class GatedAttention(nn.Module):
-    """How much each window of an example counts: Ilse, Tomczak, Welling 2018, "Attention-based deep multiple instance
-    learning", eq. 9. At first it is the mean.
+    """The weight of each window of an example, at first equal for all.
+
+    Ilse, Tomczak, Welling 2018, "Attention-based deep multiple instance learning", eq. 9.
 
     Args:
         size: the length of an embedding.
-        width: of the two layers whose product is the score of a window.
     """
 
-    def __init__(self, size: int, width: int = 64):
+    def __init__(self, size: int):
         super().__init__()
+        width = 64  # of the two layers whose product is the score of a window
         self.norm = nn.LayerNorm(size)
         self.content, self.gate, self.score = nn.Linear(size, width), nn.Linear(size, width), nn.Linear(width, 1)
         nn.init.zeros_(self.score.weight)

@@ -10,14 +10,15 @@ class Backbone:
     frozen until the head has learned something.
 
     Args:
-        network: the whole network.
+        network: the complete network.
         head: the module of ``network`` that is always trained.
     """
 
     def __init__(self, network: nn.Module, head: nn.Module):
         of_head = {id(parameter) for parameter in head.parameters()}
         # Weights that are never trained, such as the convolutions of Wav2Vec2, are not among these and stay frozen.
-        self._weights = [one for one in network.parameters() if one.requires_grad and id(one) not in of_head]
+        trained = (weight for weight in network.parameters() if weight.requires_grad)
+        self._weights = [weight for weight in trained if id(weight) not in of_head]
         in_head = set(head.modules())
         self._norms = [
             module

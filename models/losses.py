@@ -1,8 +1,8 @@
 """What is minimised? Losses of (batch, n_classes) logits against multi-hot or soft targets.
 
 All take ``logits`` of any float type and ``targets`` in [0, 1], both ``(batch, n_classes)``, and return a float32
-scalar. They compute in float32, so that bf16 autocast costs no accuracy here. A target below 0 means unknown: such a
-cell is left out of the loss and has no gradient.
+scalar. They compute in float32, so that bf16 autocast costs no accuracy here. A target below 0 means unknown:
+it is left out of the loss and has no gradient.
 """
 
 import torch
@@ -14,8 +14,8 @@ class BinaryCrossEntropy(nn.Module):
     """Each class is independent: present or absent. Mean over batch and classes."""
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        cells = F.binary_cross_entropy_with_logits(logits.float(), targets.float().clamp(min=0), reduction="none")
-        return mean_of_known(cells, targets)
+        losses = F.binary_cross_entropy_with_logits(logits.float(), targets.float().clamp(min=0), reduction="none")
+        return mean_of_known(losses, targets)
 
 
 class SoftCrossEntropy(nn.Module):
@@ -51,7 +51,7 @@ class Focal(nn.Module):
         self.gamma = gamma
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        asked, targets = targets, targets.float().clamp(0, 1)  # mixing may round to above 1
+        original, targets = targets, targets.float().clamp(0, 1)  # mixing may round to above 1
         logits = logits.float()
         cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
         # 1 - p_t = p (1 - t) + (1 - p) t, computed by its logarithm: for large logits the difference would be rounded
@@ -62,10 +62,10 @@ class Focal(nn.Module):
         loss = torch.exp(self.gamma * log_miss) * cross_entropy
         if self.alpha >= 0:
             loss = loss * (self.alpha * targets + (1 - self.alpha) * (1 - targets))
-        return mean_of_known(loss, asked)
+        return mean_of_known(loss, original)
 
 
-def mean_of_known(cells: Tensor, targets: Tensor) -> Tensor:
-    """The mean of ``cells`` where ``targets`` are not below 0; 0 if they all are."""
+def mean_of_known(losses: Tensor, targets: Tensor) -> Tensor:
+    """The mean of ``losses`` where ``targets`` are not below 0; 0 if they all are."""
     known = targets >= 0
-    return torch.where(known, cells, 0.0).sum() / known.sum().clamp(min=1)
+    return torch.where(known, losses, 0.0).sum() / known.sum().clamp(min=1)

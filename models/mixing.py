@@ -26,8 +26,8 @@ def cutmix(images: Tensor, partner: Tensor, first: Tensor, width: Tensor) -> Ten
         images: ``(batch, n_mels, frames)``.
         first, width: ``(batch,)`` int64, frames: the stretch, at the same time in both.
     """
-    place = torch.arange(images.shape[-1], device=images.device)
-    inside = (place >= first[:, None]) & (place < (first + width)[:, None])
+    frame = torch.arange(images.shape[-1], device=images.device)
+    inside = (frame >= first[:, None]) & (frame < (first + width)[:, None])
     return torch.where(inside[:, None, :], images[partner], images)
 
 

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from factory.model import HEADS, build_model, check_model, check_model_name, dry_run, head_of, model_of, model_settings
+from factory.image_model import HEADS, check_name
+from factory.model import build_model, check_model, dry_run, head_of, model_of, model_settings
 from utils.command import ONLY_IN_FILE
 from utils.errors import CheckpointError, ConfigError
 from utils.settings import Model
@@ -224,7 +225,7 @@ def test_a_checkpoint_gives_its_model_section_back():
 
 def test_an_unknown_network_gives_the_three_nearest_and_not_all():
     with pytest.raises(ConfigError, match=r"\[model\] type = 'efficientnet_b00': unknown; did you mean") as error:
-        check_model_name("efficientnet_b00")
+        check_name("efficientnet_b00")
     assert "'efficientnet_b0'" in str(error.value)
     assert str(error.value).count("efficientnet") == 4
     assert len(str(error.value)) < 250  # three names and where others are, not the thousand of timm
@@ -232,7 +233,7 @@ def test_an_unknown_network_gives_the_three_nearest_and_not_all():
 
 def test_an_unknown_tag_gives_the_known_ones():
     with pytest.raises(ConfigError, match=r"efficientnet_b0 has no weights 'foo'; known: ra_in1k"):
-        check_model_name("efficientnet_b0.foo")
+        check_name("efficientnet_b0.foo")
 
 
 def test_our_own_network_is_small_and_says_that_it_has_no_weights(no_network):
@@ -246,13 +247,13 @@ def test_our_own_network_is_small_and_says_that_it_has_no_weights(no_network):
 
 @pytest.mark.parametrize("name", ["regnety_008.pycls_in1k", "efficientnet_b0", "vit_small_patch16_224"])
 def test_timms_names_are_known(name):
-    check_model_name(name)
+    check_name(name)
 
 
 @pytest.mark.parametrize("name", ["", "efficientnet_b0.", "hf-hub:timm/efficientnet_b0", "local-dir:/tmp"])
 def test_what_is_no_name_is_an_error(name):
     with pytest.raises(ConfigError, match=r"\[model\] type"):
-        check_model_name(name)
+        check_name(name)
 
 
 def test_an_encoder_without_a_classifier_is_refused():
