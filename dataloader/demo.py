@@ -9,108 +9,49 @@ species. So a classifier must learn the songs, and a split by recordist matters 
 
 import argparse
 import csv
-import io
 import json
 import logging
 import os
 import tempfile
-import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from dataloader.tables.demo_layouts import LAYOUTS, arrange
+from dataloader.synthetic.birds import (
+    FIELDWORK,
+    RECORDING,
+    SAMPLE_RATE,
+    SOUNDSCAPE,
+    Recordist,
+    SyntheticSpecies,
+    make_recordist,
+    make_species,
+    place_songs,
+    ratio,
+    record,
+)
+from dataloader.synthetic.layouts import LAYOUTS, arrange
+from dataloader.synthetic.ogg_writer import write_ogg
 from utils.errors import DataError, unknown
 
 log = logging.getLogger(__name__)
 
-SAMPLE_RATE = 32_000  # Hz, as BirdCLEF
 BIRDCLEF = "birdclef"  # the layout of 2024
 FORMAT = 1  # raise it when the same arguments give other files, so that old demos are made again
 SIDECAR = "demo.json"  # the arguments that the demo was made with
 DESKTOP = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # files that a desktop adds to a folder
 CONTENTS = frozenset({SIDECAR, "train_audio", "train_metadata.csv", "test_soundscapes", "soundscape_labels.csv"})
 COLUMNS = [
-    "primary_label",
-    "secondary_labels",
-    "type",
-    "latitude",
-    "longitude",
-    "scientific_name",
-    "common_name",
-    "author",
-    "license",
-    "rating",
-    "url",
-    "filename",
+    *("primary_label", "secondary_labels", "type", "latitude", "longitude", "scientific_name", "common_name"),
+    *("author", "license", "rating", "url", "filename"),
 ]
 
-SPECIES, RECORDIST, RECORDING, SOUNDSCAPE, FIELDWORK = range(5)  # each of these has its own random numbers
 SECONDS = (6.0, 9.0)  # length of a recording
 SOUNDSCAPES, SOUNDSCAPE_S = 2, 60.0
-NOISE_S = 8.0  # noise of a recordist, of which every recording has a part
 BACKGROUND_SHARE = 0.25  # share of recordings with a second species in the background
 FIRST_ID = 900_000_001  # far above any xeno-canto number
-
-KINDS = {"sweep": "Sweepfinch", "trill": "Trillwren", "stack": "Hornthrush", "warble": "Wobblelark"}
-COLOURS = [
-    *("Amber", "Brindled", "Copper", "Dusky", "Ebony", "Flaxen", "Golden", "Hazel", "Indigo", "Jade"),
-    *("Khaki", "Lilac", "Mauve", "Nutmeg", "Ochre", "Pearly", "Russet", "Slaty", "Tawny", "Umber"),
-]
-
-
-@dataclass(frozen=True)
-class Syllable:
-    """One sound: equal pulses that each sweep from one frequency to another.
-
-    Attributes:
-        start_hz, end_hz: frequency at the two ends of a pulse, linear between them.
-        bend_hz: how far the middle is above this line.
-        wobble_hz: depth of an added vibrato of 25 Hz.
-        duration_s: of all pulses together.
-        pulses: 1 is a whistle, many are a trill.
-        harmonics: number of partials, the first included.
-    """
-
-    start_hz: float
-    end_hz: float
-    bend_hz: float
-    wobble_hz: float
-    duration_s: float
-    pulses: int
-    harmonics: int
-
-
-@dataclass(frozen=True)
-class SyntheticSpecies:
-    """A synthetic bird: its names, and its song, which each individual varies a little."""
-
-    label: str
-    scientific_name: str
-    common_name: str
-    song: tuple[Syllable, ...]
-    gap_s: float  # silence between two syllables
-
-
-@dataclass(frozen=True, eq=False)
-class Recordist:
-    """A synthetic recordist, who always records at one site with the same recorder.
-
-    Attributes:
-        noise: ``(samples,)``: hiss, wind and hum of ``NOISE_S``, which can be repeated without a jump.
-        microphone: a short filter, its frequency response.
-        gain_db: of the recorder.
-    """
-
-    author: str
-    latitude: float
-    longitude: float
-    noise: np.ndarray
-    microphone: tuple[float, ...]
-    gain_db: float
 
 
 def make_demo(
@@ -126,7 +67,7 @@ def make_demo(
         species: number of species.
         recordings: number of recordings of each species; layouts with long recordings have as many recordings of a
             minute as species.
-        layout: ``birdclef``, which is that of 2024, or one of ``demo_layouts.LAYOUTS``.
+        layout: ``birdclef``, which is that of 2024, or one of ``synthetic.layouts.LAYOUTS``.
 
     Returns:
         ``output``, which holds ``train_metadata.csv``, ``train_audio/<label>/XC<id>.ogg``,
@@ -165,130 +106,9 @@ def make_demo(
     return output
 
 
-def make_species(index: int, seed: int) -> SyntheticSpecies:
-    """Make the species with this number; it does not depend on the number of others."""
-    rng = np.random.default_rng([seed, SPECIES, index])
-    # Multiples of the golden ratio spread any number of species evenly over the (log) frequency axis.
-    centre_hz = 1_800.0 * (7_500.0 / 1_800.0) ** ((0.5 + index * 0.618034) % 1.0)
-    main = list(KINDS)[index % len(KINDS)]
-    repertoire = [_make_syllable(kind, centre_hz, rng) for kind in (main, main, rng.choice(list(KINDS)))]
-    order = rng.integers(len(repertoire), size=rng.integers(2, 6))
-    colour, round_ = COLOURS[index % len(COLOURS)], 1 + index // len(COLOURS)
-    return SyntheticSpecies(
-        label=f"{colour[:3]}{KINDS[main][:2]}{round_}".lower(),
-        scientific_name=f"Fictavis {colour.lower()}{'i' * round_}",
-        common_name=f"Imaginary {colour} {KINDS[main]}{'' if round_ == 1 else f' {round_}'}",
-        song=(repertoire[0], *(repertoire[i] for i in order)),
-        gap_s=rng.uniform(0.03, 0.20),
-    )
-
-
-def sing(bird: SyntheticSpecies, rng: np.random.Generator) -> np.ndarray:
-    """One song of one individual, which varies the pitch and tempo of the species a little.
-
-    Returns:
-        ``(samples,)``, with unit RMS over the syllables, so that loudness does not show the species.
-    """
-    pitch, tempo = rng.uniform(0.96, 1.04), rng.uniform(0.9, 1.1)
-    gap = np.zeros(round(bird.gap_s * tempo * SAMPLE_RATE))
-    parts = [part for syllable in bird.song for part in (_render(syllable, pitch, tempo), gap)]
-    song = np.concatenate(parts[:-1])
-    return song / np.sqrt(np.mean(song[song != 0.0] ** 2))
-
-
-def _make_syllable(kind: str, centre_hz: float, rng: np.random.Generator) -> Syllable:
-    """Draw a syllable; all its frequencies are between 1 and 12 kHz."""
-    pulses, harmonics, wobble_hz = 1, 1, 0.0
-    ratio, duration_s = rng.uniform(1.2, 1.6), rng.uniform(0.08, 0.30)
-    if kind == "trill":
-        pulses, duration_s = int(rng.integers(6, 18)), rng.uniform(0.35, 0.80)
-    elif kind == "stack":
-        harmonics = int(rng.integers(4, 7))
-        centre_hz, ratio = 1_200.0 + centre_hz / 15.0, rng.uniform(1.02, 1.15)
-    elif kind == "warble":
-        wobble_hz, ratio, duration_s = centre_hz * rng.uniform(0.06, 0.15), 1.1, rng.uniform(0.25, 0.60)
-    ends = centre_hz * ratio ** rng.permutation([-0.5, 0.5])  # up or down
-    return Syllable(*ends, centre_hz * rng.uniform(-0.08, 0.08), wobble_hz, duration_s, pulses, harmonics)
-
-
-def _render(syllable: Syllable, pitch: float, tempo: float) -> np.ndarray:
-    """The syllable as a waveform ``(samples,)``."""
-    seconds = np.arange(round(syllable.duration_s * tempo * SAMPLE_RATE)) / SAMPLE_RATE
-    position = np.linspace(0.0, syllable.pulses, len(seconds), endpoint=False) % 1.0  # within its pulse
-    arch = np.sin(np.pi * position)
-    hz = syllable.start_hz + (syllable.end_hz - syllable.start_hz) * position
-    hz += syllable.bend_hz * arch + syllable.wobble_hz * np.sin(2 * np.pi * 25.0 * seconds)
-    phase = 2 * np.pi * (np.cumsum(pitch * hz) / SAMPLE_RATE % 1.0).astype(np.float32)  # sines are faster in float32
-    return sum(np.sin(n * phase) / n for n in range(1, syllable.harmonics + 1)) * arch
-
-
-def _make_recordist(index: int, seed: int) -> Recordist:
-    rng = np.random.default_rng([seed, RECORDIST, index])
-    return Recordist(
-        author=f"Demo Recordist {index + 1:02d}",
-        latitude=round(rng.uniform(-50.0, 65.0), 4),
-        longitude=round(rng.uniform(-180.0, 180.0), 4),
-        noise=_make_noise(rng),
-        microphone=(1.0, *rng.uniform(-0.3, 0.3, size=2)),
-        gain_db=rng.uniform(-12.0, 6.0),
-    )
-
-
-def _make_noise(rng: np.random.Generator) -> np.ndarray:
-    """Hiss, wind and hum: ``(samples,)``, which can be repeated without a jump."""
-    hiss, wind, hum = (_ratio(rng.uniform(*db)) for db in ((-62.0, -48.0), (-45.0, -25.0), (-65.0, -40.0)))
-    samples = round(NOISE_S * SAMPLE_RATE)
-    # Drawn as a spectrum: the hiss is flat, the wind's power falls by 12 dB an octave from about 200 Hz.
-    hz = np.fft.rfftfreq(samples, 1.0 / SAMPLE_RATE)
-    # 200 of 16,000 Hz have an 80th of the power of flat noise, so a factor of 9 gives the wind its level.
-    shape = hiss + 9.0 * wind * (hz > 20.0) / (1.0 + np.square(hz / 200.0))
-    spectrum = shape * (rng.standard_normal(len(hz)) + 1j * rng.standard_normal(len(hz)))
-    noise = np.fft.irfft(spectrum * np.sqrt(samples / 2.0), samples)
-    turns = rng.choice([50, 60]) * np.arange(SAMPLE_RATE // 10) / SAMPLE_RATE  # whole periods in a tenth of a second
-    noise += hum * np.resize(sum(np.sin(2 * np.pi * n * turns + n) / n for n in (1, 2, 3, 5)), samples)
-    return noise.astype(np.float32)
-
-
-def _place_songs(
-    bird: SyntheticSpecies, seconds: float, pause_s: float, rng: np.random.Generator
-) -> tuple[np.ndarray, list[tuple[float, float, str]]]:
-    """Repeat the song of a bird, with pauses of ``pause_s`` on average.
-
-    Returns:
-        The waveform ``(samples,)`` and ``(start_s, end_s, label)`` of every song. The end may cut off
-        the last song, as in a real recording.
-    """
-    track = np.zeros(round(seconds * SAMPLE_RATE), dtype=np.float32)
-    sung = []
-    start = round(rng.uniform(0.0, min(pause_s, 1.5)) * SAMPLE_RATE)
-    while start < len(track) - SAMPLE_RATE // 2:
-        song = (sing(bird, rng) * _ratio(rng.normal(0.0, 2.0)))[: len(track) - start]
-        end = start + len(song)
-        track[start:end] = song
-        sung.append((start / SAMPLE_RATE, end / SAMPLE_RATE, bird.label))
-        start = end + round(pause_s * rng.uniform(0.3, 1.7) * SAMPLE_RATE)
-    return track, sung
-
-
-def _record(birds: np.ndarray, recordist: Recordist, rng: np.random.Generator) -> np.ndarray:
-    """The recorded sound: birds and a part of the noise, through the recorder.
-
-    Args:
-        birds: ``(samples,)``, with their loudness at the microphone.
-    """
-    noise = np.resize(np.roll(recordist.noise, rng.integers(len(recordist.noise))), len(birds))
-    heard = np.convolve(birds + noise, recordist.microphone)[: len(birds)]
-    return np.clip(heard * _ratio(recordist.gain_db), -1.0, 1.0).astype(np.float32)
-
-
-def _ratio(db: float | np.ndarray) -> float | np.ndarray:
-    """The factor of an amplitude for ``db`` decibels."""
-    return 10.0 ** (db / 20.0)
-
-
-def _write_all(folder: Path, species: int, recordings: int, seed: int, *, soundscapes: int = SOUNDSCAPES) -> None:
+def _write_all(folder: Path, species: int, recordings: int, seed: int, *, soundscapes: int) -> None:
     birds = sorted((make_species(index, seed) for index in range(species)), key=lambda bird: bird.label)
-    recordists = [_make_recordist(index, seed) for index in range(max(8, 2 * recordings))]
+    recordists = [make_recordist(index, seed) for index in range(max(8, 2 * recordings))]
     rows = []
     jobs = [
         (bird, recordist)
@@ -314,28 +134,24 @@ def _fieldwork(index: int, recordists: Sequence[Recordist], recordings: int, see
 
 
 def _write_recording(
-    folder: Path,
-    number: int,
-    bird: SyntheticSpecies,
-    recordist: Recordist,
-    birds: Sequence[SyntheticSpecies],
+    folder: Path, number: int, bird: SyntheticSpecies, recordist: Recordist, birds: Sequence[SyntheticSpecies],
     rng: np.random.Generator,
-) -> dict[str, object]:
+) -> dict[str, object]:  # fmt: skip
     """Write one training recording; return its row of the table."""
     seconds = round(rng.uniform(*SECONDS), 1)
     level_db = rng.uniform(-38.0, -18.0)  # near or far
-    track, _ = _place_songs(bird, seconds, rng.uniform(0.4, 1.6), rng)
-    track *= _ratio(level_db)
+    track, _ = place_songs(bird, seconds, rng.uniform(0.4, 1.6), rng)
+    track *= ratio(level_db)
     others = [other for other in birds if other.label != bird.label]
-    behind = []
+    background = []
     if others and rng.random() < BACKGROUND_SHARE:
-        behind = [others[rng.integers(len(others))]]
-        track += _place_songs(behind[0], seconds, 2.5, rng)[0] * _ratio(level_db - rng.uniform(6.0, 14.0))
+        background = [others[rng.integers(len(others))]]
+        track += place_songs(background[0], seconds, 2.5, rng)[0] * ratio(level_db - rng.uniform(6.0, 14.0))
     filename = f"{bird.label}/XC{number}.ogg"
-    _write_ogg(folder / "train_audio" / filename, _record(track, recordist, rng), number)
+    write_ogg(folder / "train_audio" / filename, record(track, recordist, rng), SAMPLE_RATE, number)
     return {
         "primary_label": bird.label,
-        "secondary_labels": str([other.label for other in behind]),
+        "secondary_labels": str([other.label for other in background]),
         "type": str([str(rng.choice(["song", "call"]))]),
         "latitude": recordist.latitude,
         "longitude": recordist.longitude,
@@ -350,21 +166,18 @@ def _write_recording(
 
 
 def _write_soundscape(
-    folder: Path,
-    name: str,
-    birds: Sequence[SyntheticSpecies],
-    recordists: Sequence[Recordist],
+    folder: Path, name: str, birds: Sequence[SyntheticSpecies], recordists: Sequence[Recordist],
     rng: np.random.Generator,
-) -> list[dict[str, object]]:
+) -> list[dict[str, object]]:  # fmt: skip
     """Write a minute with up to four species; return its labels, in order of time."""
     present = [birds[index] for index in rng.permutation(len(birds))[:4]]
     recordist = recordists[rng.integers(len(recordists))]
     track, sung = np.zeros(round(SOUNDSCAPE_S * SAMPLE_RATE), dtype=np.float32), []
     for bird in present:  # each is placed independently, so that songs overlap
-        voice, songs = _place_songs(bird, SOUNDSCAPE_S, 8.0, rng)
-        track += voice * _ratio(rng.uniform(-34.0, -20.0))
+        voice, songs = place_songs(bird, SOUNDSCAPE_S, 8.0, rng)
+        track += voice * ratio(rng.uniform(-34.0, -20.0))
         sung += songs
-    _write_ogg(folder / "test_soundscapes" / name, _record(track, recordist, rng), 1)
+    write_ogg(folder / "test_soundscapes" / name, record(track, recordist, rng), SAMPLE_RATE, 1)
     return [
         {"filename": name, "start_s": f"{start:.2f}", "end_s": f"{end:.2f}", "label": label}
         for start, end, label in sorted(sung)
@@ -376,46 +189,6 @@ def _write_table(path: Path, columns: Sequence[str], rows: Sequence[dict[str, ob
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-
-
-def _write_ogg(path: Path, waveform: np.ndarray, serial: int) -> None:
-    import soundfile
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    memory = io.BytesIO()
-    with soundfile.SoundFile(memory, "w", SAMPLE_RATE, 1, format="OGG", subtype="VORBIS") as file:
-        for block in np.split(waveform, range(10 * SAMPLE_RATE, len(waveform), 10 * SAMPLE_RATE)):
-            file.write(block)  # in blocks, because libsndfile crashes when it writes minutes of Vorbis at once
-    path.write_bytes(with_serial(memory.getvalue(), serial))
-
-
-def with_serial(ogg: bytes, serial: int) -> bytes:
-    """Give an Ogg stream this serial number, in place of the random one of libsndfile.
-
-    Then the same sound gives the same file. The format of a page is in RFC 3533, section 6: the
-    serial number at byte 14, the checksum at 22, the number of segments at 26, then their sizes.
-
-    Args:
-        ogg: one logical stream, well formed.
-    """
-    pages, start = bytearray(ogg), 0
-    while start < len(pages):
-        body = start + 27 + pages[start + 26]
-        end = body + sum(pages[start + 27 : body])
-        pages[start + 14 : start + 18] = serial.to_bytes(4, "little")
-        pages[start + 22 : start + 26] = bytes(4)  # counts as zero in its own checksum
-        pages[start + 22 : start + 26] = _ogg_checksum(bytes(pages[start:end])).to_bytes(4, "little")
-        start = end
-    return bytes(pages)
-
-
-MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))  # each byte with its bits reversed
-
-
-def _ogg_checksum(page: bytes) -> int:
-    """Ogg's CRC-32: zlib's polynomial, but with reversed bits and no inversions."""
-    mirrored = zlib.crc32(page.translate(MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
-    return int(f"{mirrored:032b}"[::-1], 2)
 
 
 def is_there(folder: Path) -> bool:

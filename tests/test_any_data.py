@@ -12,7 +12,7 @@ import evaluate
 import predict
 import train_classifier
 from dataloader import demo, metadata
-from dataloader.tables.demo_layouts import LAYOUTS, arrange
+from dataloader.synthetic.layouts import LAYOUTS, arrange
 
 ROOT = Path(__file__).parents[1]
 SMALL = {

@@ -13,9 +13,12 @@ import pytest
 import soundfile
 
 from dataloader import demo
-from dataloader.demo import SAMPLE_RATE, is_there, main, make_demo, make_species, sing, with_serial
+from dataloader.demo import is_there, main, make_demo
 from dataloader.metadata import class_labels, read_sources
-from dataloader.tables.demo_layouts import LAYOUTS
+from dataloader.synthetic import birds as synthetic
+from dataloader.synthetic.birds import SAMPLE_RATE, make_species, sing
+from dataloader.synthetic.layouts import LAYOUTS
+from dataloader.synthetic.ogg_writer import with_serial
 from utils.errors import DataError
 from utils.settings import Config, Data, Paths
 
@@ -31,7 +34,7 @@ def birds(tmp_path_factory):
 def quick(monkeypatch):
     """Short soundscapes and noises, for tests that are not about them."""
     monkeypatch.setattr(demo, "SOUNDSCAPE_S", 3.0)
-    monkeypatch.setattr(demo, "NOISE_S", 0.5)
+    monkeypatch.setattr(synthetic, "NOISE_S", 0.5)
 
 
 def table(path: Path) -> list[dict[str, str]]:

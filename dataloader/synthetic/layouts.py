@@ -1,4 +1,4 @@
-"""How does the demo look in other layouts? The synthetic birds are rearranged like the data that people share."""
+"""What is the demo like in other layouts? The synthetic birds are rearranged like the data that people share."""
 
 import ast
 import csv
@@ -25,8 +25,8 @@ def arrange(folder: Path, layout: str) -> None:
 
 
 def _folders(folder: Path, recordings: Sequence[Row], truth: Sequence[Row]) -> None:
-    for place in sorted((folder / "train_audio").iterdir()):
-        place.rename(folder / place.name)
+    for species in sorted((folder / "train_audio").iterdir()):
+        species.rename(folder / species.name)
     (folder / "train_audio").rmdir()
     shutil.rmtree(folder / "test_soundscapes")
 
@@ -36,25 +36,15 @@ def _table(folder: Path, recordings: Sequence[Row], truth: Sequence[Row]) -> Non
     (folder / "train_audio").rename(folder / "recordings")
     (folder / "test_soundscapes").rename(folder / _LONG)
     rows = [
-        {
-            "file": f"recordings/{row['filename']}",
-            "species": row["primary_label"],
-            "begin": "",
-            "end": "",
-            "recordist": row["author"],
-        }
+        {"file": f"recordings/{row['filename']}", "species": row["primary_label"], "begin": "", "end": "",
+         "recordist": row["author"]}
         for row in recordings
-    ]
+    ]  # fmt: skip
     rows += [
-        {
-            "file": f"{_LONG}/{row['filename']}",
-            "species": row["label"],
-            "begin": row["start_s"].replace(".", ","),
-            "end": row["end_s"].replace(".", ","),
-            "recordist": "Demo Recorder",
-        }
+        {"file": f"{_LONG}/{row['filename']}", "species": row["label"], "begin": row["start_s"].replace(".", ","),
+         "end": row["end_s"].replace(".", ","), "recordist": "Demo Recorder"}
         for row in truth
-    ]
+    ]  # fmt: skip
     _write(folder / "birds.csv", rows, ";")
 
 
@@ -62,19 +52,12 @@ def _raven(folder: Path, recordings: Sequence[Row], truth: Sequence[Row]) -> Non
     """Long recordings with selection tables, each box once for the waveform and once for the spectrogram."""
     for name, rows in _long_alone(folder, truth).items():
         lines = [
-            {
-                "Selection": str(number),
-                "View": view,
-                "Channel": "1",
-                "Begin Time (s)": row["start_s"],
-                "End Time (s)": row["end_s"],
-                "Low Freq (Hz)": "1000.0",
-                "High Freq (Hz)": "12000.0",
-                "Species": row["label"],
-            }
+            {"Selection": str(number), "View": view, "Channel": "1", "Begin Time (s)": row["start_s"],
+             "End Time (s)": row["end_s"], "Low Freq (Hz)": "1000.0", "High Freq (Hz)": "12000.0",
+             "Species": row["label"]}
             for number, row in enumerate(rows, start=1)
             for view in ("Waveform 1", "Spectrogram 1")
-        ]
+        ]  # fmt: skip
         _write(folder / _LONG / f"{Path(name).stem}.Table.1.selections.txt", lines, "\t")
 
 
@@ -93,9 +76,8 @@ def _birdclef_2021(folder: Path, recordings: Sequence[Row], truth: Sequence[Row]
         site = f"DEM_2026050{number}"
         (folder / "train_soundscapes" / name).rename(folder / "train_soundscapes" / f"{number}_{site}.ogg")
         for end, found in _rows_of_five_seconds(rows):
-            row_id, site_name = f"{number}_DEM_{end}", "DEM"
             labels.append(
-                {"row_id": row_id, "site": site_name, "audio_id": str(number), "seconds": str(end),
+                {"row_id": f"{number}_DEM_{end}", "site": "DEM", "audio_id": str(number), "seconds": str(end),
                  "birds": " ".join(found) or NOCALL}
             )  # fmt: skip
     _write(folder / "train_soundscape_labels.csv", labels)
@@ -147,19 +129,12 @@ def _birdclef_2025(folder: Path, recordings: Sequence[Row], truth: Sequence[Row]
     ]
     _write(folder / "train.csv", rows)
     names = {row["primary_label"]: row for row in recordings}
-    _write(
-        folder / "taxonomy.csv",
-        [
-            {
-                "primary_label": label,
-                "inat_taxon_id": str(number),
-                "scientific_name": row["scientific_name"],
-                "common_name": row["common_name"],
-                "class_name": "Aves",
-            }
-            for number, (label, row) in enumerate(sorted(names.items()), start=1)
-        ],
-    )
+    taxonomy = [
+        {"primary_label": label, "inat_taxon_id": str(number), "scientific_name": row["scientific_name"],
+         "common_name": row["common_name"], "class_name": "Aves"}
+        for number, (label, row) in enumerate(sorted(names.items()), start=1)
+    ]  # fmt: skip
+    _write(folder / "taxonomy.csv", taxonomy)
     (folder / "test_soundscapes").rename(folder / "train_soundscapes")  # without labels
     _write_sample(folder, "train_soundscapes", recordings)
 
