@@ -5,7 +5,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from dataloader.audio.decoding import ENDINGS
+from dataloader.audio.endings import ENDINGS
 from utils.errors import DataError
 
 FOLDER = Path(os.environ.get("BIRDS_DIR") or Path(__file__).parents[2] / "shared" / "birds")

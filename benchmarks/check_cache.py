@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.birds import count
-from dataloader.audio.decoding import reader
+from dataloader.audio.verdicts import reader
 from dataloader.cache import entries as cache
 from dataloader.data_preprocess import AudioPreprocessor
 from utils.command import run_command

@@ -6,6 +6,7 @@
 
 import argparse
 import contextlib
+import fnmatch
 import functools
 import logging
 import math
@@ -13,15 +14,15 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from dataloader.audio.decoding import reader, verdict_holds
 from dataloader.audio.errors import too_short
+from dataloader.audio.verdicts import reader, verdict_holds
 from dataloader.cache import entries as cache
 from dataloader.cache.prepare import Job, Spectrograms, Stage, prepare
 from dataloader.cache.space import check_space
@@ -58,12 +59,12 @@ class AudioPreprocessor:
         self.key = self.stage.key()
         self.folder = data.output_dir / self.key
 
-    def prepare(self, table: "pd.DataFrame", *, is_part: bool = False) -> "pd.DataFrame":
+    def prepare(self, table: "pd.DataFrame", *, is_shard: bool = False) -> "pd.DataFrame":
         """Update the cache and return the table of the good recordings.
 
         Args:
-            table: of ``dataloader.metadata.read_metadata``.
-            is_part: the table is a part of another, and only the whole decides whether too many recordings are bad.
+            table: of ``dataloader.metadata.load_table``.
+            is_shard: the table has only a share of the recordings, so that it does not show whether too many are bad.
 
         Returns:
             The rows of the good recordings, with ``entry`` (path of the .npy), ``frames`` (of the
@@ -83,7 +84,7 @@ class AudioPreprocessor:
         self.folder.mkdir(parents=True, exist_ok=True)
         keep_text(self.folder / cache.SETTINGS, cache.settings_text(self.stage.settings()))
         self._remove_leftovers()
-        allowed_bad = math.inf if is_part else self.data.max_bad_share * len(table)
+        allowed_bad = math.inf if is_shard else self.data.max_bad_share * len(table)
         try:
             records = self._bring_up_to_date(table, allowed_bad)
         except OSError as error:  # a failing write does not name the file
@@ -272,19 +273,14 @@ def _crashed(job: Job) -> cache.Record:
 
 
 def _entry_sizes(folder: Path) -> dict[str, int]:
-    """Size of every entry in a cache folder, by ``<label>/<recording>.npy``; a listing is faster than many stats."""
+    """The size of every entry in a cache folder, by ``<label>/<recording>.npy``."""
     sizes = {}
-    below: Iterable[str] = [""]
-    while below:
-        deeper = []
-        for part in below:
-            for entry in os.scandir(folder / part):
-                if entry.is_dir():
-                    deeper.append(f"{part}{entry.name}/")
-                elif entry.name.endswith(".npy"):
-                    with contextlib.suppress(FileNotFoundError):  # a broken link
-                        sizes[part + entry.name] = entry.stat().st_size
-        below = deeper
+    for parent, _, names in os.walk(folder, followlinks=True):
+        below = os.path.relpath(parent, folder)
+        for name in fnmatch.filter(names, "*.npy"):
+            with contextlib.suppress(FileNotFoundError):  # a broken link
+                entry = os.path.normpath(os.path.join(below, name)).replace(os.sep, "/")
+                sizes[entry] = os.path.getsize(os.path.join(parent, name))
     return sizes
 
 
@@ -349,7 +345,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\n".join(lines) or "no caches of other settings")
         return 0
     number, total = options.shard
-    preprocessor.prepare(load_table(config).iloc[number - 1 :: total].reset_index(drop=True), is_part=total > 1)
+    preprocessor.prepare(load_table(config).iloc[number - 1 :: total].reset_index(drop=True), is_shard=total > 1)
     if total > 1:
         text = "share %d of %d is done; after all are done, start without --shard to list bad recordings and duplicates"
         log.info(text, number, total)

@@ -26,15 +26,12 @@ if TYPE_CHECKING:  # pandas takes a second to import
 
 log = logging.getLogger(__name__)
 
-TABLE, AUDIO = "train_metadata.csv", "train_audio"  # of the layout of BirdCLEF 2024
-
 
 def load_table(config: Config) -> "pd.DataFrame":
     """The table of the recordings that a config names.
 
-    ``labels`` contain ``nocall`` only if [labels] says so, and ``group`` follows [data] ``group_by``. With testing on
-    it
-    has some of the classes, or the demo if there are no data.
+    ``labels`` contain ``nocall`` only if [labels] ``nocall`` is true, and ``group`` follows [data] ``group_by``. With
+    testing on it has some of the classes, or the demo if there are no data.
 
     Returns:
         One row for each recording, sorted by ``filename``, with the table's own columns and
@@ -53,20 +50,19 @@ def load_table(config: Config) -> "pd.DataFrame":
     if not config.labels.nocall:
         table["labels"] = [tuple(label for label in labels if label != NOCALL) for labels in table["labels"]]
     if config.testing.testing:
-        whole, attrs = len(table), table.attrs
+        total, attrs = len(table), table.attrs
         table = choose_for_testing(table, config.testing.data_samples_for_testing)
         table.attrs = attrs
-        if len(table) < whole:
+        if len(table) < total:
             table.attrs = {**attrs, schema.CLASSES: []}
             text = "[testing] testing = true: a trial with the largest classes, %d of %d recordings; false: all of them"
-            log.info(text, len(table), whole)
+            log.info(text, len(table), total)
     if config.labels.nocall and not any(NOCALL in labels for labels in table["labels"]):
         log.warning("[labels] nocall = true, but no recording is labelled %s, so there is no such class", NOCALL)
     if not table["labels"].map(len).any():
         if schema.ANNOTATIONS in table:
-            raise DataError(
-                f"{where}: no annotation names a species; 'python -m dataloader.metadata --check' says more"
-            )
+            remedy = "'python -m dataloader.metadata --check' shows what was read"
+            raise DataError(f"{where}: no annotation names a species; {remedy}")
         raise DataError(f"{where}: no recording has a species, all are {NOCALL}; add some")
     return table
 
@@ -79,12 +75,12 @@ def read_sources(config: Config) -> "pd.DataFrame":
     """
     found = {name: read_source(name, source) for name, source in sources_of(config).items()}
     table = join_sources(found)
-    table["group"], said = choose_groups(table, config.data.group_by)
+    table["group"], source = choose_groups(table, config.data.group_by)
     if config.data.group_by == "author":
-        table["group"], said = author_groups(table, config.paths.data_dir), "the author ([data] group_by = author)"
+        table["group"], source = author_groups(table, config.paths.data_dir), "the author ([data] group_by = author)"
     layouts = {understood.layout for _, understood in found.values()}
     if layouts != {"birdclef"}:
-        log.info("groups, which are kept in one subset: %s; [data] group_by chooses others", said)
+        log.info("groups, which are kept in one subset: %s; [data] group_by chooses others", source)
     table = table.drop(columns="where").sort_values("filename", ignore_index=True)
     if layouts != {"birdclef"} or len(found) > 1:
         write_understood(table, config.data.output_dir)
@@ -112,8 +108,8 @@ def existing_paths(config: Config, filenames: Iterable[str]) -> list[Path]:
             if not filename.startswith(f"{name}/" if name else ""):
                 continue
             below = filename.removeprefix(f"{name}/") if name else filename
-            places = (folder / audio / below for audio in ("", *AUDIO_FOLDERS))
-            if path := next((path for path in places if path.is_file()), None):
+            candidates = (folder / audio / below for audio in ("", *AUDIO_FOLDERS))
+            if path := next((path for path in candidates if path.is_file()), None):
                 found.append(path)
                 break
     return found
@@ -175,9 +171,9 @@ def author_groups(table: "pd.DataFrame", where: Path) -> list[str]:
 
     name_of_group: dict[str, str] = {}
     for name, group in zip(names, table["group"], strict=True):
-        one, other = first(name_of_group.setdefault(group, name)), first(name)
-        if one != other:
-            joined[other] = one
+        earlier, later = first(name_of_group.setdefault(group, name)), first(name)
+        if earlier != later:
+            joined[later] = earlier
     return [first(name) for name in names]
 
 
@@ -211,8 +207,7 @@ def drop_small_classes(table: "pd.DataFrame", min_samples: int) -> "pd.DataFrame
             "lower [data] min_samples_in_class"
         )
     classes = counted(len(small), "class", "classes")
-    verb = "is" if len(small) == 1 else "are"
-    log.warning("%s with fewer than %d good recordings %s left out: %s", classes, min_samples, verb, named)
+    log.warning("left out: %s with fewer than %d good recordings: %s", classes, min_samples, named)
     left = [tuple(label for label in labels if label not in small) for labels in table["labels"]]
     # A recording that has no label from the beginning (nocall) is an example without any species, and is kept.
     kept = [bool(after) or not before for after, before in zip(left, table["labels"], strict=True)]

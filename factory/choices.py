@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
-from dataloader.audio.decoding import ENDINGS
+from dataloader.audio.endings import ENDINGS
 from dataloader.batches.background import background_files
 from dataloader.batches.windows import window_frames
 from dataloader.encoders.table import check_settings, is_encoder

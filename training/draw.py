@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import soundfile
 
-from dataloader.audio.decoding import ENDINGS, AudioStream, BadRecording, audio_info, read_audio
+from dataloader.audio.decoding import AudioStream, BadRecording, audio_info, read_audio
+from dataloader.audio.endings import ENDINGS
 from dataloader.cache.overview import overview
 from dataloader.cache.spectrogram import BandStatistics, MelSpectrogram, standardise
 from utils.config import load_config

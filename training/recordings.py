@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dataloader import metadata as tables
 from dataloader.batches.balance import keep_quietest
 from dataloader.data_preprocess import AudioPreprocessor, stage_of
-from dataloader.tables.checks import warn_beyond_end
+from dataloader.tables.checks import beyond_end
 from dataloader.tables.few import keep_few
 from dataloader.tables.schema import ANNOTATIONS, CLASSES, KNOWN_FOR, UNANNOTATED
 from dataloader.tables.splits import SPLITS, deal_into_folds, known_split, split_by_group
@@ -42,8 +42,8 @@ def prepare(config: Config, table: "pd.DataFrame", processes: Processes) -> "pd.
     """Prepare the recordings; return the metadata of the good ones, whose spectrograms are then in the cache."""
     preprocessor = AudioPreprocessor(config.data_process, config.data, stage_of(config))
     metadata = main_first(processes, lambda: preprocessor.prepare(table))
-    if processes.is_main:
-        warn_beyond_end(metadata)
+    if processes.is_main and (problem := beyond_end(metadata)):
+        log.warning("%s", problem)
     return tables.drop_small_classes(metadata, config.data.min_samples_in_class)
 
 

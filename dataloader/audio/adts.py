@@ -1,7 +1,7 @@
 """Raw AAC (ADTS): does one frame follow another from the beginning to the end?
 
 A frame states its own length (ISO 13818-7, 6.2), so that a gap is found without decoding; FFmpeg passes over it in
-silence. Nothing in such a file says how long it should be.
+silence. Nothing in such a file states how long it should be.
 """
 
 from dataloader.audio.findings import SOUND, Findings
@@ -16,7 +16,7 @@ def examine_adts(data: bytes, begin: int) -> Findings:
     """Walk from frame to frame.
 
     Args:
-        data: of the whole file; whatever can be sliced and searched as bytes.
+        data: the complete file, as something that can be sliced and searched like bytes.
         begin: the byte of the first frame.
     """
     position, blocks = begin, 0
@@ -24,7 +24,7 @@ def examine_adts(data: bytes, begin: int) -> Findings:
         blocks += 1 + (data[position + 6] & 3)
         position += length
     after = _next_chain(data, position)
-    if after is None or not blocks:  # what follows is a tag, or nothing
+    if after is None or not blocks:  # only a tag follows, or nothing
         return SOUND
     rate = _RATES[min(data[begin + 2] >> 2 & 15, len(_RATES) - 1)]
     text = f"{after - position:,} bytes after {blocks * _SAMPLES / rate:.2f} s are not sound"
@@ -32,7 +32,7 @@ def examine_adts(data: bytes, begin: int) -> Findings:
 
 
 def _length(data: bytes, position: int) -> int:
-    """Bytes of the frame that begins here; 0: none begins, or it is cut off."""
+    """Bytes of the frame that begins here; 0 if there is none, or if it is cut off."""
     head = data[position : position + 7]
     if len(head) < 7 or head[:2] not in MARKS:
         return 0
@@ -41,11 +41,11 @@ def _length(data: bytes, position: int) -> int:
 
 
 def _next_chain(data: bytes, position: int) -> int | None:
-    """Where the next frames begin; None if there are none."""
+    """The byte at which the next frames begin; None if there are none."""
     while (position := data.find(b"\xff", position)) >= 0:
-        behind, frames = position, 0
-        while frames < _CHAIN and (length := _length(data, behind)):
-            behind, frames = behind + length, frames + 1
+        end, frames = position, 0
+        while frames < _CHAIN and (length := _length(data, end)):
+            end, frames = end + length, frames + 1
         if frames == _CHAIN:
             return position
         position += 1

@@ -21,13 +21,13 @@ _W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 def _chunks(
     file: BinaryIO, position: int, layout: str, pad: int, *, counts_itself: bool = False
 ) -> Iterator[tuple[bytes, int, int]]:
-    """``(name, length, first byte of the content)`` of each chunk from ``position`` on; the file stands at that byte.
+    """``(name, length, first byte of the content)`` of each chunk from ``position`` on; the file is at that byte.
 
-    Where the file ends before a chunk that should come, the last name is empty.
+    If the file ends before the header of a chunk, the last name is empty.
 
     Args:
         layout: of a chunk's header, name and length, as ``struct`` has it.
-        pad: the content of a chunk is filled up to a multiple of so many bytes.
+        pad: the content of a chunk is filled up to a multiple of this number of bytes.
         counts_itself: whether the lengths in the file include that of the header.
     """
     size = struct.calcsize(layout)
@@ -47,12 +47,12 @@ def _chunks(
 def _verdict(
     file: BinaryIO, extent: tuple[int, int, int], bytes_a_second: int, step: int, following: bytes, pad: int = 1
 ) -> Findings:
-    """Do the samples reach as far as their header says, and does no other recording begin behind them?
+    """The findings about samples: are all that their header states there, and does another recording begin after them?
 
     Args:
         extent: the first byte of the samples, the bytes that the header counts, and the size of the file.
         bytes_a_second, step: of the samples; bytes of one sample of all channels.
-        following: what another recording would begin with.
+        following: the bytes with which another recording would begin.
     """
     begin, length, size = extent
     if begin + length > size:
@@ -68,7 +68,7 @@ def examine_wav(file: BinaryIO, size: int, order: str) -> tuple[Findings, tuple[
         order: ``<``, or ``>`` for RIFX.
 
     Returns:
-        What was found; and, if the data chunk holds MPEG frames, its first byte and its end.
+        The findings; and, if the data chunk holds MPEG frames, its first byte and its end.
     """
     large, bytes_a_second, step, coding = None, 0, 1, 0
     for name, length, begin in _chunks(file, 12, order + "4sI", 2):

@@ -1,4 +1,4 @@
-"""Is a sound file complete, and does its header state its whole length? Its bytes show this without decoding."""
+"""Is a sound file complete, and does its header state its full length? Its bytes show this without decoding."""
 
 import contextlib
 import functools
@@ -88,7 +88,7 @@ def _flac_or_mpeg(file: BinaryIO, path: str, size: int, magic: bytes) -> Finding
 
 @contextlib.contextmanager
 def _bytes_of(file: BinaryIO) -> Iterator[bytes | mmap.mmap]:
-    """The whole file, to be sliced like bytes without reading all of it."""
+    """The complete file, which can be sliced like bytes without reading all of it."""
     try:
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError):  # some network folders cannot be mapped

@@ -37,7 +37,7 @@ def too_short(seconds: float, least_s: float, rule: str) -> BadRecording | None:
 
     Args:
         least_s: of the shortest, seconds.
-        rule: where that number comes from; it stands before the number.
+        rule: where that number comes from, as the text before it.
     """
     if seconds >= least_s:
         return None

@@ -1,8 +1,7 @@
 """The second decoder: FFmpeg, by the optional package ``av``, for files that libsndfile cannot open or would cut short.
 
 It also reads the recordings of telephones (m4a, aac, 3gp, wma, webm). FFmpeg cannot seek exactly, so a span is reached
-by
-decoding from the beginning. This is slower, but its samples are those of the whole recording.
+by decoding from the beginning. This is slower, but its samples are those of the complete recording.
 """
 
 import contextlib
@@ -117,7 +116,7 @@ class FFmpegFile:
         self._file.close()
 
     def _at_one_rate(self) -> Iterator[np.ndarray]:
-        """``(channels, frames)``, at least one, behind the first; joined recordings of other rates are resampled."""
+        """``(channels, frames)`` of each piece after the first; joined recordings of other rates are resampled."""
         kind, resampler = (self.rate, self.channels), None
         for rate, samples in self._frames:
             if (rate, len(samples)) != kind:
@@ -155,7 +154,7 @@ class FFmpegFile:
 
 
 def _resampled(resampler: soxr.ResampleStream, samples: np.ndarray, *, last: bool = False) -> Iterator[np.ndarray]:
-    """What ``(channels, frames)`` give, if anything yet."""
+    """The resampled ``(channels, frames)``, if the resampler returns any yet."""
     new = resampler.resample_chunk(np.ascontiguousarray(samples.T), last=last)
     if len(new):
         yield new.reshape(len(new), -1).T

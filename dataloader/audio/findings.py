@@ -1,11 +1,11 @@
-"""What was found in the bytes of a sound file about its end, before decoding?"""
+"""What do the bytes of a sound file show about its end, before anything is decoded?"""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found. Every field has a value that means that nothing was found.
+    """The findings about a file. Each default means that nothing was found.
 
     Attributes:
         fault: ``(reason, detail)`` of a fault that no decoder can change; see ``errors.REASONS``.
@@ -24,7 +24,7 @@ class Findings:
     span: tuple[int, int] | None = None
 
 
-SOUND = Findings()  # nothing is wrong
+SOUND = Findings()  # nothing is wrong with the file
 
 
 def truncated(detail: str) -> Findings:

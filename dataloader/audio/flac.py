@@ -28,7 +28,7 @@ def examine_flac(data: bytes) -> Findings:
     """Compare the length in the header with that of the frames.
 
     Args:
-        data: the whole file, as something that can be sliced and searched like bytes.
+        data: the complete file, as something that can be sliced and searched like bytes.
     """
     marks = [match.start() for match in _MARK.finditer(data)]
     if not marks:
@@ -45,7 +45,7 @@ def examine_flac(data: bytes) -> Findings:
 
 
 def _stream_info(data: bytes, mark: int) -> tuple[int, int]:
-    """Samples of the whole recording (0: unknown) and of a block (0: varying), as STREAMINFO states them."""
+    """Samples of the complete recording (0: unknown) and of a block (0: varying), as STREAMINFO states them."""
     info = data[mark + 8 : mark + 42]
     packed = int.from_bytes(info[10:18], "big")  # 20 bits of rate, 3 of channels, 5 of sample size, 36 of samples
     smallest, largest = int.from_bytes(info[:2], "big"), int.from_bytes(info[2:4], "big")
@@ -81,21 +81,22 @@ def _frame(data: bytes, at: int) -> _Frame | None:
     if block == 0 or rate == 15 or channels > 10 or size == 3 or head[3] & 1:
         return None
     ones = next((n for n in range(8) if not head[4] << n & 0x80), 8)  # as in UTF-8, their number is the number of bytes
-    if ones in (1, 8) or (follow := max(0, ones - 1)) + 6 > len(head):
+    following = max(0, ones - 1)
+    if ones in (1, 8) or following + 6 > len(head):
         return None
     number = head[4] & (0x7F >> ones)
-    for byte in head[5 : 5 + follow]:
+    for byte in head[5 : 5 + following]:
         if byte & 0xC0 != 0x80:
             return None
         number = number << 6 | byte & 0x3F
-    behind = 5 + follow
+    position = 5 + following
     if block in (6, 7):
-        samples = int.from_bytes(head[behind : behind + block - 5], "big") + 1
-        behind += block - 5
+        samples = int.from_bytes(head[position : position + block - 5], "big") + 1
+        position += block - 5
     else:
         samples = _BLOCKS[block]
-    behind += {12: 1, 13: 2, 14: 2}.get(rate, 0)
-    if behind >= len(head) or _crc8(head[:behind]) != head[behind]:
+    position += {12: 1, 13: 2, 14: 2}.get(rate, 0)
+    if position >= len(head) or _crc8(head[:position]) != head[position]:
         return None
     return _Frame(number, bool(head[1] & 1), samples)
 

@@ -62,7 +62,7 @@ def examine_mpeg(data: bytes, begin: int, end: int) -> Findings | None:
     """Count the frames between two bytes of a file; None if there are none.
 
     Args:
-        data: of the whole file; whatever can be sliced and searched as bytes.
+        data: the complete file, as something that can be sliced and searched like bytes.
     """
     runs = list(_runs(data, begin, end))
     if not runs:

@@ -1,7 +1,7 @@
-"""Ogg Vorbis, Opus and FLAC: is the last page there, and is a second recording joined behind the first?
+"""Ogg Vorbis, Opus and FLAC: is the last page there, and was a second recording joined to the first?
 
 Each page states its own length, whether it is the first or the last of its stream, and how many samples end with it
-(RFC 3533, 6). So the pages tell the length of a recording without decoding it.
+(RFC 3533, 6). So the pages show the length of a recording without decoding it.
 """
 
 import re
@@ -20,7 +20,7 @@ def examine_ogg(data: bytes) -> Findings:
     """The last page must be complete and carry the end-of-stream flag, and no other recording may begin before it.
 
     Args:
-        data: of the whole file; whatever can be sliced and searched as bytes.
+        data: the complete file, as something that can be sliced and searched like bytes.
     """
     tail = data[max(0, len(data) - _PAGE - 1024) :]  # tags after the last page are skipped
     page = tail[max(0, tail.rfind(b"OggS")) :]
@@ -49,12 +49,12 @@ def _length(page: bytes) -> int:
 
 
 def _begins(data: bytes, firsts: list[int]) -> list[int]:
-    """Where each of the joined recordings begins: the first pages of all streams of one stand together."""
-    begins, behind = [], -1
+    """The byte at which each of the joined recordings begins: the first pages of all its streams follow one another."""
+    begins, end = [], -1
     for at in firsts:
-        if at != behind:
+        if at != end:
             begins.append(at)
-        behind = at + _length(data[at : at + _PAGE])
+        end = at + _length(data[at : at + _PAGE])
     return begins
 
 

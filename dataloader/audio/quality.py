@@ -105,7 +105,7 @@ class _Sums:
             self._segments += whole
 
     def _add_runs(self, block: np.ndarray) -> None:
-        """Count the runs of one value. A run across two blocks counts once, if both parts are long enough."""
+        """Count the runs of one value. A run across two blocks counts once, if its piece in each is long enough."""
         borders = np.flatnonzero(np.concatenate([[True], block[1:] != block[:-1], [True]]))
         lengths = np.diff(borders)
         long = (lengths >= self._longest) & (np.abs(block[borders[:-1]]) < _CLIPPED)

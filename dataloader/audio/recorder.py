@@ -45,7 +45,7 @@ class Written:
         """This, with unknown fields taken from ``other``."""
         default = astuple(Written())
         pairs = zip(astuple(self), astuple(other), default, strict=True)
-        return Written(*(mine if mine != unknown else its for mine, its, unknown in pairs))
+        return Written(*(mine if mine != unknown else theirs for mine, theirs, unknown in pairs))
 
 
 COLUMNS = tuple(field.name for field in fields(Written))
@@ -68,13 +68,13 @@ def _all_of(paths: Sequence[str | Path]) -> list[Written]:
 
 
 def what_the_recorder_wrote(path: Path | str) -> Written:
-    """What a file and its name say about the recording. Only WAV and FLAC files are opened."""
+    """What a file and its name contain about the recording. Only WAV and FLAC files are opened."""
     known = Written()
     if not os.fspath(path).lower().endswith(_OPENED):
         return from_name(os.path.basename(path))
     with contextlib.suppress(OSError, struct.error), open(path, "rb") as file:
-        for said in _in_file(file):
-            known = known.or_else(said)
+        for written in _in_file(file):
+            known = known.or_else(written)
     return known.or_else(from_name(os.path.basename(path)))
 
 
@@ -88,29 +88,29 @@ _NAME_TIME = re.compile(
 _SONG_METER = re.compile(r"(?:S4[AUM]|SMM|SMU|SMA|SM[234]|2M[AMU])\w*\d{3,}", re.IGNORECASE)
 _CHANNELS = re.compile(r"_(?:[01]\+[01]|[01AB]|-)$")  # a Song Meter writes this between its prefix and the date
 _PLACE = re.compile(r"[\[(_ ]*[-+]?\d{1,2}\.\d+[ ,_]+[-+]?\d{1,3}\.\d+[\])_ ]*")  # latitude and longitude
-_PARTS = re.compile(r"^[_ -]+|[_ -]+$")
+_BLANKS = re.compile(r"^[_ -]+|[_ -]+$")
 
 
 def from_name(name: str) -> Written:
-    """What the name of a file says, with or without its folder: the time, and the site before or after it."""
+    """What the name of a file contains, with or without its folder: the time, and the site before or after it."""
     stem, ending = os.path.splitext(os.path.basename(name))
     if re.fullmatch(r"[0-9A-Fa-f]{8}", stem) and ending.lower() == ".wav":
         at = datetime.fromtimestamp(int(stem, 16), UTC)
         return Written(at.isoformat(), device="AudioMoth") if _EARLIEST < at < _LATEST else Written()
     for found in _NAME_TIME.finditer(stem):
-        numbers = [int(found[part] or 0) for part in ("year", "month", "day", "hour", "minute", "second")]
+        numbers = [int(found[unit] or 0) for unit in ("year", "month", "day", "hour", "minute", "second")]
         with contextlib.suppress(ValueError):  # a number that is not a date
             at = datetime(*numbers, tzinfo=_zone(found["zone"] or ""))
-            before, behind = _CHANNELS.sub("", stem[: found.start()].rstrip("_ ")), stem[found.end() :]
-            site = _PARTS.sub("", _PLACE.sub(" ", before)) or _site_behind(behind)
+            before, after = _CHANNELS.sub("", stem[: found.start()].rstrip("_ ")), stem[found.end() :]
+            site = _BLANKS.sub("", _PLACE.sub(" ", before)) or _site_after(after)
             device = f"Song Meter {before}" if _SONG_METER.fullmatch(before) else ""
             return Written(at.isoformat(), site, device)
     return Written()
 
 
-def _site_behind(text: str) -> str:
+def _site_after(text: str) -> str:
     """The site in the text after the time: ``_Minjerribah-Dry-B_1088507``; a number is not a site."""
-    words = [_PARTS.sub("", word) for word in _PLACE.sub(" ", text).split("_")]
+    words = [_BLANKS.sub("", word) for word in _PLACE.sub(" ", text).split("_")]
     return " ".join(word for word in words if word and not word.isdecimal())
 
 
@@ -126,7 +126,7 @@ def _zone(text: str) -> timezone | None:
 
 
 def _in_file(file: BinaryIO) -> Iterator[Written]:
-    """What the metadata of a file say, the most reliable first."""
+    """What each kind of metadata in a file contains, the most reliable first."""
     magic = file.read(12)
     if magic[:4] in (b"RIFF", b"RF64") and magic[8:] == b"WAVE":
         chunks = dict(_wav_chunks(file))
@@ -158,14 +158,13 @@ def _guano(chunk: bytes) -> Written:
     import guano
 
     try:
-        said = guano.GuanoFile.from_string(chunk.decode("utf-8", "replace"), strict=False)
+        metadata = guano.GuanoFile.from_string(chunk.decode("utf-8", "replace"), strict=False)
     except (ValueError, KeyError, IndexError, TypeError):  # it is not GUANO, though it has that name
         return Written()
-    at, device = said.get("Timestamp"), _joined(said.get(key) for key in ("Make", "Model", "Serial"))
-    site = said.get("Site") or said.get("Site Name") or said.get("WA|Song Meter|Prefix") or ""
-    return Written(
-        at.isoformat() if isinstance(at, datetime) else "", str(site), device, _expansion(said.get("TE"))
-    )  # fmt: skip
+    at, device = metadata.get("Timestamp"), _joined(metadata.get(key) for key in ("Make", "Model", "Serial"))
+    site = metadata.get("Site") or metadata.get("Site Name") or metadata.get("WA|Song Meter|Prefix") or ""
+    recorded_at = at.isoformat() if isinstance(at, datetime) else ""
+    return Written(recorded_at, str(site), device, _expansion(metadata.get("TE")))
 
 
 def _wamd(chunk: bytes) -> Written:
@@ -227,19 +226,21 @@ def _flac_comment_block(file: BinaryIO) -> bytes:
 
 def _flac_comments(block: bytes) -> Written:
     """Vorbis comments as Frontier Labs' recorders write them (RecordingStart, SensorUid), or GUANO's fields."""
-    said: dict[str, str] = {}
+    comments: dict[str, str] = {}
     if len(block) >= 8:
         vendor = struct.unpack_from("<I", block)[0]
-        said["vendor"] = block[4 : 4 + vendor].decode("utf-8", "replace").strip("\0 ")
+        comments["vendor"] = block[4 : 4 + vendor].decode("utf-8", "replace").strip("\0 ")
         position = 8 + vendor
         while position + 4 <= len(block):
             length = struct.unpack_from("<I", block, position)[0]
             key, _, value = block[position + 4 : position + 4 + length].decode("utf-8", "replace").partition("=")
-            said.setdefault(key.lower(), value.strip("\0 \r\n\t"))
+            comments.setdefault(key.lower(), value.strip("\0 \r\n\t"))
             position += 4 + length
-    maker = said["vendor"] if said.get("sensoruid") else said.get("make")
-    device = _joined((maker, said.get("model"), said.get("sensoruid") or said.get("serial")))
-    return Written(_time(said.get("recordingstart") or said.get("timestamp") or ""), said.get("site", ""), device)
+    make = comments["vendor"] if comments.get("sensoruid") else comments.get("make")
+    device = _joined((make, comments.get("model"), comments.get("sensoruid") or comments.get("serial")))
+    return Written(
+        _time(comments.get("recordingstart") or comments.get("timestamp") or ""), comments.get("site", ""), device
+    )
 
 
 def _time(text: str) -> str:

@@ -11,7 +11,7 @@ from dataloader.audio.errors import BadRecording
 from dataloader.audio.findings import Findings
 
 MPEG_SLACK = 2 * 1152  # samples of delay and padding of the encoder, which not every MP3 states
-_MPEG_TRIMMED = 3 * 1152  # samples of the frames that a decoder leaves out at most, as the header says
+_MPEG_TRIMMED = 3 * 1152  # samples of the frames that a decoder leaves out at most, as the header states
 _UNKNOWN = 2**62  # libsndfile's "unknown length" is 2^63 - 1
 
 
@@ -111,7 +111,7 @@ class _Straight(sf.SoundFile):
 
     After each read soundfile seeks to the position that it has counted. Behind a hole in an Ogg that position is
     wrong: some samples come twice, the total is as promised, and the hole is not noticed. soundfile leaves out this
-    seek if the file says that it cannot seek.
+    seek if the file reports that it cannot seek.
     """
 
     def seekable(self) -> bool:
@@ -119,7 +119,7 @@ class _Straight(sf.SoundFile):
 
 
 class _Span(io.RawIOBase):
-    """A range of bytes of a file, which looks like a whole file to the decoder."""
+    """A range of bytes of a file, which the decoder reads like a complete file."""
 
     def __init__(self, path: Path | str, begin: int, end: int):
         super().__init__()
@@ -133,20 +133,11 @@ class _Span(io.RawIOBase):
         self._file.seek(self._begin + self._position)
         return self._position
 
-    def tell(self) -> int:
-        return self._position
-
     def readinto(self, buffer: bytearray) -> int:
         left = max(0, self._size - self._position)
         count = self._file.readinto(memoryview(buffer)[:left])
         self._position += count
         return count
-
-    def read(self, size: int = -1) -> bytes:
-        left = max(0, self._size - self._position)
-        data = self._file.read(left if size < 0 else min(size, left))
-        self._position += len(data)
-        return data
 
     def close(self) -> None:
         self._file.close()

@@ -37,16 +37,13 @@ def load_background(folder: Path, process: DataProcess, minutes: float, held_out
     mel, left_s = MelSpectrogram(process), 60 * minutes
     kept: list[np.ndarray] = []
     files, scored = background_files(folder), {os.path.realpath(path) for path in held_out}
-    heard = [path for path in files if os.path.realpath(path) not in scored]
+    usable = [path for path in files if os.path.realpath(path) not in scored]
     if unused := sound_files_not_used(folder.rglob("*")):
         log.warning("%s: %s", folder, unused)
-    if len(heard) < len(files):
-        log.warning(
-            "%s: %s of it left out of the background: for val or test",
-            folder,
-            counted(len(files) - len(heard), "recording"),
-        )
-    for path in heard:
+    if len(usable) < len(files):
+        left_out = counted(len(files) - len(usable), "recording")
+        log.warning("%s: %s left out of the background, because val or test contains them", folder, left_out)
+    for path in usable:
         if left_s < 1 / mel.frames_per_second:
             log.info("%s: background_minutes = %g is reached; the rest of the background is not read", folder, minutes)
             break

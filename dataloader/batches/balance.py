@@ -74,15 +74,18 @@ class Balance:
         for row, number in enumerate(recording.tolist()):
             rows_of.setdefault(class_of[number], {}).setdefault(number, []).append(row)
         self._classes = [[np.array(rows) for rows in rows_of[name].values()] for name in sorted(rows_of)]
-        self._wanted = [max(min(len(one), class_cap or len(one)), rare_to) for one in self._classes]
-        sizes = [round(sum(map(len, one)) * n / len(one)) for one, n in zip(self._classes, self._wanted, strict=True)]
-        self._sizes, self.n_rows = sizes, sum(sizes)
+        self._wanted, self._sizes = [], []  # recordings and rows of each class in an epoch
+        for rows in self._classes:
+            wanted = max(min(len(rows), class_cap or len(rows)), rare_to)
+            self._wanted.append(wanted)
+            self._sizes.append(round(sum(map(len, rows)) * wanted / len(rows)))
+        self.n_rows = sum(self._sizes)
 
     def rows(self, epoch: int) -> np.ndarray:
-        """The rows of ``epoch``, sorted; a row that is used twice is there twice."""
+        """The rows of ``epoch``, sorted; a row that is used twice is listed twice."""
         rng = np.random.default_rng(seed_for(self._seed, "balance", epoch))
-        chosen = [self._of_class(*one, rng) for one in zip(self._classes, self._wanted, self._sizes, strict=True)]
-        rows = np.concatenate(chosen)
+        classes = zip(self._classes, self._wanted, self._sizes, strict=True)
+        rows = np.concatenate([self._of_class(recordings, wanted, size, rng) for recordings, wanted, size in classes])
         if self._power or self._weights is not None:
             weights = np.repeat(np.power(np.array(self._sizes, float), -self._power), self._sizes)
             if self._weights is not None:

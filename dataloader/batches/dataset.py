@@ -144,8 +144,8 @@ class EpochBatches(Sampler):
     """The rows of each batch of an epoch. They follow from seed, epoch and batch number, so a run can resume anywhere.
 
     All random numbers of an epoch are drawn here, in the main process, and sent with the rows. So reader processes, the
-    copy in GPU memory and a resumed run all use the same windows. Each row has a number from 0 to 1 that says where its
-    window starts.
+    copy in GPU memory and a resumed run all use the same windows. Each row has a number from 0 to 1, which gives the
+    start of its window.
 
     With several processes (``world`` of them) each has its own share of every batch. In training the last, smaller
     batch is left out unless it is the only one. No row is lost by this: each epoch has a new order, or begins with the
@@ -192,8 +192,8 @@ class EpochBatches(Sampler):
             # All processes have the same number of rows, because their gradients have the same weight.
             if self._training:
                 rows = rows[: len(rows) // self._world * self._world]
-            if mine := rows[self._rank :: self._world]:
-                yield mine
+            if own := rows[self._rank :: self._world]:
+                yield own
 
     def _epoch(self) -> list[Drawn]:
         """The rows of the whole present epoch, in order."""
@@ -233,10 +233,10 @@ class Loader:
         )
 
     def __iter__(self) -> Iterator[Batch]:
-        for answer in self._started():
-            if isinstance(answer, Exception):
-                raise answer
-            yield answer
+        for batch in self._started():
+            if isinstance(batch, Exception):
+                raise batch
+            yield batch
 
     def _started(self) -> Iterator[Batch | Exception]:
         """The batches, whose reader processes are started if they are not yet.

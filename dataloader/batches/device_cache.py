@@ -56,10 +56,10 @@ class DeviceBatches:
         self._statistics = torch.empty((2, len(frames), dataset.n_mels), device=device)  # mean and scale
         log.info("keeping %d spectrograms (%.2f GB) on %s", len(frames), dataset.bytes / 1e9, device)
         for row, (entry, count) in enumerate(zip(dataset.entries, dataset.frames, strict=True)):
-            whole = np.empty((count, dataset.n_mels), dtype=np.float16)
-            statistics = read_window(entry, dataset.n_mels, count, 0, whole).copy()
+            spectrogram = np.empty((count, dataset.n_mels), dtype=np.float16)
+            statistics = read_window(entry, dataset.n_mels, count, 0, spectrogram).copy()
             self._statistics[:, row] = torch.from_numpy(statistics).to(device)
-            self._spectrograms[self._start[row] : self._start[row] + count] = torch.from_numpy(whole).to(device)
+            self._spectrograms[self._start[row] : self._start[row] + count] = torch.from_numpy(spectrogram).to(device)
 
     def __iter__(self) -> Iterator[Batch]:
         for drawn in self._order:

@@ -18,7 +18,6 @@ from utils.utils import seed_for
 if TYPE_CHECKING:
     import pandas as pd
 
-
 _LEAST = 0.01  # so that the weights of an example are never all 0
 
 
@@ -41,8 +40,8 @@ def pool_windows(windows: "pd.DataFrame", metadata: "pd.DataFrame", pool: str, *
         return windows
     timed = TimedLabels(metadata, [], 0.0).timed if training else np.zeros(len(metadata), bool)
     apart = windows[timed[windows["recording"].to_numpy(np.int64)]]
-    whole = [(number, 0, frames) for number, frames in enumerate(metadata["frames"]) if not timed[number]]
-    return pd.concat([pd.DataFrame(whole, columns=windows.columns), apart], ignore_index=True)
+    recordings = [(number, 0, frames) for number, frames in enumerate(metadata["frames"]) if not timed[number]]
+    return pd.concat([pd.DataFrame(recordings, columns=windows.columns), apart], ignore_index=True)
 
 
 class EmbeddingDataset(WindowDataset):
@@ -74,8 +73,8 @@ class EmbeddingDataset(WindowDataset):
             _, scale = read_window(self.entries[recording], self.n_mels, self.frames[recording], first, read)
             example[:count, 0] = 1.0
             np.multiply(read, scale, out=example[:count, 1:])
-        whole = counts > 1
-        targets = np.where(whole[:, None], self.targets[recordings], self.targets_of(recordings, firsts))
+        is_recording = counts > 1
+        targets = np.where(is_recording[:, None], self.targets[recordings], self.targets_of(recordings, firsts))
         none = np.empty((len(rows), 0), np.float32)
         return Batch(*map(torch.from_numpy, (examples, none, none, targets, recordings)))
 

@@ -90,8 +90,8 @@ class TimedLabels:
             ``(classes,)`` float32: ``present``, 0, or ``NOT_KNOWN``.
         """
         found = self.inside(recording, start_s, end_s)
-        looked_at = bool(found) if self.unannotated[recording] == "left_out" else schema.NOCALL in found
-        absent = self.unannotated[recording] == "absent" or looked_at
+        examined = bool(found) if self.unannotated[recording] == "left_out" else schema.NOCALL in found
+        absent = self.unannotated[recording] == "absent" or examined
         targets = np.full(len(self._index), 0.0 if absent and UNKNOWN not in found else NOT_KNOWN, dtype=np.float32)
         targets[self._not_known[recording]] = NOT_KNOWN
         for label in found:
@@ -103,7 +103,7 @@ class TimedLabels:
         return targets
 
     def is_labelled(self, recording: int, start_s: float, end_s: float) -> bool:
-        """Whether the annotations say anything about the window."""
+        """Whether the window has a label of an annotation."""
         return any(label != UNKNOWN for label in self.inside(recording, start_s, end_s))
 
     def of(self, recording: int) -> list[Annotation]:
@@ -242,8 +242,8 @@ def _around(
         last = min(frames - length, math.floor((end - needed) / frame_s))
         if last < first:
             continue
-        parts = max(1, -(-(last - first + length) // longest))
-        edges = [first + (last - first) * part // parts for part in range(parts + 1)]
+        count = max(1, -(-(last - first + length) // longest))
+        edges = [first + (last - first) * number // count for number in range(count + 1)]
         for low, high in itertools.pairwise(edges):
             yield low, high - low + length
         reached = max(end, start + window_s / 2)
@@ -265,9 +265,9 @@ def _share_out(gaps: list[tuple[int, int]], count: int) -> list[tuple[int, int]]
     total = sum(n for _, n in gaps)
     chosen, left = [], count
     for first, n in sorted(gaps, key=lambda gap: -gap[1]):
-        mine = min(left, max(1, round(count * n / total)))
-        chosen += mine * [(first, n)]
-        left -= mine
+        share = min(left, max(1, round(count * n / total)))
+        chosen += share * [(first, n)]
+        left -= share
         if not left:
             break
     return chosen

@@ -77,7 +77,7 @@ class WaveformDataset(Dataset):
         if latest < 0:
             return start / SAMPLE_RATE
         if ends_the_recording(first, self._window, self._rows.frames[recording]):
-            start = math.ceil(first / self._window) * self.length  # of a whole window, if the recording is long enough
+            start = math.ceil(first / self._window) * self.length  # that of a complete window, if there is one
         return min(start, latest) / SAMPLE_RATE
 
     def _read(self, recording: int, start_s: float) -> np.ndarray:

@@ -79,7 +79,7 @@ def make_windows(metadata: "pd.DataFrame", process: DataProcess) -> "pd.DataFram
 def make_segments(metadata: "pd.DataFrame", process: DataProcess, max_s: float, times: int) -> "pd.DataFrame":
     """The segments from which random windows are drawn, each ``times`` times; rows as in ``make_windows``.
 
-    A segment is a whole recording, or one of the equal parts of at most ``max_s`` seconds of a longer recording. A
+    A segment is a complete recording, or one of its equal pieces of at most ``max_s`` seconds. A
     window begins in its segment and may end in the next one, so every window of the recording is equally likely.
     """
     import pandas as pd
@@ -89,8 +89,8 @@ def make_segments(metadata: "pd.DataFrame", process: DataProcess, max_s: float, 
     rows = []
     for number, frames in enumerate(metadata["frames"]):
         length = min(window, frames)
-        parts = -(-frames // longest)  # rounded up
-        firsts = [(frames - length) * part // parts for part in range(parts + 1)]
+        count = -(-frames // longest)  # rounded up
+        firsts = [(frames - length) * number // count for number in range(count + 1)]
         for first, following in itertools.pairwise(firsts):
             rows += times * [(number, first, following - first + length)]
     return pd.DataFrame(rows, columns=["recording", "first_frame", "n_frames"])

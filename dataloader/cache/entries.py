@@ -103,13 +103,9 @@ def entry_path(folder: Path, filename: str) -> Path:
 
 
 def write_entry(
-    path: Path,
-    blocks: Iterable[np.ndarray],
-    shape: tuple[int, int],
-    mean: np.ndarray,
-    scale: np.ndarray,
+    path: Path, blocks: Iterable[np.ndarray], shape: tuple[int, int], mean: np.ndarray, scale: np.ndarray,
     footer: Footer,
-) -> int:
+) -> int:  # fmt: skip
     """Write an entry, completely or not at all, and return its size in bytes.
 
     Args:
@@ -119,9 +115,9 @@ def write_entry(
     """
     with whole(path, durable=False) as temporary, open(temporary, "wb") as file:
         checksum = 0
-        for part in itertools.chain([_header(shape)], blocks, [mean.astype("<f4"), scale.astype("<f4")]):
-            checksum = zlib.crc32(part, checksum)
-            file.write(part)
+        for piece in itertools.chain([_header(shape)], blocks, [mean.astype("<f4"), scale.astype("<f4")]):
+            checksum = zlib.crc32(piece, checksum)
+            file.write(piece)
         start = _FOOTER.pack(_MAGIC, *footer._replace(checksum=0))[:-4]
         file.write(start + struct.pack("<I", zlib.crc32(start, checksum)))
         return file.tell()
@@ -279,13 +275,7 @@ def read_index(folder: Path) -> dict[str, Record]:
             if next(rows, None) not in (_COLUMNS, _COLUMNS[:_OLD_COLUMNS]):
                 return {}
             return {row[0]: _record(row) for row in rows}
-    except (
-        FileNotFoundError,
-        ValueError,
-        TypeError,
-        IndexError,
-        csv.Error,
-    ):  # the index only saves time: without it each entry is opened
+    except (FileNotFoundError, ValueError, IndexError, csv.Error):  # it only saves time: without it entries are opened
         return {}
 
 

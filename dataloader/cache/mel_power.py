@@ -102,8 +102,8 @@ def _twiddles(n: int) -> np.ndarray:
     """The factors of each pass of radix 4, ``(passes, n / 4, 6)`` float32: w, w^2 and w^3, real and imaginary part."""
     passes = (n.bit_length() - 1) // 2
     done = 4 ** np.arange(passes)[:, None, None]
-    place = np.arange(n // 4)[None, :, None] // done
-    turns = np.exp(-2j * np.pi * place * done * np.array([1, 2, 3]) / n)
+    index = np.arange(n // 4)[None, :, None] // done
+    turns = np.exp(-2j * np.pi * index * done * np.array([1, 2, 3]) / n)
     return np.stack([turns.real, turns.imag], axis=-1).reshape(passes, n // 4, 6).astype(np.float32)
 
 
@@ -126,8 +126,8 @@ def _banded(filters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     bands, weights = np.zeros((len(filters), 3), np.int64), []
     for band, row in enumerate(filters):
-        heard = np.flatnonzero(row)  # none in a band that is narrower than the spacing of the frequencies
-        span = slice(heard[0], heard[-1] + 1) if len(heard) else slice(0, 0)
+        inside = np.flatnonzero(row)  # empty for a band that is narrower than the spacing of the frequencies
+        span = slice(inside[0], inside[-1] + 1) if len(inside) else slice(0, 0)
         bands[band] = span.start, len(weights), len(weights) + span.stop - span.start
         weights.extend(row[span])
     return bands, np.array(weights, np.float32)

@@ -14,13 +14,13 @@ def overview(
     path: Path, mel: MelSpectrogram, seconds: float, columns: int, *, start_s: float = 0.0,
     statistics: BandStatistics | None = None, time_expansion: float = 1.0,
 ) -> np.ndarray:  # fmt: skip
-    """A stretch of a recording as a spectrogram of at most so many columns.
+    """A stretch of a recording as a spectrogram of at most ``columns`` columns.
 
-    Each column is the highest of the frames it stands for, so that no call is lost among hours.
+    Each column has the highest values of the frames that it shows, so that no call is lost among hours.
 
     Args:
         seconds: how long the stretch is.
-        start_s: where it begins; what lies before is decoded as well.
+        start_s: where it begins; the sound before it is decoded as well.
         statistics: gets every frame of the stretch, if they are wanted.
         time_expansion: see ``AudioStream``; all times here are those of the real sound.
 
@@ -28,7 +28,7 @@ def overview(
         ``(n_mels, columns)``, dB.
 
     Raises:
-        BadRecording: it cannot be read (any more).
+        BadRecording: it cannot be read.
     """
     rate = mel.frames_per_second
     frames = max(1, int(seconds * rate))
@@ -39,7 +39,7 @@ def overview(
     sound = AudioStream(path, mel.process.sample_rate, _BLOCK_S, **how)
     for block in mel.blocks(sound):
         first = max(0, next_frame)
-        block, next_frame = block[first - next_frame :], next_frame + len(block)  # without what lies before
+        block, next_frame = block[first - next_frame :], next_frame + len(block)  # without what is before the stretch
         if not len(block):
             continue
         column_of = np.minimum(np.arange(first, first + len(block)) * columns // frames, columns - 1)
@@ -52,7 +52,7 @@ def overview(
 
 
 def narrowed(db: np.ndarray, columns: int) -> np.ndarray:
-    """The same picture in at most so many columns, each the highest of those it stands for."""
+    """The same picture in at most ``columns`` columns, each with the highest values of those that it replaces."""
     if db.shape[1] <= columns:
         return db
     starts = np.arange(columns) * db.shape[1] // columns

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from dataloader.audio.containers import examine
-from dataloader.audio.decoding import AudioStream, BadRecording, length_holds, reader
+from dataloader.audio.decoding import AudioStream, BadRecording
+from dataloader.audio.verdicts import length_holds, reader
 from dataloader.cache.entries import (
     DamagedEntry,
     Footer,
@@ -104,10 +105,9 @@ def _existing(job: Job, path: Path, digest: bytes, stage: Stage) -> Footer | Non
         footer = read_footer(path)
     except (FileNotFoundError, DamagedEntry):
         return None
-    fits = footer.digest == digest and os.path.getsize(path) == entry_size(stage.n_features, footer.frames)
-    if not fits:
+    if footer.digest != digest or os.path.getsize(path) != entry_size(stage.n_features, footer.frames):
         return None
-    holds = length_holds(job.path, footer.source_frames, footer.source_rate, time_expansion=job.time_expansion)
+    holds = length_holds(job.path, footer.source_frames, footer.source_rate, job.time_expansion)
     return footer if holds else None
 
 
@@ -130,7 +130,7 @@ class Spectrograms:
         return int(seconds * self.process.sample_rate / self.process.hop_length)
 
     def warnings(self, records: Sequence[Record]) -> Iterator[str]:
-        return iter(())  # --check --audio says which recordings hold nothing up to [data_process] f_max
+        return iter(())  # --check --audio reports recordings with no sound up to [data_process] f_max
 
     def ready(self) -> "Spectrograms":
         """This stage after computing its filters, ready to be sent to the workers."""

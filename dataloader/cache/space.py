@@ -31,8 +31,8 @@ def estimate_bytes(jobs: Sequence[Job], stage: Stage, max_s: float) -> int:
     cached = [_entry_bytes(jobs[i], stage, max_s) for i in sample]
     # A damaged header may state any length, so no recording counts as more than 20 times the usual length.
     usual = statistics.median(of_cache / sizes[i] for i, of_cache in zip(sample, cached, strict=True))
-    counted = sum(min(of_cache, 20 * usual * sizes[i]) for i, of_cache in zip(sample, cached, strict=True))
-    return round(counted * sum(sizes) / sum(sizes[i] for i in sample))
+    total = sum(min(of_cache, 20 * usual * sizes[i]) for i, of_cache in zip(sample, cached, strict=True))
+    return round(total * sum(sizes) / sum(sizes[i] for i in sample))
 
 
 def check_space(jobs: Sequence[Job], stage: Stage, max_s: float, folder: Path) -> None:

@@ -25,18 +25,21 @@ def mel_filterbank(process: DataProcess) -> np.ndarray:
     )
 
 
-def mel_frequencies(process: DataProcess) -> np.ndarray:
-    """Centre of each mel band in Hz, ``(n_mels,)``."""
+def _band_edges(process: DataProcess) -> np.ndarray:
+    """``(n_mels + 2,)``, Hz: the triangle of band b begins at number b, has its peak at b + 1 and ends at b + 2."""
     import librosa
 
-    return librosa.mel_frequencies(n_mels=process.n_mels + 2, fmin=process.f_min, fmax=process.f_max)[1:-1]
+    return librosa.mel_frequencies(n_mels=process.n_mels + 2, fmin=process.f_min, fmax=process.f_max)
+
+
+def mel_frequencies(process: DataProcess) -> np.ndarray:
+    """Centre of each mel band in Hz, ``(n_mels,)``."""
+    return _band_edges(process)[1:-1]
 
 
 def band_widths(process: DataProcess) -> np.ndarray:
     """Width of each mel band in Hz, ``(n_mels,)``: half the base of its triangle, so that they share f_min to f_max."""
-    import librosa
-
-    edges = librosa.mel_frequencies(n_mels=process.n_mels + 2, fmin=process.f_min, fmax=process.f_max)
+    edges = _band_edges(process)
     return (edges[2:] - edges[:-2]) / 2
 
 
@@ -65,7 +68,7 @@ class MelSpectrogram:
         return mel_frequencies(self.process)
 
     def db(self, waveform: np.ndarray) -> np.ndarray:
-        """The log-mel spectrogram of a whole recording.
+        """The log-mel spectrogram of a complete recording.
 
         Args:
             waveform: ``(samples,)``, float32, full scale 1, at ``process.sample_rate``.
@@ -101,7 +104,7 @@ class MelStream:
         # A frame is centred: it begins half its length before its own time.
         self._kept = np.zeros(self._n_fft // 2, dtype=np.float32)  # samples, from where the next frame begins
         self._received = 0  # samples of the recording
-        self._given = 0  # frames
+        self._returned = 0  # frames
 
     def push(self, samples: np.ndarray) -> np.ndarray:
         """Add the next samples ``(samples,)``; return the frames ``(frames, n_mels)`` that they complete."""
@@ -115,9 +118,9 @@ class MelStream:
     def _frames(self, samples: np.ndarray) -> np.ndarray:
         """The frames that are complete with the kept samples and ``samples``."""
         kept, hop, n_fft = self._kept, self._hop, self._n_fft
-        whole = (len(kept) + len(samples) - n_fft) // hop + 1
+        complete = (len(kept) + len(samples) - n_fft) // hop + 1
         # The number of frames follows from the length of the recording, without librosa's last, half-empty frame.
-        n_frames = max(0, min(whole, self._received // hop - self._given))
+        n_frames = max(0, min(complete, self._received // hop - self._returned))
         power = np.empty((n_frames, self._mel.process.n_mels), dtype=np.float32)
         # Few frames begin in the kept samples. Only these need both arrays joined; the many others need no copy.
         across = min(n_frames, -(-len(kept) // hop))
@@ -127,7 +130,7 @@ class MelStream:
         self._mel.power(samples, begin, power[across:])
         next_frame = n_frames * hop - len(kept)
         self._kept = samples[next_frame:].copy() if next_frame >= 0 else np.concatenate([kept[next_frame:], samples])
-        self._given += n_frames
+        self._returned += n_frames
         return torch.from_numpy(power).log10_().mul_(10.0).numpy()  # dB; numpy's logarithm takes six times as long
 
 
@@ -135,7 +138,7 @@ class BandStatistics:
     """Mean and standard deviation of each mel band, computed block by block in constant memory.
 
     Blocks are joined by the parallel update of Chan, Golub and LeVeque (1979): with counts n, means
-    m and sums of squared differences s of two parts, ``s = s1 + s2 + (m2 - m1)^2 n1 n2 / (n1 + n2)``.
+    m and sums of squared differences s of two blocks, ``s = s1 + s2 + (m2 - m1)^2 n1 n2 / (n1 + n2)``.
     """
 
     def __init__(self) -> None:
@@ -175,7 +178,7 @@ class BandStatistics:
 
 
 def standardise(db: np.ndarray, process: DataProcess) -> np.ndarray:
-    """Standardise a log-mel spectrogram over its whole length, as ``process.standardize`` says.
+    """Standardise a log-mel spectrogram over its full length, as ``process.standardize`` says.
 
     Steady noise (wind, a generator, the frequency response of the microphone) raises a band by a nearly constant
     number of dB. Subtracting the mean of each band removes it and keeps what changes: the song.
@@ -204,7 +207,7 @@ def standardise_windows(windows: torch.Tensor, scale: torch.Tensor, process: Dat
     """Standardise each window over its own frames, whatever it was standardised over before.
 
     Per band b with values z = (dB - mean_b) / scale_b, the window's deviation in dB is
-    ``std(z) * scale_b``; its floor is ``min_deviation_db``, as for a whole recording.
+    ``std(z) * scale_b``; its floor is ``min_deviation_db``, as for a complete recording.
 
     Args:
         windows: ``(batch, n_mels, frames)``, as cached, float32.

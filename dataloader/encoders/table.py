@@ -21,10 +21,10 @@ class Encoder:
         sample_rate: Hz, of its input.
         window_s: seconds of its window.
         embedding: the output that is the embedding: its number, its name, or ``HIDDEN``.
-        size: of the embedding; None: the file says it.
+        size: of the embedding; None: it is read from the file.
         scores: the output with an answer for each of its own labels, its number or name; None: it has none.
-        n_labels: of them; None: the file says it.
-        peak: the level that it hears each window at: without its mean, and with this largest value; None: as it is.
+        n_labels: of them; None: it is read from the file.
+        peak: each window is given to it without its mean and scaled to this largest value; None: unchanged.
         answers: what these are: ``logits``, or ``scores`` between 0 and 1.
         source, licence, citation: for whoever publishes what was made with it.
         package: what brings its file by pip, and how it is installed; empty: the user has to bring the file.
@@ -140,12 +140,7 @@ def check_settings(config: Config) -> Iterator[Problem]:
     if model.type != OWN:
         for key, value in own.items():
             if value:
-                yield Problem(
-                    "is for type = encoder only; remove this line",
-                    "model",
-                    key,
-                    value,
-                )
+                yield Problem("is for type = encoder only; remove this line", "model", key, value)
     else:
         for key in ("encoder_sample_rate", "encoder_window_s"):
             if not own[key]:
@@ -155,8 +150,8 @@ def check_settings(config: Config) -> Iterator[Problem]:
             yield Problem("is for encoders only; remove this line", "model", "pool", model.pool)
         return
     encoder = encoder_of(model)
-    for key, its in (("sample_rate", encoder.sample_rate), ("max_length_s", encoder.window_s)):
+    for key, needed in (("sample_rate", encoder.sample_rate), ("max_length_s", encoder.window_s)):
         value = getattr(process, key)
-        if its and ("data_process", key) in config.written and value != its:
+        if needed and ("data_process", key) in config.written and value != needed:
             text = f"{model.type} has {encoder.sample_rate} Hz and windows of {encoder.window_s:g} s; remove this line"
             yield Problem(text, "data_process", key, value)

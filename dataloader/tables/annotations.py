@@ -1,15 +1,16 @@
 """How are annotations beside long recordings read? Raven selection tables, Audacity label tracks, and crowsetta's."""
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
 from dataloader.tables.columns import find_columns, named_columns
 from dataloader.tables.raven import BEGIN, names_others, read_raven
-from dataloader.tables.reading import decode, number, read_header, read_table, seconds
+from dataloader.tables.reading import decode, number, read_header, read_table, row_locations, seconds
 from dataloader.tables.rows import Labeller, annotations_of_rows, read_cell
-from dataloader.tables.schema import ANNOTATION_COLUMNS, Understood, listed
+from dataloader.tables.schema import ANNOTATION_COLUMNS, Understood, listed, table_of_recordings
 from dataloader.tables.sounds import SoundNames, composed, describe, find_files, find_sounds
 from utils.errors import DataError, counted
 from utils.settings import Source
@@ -53,10 +54,10 @@ def find_tracks(folder: Path) -> tuple[list[Track], list[str], list[str]]:
     by_stem: dict[tuple[str, str], str] = {}
     anywhere: dict[str, list[str]] = {}
     for sound in sounds:
-        place, name = _folder_and_stem(sound), composed(PurePosixPath(sound).name)
+        parent, name = _parent(sound), composed(PurePosixPath(sound).name)
         stem = name[: name.rindex(".")]
-        by_stem.setdefault((place, stem), sound)
-        by_stem.setdefault((place, name), sound)
+        by_stem.setdefault((parent, stem), sound)
+        by_stem.setdefault((parent, name), sound)
         anywhere.setdefault(stem, []).append(sound)
     tracks, lonely = [], []
     for file in files:
@@ -91,28 +92,17 @@ def read_annotations(folder: Path, source: Source) -> Understood:
         rows = _READERS[track.kind](track, reading)
         tables.append(rows)
         annotated |= {track.sound} if track.sound else set(rows["filename"])
-    annotations = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=ANNOTATION_COLUMNS)
+    annotations = pd.concat(tables, ignore_index=True)
     names = sorted(annotated)
     where = {track.sound: str(folder / track.name) for track in tracks}
-    recordings = pd.DataFrame(
-        {
-            "filename": names,
-            "path": [str(folder / name) for name in names],
-            "labels": pd.Series([()] * len(names), dtype=object),
-            "secondary_labels": pd.Series([()] * len(names), dtype=object),
-            "where": [where.get(name, str(folder / name)) for name in names],
-        }
-    )
-    kinds = ", ".join(f"{_NAMES[kind]} ({sum(one.kind == kind for one in tracks):,})" for kind in _used(tracks))
-    said = f"{counted(len(annotations), 'annotation')} of {counted(len(names), 'recording')}: {kinds}"
-    understood = Understood("annotations", said, recordings, annotations, annotated)
+    recordings = table_of_recordings(folder, names, [where.get(name, str(folder / name)) for name in names])
+    used = Counter(track.kind for track in tracks)
+    kinds = ", ".join(f"{_NAMES[kind]} ({count:,})" for kind, count in used.items())
+    summary = f"{counted(len(annotations), 'annotation')} of {counted(len(names), 'recording')}: {kinds}"
+    understood = Understood("annotations", summary, recordings, annotations, annotated)
     understood.tables = [folder / track.name for track in tracks]
     understood.notes = _notes(folder, tracks, lonely, sorted(set(sounds) - annotated))
     return understood
-
-
-def _used(tracks: list[Track]) -> list[str]:
-    return list(dict.fromkeys(track.kind for track in tracks))
 
 
 def _notes(folder: Path, tracks: list[Track], lonely: list[str], without: list[str]) -> list[str]:
@@ -136,17 +126,17 @@ def _notes(folder: Path, tracks: list[Track], lonely: list[str], without: list[s
     return notes
 
 
-def _folder_and_stem(name: str) -> str:
+def _parent(name: str) -> str:
     return composed(str(PurePosixPath(name).parent))
 
 
 def _owner(file: str, by_stem: dict[tuple[str, str], str], anywhere: dict[str, list[str]]) -> str | None:
     """The sound file of a file of annotations: the one with the longest name that its own begins with."""
-    place, name = _folder_and_stem(file), composed(PurePosixPath(file).name)
+    parent, name = _parent(file), composed(PurePosixPath(file).name)
     candidates = [name[:end] for end in range(len(name), 0, -1) if end == len(name) or name[end] in "._ "]
     for candidate in candidates:
-        if (place, candidate) in by_stem:
-            return by_stem[place, candidate]
+        if (parent, candidate) in by_stem:
+            return by_stem[parent, candidate]
     for candidate in candidates:
         if len(anywhere.get(candidate, ())) == 1:
             return anywhere[candidate][0]
@@ -200,9 +190,9 @@ def _read_audacity(track: Track, reading: Reading) -> "pd.DataFrame":
         label = cells[2] if len(cells) > 2 else ""
         rows.append([track.sound, *times, label, float("nan"), float("nan"), where])
     found = [
-        (sound, start, end, one, low, high, where)
-        for sound, start, end, label, low, high, where in rows
-        for one in reading.labeller.labels(label, sound, where)
+        (sound, start, end, label, low, high, where)
+        for sound, start, end, cell, low, high, where in rows
+        for label in reading.labeller.labels(cell, sound, where)
     ]
     return pd.DataFrame(found, columns=ANNOTATION_COLUMNS)
 
@@ -211,9 +201,8 @@ def _read_csv(track: Track, reading: Reading) -> "pd.DataFrame":
     """A table of start, end and label beside its recording."""
     path = reading.folder / track.name
     table = read_table(path, usual=False)
-    found = find_columns(table.columns, named_columns(reading.source.columns, "[data] columns"), path)
-    where = [f"{path}: line {line}" for line in table.index]
-    return annotations_of_rows([track.sound] * len(table), table, found, where, reading.labeller)
+    found = find_columns(table.columns, named_columns(reading.source.columns), path)
+    return annotations_of_rows([track.sound] * len(table), table, found, row_locations(path, table), reading.labeller)
 
 
 def _read_crowsetta(track: Track, reading: Reading) -> "pd.DataFrame":
@@ -228,16 +217,16 @@ def _read_crowsetta(track: Track, reading: Reading) -> "pd.DataFrame":
     kind = next(name for ending, name in _CROWSETTA.items() if track.name.lower().endswith(ending))
     try:
         annotation = crowsetta.Transcriber(format=kind).from_file(path).to_annot()
-        parts = annotation if isinstance(annotation, list) else [annotation]
-        sequences = [one for part in parts for one in (part.seq if isinstance(part.seq, list) else [part.seq])]
+        tiers = annotation if isinstance(annotation, list) else [annotation]
+        sequences = [seq for tier in tiers for seq in (tier.seq if isinstance(tier.seq, list) else [tier.seq])]
         segments = [segment for sequence in sequences for segment in sequence.segments]
     except Exception as error:  # a reader of many formats has many kinds of errors
         raise DataError(f"{path}: crowsetta cannot read it as {kind}: {str(error).splitlines()[0]}") from None
     rows = [
-        (track.sound, segment.onset_s, segment.offset_s, one, float("nan"), float("nan"), f"{path}: segment {number_}")
-        for number_, segment in enumerate(segments, start=1)
+        (track.sound, segment.onset_s, segment.offset_s, label, float("nan"), float("nan"), f"{path}: segment {index}")
+        for index, segment in enumerate(segments, start=1)
         if segment.label.strip()
-        for one in reading.labeller.labels(segment.label, track.sound, str(path))
+        for label in reading.labeller.labels(segment.label, track.sound, str(path))
     ]
     return pd.DataFrame(rows, columns=ANNOTATION_COLUMNS)
 

@@ -19,8 +19,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dataloader.tables.reading import read_header, read_table, seconds
-from dataloader.tables.schema import ANNOTATION_COLUMNS, NOCALL, Understood, listed, split_labels
+from dataloader.tables.reading import read_header, read_table, row_locations, seconds
+from dataloader.tables.schema import ANNOTATION_COLUMNS, NOCALL, Understood, listed, split_labels, table_of_recordings
 from dataloader.tables.sounds import Finder, check_filename, describe, odd_names
 from utils.errors import DataError, counted
 from utils.settings import Source
@@ -79,7 +79,7 @@ def read_birdclef(folder: Path, source: Source) -> Understood:
     _add_classes(folder, understood)
     _add_soundscapes(folder, understood)
     with_times = f" and {counted(len(understood.annotated), 'soundscape')} of {SOUNDSCAPES} with times"
-    understood.said = (
+    understood.summary = (
         f"the table {path.name} of BirdCLEF, {counted(len(table), 'recording')} in {audio.name}"
         f"{with_times if understood.annotated else ''}"
     )
@@ -88,22 +88,22 @@ def read_birdclef(folder: Path, source: Source) -> Understood:
 
 def _recordings(table: "pd.DataFrame", path: Path, audio: Path) -> tuple["pd.DataFrame", Finder]:
     finder, found = Finder([audio], audio), []
-    where = [f"{path}: line {line}" for line in table.index]
-    for place, label, name in zip(where, table["primary_label"], table["filename"], strict=True):
+    where = row_locations(path, table)
+    for row, label, name in zip(where, table["primary_label"], table["filename"], strict=True):
         if not label.strip():
-            raise DataError(f"{place}: primary_label is empty; name a species, or {NOCALL} if no bird calls")
-        check_filename(name, place)
-        beside = finder.find(name)
-        if "/" not in beside[0] and not os.path.exists(beside[1]):  # as in 2021
+            raise DataError(f"{row}: primary_label is empty; name a species, or {NOCALL} if no bird calls")
+        check_filename(name, row)
+        named = finder.find(name)
+        if "/" not in named[0] and not os.path.exists(named[1]):  # the names of 2021 have no folder
             inside = finder.find(f"{label.strip()}/{name}")
-            beside = inside if os.path.exists(inside[1]) else beside
-        found.append(beside)
+            named = inside if os.path.exists(inside[1]) else named
+        found.append(named)
     recordings = table.assign(
         where=where, filename=[name for name, _ in found], path=[path for _, path in found],
         labels=[(label.strip(),) for label in table["primary_label"]],
     ).reset_index(drop=True)  # fmt: skip
-    behind = table["secondary_labels"] if "secondary_labels" in table else [""] * len(table)
-    recordings["secondary_labels"] = [label_list(text, place) for text, place in zip(behind, where, strict=True)]
+    background = table["secondary_labels"] if "secondary_labels" in table else [""] * len(table)
+    recordings["secondary_labels"] = [label_list(text, row) for text, row in zip(background, where, strict=True)]
     if "group_id" in recordings:
         recordings["group"] = recordings["group_id"]
     return recordings, finder
@@ -148,8 +148,8 @@ def _add_names(folder: Path, understood: Understood) -> None:
             continue
         table = read_table(path, usual=False)
         if {label, scientific, common} <= set(table.columns):
-            for one, *names in zip(table[label], table[scientific], table[common], strict=True):
-                understood.names.setdefault(one, tuple(names))
+            for species, *names in zip(table[label], table[scientific], table[common], strict=True):
+                understood.names.setdefault(species, tuple(names))
             understood.tables.append(path)
         if "class_name" in table and label in table:
             of_label = dict(zip(table[label], table["class_name"], strict=True))
@@ -189,7 +189,7 @@ def _add_soundscapes(folder: Path, understood: Understood) -> None:
     needed = ("audio_id", "site", "seconds", "birds") if by_row else ("filename", "start", "end", "primary_label")
     if missing := [name for name in needed if name not in table]:
         raise DataError(f"{path}: no column {', '.join(missing)}; it has {', '.join(table.columns)}")
-    rows, absent = (_rows_of_2021 if by_row else _rows_of_2026)(folder, path, table)
+    rows, absent = (_rows_of_2021 if by_row else _rows_of_2026)(folder / SOUNDSCAPES, path, table)
     if absent:
         understood.notes.append(
             f"{path}: {counted(len(absent), 'recording')} of {SOUNDSCAPES} missing and left out: {listed(absent)}"
@@ -198,31 +198,22 @@ def _add_soundscapes(folder: Path, understood: Understood) -> None:
         return
     annotations = pd.DataFrame(rows, columns=ANNOTATION_COLUMNS).drop_duplicates(ANNOTATION_COLUMNS[:4])
     names = annotations.drop_duplicates("filename")
-    recordings = pd.DataFrame(
-        {
-            "filename": names["filename"],
-            "path": [str(folder / name) for name in names["filename"]],
-            "labels": [()] * len(names),
-            "secondary_labels": [()] * len(names),
-            "where": names["where"],
-        }
-    )
+    recordings = table_of_recordings(folder, names["filename"].tolist(), names["where"].tolist())
     understood.annotations, understood.annotated = annotations, set(names["filename"])
     understood.recordings = pd.concat([understood.recordings, recordings], ignore_index=True)
     understood.tables.append(path)
 
 
-def _rows_of_2021(folder: Path, path: Path, table: "pd.DataFrame") -> tuple[list[tuple], list[str]]:
+def _rows_of_2021(soundscapes: Path, path: Path, table: "pd.DataFrame") -> tuple[list[tuple], list[str]]:
     """``row_id, site, audio_id, seconds, birds``: a row ends at ``seconds``; birds are separated by blanks."""
     files: dict[str, str] = {}
-    for sound in sorted((folder / SOUNDSCAPES).iterdir()):
+    for sound in sorted(soundscapes.iterdir()):
         if match := re.match(r"(\d+_[A-Za-z0-9]+)_", sound.name):
             files.setdefault(match[1], sound.name)
     rows, absent = [], {}
-    for line, number, site, end, birds in zip(
-        table.index, table["audio_id"], table["site"], table["seconds"], table["birds"], strict=True
-    ):
-        name, where = files.get(f"{number}_{site}"), f"{path}: line {line}"
+    columns = (table[name] for name in ("audio_id", "site", "seconds", "birds"))
+    for where, number, site, end, birds in zip(row_locations(path, table), *columns, strict=True):
+        name = files.get(f"{number}_{site}")
         if name is None:
             absent[f"{number}_{site}"] = None
             continue
@@ -232,14 +223,12 @@ def _rows_of_2021(folder: Path, path: Path, table: "pd.DataFrame") -> tuple[list
     return rows, list(absent)
 
 
-def _rows_of_2026(folder: Path, path: Path, table: "pd.DataFrame") -> tuple[list[tuple], list[str]]:
+def _rows_of_2026(soundscapes: Path, path: Path, table: "pd.DataFrame") -> tuple[list[tuple], list[str]]:
     """``filename, start, end, primary_label``: times as ``HH:MM:SS``, labels joined by ``;``."""
-    there = {entry.name for entry in (folder / SOUNDSCAPES).iterdir()}
+    there = {entry.name for entry in soundscapes.iterdir()}
     rows, absent = [], {}
-    for line, name, start, end, labels in zip(
-        table.index, table["filename"], table["start"], table["end"], table["primary_label"], strict=True
-    ):
-        where = f"{path}: line {line}"
+    columns = (table[name] for name in ("filename", "start", "end", "primary_label"))
+    for where, name, start, end, labels in zip(row_locations(path, table), *columns, strict=True):
         if name not in there:
             absent[name] = None
             continue

@@ -25,7 +25,7 @@ _SPREADSHEET_ERRORS = ("#NAME?", "#N/A", "#REF!", "#VALUE!", "#DIV/0!", "#NULL!"
 _CHOICES = ("absent", "unknown", "left_out")
 
 
-def checked(understood: Understood, unannotated: str, annotated_for: str = "") -> "pd.DataFrame":
+def checked(understood: Understood, unannotated: str, annotated_for: str) -> "pd.DataFrame":
     """Check every cell, and bring labels and annotations together: one row a recording.
 
     There is a warning of repeated rows and of annotations that cannot be used, which names the first of them. What
@@ -80,7 +80,11 @@ def checked_label(label: str, where: str) -> str:
 
 
 def _without_repeats(table: "pd.DataFrame") -> "pd.DataFrame":
-    """One row for each filename. Names that differ only in their ending are an error: they share a cache entry."""
+    """One row for each filename.
+
+    Raises:
+        DataError: names differ only in their ending, so that they would share a cache entry.
+    """
     repeated = table[table.duplicated("filename")]
     if len(repeated):
         named = [f"{name} ({where})" for name, where in zip(repeated["filename"], repeated["where"], strict=True)]
@@ -97,7 +101,7 @@ def _without_repeats(table: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _usable_annotations(understood: Understood) -> dict[str, list[Annotation]]:
-    """The annotations of each annotated recording, each once; warns of those that cannot be used as they stand."""
+    """The annotations of each annotated recording, each once; and a warning of those that cannot be used unchanged."""
     of_file: dict[str, list[Annotation]] = {name: [] for name in understood.annotated}
     odd: dict[str, list[str]] = {}
     seen: set[tuple] = set()
@@ -115,12 +119,12 @@ def _usable_annotations(understood: Understood) -> dict[str, list[Annotation]]:
             odd.setdefault(problem, []).append(where)
             label = UNKNOWN
         if (key := (name, start, end, label, f"{low} {high}")) in seen:
-            odd.setdefault("it stands there a second time; counted once", []).append(where)
+            odd.setdefault("it is there a second time; counted once", []).append(where)
             continue
         seen.add(key)
         of_file[name].append(Annotation(start, end, label, low, high))
-    for problem, places in odd.items():
-        log.warning("%s: %s; %s", counted(len(places), "annotation"), problem, listed(places, 3))
+    for problem, rows_with_it in odd.items():
+        log.warning("%s: %s; %s", counted(len(rows_with_it), "annotation"), problem, listed(rows_with_it, 3))
     return of_file
 
 
@@ -128,52 +132,51 @@ def _add_annotations(table: "pd.DataFrame", understood: Understood, unannotated:
     """Columns ``annotations`` and ``unannotated``; the labels of annotated recordings; ``primary_label``."""
     of_file = _usable_annotations(understood)
     labels, primary, annotations = [], [], []
-    for name, whole in zip(table["filename"], table["labels"], strict=True):
+    for name, untimed in zip(table["filename"], table["labels"], strict=True):
         found = of_file.get(name)
         counts = Counter(one.label for one in found or () if one.label != UNKNOWN)
         positive = sorted(label for label in counts if not label.startswith(NEGATIVE))
         species = [label for label in positive if label != NOCALL]
-        known = dict.fromkeys([*whole, *(species or positive)])
+        known = dict.fromkeys([*untimed, *(species or positive)])
         present = tuple(label for label in known if not label.startswith(NEGATIVE))
         labels.append(present)
-        by_count = sorted((label for label in counts), key=lambda label: (-counts[label], label))
+        by_count = sorted(counts, key=lambda label: (-counts[label], label))
         ranked = [label for label in by_count if label in species] or by_count
-        primary.append(next(iter(whole), None) or next(iter(ranked), NOCALL))
-        annotations.append(None if found is None else tuple(sorted(found)) + _whole(whole))
-    negative = [tuple(label for label in whole if label.startswith(NEGATIVE)) for whole in table["labels"]]
+        primary.append(next(iter(untimed), None) or next(iter(ranked), NOCALL))
+        annotations.append(None if found is None else tuple(sorted(found)) + _at_any_time(untimed))
+    negative = [tuple(label for label in untimed if label.startswith(NEGATIVE)) for untimed in table["labels"]]
     table["labels"], table["primary_label"] = labels, primary
     if any(negative):
         table["not_these"] = negative
     if understood.annotated:
         table[schema.ANNOTATIONS] = annotations
-        given = table["unannotated"] if "unannotated" in table else [""] * len(table)
+        own = table["unannotated"] if "unannotated" in table else [""] * len(table)
         table[schema.UNANNOTATED] = [
-            _choice(text, unannotated, where) for text, where in zip(given, table["where"], strict=True)
+            _choice(text, unannotated, where) for text, where in zip(own, table["where"], strict=True)
         ]
 
 
-def warn_beyond_end(metadata: "pd.DataFrame") -> None:
-    """Warn of annotations that end after their recordings; only the part inside counts.
+def beyond_end(table: "pd.DataFrame") -> str:
+    """The annotations that end after their recordings, as one line; empty if there are none.
 
     Args:
-        metadata: with ``seconds`` of each recording.
+        table: with ``seconds`` of each recording, 0 if they are unknown.
     """
-    if schema.ANNOTATIONS not in metadata:
-        return
-    columns = (metadata[name] for name in ("filename", schema.ANNOTATIONS, "seconds"))
+    if schema.ANNOTATIONS not in table:
+        return ""
+    columns = (table[name] for name in ("filename", schema.ANNOTATIONS, "seconds"))
     beyond = [
         f"{name} ({one.start_s:g} to {one.end_s:g} of {seconds:.2f} s)"
         for name, found, seconds in zip(*columns, strict=True)
         for one in found or ()
-        if seconds + _A_FRAME_S < one.end_s < math.inf
+        if 0 < seconds < one.end_s - _A_FRAME_S < math.inf
     ]
-    if beyond:
-        ends = counted(len(beyond), "annotation ends", "annotations end")
-        log.warning("%s after the recording; only the part inside it counts: %s", ends, listed(beyond, 3))
+    ends = counted(len(beyond), "annotation ends", "annotations end")
+    return f"{ends} after the recording; only what is inside it counts: {listed(beyond, 3)}" if beyond else ""
 
 
-def _whole(labels: tuple[str, ...]) -> tuple[Annotation, ...]:
-    """A label of a whole recording that also has annotations: it may be at any time in it."""
+def _at_any_time(labels: tuple[str, ...]) -> tuple[Annotation, ...]:
+    """Labels without times of a recording that also has annotations: they may be anywhere in it."""
     return tuple(Annotation(0.0, math.inf, label) for label in labels)
 
 
@@ -195,15 +198,15 @@ def _choice(text: str, default: str, where: str) -> str:
 def _add_known_for(table: "pd.DataFrame", annotated_for: str) -> None:
     """Add the column ``known_for``: the labels that were annotated, if not all were.
 
-    A column ``annotated_for`` names them, or the setting; of a recording that is only said not to hold a species, the
-    others are not known.
+    A column ``annotated_for`` names them, or the setting. If all that is known about a recording is that it does not
+    contain a species, the other species are unknown.
     """
     if "annotated_for" not in table and "not_these" not in table and not annotated_for:
         return
     known, everywhere = [], list_or_labels(annotated_for)
-    given = table["annotated_for"] if "annotated_for" in table else [""] * len(table)
+    own = table["annotated_for"] if "annotated_for" in table else [""] * len(table)
     negative = table["not_these"] if "not_these" in table else [()] * len(table)
-    for text, labels, nots in zip(given, table["labels"], negative, strict=True):
+    for text, labels, nots in zip(own, table["labels"], negative, strict=True):
         named = tuple(unicodedata.normalize("NFC", label) for label in list_or_labels(text) or everywhere)
         only_not = nots and not labels
         known.append(named or (tuple(label.removeprefix(NEGATIVE) for label in nots) if only_not else None))

@@ -1,10 +1,13 @@
 """Which column of a table has which meaning? By common names, and by names that [data] columns gives."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from dataloader.tables.reading import ENDINGS, read_header
+from dataloader.tables.schema import listed
 from utils.errors import DataError, unknown
+from utils.settings import Source
 
 # Meaning -> names that tables use for it, the most likely first; compared in lower case, with _ in place of blanks.
 KNOWN = {
@@ -32,11 +35,11 @@ KNOWN = {
 }
 
 
-def named_columns(text: str, where: str) -> dict[str, str]:
-    """``label: species, start: begin`` -> ``{"label": "species", "start": "begin"}``.
+def named_columns(text: str) -> dict[str, str]:
+    """The column of each meaning that [data] columns names.
 
-    Args:
-        where: the setting, for messages.
+    >>> named_columns("label: species, start: begin")
+    {'label': 'species', 'start': 'begin'}
 
     Raises:
         DataError: the text has no pairs, or an unknown meaning.
@@ -45,30 +48,71 @@ def named_columns(text: str, where: str) -> dict[str, str]:
     for pair in filter(None, map(str.strip, text.split(","))):
         key, colon, column = (part.strip() for part in pair.partition(":"))
         if not colon or not column:
-            raise DataError(f"{where} = {text!r}: expected pairs such as label: species, start: begin")
+            raise DataError(f"[data] columns = {text!r}: expected pairs such as label: species, start: begin")
         if key not in KNOWN:
-            raise DataError(f"{where}: {key!r} is {unknown(key, list(KNOWN))}")
+            raise DataError(f"[data] columns: {key!r} is {unknown(key, list(KNOWN))}")
         named[key] = column
     return named
 
 
-def find_columns(columns: Iterable[str], given: dict[str, str], path: Path) -> dict[str, str]:
+def find_columns(columns: Iterable[str], named: dict[str, str], path: Path) -> dict[str, str]:
     """The column of the table for each meaning; meanings without a column are left out.
 
     Args:
-        given: of ``named_columns``; these have priority.
+        named: of ``named_columns``; these have priority.
 
     Raises:
-        DataError: a given column is not in the table.
+        DataError: a named column is not in the table.
     """
     columns = list(columns)
-    for key, column in given.items():
+    for key, column in named.items():
         if column not in columns:
             raise DataError(f"{path}: no column {column!r} for {key}; it has {', '.join(columns)}")
     by_name = {re.sub(r"[\s-]+", "_", column.strip().lower()): column for column in reversed(columns)}
-    found = dict(given)
+    found = dict(named)
     for key, names in KNOWN.items():
         match = next((by_name[name] for name in names.split() if name in by_name), None)
-        if key not in found and match is not None and (key != "label" or match not in given.values()):
+        if key not in found and match is not None and (key != "label" or match not in named.values()):
             found[key] = match
     return found
+
+
+def columns_in_file(path: Path, source: Source) -> dict[str, str]:
+    """The column for each meaning in the table in a file; empty if it cannot be read as a table with these columns."""
+    try:
+        return find_columns(read_header(path), named_columns(source.columns), path)
+    except DataError:
+        return {}
+
+
+def column_of_files(found: dict[str, str], columns: Iterable[str], path: Path) -> str:
+    """The column that names the recordings.
+
+    Raises:
+        DataError: there is none.
+    """
+    if "filename" not in found:
+        raise DataError(
+            f"{path}: no column that names files; it has {', '.join(columns)}. Name it with [data] columns = "
+            "filename: NAME"
+        )
+    return found["filename"]
+
+
+def find_only_table(folder: Path, source: Source, fits: Callable[[Path, Source], bool], does: str) -> Path | None:
+    """[data] ``table``, or the only table at the top of ``folder`` that fits; None if none does.
+
+    Args:
+        does: what such a table does, for the message.
+
+    Raises:
+        DataError: several tables fit.
+    """
+    if source.table:
+        return source.table
+    tables = (path for path in sorted(folder.iterdir()) if path.suffix.lower() in ENDINGS and path.is_file())
+    fitting = [path for path in tables if not path.name.startswith(".") and fits(path, source)]
+    if len(fitting) > 1:
+        names = listed([path.name for path in fitting])
+        raise DataError(f"{folder}: several tables {does}: {names}; name one with [data] table = FILE")
+    return fitting[0] if fitting else None

@@ -32,7 +32,7 @@ _DIRECTIONS = 64
 _BLOCK = 256  # recordings that are compared with all earlier ones at once: 100 MB for 100,000
 
 
-def find_duplicates(metadata: "pd.DataFrame", n_mels: int = 0) -> list[tuple[str, str, str]]:
+def find_duplicates(metadata: "pd.DataFrame", n_mels: int) -> list[tuple[str, str, str]]:
     """``(filename, duplicate_of, rule)`` of every recording that repeats an earlier one.
 
     Args:
@@ -147,16 +147,16 @@ def merge_duplicates(metadata: "pd.DataFrame", duplicates: list[tuple[str, str, 
     groups = dict(rows["group"])
     joined: dict[str, str] = {}
     for copy, original in of.items():
-        for its in values.values():
-            its[original] = _both(its[original], its[copy])
+        for of_name in values.values():
+            of_name[original] = _both(of_name[original], of_name[copy])
         first, second = sorted((_last(joined, groups[copy]), _last(joined, groups[original])))
         if first != second:
             joined[second] = first
     merged = metadata.assign(group=[_last(joined, group) for group in metadata["group"]])
     if not drop:
         return merged
-    for column, its in values.items():
-        merged[column] = [its[name] for name in merged["filename"]]
+    for column, of_name in values.items():
+        merged[column] = [of_name[name] for name in merged["filename"]]
     return merged[~merged["filename"].isin(of)].reset_index(drop=True)
 
 

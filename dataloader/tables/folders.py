@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from dataloader.tables.schema import NEGATIVE, NOCALL, Understood, listed
+from dataloader.tables.schema import NEGATIVE, NOCALL, Understood, listed, table_of_recordings
 from dataloader.tables.sounds import describe, find_sounds
 from utils.config_checks import LABEL_FROM
 from utils.errors import DataError, counted
@@ -24,8 +24,8 @@ def labels_of_folder(name: str) -> tuple[str, ...]:
     >>> labels_of_folder("asbfly, -comtai1")
     ('asbfly', '-comtai1')
     """
-    names = [part.strip() for part in name.split(",") if part.strip(f" {NEGATIVE}")]
-    return tuple(dict.fromkeys(NOCALL if one.lower() in NOTHING else one for one in names))
+    labels = [label.strip() for label in name.split(",") if label.strip(f" {NEGATIVE}")]
+    return tuple(dict.fromkeys(NOCALL if label.lower() in NOTHING else label for label in labels))
 
 
 def read_folders(folder: Path, source: Source) -> Understood:
@@ -38,8 +38,6 @@ def read_folders(folder: Path, source: Source) -> Understood:
     Raises:
         DataError: no recording is in a sub-folder, or it is not clear which level is the species.
     """
-    import pandas as pd
-
     sounds = find_sounds(folder)
     inside = [name for name in sounds if "/" in name]
     if not inside:
@@ -57,28 +55,18 @@ def read_folders(folder: Path, source: Source) -> Understood:
     if short:
         notes.append(f"{folder}: {counted(len(short), 'recording')} above the folders of species; left out")
         inside = [name for name in inside if name.count("/") > level]
-    parts = [name.split("/") for name in inside]
-    labels = [labels_of_folder(part[level]) for part in parts]
-    recordings = pd.DataFrame(
-        {
-            "filename": inside,
-            "path": [str(folder / name) for name in inside],
-            "labels": labels,
-            "secondary_labels": [()] * len(inside),
-            "where": [str(folder / name) for name in inside],
-            "split": [SPLITS.get(part[0].lower(), "") if splits else "" for part in parts],
-        }
-    )
-    if not splits:
-        recordings = recordings.drop(columns="split")
+    labels = [labels_of_folder(name.split("/")[level]) for name in inside]
+    recordings = table_of_recordings(folder, inside, [str(folder / name) for name in inside], labels)
+    if splits:
+        recordings["split"] = [SPLITS.get(name.split("/")[0].lower(), "") for name in inside]
     names = {}
     for label in {label for found in labels for label in found}:
         if match := _BOTH_NAMES.fullmatch(label):
             names[label] = (match["scientific"], match["common"])
     species = sorted({label for found in labels for label in found if label != NOCALL and label[0] != NEGATIVE})
     which = f"folder {level + 1} on the way" if level else "the sub-folder"
-    said = f"{counted(len(inside), 'recording')} in folders, the species is {which}: {listed(species)}"
-    return Understood("folders", said, recordings, names=names, notes=notes)
+    summary = f"{counted(len(inside), 'recording')} in folders, the species is {which}: {listed(species)}"
+    return Understood("folders", summary, recordings, names=names, notes=notes)
 
 
 def _level_of_species(folder: Path, inside: list[str], source: Source) -> tuple[int, bool]:
@@ -111,7 +99,7 @@ def _level_of_species(folder: Path, inside: list[str], source: Source) -> tuple[
             found = Counter(name.split("/")[number] for name in inside if name.count("/") > number)
             choices.append(f"folder:{number + 1} ({listed(sorted(found), 3)}: {counted(len(found), 'label')})")
         raise DataError(
-            f"{folder}: recordings are up to {depth} folders deep, such as {deeper[0]}; say which folder is the "
+            f"{folder}: recordings are up to {depth} folders deep, such as {deeper[0]}; name the folder of the "
             f"species with [data] label_from: {' or '.join(choices)}"
         )
     return level, splits

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from dataloader.tables.columns import find_columns, named_columns
-from dataloader.tables.reading import read_table, seconds
+from dataloader.tables.reading import read_table, row_locations, seconds
 from dataloader.tables.rows import Labeller, annotations_of_rows, read_cell
 from dataloader.tables.schema import listed
 from dataloader.tables.sounds import SoundNames, composed
@@ -50,17 +50,11 @@ def read_raven(path: Path, sound: str | None, names: SoundNames, source: Source,
     If the table has several recordings (Begin File), times are counted from the beginning of each file (File Offset).
     """
     table = read_table(path, usual=False)
-    columns = {
-        "start": BEGIN,
-        "end": "End Time (s)",
-        "low_hz": "Low Freq (Hz)",
-        "high_hz": "High Freq (Hz)",
-    }
+    columns = {"start": BEGIN, "end": "End Time (s)", "low_hz": "Low Freq (Hz)", "high_hz": "High Freq (Hz)"}
     columns = {key: name for key, name in columns.items() if name in table}
     if "end" not in columns:
         raise DataError(f"{path}: no column End Time (s); it has {', '.join(table.columns)}")
-    given = named_columns(source.columns, "[data] columns")
-    if label := given.get("label") or _raven_label(list(table.columns)):
+    if label := named_columns(source.columns).get("label") or _raven_label(list(table.columns)):
         if label not in table:
             raise DataError(f"{path}: no column {label!r} for label; it has {', '.join(table.columns)}")
         columns["label"] = label
@@ -71,8 +65,7 @@ def read_raven(path: Path, sound: str | None, names: SoundNames, source: Source,
     filenames = [sound] * len(table)
     if sound is None:
         table, filenames = _rows_of_files(path, table, names)
-    where = [f"{path}: line {line}" for line in table.index]
-    return annotations_of_rows(filenames, table, columns, where, labeller)
+    return annotations_of_rows(filenames, table, columns, row_locations(path, table), labeller)
 
 
 def _raven_label(columns: list[str]) -> str | None:
@@ -90,19 +83,15 @@ def _rows_of_files(path: Path, table: "pd.DataFrame", names: SoundNames) -> tupl
     """
     column = "Begin Path" if "Begin Path" in table else "Begin File"
     meant: dict[str, list[str]] = {text: names.find(text) for text in dict.fromkeys(table[column])}
-    for line, text in zip(table.index, table[column], strict=True):
+    for row, text in zip(row_locations(path, table), table[column], strict=True):
         if not meant[text]:
-            raise DataError(
-                f"{path}: line {line}: {column} {text.strip()!r} is not in the data; add it, or remove the row"
-            )
+            raise DataError(f"{row}: {column} {text.strip()!r} is not in the data; add it, or remove the row")
         if len(meant[text]) > 1:
-            raise DataError(
-                f"{path}: line {line}: {column} {text.strip()!r} may be {listed(meant[text])}; rename all but one"
-            )
+            raise DataError(f"{row}: {column} {text.strip()!r} may be {listed(meant[text])}; rename all but one")
     if "File Offset (s)" in table:
-        where = [f"{path}: line {line}" for line in table.index]
+        where = row_locations(path, table)
         begins, ends, offsets = (
-            [read_cell(seconds, cell, name, place) for cell, place in zip(table[name], where, strict=True)]
+            [read_cell(seconds, cell, name, row) for cell, row in zip(table[name], where, strict=True)]
             for name in (BEGIN, "End Time (s)", "File Offset (s)")
         )
         stops = [offset + end - begin for begin, end, offset in zip(begins, ends, offsets, strict=True)]

@@ -24,12 +24,16 @@ log = logging.getLogger(__name__)
 
 ENDINGS = (".csv", ".tsv", ".txt", ".parquet")  # of the tables that can be read
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-WORKBOOKS = (".xlsx", ".xlsm", ".xls", ".ods")  # endings of what Excel and LibreOffice save, which is no table
-_WORKBOOK = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # how such a file begins: a zip, or an old Office document
+WORKBOOKS = (
+    ".xlsx",
+    ".xlsm",
+    ".xls",
+    ".ods",
+)  # endings of what Excel and LibreOffice save, which are not tables as text
+_WORKBOOK = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # the first bytes of such a file: a zip, or an old Office document
 _LONGEST_CELL = 1_000_000  # characters; a longer cell comes from a missing closing quotation mark
 
-
-_said_of: set[Path] = set()  # files whose encoding was warned of
+_warned_of: set[Path] = set()  # files whose encoding was reported
 
 
 def read_table(path: Path, *, usual: bool = True) -> "pd.DataFrame":
@@ -65,6 +69,11 @@ def read_table(path: Path, *, usual: bool = True) -> "pd.DataFrame":
     return table[[name for name in table.columns if name]]
 
 
+def row_locations(path: Path, table: "pd.DataFrame") -> list[str]:
+    """The file and line of each row of a table of ``read_table``, for messages."""
+    return [f"{path}: line {line}" for line in table.index]
+
+
 def read_header(path: Path) -> list[str]:
     """The names of a table's columns; the rows are not read.
 
@@ -95,7 +104,7 @@ def decode(path: Path) -> tuple[str, str]:
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     if data.startswith(_WORKBOOK):
-        raise DataError(f"{path}: a workbook and no text; open it in Excel or LibreOffice and save it as CSV (UTF-8)")
+        raise DataError(f"{path}: a workbook, not text; open it in Excel or LibreOffice and save it as CSV (UTF-8)")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return _decoded(path, data, "utf-16"), "UTF-16"
     zeros = data[:1000].count(0)
@@ -105,8 +114,8 @@ def decode(path: Path) -> tuple[str, str]:
         return data.decode("utf-8-sig"), "UTF-8"
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-    if path not in _said_of:  # a table is looked at several times until it is known what it holds
-        _said_of.add(path)
+    if path not in _warned_of:  # a table is opened several times until its layout is known
+        _warned_of.add(path)
         text = "%s: not UTF-8 at line %d, so it is read as Windows-1252; if names are wrong, save it as UTF-8"
         log.warning(text, path, line)
     return data.decode("cp1252", errors="replace"), "Windows-1252"
@@ -173,7 +182,7 @@ def _parquet(path: Path) -> "Iterator[ModuleType]":
 
 
 def _as_text(cell: object) -> str:
-    """A cell as it would stand in a CSV: nothing for what is missing; several labels as a list."""
+    """A cell as text, as in a CSV: empty if its value is missing; several labels as a list."""
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return ""
     return str(cell)
@@ -225,19 +234,19 @@ def _check_quotation_marks(
     for line, row in zip(lines, rows, strict=True):
         if not any("\n" in text or "\r" in text for text in row):
             continue
-        for number_, text in enumerate(row):
-            behind = re.split("[\r\n]+", text)[1:] if "\n" in text or "\r" in text else ()
-            if any(_is_row(one, separator, len(header) - 1) for one in behind):
-                column = header[number_] if number_ < len(header) else f"column {number_ + 1}"
+        for index, text in enumerate(row):
+            further = re.split("[\r\n]+", text)[1:]
+            if any(_is_row(text_of_line, separator, len(header) - 1) for text_of_line in further):
+                column = header[index] if index < len(header) else f"column {index + 1}"
                 shown = text if len(text) < 80 else f"{text[:80]}..."
                 why = "a quotation mark is not closed, so that the cell contains the following rows; close it"
                 raise DataError(f"{path}: line {line}: {column} {shown!r} has several lines; {why}")
 
 
 def _is_row(text: str, separator: str, n_separators: int) -> bool:
-    """Whether a line looks like a row of the table, and not like part of a remark with several lines."""
-    one = re.escape(separator)
-    return text.count(separator) >= n_separators and bool(re.search(rf"{one}[^{one}]+\.\w{{2,5}}({one}|$)", text))
+    """Whether a line is probably a row of the table, and not a line of a remark with several lines."""
+    mark = re.escape(separator)
+    return text.count(separator) >= n_separators and bool(re.search(rf"{mark}[^{mark}]+\.\w{{2,5}}({mark}|$)", text))
 
 
 def _aligned(
@@ -246,8 +255,7 @@ def _aligned(
     """The header and the rows, each with as many values as there are columns.
 
     Missing values at the end of a row become empty, and additional empty values are left out. If every row has one
-    value
-    more than the header, the first ones are row names, as R's write.table writes them.
+    value more than the header, the first ones are row names, as R's write.table writes them.
 
     Raises:
         DataError: a row has more values than there are columns.
@@ -261,10 +269,10 @@ def _aligned(
         return header, [row[1:] for row in rows]
     for line, row in zip(lines, rows, strict=True):
         if any(cell.strip() for cell in row[n:]):
-            one = SEPARATORS[separator].removesuffix("s")
+            mark = SEPARATORS[separator].removesuffix("s")
             raise DataError(
-                f"{path}: line {line}: {len(row)} values, but the header names {n} columns: there is a {one} too many; "
-                f"put the value that contains it in quotation marks"
+                f"{path}: line {line}: {len(row)} values, but the header names {n} columns: there is a {mark} too "
+                "many; put the value that contains it in quotation marks"
             )
     return header, [row[:n] + [""] * (n - len(row)) for row in rows]
 

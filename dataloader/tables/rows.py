@@ -54,7 +54,7 @@ class Labeller:
     def is_negative(self, filename: str) -> bool:
         """Whether the recording is in a folder of false alarms."""
         if filename not in self._in_negative:
-            folders = {part.lower() for part in PurePosixPath(filename).parts[:-1]}
+            folders = {folder.lower() for folder in PurePosixPath(filename).parts[:-1]}
             self._in_negative[filename] = bool(self._negative) and self._negative in folders
         return self._in_negative[filename]
 
@@ -69,8 +69,8 @@ def list_or_labels(cell: str) -> tuple[str, ...]:
     """The labels in one cell: ``a``, ``a;b`` or a Python list such as ``['a', 'b']``."""
     text = cell.strip()
     if text.startswith("[") and text.endswith("]"):
-        inside = [part.strip().strip("'\"").strip() for part in text[1:-1].split(",")]
-        return tuple(dict.fromkeys(part for part in inside if part))
+        labels = [label.strip().strip("'\"").strip() for label in text[1:-1].split(",")]
+        return tuple(dict.fromkeys(label for label in labels if label))
     return split_labels(text)
 
 
@@ -88,15 +88,15 @@ def annotations_of_rows(
     """
     import pandas as pd
 
-    label = table[found["label"]].tolist() if "label" in found else [""] * len(table)
+    labels = table[found["label"]].tolist() if "label" in found else [""] * len(table)
     low, high = ([*table[found[key]]] if key in found else [""] * len(table) for key in ("low_hz", "high_hz"))
     rows = []
-    cells = zip(filenames, table[found["start"]], table[found["end"]], label, low, high, where, strict=True)
-    for filename, start, end, cell, bottom, top, place in cells:
-        times = read_cell(seconds, start, found["start"], place), read_cell(seconds, end, found["end"], place)
-        box = _hertz(bottom, found.get("low_hz", ""), place), _hertz(top, found.get("high_hz", ""), place)
-        for one in labeller.labels(cell, filename, place):
-            rows.append((filename, *times, one, *box, place))
+    cells = zip(filenames, table[found["start"]], table[found["end"]], labels, low, high, where, strict=True)
+    for filename, start, end, cell, bottom, top, row in cells:
+        times = read_cell(seconds, start, found["start"], row), read_cell(seconds, end, found["end"], row)
+        box = _hertz(bottom, found.get("low_hz", ""), row), _hertz(top, found.get("high_hz", ""), row)
+        for label in labeller.labels(cell, filename, row):
+            rows.append((filename, *times, label, *box, row))
     return pd.DataFrame(rows, columns=ANNOTATION_COLUMNS)
 
 

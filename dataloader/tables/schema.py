@@ -4,6 +4,7 @@
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,7 +24,7 @@ LABELS = "labels"  # tuple of the species in the foreground; of an annotated rec
 WHERE = "where"  # file and line that name it, for messages
 
 # Columns that load_table adds if the data have them, besides labels, secondary_labels, primary_label, group, path.
-ANNOTATIONS = "annotations"  # tuple of Annotation; None: the labels hold for the whole recording
+ANNOTATIONS = "annotations"  # tuple of Annotation; None: the labels have no times
 UNANNOTATED = "unannotated"  # in an annotated recording, a species without annotation is absent, unknown or left_out
 KNOWN_FOR = "known_for"  # tuple of the labels that were annotated; None: all
 KNOWN_SPLIT = "known_split"  # train, val, test or the number of a fold, as in the table
@@ -60,7 +61,7 @@ class Understood:
 
     Attributes:
         layout: its name.
-        said: how it was understood, in one line for the log.
+        summary: how it was understood, in one line for the log.
         recordings: a row for each recording, with the columns above.
         annotations: rows of ``ANNOTATION_COLUMNS``; None if no label has a time. If a recording in ``annotated`` has no
             row, nothing was found in it.
@@ -72,7 +73,7 @@ class Understood:
     """
 
     layout: str
-    said: str
+    summary: str
     recordings: "pd.DataFrame"
     annotations: "pd.DataFrame | None" = None
     annotated: set[str] = field(default_factory=set)
@@ -82,12 +83,23 @@ class Understood:
     tables: list[Path] = field(default_factory=list)
 
 
+def table_of_recordings(
+    folder: Path, filenames: Sequence[str], where: Sequence[str], labels: Sequence[tuple[str, ...]] | None = None
+) -> "pd.DataFrame":
+    """The table of recordings below ``folder``; without ``labels`` they have none, except those of annotations."""
+    import pandas as pd
+
+    none = pd.Series([()] * len(filenames), dtype=object)
+    paths = [str(folder / name) for name in filenames]
+    columns = {FILENAME: filenames, PATH: paths, LABELS: none if labels is None else labels, "secondary_labels": none}
+    return pd.DataFrame(columns | {WHERE: where})
+
+
 def split_labels(text: str) -> tuple[str, ...]:
     """The labels in one cell: ``a;b``; a label may contain a comma or a slash."""
     return tuple(dict.fromkeys(label.strip() for label in text.split(SEPARATOR) if label.strip()))
 
 
-def listed(names: "list[str] | tuple[str, ...]", most: int = 5) -> str:
+def listed(names: Sequence[str], most: int = 5) -> str:
     """The first names, and how many more there are."""
-    names = list(names)
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")

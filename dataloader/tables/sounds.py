@@ -1,13 +1,13 @@
-"""Which sound files are in a folder, and which file does a name in a table mean?"""
+"""Which sound files are in a folder, and which of them does a name in a table mean?"""
 
 import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from dataloader.audio.decoding import ENDINGS
+from dataloader.audio.endings import ENDINGS
 from dataloader.tables.reading import WORKBOOKS
 from dataloader.tables.schema import listed
 from utils.errors import DataError, counted
@@ -21,7 +21,7 @@ def find_sounds(folder: Path) -> list[str]:
     Raises:
         DataError: the folder cannot be read.
     """
-    return [name for name in find_files(folder) if name.lower().endswith(tuple(ENDINGS))]
+    return [name for name in find_files(folder) if name.lower().endswith(ENDINGS)]
 
 
 def find_files(folder: Path) -> list[str]:
@@ -31,23 +31,23 @@ def find_files(folder: Path) -> list[str]:
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename}: the folder cannot be read: {error.strerror}")
 
-    for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
-        real = os.path.realpath(place)
+    for parent, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        real = os.path.realpath(parent)
         if real in seen:  # a link to a folder above
             folders.clear()
             continue
         seen.add(real)
         folders[:] = [name for name in folders if not name.startswith(".") and name not in _NOT_OURS]
-        below = os.path.relpath(place, folder)
-        parent = "" if below == "." else below.replace(os.sep, "/") + "/"
-        found += [parent + name for name in files if not name.startswith(".")]
+        below = os.path.relpath(parent, folder)
+        prefix = "" if below == "." else below.replace(os.sep, "/") + "/"
+        found += [prefix + name for name in files if not name.startswith(".")]
     return sorted(found)
 
 
 def describe(folder: Path) -> str:
     """What is in a folder, in one line: sound files, sub-folders with them, tables."""
     files = find_files(folder)
-    sounds = [name for name in files if name.lower().endswith(tuple(ENDINGS))]
+    sounds = [name for name in files if name.lower().endswith(ENDINGS)]
     folders = Counter(str(PurePosixPath(name).parent) for name in sounds)
     inside = len([name for name in folders if name != "."])
     tables = [name for name in files if name.count("/") < 2 and name.lower().endswith((".csv", ".tsv", ".parquet"))]
@@ -92,7 +92,7 @@ class Finder:
 
     def find(self, name: str) -> tuple[str, str]:
         """``(filename, path)`` of a name; if there is no such file, its path in the first folder."""
-        plain = os.path.normpath(name.replace("\\", "/")) if "\\" in name else os.path.normpath(name)
+        plain = os.path.normpath(name.replace("\\", "/"))
         for candidate in dict.fromkeys((os.path.normpath(name), plain)):
             for folder in self._folders:
                 if (path := self._listing(folder, candidate)) is not None:
@@ -112,25 +112,25 @@ class Finder:
         if name.startswith("..") or os.path.isabs(name):
             path = os.path.normpath(os.path.join(folder, name))
             return path if os.path.exists(path) else None
-        place, odd = folder, False
-        for part in name.split(os.sep):
-            names = self._names_in(place)
-            there = names.get(part) or names.get(unicodedata.normalize("NFC", part))
+        path, odd = folder, False
+        for wanted in name.split(os.sep):
+            names = self._names_in(path)
+            there = names.get(wanted) or names.get(composed(wanted))
             if there is None:
                 return None
-            odd |= there != part
-            place = os.path.join(place, there)
+            odd |= there != wanted
+            path = os.path.join(path, there)
         self.odd["accents composed differently (NFC, NFD) from the file's name"] += odd
-        return place
+        return path
 
     def _names_in(self, folder: str) -> dict[str, str]:
-        """The names in a folder, as they are and composed; one listing is faster than a look-up for each file."""
+        """The names in a folder, as they are and composed; one listing is faster than a search for each file."""
         if folder not in self._listed:
             try:
                 names = os.listdir(folder)
             except OSError:
                 names = []
-            self._listed[folder] = {unicodedata.normalize("NFC", name): name for name in names} | {n: n for n in names}
+            self._listed[folder] = {composed(name): name for name in names} | {name: name for name in names}
         return self._listed[folder]
 
 
@@ -158,20 +158,20 @@ class SoundNames:
                 known.setdefault(key, []).append(sound)
 
     def find(self, text: str) -> list[str]:
-        """The recordings that a name or path may mean; of several of one name those in the likest folder.
+        """The recordings that a name or path may mean; of several with one name, those in the most similar folder.
 
         Capital and small letters may differ, the ending may be missing, and a recording that was converted since
-        keeps its name but for the ending.
+        keeps its name except for the ending.
         """
-        parts = re.split(r"[\\/]", composed(text.strip()))
-        name, (by_name, any_case, by_stem) = parts[-1], self._known
+        *folders, name = re.split(r"[\\/]", composed(text.strip()))
+        by_name, any_case, by_stem = self._known
         found = by_name.get(name) or any_case.get(name.casefold()) or by_stem.get(name)
         found = found or by_stem.get(PurePosixPath(name).stem, [])
-        shared = {sound: _shared_tail(parts[:-1], PurePosixPath(composed(sound)).parts[:-1]) for sound in found}
+        shared = {sound: _shared_tail(folders, PurePosixPath(composed(sound)).parts[:-1]) for sound in found}
         return [sound for sound in found if shared[sound] == max(shared.values())]
 
 
-def _shared_tail(one: "list[str] | tuple[str, ...]", other: "list[str] | tuple[str, ...]") -> int:
+def _shared_tail(one: Sequence[str], other: Sequence[str]) -> int:
     """How many folders two paths share, counted from their ends."""
     pairs = zip(reversed(one), reversed(other), strict=False)
     return next((number for number, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))

@@ -16,7 +16,7 @@ from dataloader.tables.folders import labels_of_folder, read_folders
 from dataloader.tables.reading import number, read_header, read_table
 from dataloader.tables.recordings import add_recordings_table, describes_recordings
 from dataloader.tables.rows import Labeller, list_or_labels
-from dataloader.tables.schema import NEGATIVE, NOCALL, SEPARATOR, UNKNOWN, Understood, listed
+from dataloader.tables.schema import NEGATIVE, NOCALL, SEPARATOR, UNKNOWN, Annotation, Understood, listed
 from dataloader.tables.sounds import composed, describe, find_files
 from dataloader.tables.table import find_own_table, read_own_table
 from utils.errors import DataError, counted
@@ -66,7 +66,8 @@ def read_source(name: str, source: Source) -> tuple["pd.DataFrame", Understood]:
         raise _with_a_fitting_layout(error, layout, folder, source) from None
     if layout in ("folders", "annotations"):
         add_recordings_table(understood, folder, source)
-    log.info("%s: layout %s%s: %s", folder, layout, _chosen(source), understood.said)
+    how = " (detected; [data] layout sets another)" if source.layout == "auto" else ""
+    log.info("%s: layout %s%s: %s", folder, layout, how, understood.summary)
     if layout in ("folders", "annotations") and (unused := sound_files_not_used(find_files(folder))):
         log.warning("%s: %s", folder, unused)
     for note in understood.notes:
@@ -92,15 +93,11 @@ def read_source(name: str, source: Source) -> tuple["pd.DataFrame", Understood]:
     return table, understood
 
 
-def _chosen(source: Source) -> str:
-    return " (detected; [data] layout sets another)" if source.layout == "auto" else ""
-
-
 def find_layout(folder: Path, source: Source) -> str:
     """Detect the layout of a folder.
 
     Raises:
-        DataError: none fits; the message says what the folder has.
+        DataError: none fits; the message states what the folder contains.
     """
     if find_table(folder):
         return "birdclef"
@@ -132,7 +129,7 @@ def find_layout(folder: Path, source: Source) -> str:
 
 
 def _hint(folder: Path, lonely: list[str], sounds: list[str]) -> str:
-    """What is similar to a layout: a table with other columns, or annotations that are not beside a recording."""
+    """What is almost a layout: a table with other columns, or annotations that are not beside a recording."""
     tables = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in (".csv", ".tsv", ".parquet")]
     if tables:
         columns = ", ".join(read_header(tables[0]))
@@ -221,12 +218,12 @@ def read_label_map(path: Path) -> dict[str, str]:
             raise DataError(f"{path}: line {line}: {one!r} becomes {to!r} here and {renamed[one]!r} above; keep one")
     ends = {}
     for one in renamed:
-        way = [one]
-        while (to := renamed.get(way[-1])) and to != way[-1]:
-            if to in way:
-                raise DataError(f"{path}: {' -> '.join([*way, to])} is a circle; remove one of these lines")
-            way.append(to)
-        ends[one] = to if to is not None else way[-1]
+        chain = [one]
+        while (to := renamed.get(chain[-1])) and to != chain[-1]:
+            if to in chain:
+                raise DataError(f"{path}: {' -> '.join([*chain, to])} is a circle; remove one of these lines")
+            chain.append(to)
+        ends[one] = to if to is not None else chain[-1]
     nothing = {name: NOCALL for name in ends.values() if labels_of_folder(name) == (NOCALL,)}
     return {one: nothing.get(to, to) for one, to in ends.items()}
 
@@ -276,9 +273,8 @@ def _add_what_the_recorder_wrote(table: "pd.DataFrame", source: Source) -> None:
     if source.time_expansion != 1.0 or not any(stated):
         return
     own = table[schema.TIME_EXPANSION].fillna("") if schema.TIME_EXPANSION in table else [""] * len(table)
-    table[schema.TIME_EXPANSION] = [mine if mine.strip() else its for mine, its in zip(own, stated, strict=True)]
-    count = sum(bool(its) and not mine.strip() for mine, its in zip(own, stated, strict=True))
-    if count:
+    table[schema.TIME_EXPANSION] = [cell if cell.strip() else factor for cell, factor in zip(own, stated, strict=True)]
+    if count := sum(bool(factor) and not cell.strip() for cell, factor in zip(own, stated, strict=True)):
         plays = counted(count, "recording states that it plays", "recordings state that they play")
         log.info(
             "%s: %s slower than the original sound; a column time_expansion would have priority", source.data_dir, plays
@@ -287,9 +283,9 @@ def _add_what_the_recorder_wrote(table: "pd.DataFrame", source: Source) -> None:
 
 def _add_expansion(table: "pd.DataFrame", source: Source) -> None:
     """Set the column ``time_expansion`` as numbers: those of the table, else the setting."""
-    given = table["time_expansion"] if "time_expansion" in table else [""] * len(table)
+    own = table["time_expansion"] if "time_expansion" in table else [""] * len(table)
     factors = []
-    for text, where in zip(given, table["where"], strict=True):
+    for text, where in zip(own, table["where"], strict=True):
         try:
             factor = number(text) if isinstance(text, str) and text.strip() else source.time_expansion
         except ValueError:
@@ -302,18 +298,15 @@ def _add_expansion(table: "pd.DataFrame", source: Source) -> None:
 
 def _compress_annotations(table: "pd.DataFrame") -> None:
     """Convert times and frequencies to those of the original sound; people annotate the file as it plays."""
-    if schema.ANNOTATIONS not in table:
-        return
-    compressed = []
-    for found, factor in zip(table[schema.ANNOTATIONS], table[schema.TIME_EXPANSION], strict=True):
-        if isinstance(found, tuple) and factor != 1:
-            found = tuple(
-                one._replace(start_s=one.start_s / factor, end_s=one.end_s / factor, low_hz=one.low_hz * factor,
-                             high_hz=one.high_hz * factor)
-                for one in found
-            )  # fmt: skip
-        compressed.append(found)
-    table[schema.ANNOTATIONS] = compressed
+    if schema.ANNOTATIONS in table:
+        pairs = zip(table[schema.ANNOTATIONS], table[schema.TIME_EXPANSION], strict=True)
+        table[schema.ANNOTATIONS] = [
+            found and tuple(_compressed(one, factor) for one in found) for found, factor in pairs
+        ]
+
+
+def _compressed(one: Annotation, factor: float) -> Annotation:
+    return Annotation(one.start_s / factor, one.end_s / factor, one.label, one.low_hz * factor, one.high_hz * factor)
 
 
 _SPLIT_NAMES = {

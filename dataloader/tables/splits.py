@@ -2,8 +2,7 @@
 
 Recordings of one recordist at one place share the microphone, the background and often the bird, so a group is in one
 subset only. The subsets are filled class by class, so that each class has about the same shares everywhere. A split
-that
-the data contain is kept.
+that the data contain is kept.
 """
 
 import logging
@@ -56,8 +55,7 @@ def known_split(table: "pd.DataFrame", *, folds: int, fold: int) -> list[str] | 
     """The split that the data contain; None if they have none.
 
     If it has folds, the recordings of ``fold`` are the test set and all others train, as with [data] ``folds``. There
-    is
-    a warning of groups in two subsets, because a model that is trained on one recording of a group knows the others.
+    is a warning of groups in two subsets, because a model that is trained on one recording of a group knows the others.
 
     Args:
         table: with ``filename`` and ``group``, and if a split is known ``known_split``: train, val, test, the number
@@ -89,10 +87,10 @@ def known_split(table: "pd.DataFrame", *, folds: int, fold: int) -> list[str] | 
         ", ".join(f"{counts[split]} for {split}" for split in SPLITS),
         f"; {unknown} without a split train" if unknown else "",
     )
-    sides: dict[str, set[str]] = {}
+    subsets: dict[str, set[str]] = {}
     for group, split in zip(table["group"], splits, strict=True):
-        sides.setdefault(group, set()).add(split)
-    straddling = sorted(group for group, found in sides.items() if len(found) > 1)
+        subsets.setdefault(group, set()).add(split)
+    straddling = sorted(group for group, found in subsets.items() if len(found) > 1)
     if straddling:
         log.warning(
             "%s in more than one subset of the data's split, so that its scores are too good (a group is of one "

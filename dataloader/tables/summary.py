@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from dataloader.audio.decoding import BadRecording, audio_info
 from dataloader.tables import schema
+from dataloader.tables.checks import beyond_end
 from dataloader.tables.groups import catalogue_number
 from dataloader.tables.reading import read_table
 from dataloader.tables.schema import NEGATIVE, NOCALL, UNKNOWN, listed
@@ -46,7 +47,7 @@ def describe_table(table: "pd.DataFrame", config: Config) -> Iterator[str]:
     if bad:
         yield f"recordings that cannot be opened: {len(bad):,}; {listed([f'{name} ({why})' for name, why in bad], 3)}"
     problems = [*_warnings(table, config)]
-    yield f"warnings: {'none' if not problems else ''}".rstrip()
+    yield "warnings:" if problems else "warnings: none"
     yield from (f"  - {problem}" for problem in problems)
 
 
@@ -92,7 +93,7 @@ def _classes(table: "pd.DataFrame") -> Iterator[str]:
         strangers = sorted(set(background) - set(counts))
         more = f"; {len(strangers):,} of these species are not classes: {listed(strangers)}" if strangers else ""
         yield f"labels in the background: {sum(background.values()):,} of {len(background):,} species{more}"
-    empty = int(sum(not [label for label in labels if label != NOCALL] for labels in table["labels"]))
+    empty = sum(set(labels) <= {NOCALL} for labels in table["labels"])
     if empty:
         yield f"recordings without a species: {empty:,}"
 
@@ -121,23 +122,11 @@ def _annotations(table: "pd.DataFrame") -> Iterator[str]:
         f"annotations: {len(rows):,} in {counted(n_recordings, 'recording')}, {total:,.1f} s together; "
         f"{len(positive):,} of a species{more}"
     )
-    choices = Counter(
-        choice for choice, found in zip(table[schema.UNANNOTATED], table[schema.ANNOTATIONS], strict=True)
-        if isinstance(found, tuple)
-    )  # fmt: skip
-    yield "species without annotation are there: " + ", ".join(
-        f"{choice} ({count:,})" for choice, count in choices.items()
-    )
-    beyond = [
-        f"{row.filename} ({one.start_s:g} to {one.end_s:g} of {row.seconds:.2f} s)"
-        for row in table.itertuples()
-        if isinstance(row.annotations, tuple) and row.seconds
-        for one in row.annotations
-        if row.seconds + 0.01 < one.end_s < float("inf")
-    ]
-    if beyond:
-        verb = "1 annotation ends" if len(beyond) == 1 else f"{len(beyond):,} annotations end"
-        yield f"{verb} after the recording; only the part inside it counts: {listed(beyond, 3)}"
+    choices = Counter(table[schema.UNANNOTATED][table[schema.ANNOTATIONS].map(lambda found: isinstance(found, tuple))])
+    counts = ", ".join(f"{choice} ({count:,})" for choice, count in choices.items())
+    yield f"species without an annotation in an annotated recording are: {counts}"
+    if problem := beyond_end(table):
+        yield problem
 
 
 def _groups(table: "pd.DataFrame") -> Iterator[str]:
@@ -159,9 +148,8 @@ def _groups(table: "pd.DataFrame") -> Iterator[str]:
 
 def _warnings(table: "pd.DataFrame", config: Config) -> Iterator[str]:
     least = config.data.min_samples_in_class
-    rows = table[table["labels"].map(len) > 0]
     by_class: dict[str, list[int]] = {}
-    for index, labels in zip(rows.index, rows["labels"], strict=True):
+    for index, labels in zip(table.index, table["labels"], strict=True):
         for label in labels:
             by_class.setdefault(label, []).append(index)
     small = sorted(label for label, found in by_class.items() if len(found) < least)
@@ -169,33 +157,7 @@ def _warnings(table: "pd.DataFrame", config: Config) -> Iterator[str]:
         verb = counted(len(small), "class has", "classes have")
         what = f"fewer than {least} recordings ([data] min_samples_in_class)"
         yield f"{verb} {what} and will be left out: {listed(small)}"
-    left = {label: found for label, found in by_class.items() if len(found) >= least}
-    groups = table["group"]
-    alone = sorted(label for label, found in left.items() if groups.loc[found].nunique() == 1)
-    if alone:
-        verb = counted(len(alone), "class is", "classes are")
-        yield f"{verb} of one group (one recordist and place), so that no other recording can test it: {listed(alone)}"
-    two = sorted(label for label, found in left.items() if groups.loc[found].nunique() == 2)
-    if two:
-        verb = counted(len(two), "class has", "classes have")
-        yield (
-            f"{verb} two groups only, which cannot train, validate and test at once (train_classifier.py --folds "
-            f"scores every recording): {listed(two)}"
-        )
-    for column, words in (("author", "person"), ("place", "place")):
-        if column in table:
-            names = table[column].fillna("").str.strip()
-            one = sorted(
-                label for label, found in left.items()
-                if len(found) > 2 and names.loc[found].ne("").all() and names.loc[found].nunique() == 1
-            )  # fmt: skip
-            if one:
-                verb = counted(len(one), "class was", "classes were")
-                yield (
-                    f"{verb} recorded by one {words}: {listed(one)}"
-                    if words == "person"
-                    else (f"{verb} recorded at one {words}: {listed(one)}")
-                )
+    yield from _few_groups(table, {label: found for label, found in by_class.items() if len(found) >= least})
     seconds = {label: float(table.loc[found, "seconds"].sum()) for label, found in by_class.items()}
     total = sum(seconds.values())
     if len(seconds) > 2 and total:
@@ -208,6 +170,32 @@ def _warnings(table: "pd.DataFrame", config: Config) -> Iterator[str]:
         if near and (len(by_class[label]), label) < (len(by_class[near[0]]), near[0]):
             yield f"{label!r} may be another spelling of {near[0]!r}; [data] label_map can join them"
     yield from _strangers_of_label_maps(table, config)
+
+
+def _few_groups(table: "pd.DataFrame", rows_of: dict[str, list[int]]) -> Iterator[str]:
+    """Warnings of classes that are from too few groups, authors or places to be scored.
+
+    Args:
+        rows_of: the rows of each class in ``table``.
+    """
+    n_groups = {label: table["group"].loc[rows].nunique() for label, rows in rows_of.items()}
+    if alone := sorted(label for label, count in n_groups.items() if count == 1):
+        verb = counted(len(alone), "class is", "classes are")
+        yield f"{verb} of one group (one recordist and place), so that no other recording can test it: {listed(alone)}"
+    if two := sorted(label for label, count in n_groups.items() if count == 2):
+        verb = counted(len(two), "class has", "classes have")
+        yield (
+            f"{verb} two groups only, which cannot train, validate and test at once (train_classifier.py --folds "
+            f"scores every recording): {listed(two)}"
+        )
+    for column, where in (("author", "by one person"), ("place", "at one place")):
+        if column in table:
+            names = table[column].fillna("").str.strip()
+            if one := sorted(
+                label for label, rows in rows_of.items()
+                if len(rows) > 2 and names.loc[rows].ne("").all() and names.loc[rows].nunique() == 1
+            ):  # fmt: skip
+                yield f"{counted(len(one), 'class was', 'classes were')} recorded {where}: {listed(one)}"
 
 
 def _strangers_of_label_maps(table: "pd.DataFrame", config: Config) -> Iterator[str]:

@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dataloader.tables.columns import find_columns, named_columns
+from dataloader.tables.columns import column_of_files, columns_in_file, find_columns, find_only_table, named_columns
 from dataloader.tables.raven import is_raven
-from dataloader.tables.reading import ENDINGS, read_header, read_table
+from dataloader.tables.reading import read_header, read_table, row_locations
 from dataloader.tables.rows import FOR_RECORDINGS, Labeller, annotations_of_rows, list_or_labels
 from dataloader.tables.schema import Understood, listed
 from dataloader.tables.sounds import Finder, SoundNames, describe, find_sounds, odd_names
@@ -23,26 +23,14 @@ def find_own_table(folder: Path, source: Source) -> Path | None:
     Raises:
         DataError: there are several.
     """
-    if source.table:
-        return source.table
-    fitting = []
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in ENDINGS and path.is_file() and not path.name.startswith("."):
-            try:
-                header = read_header(path)
-                found = find_columns(header, named_columns(source.columns, "[data] columns"), path)
-            except DataError:
-                continue
-            if is_raven(header):  # its times may continue over several recordings
-                continue
-            if "filename" in found and ("label" in found or Labeller(source).is_set):
-                fitting.append(path)
-    if len(fitting) > 1:
-        names = listed([path.name for path in fitting])
-        raise DataError(
-            f"{folder}: several tables name recordings and labels: {names}; name one with [data] table = FILE"
-        )
-    return fitting[0] if fitting else None
+    return find_only_table(folder, source, _names_and_labels, "name recordings and labels")
+
+
+def _names_and_labels(path: Path, source: Source) -> bool:
+    """Whether a table names files and has labels. The times of a Raven table may continue over several recordings."""
+    found = columns_in_file(path, source)
+    labelled = "label" in found or Labeller(source).is_set
+    return "filename" in found and labelled and not is_raven(read_header(path))
 
 
 def read_own_table(folder: Path, source: Source) -> Understood:
@@ -64,13 +52,9 @@ def read_own_table(folder: Path, source: Source) -> Understood:
         raise DataError(
             f"{path}: a selection table of Raven, which [data] layout = annotations reads, without table = FILE"
         )
-    found = find_columns(table.columns, named_columns(source.columns, "[data] columns"), path)
+    found = find_columns(table.columns, named_columns(source.columns), path)
     labeller = Labeller(source)
-    if "filename" not in found:
-        raise DataError(
-            f"{path}: no column that names files; it has {', '.join(table.columns)}. Name it with [data] columns = "
-            "filename: NAME"
-        )
+    column_of_files(found, table.columns, path)
     if "label" not in found and not labeller.is_set:
         raise DataError(
             f"{path}: no column of labels; it has {', '.join(table.columns)}. Name it with [data] columns = "
@@ -87,22 +71,20 @@ def read_own_table(folder: Path, source: Source) -> Understood:
 def _understand(
     folder: Path, path: Path, table: "pd.DataFrame", found: dict[str, str], labeller: Labeller
 ) -> Understood:
-    where = [f"{path}: line {line}" for line in table.index]
+    where, column = row_locations(path, table), found["filename"]
     finder = Finder([folder, path.parent, folder / "train_audio", folder / "audio"], folder)
-    names = [
-        _named(text, place, found["filename"]) for text, place in zip(table[found["filename"]], where, strict=True)
-    ]
-    places = {name: finder.find(name) for name in dict.fromkeys(names)}
-    notes = _find_elsewhere(places, folder, path)
-    filenames = [places[name][0] for name in names]
+    names = [_named(text, row, column) for text, row in zip(table[column], where, strict=True)]
+    files = {name: finder.find(name) for name in dict.fromkeys(names)}
+    notes = _find_elsewhere(files, folder, path)
+    filenames = [files[name][0] for name in names]
     timed = _timed(table, found, where)
-    whole_label: dict[str, tuple[str, ...]] = {}
+    labels: dict[str, tuple[str, ...]] = {}  # of complete recordings
     cells = table[found["label"]].tolist() if "label" in found else [""] * len(table)
-    for filename, cell, place, has_times in zip(filenames, cells, where, timed, strict=True):
+    for filename, cell, row, has_times in zip(filenames, cells, where, timed, strict=True):
         if not has_times:
-            before = whole_label.get(filename, ())
-            whole_label[filename] = tuple(dict.fromkeys(before + labeller.labels(cell, filename, place)))
-    recordings = _recordings(table, found, filenames, where, dict(places.values()), whole_label)
+            before = labels.get(filename, ())
+            labels[filename] = tuple(dict.fromkeys(before + labeller.labels(cell, filename, row)))
+    recordings = _recordings(table, found, filenames, where, dict(files.values()), labels)
     annotations, annotated = None, set()
     if any(timed):
         rows = [index for index, has_times in enumerate(timed) if has_times]
@@ -111,36 +93,35 @@ def _understand(
         annotated = {filenames[row] for row in rows}
     columns = ", ".join(f"{key}: {column}" for key, column in found.items())
     times = f" and {counted(len(annotations), 'annotation')}" if annotations is not None else ""
-    said = f"the table {path.name}, {counted(len(recordings), 'recording')}{times}; columns {columns}"
+    summary = f"the table {path.name}, {counted(len(recordings), 'recording')}{times}; columns {columns}"
     notes += odd_names(finder, path)
-    return Understood("table", said, recordings, annotations, annotated, notes=notes, tables=[path])
+    return Understood("table", summary, recordings, annotations, annotated, notes=notes, tables=[path])
 
 
-def _find_elsewhere(places: dict[str, tuple[str, str]], folder: Path, path: Path) -> list[str]:
-    """Find recordings by name that are not where the table says, for instance because it is from another machine.
+def _find_elsewhere(files: dict[str, tuple[str, str]], folder: Path, path: Path) -> list[str]:
+    """Find recordings by name whose path in the table is wrong, for instance because it is from another machine.
 
     A recording is used only if no other has the same name.
 
     Args:
-        places: ``(filename, path)`` by the name in the table; those that are found are replaced.
+        files: ``(filename, path)`` by the name in the table; those that are found are replaced.
 
     Returns:
         Notes for the log.
     """
-    missing = [name for name, (_, where) in places.items() if not os.path.exists(where)]
+    missing = [name for name, (_, where) in files.items() if not os.path.exists(where)]
     if not missing:
         return []
     names, found = SoundNames(find_sounds(folder)), []
     for name in missing:
         meant = names.find(name)
         if len(meant) == 1:
-            places[name] = meant[0], str(folder / meant[0])
+            files[name] = meant[0], str(folder / meant[0])
             found.append(f"{name} is {meant[0]}")
     if not found:
         return []
-    return [
-        f"{path}: {counted(len(found), 'recording')} not where the table says, and found by name: {listed(found, 3)}"
-    ]
+    what = "not at the path in the table, and found by name"
+    return [f"{path}: {counted(len(found), 'recording')} {what}: {listed(found, 3)}"]
 
 
 def _named(text: str, where: str, column: str) -> str:
@@ -158,16 +139,16 @@ def _timed(table: "pd.DataFrame", found: dict[str, str], where: list[str]) -> li
     if "start" not in found:
         return [False] * len(table)
     timed = []
-    for start, end, place in zip(table[found["start"]], table[found["end"]], where, strict=True):
+    for start, end, row in zip(table[found["start"]], table[found["end"]], where, strict=True):
         if bool(start.strip()) != bool(end.strip()):
-            raise DataError(f"{place}: only one of {found['start']} and {found['end']} is given; give both, or none")
+            raise DataError(f"{row}: only one of {found['start']} and {found['end']} is given; give both, or none")
         timed.append(bool(start.strip()))
     return timed
 
 
 def _recordings(
     table: "pd.DataFrame", found: dict[str, str], filenames: list[str], where: list[str], paths: dict[str, str],
-    whole_label: dict[str, tuple[str, ...]],
+    labels: dict[str, tuple[str, ...]],
 ) -> "pd.DataFrame":  # fmt: skip
     """One row for each file: the first row of the table that names it, with its own columns."""
     import pandas as pd
@@ -176,9 +157,9 @@ def _recordings(
     for key in FOR_RECORDINGS:
         if key in found:
             rows[key] = table[found[key]].to_numpy()
-    behind = table[found["secondary_labels"]] if "secondary_labels" in found else [""] * len(table)
-    rows["secondary_labels"] = [list_or_labels(text) for text in behind]
+    background = table[found["secondary_labels"]] if "secondary_labels" in found else [""] * len(table)
+    rows["secondary_labels"] = [list_or_labels(text) for text in background]
     first = rows.drop_duplicates("filename").reset_index(drop=True)
     first["path"] = first["filename"].map(paths)
-    first["labels"] = pd.Series([whole_label.get(name, ()) for name in first["filename"]], dtype=object)
+    first["labels"] = pd.Series([labels.get(name, ()) for name in first["filename"]], dtype=object)
     return first

@@ -53,14 +53,14 @@ def _rows_of(row: dict[str, Any], own: Sequence[str]) -> Iterator[dict[str, Any]
     rest["path"] = row["path"]
     first = {"filename": row["filename"]}
     annotations = row.get(schema.ANNOTATIONS)
-    if not annotations:  # its labels are those of the whole recording, or somebody looked and found nothing
+    if not annotations:  # its labels have no times, or somebody searched it and found nothing
         labels = [*row["labels"], *(row.get("not_these") or ())] or [row["primary_label"]]
         if annotations is None or row[schema.UNANNOTATED] == "absent":
             yield {**first, "label": schema.SEPARATOR.join(labels), **rest}
         return
     factor = row[schema.TIME_EXPANSION]  # times and frequencies of the file as it plays, as in a table
     for one in annotations:
-        if one.end_s == math.inf:  # a label on the whole recording beside those with times
+        if one.end_s == math.inf:  # a label without times, beside those with times
             yield {**first, "label": one.label, **rest}
             continue
         times = {"start": f"{one.start_s * factor:.9g}", "end": f"{one.end_s * factor:.9g}"}

@@ -20,7 +20,7 @@ import soundfile as sf
 from tqdm import tqdm
 
 from dataloader import data_preprocess
-from dataloader.audio import decoding
+from dataloader.audio import decoder, endings
 from dataloader.audio.decoding import read_audio
 from dataloader.audio.findings import Findings
 from dataloader.batches.windows import make_windows
@@ -380,11 +380,11 @@ def test_a_recording_that_an_earlier_version_cut_is_made_again_or_left_out(
     joined.write_bytes(write_mp3(joined, 1) + write_mp3(joined, 3))
     job = preprocessor(tmp_path)
     with monkeypatch.context() as earlier:  # it saw nothing wrong with it
-        earlier.setattr(decoding, "examine", lambda path: Findings())
+        earlier.setattr(decoder, "examine", lambda path: Findings())
         seconds = dict(zip(*job.prepare(table_of(recordings))[["filename", "seconds"]].to_numpy().T, strict=True))
     assert seconds["a/joined.mp3"] == pytest.approx(1, abs=0.1)
     as_an_earlier_version_left_it(job)
-    monkeypatch.setattr(decoding, "HAS_FFMPEG", with_ffmpeg)
+    monkeypatch.setattr(endings, "HAS_FFMPEG", with_ffmpeg)
     again = job.prepare(table_of(recordings)).set_index("filename")
     assert len(again) == (7 if with_ffmpeg else 6)
     if with_ffmpeg:
@@ -413,7 +413,7 @@ def test_what_was_bad_without_av_is_judged_again_once_with_it(tmp_path, recordin
     joined.write_bytes(write_mp3(joined, 1) + write_mp3(joined, 3))
     job = preprocessor(tmp_path)
     with monkeypatch.context() as without:
-        without.setattr(decoding, "HAS_FFMPEG", False)
+        without.setattr(endings, "HAS_FFMPEG", False)
         assert len(job.prepare(table_of(recordings))) == 6
         decoded.clear()
         assert len(job.prepare(table_of(recordings))) == 6
@@ -422,7 +422,7 @@ def test_what_was_bad_without_av_is_judged_again_once_with_it(tmp_path, recordin
     assert sorted(decoded) == ["joined.mp3", "no_sound.wav"]
     decoded.clear()
     assert len(job.prepare(table_of(recordings))) == 7
-    monkeypatch.setattr(decoding, "HAS_FFMPEG", False)
+    monkeypatch.setattr(endings, "HAS_FFMPEG", False)
     assert len(job.prepare(table_of(recordings))) == 7  # what was read with it stays
     assert decoded == []
 
@@ -649,12 +649,12 @@ def test_a_shard_leaves_the_share_of_bad_recordings_to_the_whole(tmp_path, recor
     part = table[:3].reset_index(drop=True)
     with pytest.raises(DataError, match="1 of 3 recordings are bad"):
         preprocessor(tmp_path, max_bad_share=0.2).prepare(part)
-    assert len(preprocessor(tmp_path, max_bad_share=0.2).prepare(part, is_part=True)) == 2
+    assert len(preprocessor(tmp_path, max_bad_share=0.2).prepare(part, is_shard=True)) == 2
     assert "1 bad recording is left out" in caplog.text
     for number in range(12):  # in a whole table so many would end it early, as of a wrong folder
         (tmp_path / "wrong/x").mkdir(parents=True, exist_ok=True)
         (tmp_path / f"wrong/x/{number}.wav").touch()
-    assert preprocessor(tmp_path, max_bad_share=0.2).prepare(table_of(tmp_path / "wrong"), is_part=True).empty
+    assert preprocessor(tmp_path, max_bad_share=0.2).prepare(table_of(tmp_path / "wrong"), is_shard=True).empty
     assert len(preprocessor(tmp_path, max_bad_share=0.2).prepare(table)) == 5
 
 

@@ -211,7 +211,7 @@ def test_testing_takes_whole_classes_largest_first():
 
 def test_small_classes_are_left_out_by_name(caplog):
     assert class_labels(drop_small_classes(counted(a=3, b=9), 5)) == ["b"]
-    assert "1 class with fewer than 5 good recordings is left out: a (3)" in caplog.text
+    assert "left out: 1 class with fewer than 5 good recordings: a (3)" in caplog.text
     with pytest.raises(DataError, match=r"no class has 10 good recordings \(the largest has 9\)"):
         drop_small_classes(counted(a=3, b=9), 10)
 

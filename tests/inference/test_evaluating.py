@@ -10,13 +10,13 @@ import soundfile
 
 import evaluate
 import predict
-from dataloader.metadata import AUDIO, TABLE
 from evaluation.decisions import read_decisions
 from utils.errors import DataError, UserError
 from utils.metrics import macro_auc
 from utils.run_folder import LABELS, SPLIT, SUMMARY, TEST_SCORES, THRESHOLDS
 
 LABELS_OF_RUN = ("asbfly", "bkskit1", "comgre")
+TABLE, AUDIO = "train_metadata.csv", "train_audio"
 
 
 @pytest.fixture(scope="module")

@@ -13,17 +13,11 @@ import pytest
 import soundfile as sf
 import soxr
 
-from dataloader.audio import decoding as audio
+from dataloader.audio import endings
 from dataloader.audio.containers import examine
-from dataloader.audio.decoding import (
-    REASONS,
-    AudioInfo,
-    AudioStream,
-    BadRecording,
-    audio_info,
-    read_audio,
-    resampled_length,
-)
+from dataloader.audio.decoder import AudioInfo, Decoder
+from dataloader.audio.decoding import AudioStream, BadRecording, audio_info, read_audio, resampled_length
+from dataloader.audio.errors import REASONS
 
 RATE = 32_000
 FORMATS = {
@@ -228,8 +222,8 @@ def test_a_span_of_an_mp3_has_the_past_its_decoder_needs(tmp_path):
 
 @pytest.mark.parametrize("sample_rate", [RATE, 16_000])
 def test_no_more_is_decoded_than_the_span_and_its_margins(tmp_path, sample_rate, monkeypatch):
-    path, decoded, fill = write(tmp_path / "song.flac", song(20)), [], audio._Decoder.fill
-    monkeypatch.setattr(audio._Decoder, "fill", lambda self, out: decoded.append(len(out)) or fill(self, out))
+    path, decoded, fill = write(tmp_path / "song.flac", song(20)), [], Decoder.fill
+    monkeypatch.setattr(Decoder, "fill", lambda self, out: decoded.append(len(out)) or fill(self, out))
     assert len(read_audio(path, sample_rate, start_s=15.0, duration_s=1.0)) == sample_rate
     assert RATE <= sum(decoded) < 1.5 * RATE
 
@@ -472,7 +466,7 @@ def test_damage_in_the_middle_of_a_flac_stops_the_decoder_and_not_the_program(tm
 
 @pytest.mark.parametrize("with_ffmpeg", [True, False])
 def test_damage_in_the_middle_of_an_mp3_is_reported_and_the_rest_is_read(tmp_path, monkeypatch, with_ffmpeg):
-    monkeypatch.setattr(audio, "HAS_FFMPEG", with_ffmpeg)
+    monkeypatch.setattr(endings, "HAS_FFMPEG", with_ffmpeg)
     path = tmp_path / "song.mp3"
     sf.write(path, song(12), RATE, "MPEG_LAYER_III", format="MP3", bitrate_mode="CONSTANT", compression_level=0.5)
     whole = read_audio(path, RATE)

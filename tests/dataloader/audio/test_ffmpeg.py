@@ -8,7 +8,8 @@ import av
 import numpy as np
 import pytest
 
-from dataloader.audio import decoding
+from dataloader.audio import endings
+from dataloader.audio.containers import examine
 from dataloader.audio.decoding import AudioStream, BadRecording, audio_info, read_audio
 from dataloader.audio.ffmpeg import FFmpegFile
 
@@ -86,7 +87,7 @@ def test_a_span_is_that_of_the_whole_to_the_bit(phone):
 
 
 def test_going_back_begins_again(phone):
-    file = FFmpegFile(phone, decoding.examine(phone))
+    file = FFmpegFile(phone, examine(phone))
     first, again = np.empty(1000, np.float32), np.empty(1000, np.float32)
     assert file.seek(3000) == 3000
     file.read(first)
@@ -97,7 +98,7 @@ def test_going_back_begins_again(phone):
 
 
 def test_without_av_the_line_says_what_it_is_and_which_package_reads_it(phone, monkeypatch):
-    monkeypatch.setattr(decoding, "HAS_FFMPEG", False)
+    monkeypatch.setattr(endings, "HAS_FFMPEG", False)
     with pytest.raises(BadRecording, match=f"unreadable: {PHONES[phone.name][3]}.*; install the package av"):
         audio_info(phone)
 
@@ -175,7 +176,7 @@ def test_memory_does_not_grow_with_the_recording(tmp_path):
 @pytest.mark.parametrize("name", ["a.mp3", "b.wav", "c.ogg", "d.flac", "e.m4a"])
 @pytest.mark.parametrize("with_ffmpeg", [True, False])
 def test_a_file_that_is_no_sound_is_reported_as_what_it_is(tmp_path, monkeypatch, content, what, name, with_ffmpeg):
-    monkeypatch.setattr(decoding, "HAS_FFMPEG", with_ffmpeg)
+    monkeypatch.setattr(endings, "HAS_FFMPEG", with_ffmpeg)
     (tmp_path / name).write_bytes(content)
     for read in (audio_info, lambda path: AudioStream(path, 32_000, 1.0, strict=False)):
         with pytest.raises(BadRecording, match=f"unreadable: {what}"):

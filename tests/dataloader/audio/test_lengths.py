@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from dataloader.audio import decoding
+from dataloader.audio import endings
 from dataloader.audio.containers import examine
 from dataloader.audio.decoding import AudioStream, BadRecording, audio_info, read_audio
 
@@ -141,7 +141,7 @@ class Case(NamedTuple):
 
 
 JOINED = "truncated: several recordings joined into one.* install the package av"
-NO_LENGTH = "truncated: its bit rate varies and no header says how long it is, so that only .* install the package av"
+NO_LENGTH = "truncated: its bit rate varies and no header states its length, so that only .* install the package av"
 FRAME = 1152 / RATE  # seconds
 
 CASES = {
@@ -305,7 +305,7 @@ def test_a_file_is_as_long_as_what_is_in_it_and_ffmpeg_agrees(files, name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_without_av_what_would_be_cut_is_reported_and_never_silently_used(files, name, monkeypatch):
-    monkeypatch.setattr(decoding, "HAS_FFMPEG", False)
+    monkeypatch.setattr(endings, "HAS_FFMPEG", False)
     case = CASES[name]
     expected = case.fault if case.alone is None else case.alone
     seconds, problem = judged(files / name)
@@ -317,7 +317,7 @@ def test_without_av_what_would_be_cut_is_reported_and_never_silently_used(files,
 
 @pytest.mark.parametrize(("has_ffmpeg", "seconds"), [(True, 10), (False, 5)])
 def test_of_an_mp3_with_a_hole_prediction_gets_what_is_around_it(files, monkeypatch, has_ffmpeg, seconds):
-    monkeypatch.setattr(decoding, "HAS_FFMPEG", has_ffmpeg)
+    monkeypatch.setattr(endings, "HAS_FFMPEG", has_ffmpeg)
     assert judged(files / "cbr_zeros_within.mp3")[0] == pytest.approx(seconds, abs=0.2)
 
 

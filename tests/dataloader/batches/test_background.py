@@ -56,7 +56,7 @@ def test_what_is_scored_is_not_heard_in_training(folder, caplog):
         folder, PROCESS, 60.0, held_out=[str(way), "elsewhere/a.flac", str(folder / "rain/WIND.WAV")]
     )
     assert len(whole) == 2 * 64
-    assert "3 recordings of it left out of the background: for val or test" in caplog.text
+    assert "3 recordings left out of the background, because val or test contains them" in caplog.text
 
 
 def test_where_none_can_be_used_it_is_an_error_of_one_line(tmp_path):

@@ -9,7 +9,8 @@ import pytest
 import soundfile as sf
 import torch
 
-from dataloader.audio import decoding as audio
+from dataloader.audio.decoder import Decoder
+from dataloader.audio.decoding import read_audio
 from dataloader.batches.dataset import Batch, EpochBatches, Loader
 from dataloader.batches.waveforms import (
     SAMPLE_RATE,
@@ -73,7 +74,7 @@ def test_a_recording_of_a_bat_detector_is_read_at_its_real_rate(tmp_path):
     row = {"path": str(tmp_path / "bat.flac"), "filename": "bat.flac", "entry": "", "frames": 64, "seconds": 1.0}
     metadata = pd.DataFrame([row | {"labels": ("a",), "time_expansion": 10.0}])
     windows = WaveformDataset(metadata, make_windows(metadata, PROCESS), LABELS, PROCESS)[at(0, 1)].windows
-    expected = audio.read_audio(tmp_path / "bat.flac", SAMPLE_RATE, time_expansion=10.0)
+    expected = read_audio(tmp_path / "bat.flac", SAMPLE_RATE, time_expansion=10.0)
     assert len(expected) == SAMPLE_RATE
     np.testing.assert_allclose(windows.reshape(-1), expected, atol=2e-6)
 
@@ -104,8 +105,8 @@ def test_no_workers_give_the_same_as_two(dataset):
 
 
 def test_a_window_is_cut_by_seeking_and_not_from_the_whole(dataset, monkeypatch):
-    decoded, fill = [], audio._Decoder.fill
-    monkeypatch.setattr(audio._Decoder, "fill", lambda self, out: decoded.append(len(out)) or fill(self, out))
+    decoded, fill = [], Decoder.fill
+    monkeypatch.setattr(Decoder, "fill", lambda self, out: decoded.append(len(out)) or fill(self, out))
     assert dataset[at(3)].windows.shape == (1, 8000)
     assert decoded == [8000]  # of 32,000
 

@@ -78,7 +78,7 @@ def test_an_entry_holds_the_embedding_of_every_window(tmp_path, table):
 
 def test_recordings_that_give_the_encoder_less_than_it_was_made_for_are_named(tmp_path, table, caplog):
     prepared(tmp_path, table, write_torchscript(tmp_path / "a.pt"))
-    short = "1 of 3 recordings are shorter than the 0.5 s that encoder hears at once (the first: a/0.wav, 0.30 s)"
+    short = "1 of 3 recordings are shorter than the 0.5 s that encoder needs at once (the first: a/0.wav, 0.30 s)"
     assert short in caplog.text
     assert "lower sample rate" not in caplog.text
     stage = Embeddings.__new__(Embeddings)

@@ -147,7 +147,7 @@ def test_a_table_of_another_machine_finds_its_recordings_by_their_names(tmp_path
         "1/x.wav": ("Wren",), "2/x.wav": ("Robin",), "gone.wav": ("Wren",), "q.flac": ("Wren",), "y.wav": ("Robin",),
         "z.flac": ("Wren",),
     }  # fmt: skip
-    assert r"5 recordings not where the table says, and found by name: C:\me\2\x.wav is 2/x.wav" in caplog.text
+    assert r"5 recordings not at the path in the table, and found by name: C:\me\2\x.wav is 2/x.wav" in caplog.text
 
 
 def test_a_workbook_is_no_table_and_says_what_to_do(tmp_path):
@@ -397,7 +397,7 @@ def test_the_same_annotation_in_two_tables_counts_once(tmp_path, caplog):
     files = {"a.wav": None, "a.txt": "0.5\t1.25\tRobin\n3\t4\tWren\n", "a.Table.1.selections.txt": table}
     found = times(read(make(tmp_path / "data", files)))
     assert found == {"a.wav": [(0.5, 1.25, "Robin"), (3.0, 4.0, "Wren")]}
-    assert "1 annotation: it stands there a second time; counted once; " in caplog.text
+    assert "1 annotation: it is there a second time; counted once; " in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def data(tmp_path):
         "classes: 3; recordings of each: Phylloscopus collybita 3, Philloscopus collybita 1, Parus major 1",
         "recordings without a species: 1",
         "annotations: 5 in 5 recordings, 6.5 s together; 4 of a species, 1 of nocall, 1 with frequencies",
-        "1 annotation ends after the recording; only the part inside it counts: a3.wav (0.5 to 9 of 3.00 s)",
+        "1 annotation ends after the recording; only what is inside it counts: a3.wav (0.5 to 9 of 3.00 s)",
         "license: CC0 4, CC BY 1, (empty) 1",
         "groups (kept in one subset): 3; the largest has 3 recordings (Ann||)",
         "recordings that cannot be opened: 1; gone.wav (missing: no such file)",
