@@ -1,15 +1,9 @@
-"""Is the cache right, whatever the recordings are and whatever happens meanwhile?"""
+"""Does the cache contain what it should, and is nothing prepared twice?"""
 
-import csv
 import errno
-import itertools
-import logging
 import os
 import random
 import shutil
-import signal
-import threading
-import traceback
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -17,85 +11,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
-from tqdm import tqdm
 
-from dataloader import data_preprocess
-from dataloader.audio import decoder, endings
 from dataloader.audio.decoding import read_audio
-from dataloader.audio.findings import Findings
 from dataloader.batches.windows import make_windows
 from dataloader.cache import entries as cache
 from dataloader.cache import prepare as entry
-from dataloader.cache import space
 from dataloader.cache.entries import cache_key, check_entry, decibels, read_window
 from dataloader.cache.spectrogram import MelSpectrogram
-from dataloader.data_preprocess import AudioPreprocessor, main, prune
+from dataloader.data_preprocess import main, prune
+from tests.dataloader.conftest import PROCESS, RATE, files, forked, preprocessor, song, table_of, write
 from utils.errors import DataError
-from utils.settings import CHOOSES_WINDOWS, Data, DataProcess
-
-RATE = 8_000
-PROCESS = DataProcess(sample_rate=RATE, n_mels=16, n_fft=256, hop_length=125, f_max=3_900.0, max_length_s=1.0)
-
-
-def song(seconds, seed, rate=RATE):
-    rng = np.random.default_rng(seed)
-    time = np.arange(int(seconds * rate)) / rate
-    return (0.3 * np.sin(2 * np.pi * rng.uniform(300, 3000) * time) + rng.normal(0, 0.05, len(time))).astype(np.float32)
-
-
-def write(path, samples, rate=RATE, **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sf.write(path, samples, rate, **options)
-    return path
-
-
-def table_of(folder):
-    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.*"))
-    labels = [Path(name).parts[0] for name in names]
-    return pd.DataFrame(
-        {
-            "filename": names,
-            "path": [str(folder / name) for name in names],
-            "primary_label": labels,
-            "labels": [(label,) for label in labels],
-            "secondary_labels": [()] * len(names),
-            "group": names,
-            "author": "",
-        }
-    )
-
-
-@pytest.fixture
-def recordings(tmp_path):
-    folder = tmp_path / "audio"
-    for number in range(6):
-        write(folder / f"{'ab'[number % 2]}/XC{number}.ogg", song(1.5 + 0.3 * number, number))
-    return folder
-
-
-def preprocessor(tmp_path, process=PROCESS, name="cache", **settings):
-    data = Data(output_dir=tmp_path / name, hash_path=tmp_path / name / "last_key")
-    return AudioPreprocessor(
-        process, replace(data, **({"num_workers": 1, "multi_threading": True, "max_bad_share": 1.0} | settings))
-    )
-
-
-def files(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-@pytest.fixture
-def decoded(monkeypatch):
-    """The recordings that are decoded, as they are."""
-    seen = []
-    original = entry.AudioStream
-
-    def note(path, *arguments, **options):
-        seen.append(Path(path).name)
-        return original(path, *arguments, **options)
-
-    monkeypatch.setattr(entry, "AudioStream", note)
-    return seen
+from utils.settings import CHOOSES_WINDOWS, DataProcess
 
 
 def test_a_ready_cache_on_a_disk_that_is_read_only_will_do(tmp_path, recordings, monkeypatch):
@@ -206,88 +132,10 @@ def test_windows_are_rows(tmp_path, recordings):
     assert len(make_windows(metadata, replace(PROCESS, mode="single"))) == len(metadata)
 
 
-# Bad recordings
-
-
-def make_bad(folder):
-    good = write(folder / "a/good.ogg", song(3, 1))
-    (folder / "a/text.ogg").write_text("this is no sound")
-    (folder / "a/empty.ogg").write_bytes(b"")
-    (folder / "a/cut.ogg").write_bytes(good.read_bytes()[: -good.stat().st_size // 3])
-    write(folder / "a/silent.wav", np.zeros(RATE, np.float32))
-    loud = song(1, 2)
-    loud[100] = np.nan
-    write(folder / "a/nan.wav", loud, subtype="FLOAT")
-    write(folder / "a/short.wav", song(0.2, 3))
-    return {"text": "unreadable", "empty": "empty", "cut": "truncated", "silent": "silent", "nan": "not_finite"} | {
-        "short": "too_short"
-    }
-
-
-def test_bad_recordings_are_listed_with_their_reasons_and_left_out(tmp_path):
-    expected = make_bad(tmp_path / "audio")
-    job = preprocessor(tmp_path)
-    table = table_of(tmp_path / "audio")
-    table.loc[len(table)] = ["a/gone.ogg", str(tmp_path / "audio/a/gone.ogg"), "a", ("a",), (), "g", ""]
-    metadata = job.prepare(table)
-    assert metadata["filename"].tolist() == ["a/good.ogg"]
-    with open(job.folder / "bad_recordings.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert {Path(row["path"]).stem: row["reason"] for row in rows} == expected | {"gone": "missing"}
-    assert all(row["detail"] for row in rows)
-
-
-def test_what_can_be_read_is_good_whatever_its_form(tmp_path):
-    folder = tmp_path / "audio"
-    write(folder / "a/one.wav", song(1, 1))
-    write(folder / "a/two.flac", song(1, 2))
-    write(folder / "a/three.mp3", song(2, 3, 32_000), 32_000)
-    write(folder / "a/four.ogg", song(1, 4, 44_100), 44_100)
-    write(folder / "a/five.wav", np.stack([song(1, 5), song(1, 6)], axis=1))
-    assert len(preprocessor(tmp_path).prepare(table_of(folder))) == 5
-
-
-def test_too_many_bad_recordings_stop_the_run_with_the_path_of_the_list(tmp_path):
-    make_bad(tmp_path / "audio")
-    with pytest.raises(DataError, match=r"bad_recordings\.csv: 6 of 7 recordings are bad .*max_bad_share = 0\.5"):
-        preprocessor(tmp_path, max_bad_share=0.5).prepare(table_of(tmp_path / "audio"))
-
-
-def test_another_least_length_is_honoured_without_preparing_again(tmp_path, recordings, decoded):
-    assert len(preprocessor(tmp_path).prepare(table_of(recordings))) == 6
-    decoded.clear()
-    before = files(tmp_path / "cache")
-    for _ in range(2):
-        assert len(preprocessor(tmp_path, min_recording_s=2.0).prepare(table_of(recordings))) == 4
-        with open(preprocessor(tmp_path).folder / "bad_recordings.csv", newline="") as file:
-            assert [row["reason"] for row in csv.DictReader(file)] == ["too_short"] * 2
-    assert len(preprocessor(tmp_path).prepare(table_of(recordings))) == 6
-    assert decoded == []
-    assert files(tmp_path / "cache") == before  # nobody else who trains on this cache lost an entry
-
-
-def test_a_header_with_a_rate_that_is_none_is_a_bad_recording(tmp_path, recordings):
-    path = write(recordings / "a/slow.wav", song(2, 9), RATE)
-    header = bytearray(path.read_bytes())
-    header[24:28] = (1).to_bytes(4, "little")  # Hz
-    path.write_bytes(header)
-    job = preprocessor(tmp_path)
-    assert len(job.prepare(table_of(recordings))) == 6
-    assert 'unreadable,"its header states 1 Hz, which is too low' in (job.folder / "bad_recordings.csv").read_text()
-
-
-def test_names_that_end_in_dots_are_not_done_twice(tmp_path, recordings, decoded):
-    (recordings / "a/XC0.ogg").rename(recordings / "a/no_ending.")
-    assert len(preprocessor(tmp_path).prepare(table_of(recordings))) == 6
-    decoded.clear()
-    assert len(preprocessor(tmp_path).prepare(table_of(recordings))) == 6
-    assert decoded == []
-
-
 # Nothing twice
 
 
-def test_nothing_is_done_twice(tmp_path, recordings, decoded):
+def test_nothing_is_prepared_twice(tmp_path, recordings, decoded):
     table = table_of(recordings)
     preprocessor(tmp_path).prepare(table)
     assert len(decoded) == 6
@@ -322,7 +170,7 @@ def test_what_is_added_or_replaced_is_done_and_nothing_else(tmp_path, recordings
     assert {name for name in before if name.endswith(".npy") and before[name] != after[name]} == {"a/XC0.npy"}
 
 
-def test_an_index_that_cannot_be_read_costs_a_look_and_nothing_more(tmp_path, recordings, decoded):
+def test_without_a_readable_index_the_entries_are_found_and_used(tmp_path, recordings, decoded):
     job = preprocessor(tmp_path)
     job.prepare(table_of(recordings))
     decoded.clear()
@@ -336,272 +184,6 @@ def test_an_index_that_cannot_be_read_costs_a_look_and_nothing_more(tmp_path, re
     assert decoded == []
 
 
-# Verdicts of an earlier reader
-
-
-def as_an_earlier_version_left_it(job):
-    """Take the columns out of the index that say who judged the recordings."""
-    with open(job.folder / cache.INDEX, newline="") as file:
-        rows = [row[:9] for row in csv.reader(file)]
-    with open(job.folder / cache.INDEX, "w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
-
-
-def write_mp3(path, seconds):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sf.write(path, song(seconds, 1), RATE, "MPEG_LAYER_III", format="MP3", bitrate_mode="CONSTANT")
-    return path.read_bytes()
-
-
-def test_entries_that_an_earlier_version_made_stay_and_are_looked_at_once(
-    tmp_path, recordings, decoded, monkeypatch, caplog
-):
-    caplog.set_level(logging.INFO)
-    job = preprocessor(tmp_path)
-    job.prepare(table_of(recordings))
-    before = files(job.folder)
-    as_an_earlier_version_left_it(job)
-    decoded.clear()
-    monkeypatch.setattr(entry, "content_digest", lambda path: pytest.fail("read again"))
-    assert len(job.prepare(table_of(recordings))) == 6
-    assert decoded == []
-    assert files(job.folder) == before  # the index too
-    assert "6 recordings are checked again, once" in caplog.text
-    caplog.clear()
-    assert len(job.prepare(table_of(recordings))) == 6
-    assert "checked again" not in caplog.text
-
-
-@pytest.mark.parametrize("with_ffmpeg", [True, False])
-def test_a_recording_that_an_earlier_version_cut_is_made_again_or_left_out(
-    tmp_path, recordings, monkeypatch, with_ffmpeg
-):
-    joined = recordings / "a/joined.mp3"
-    joined.write_bytes(write_mp3(joined, 1) + write_mp3(joined, 3))
-    job = preprocessor(tmp_path)
-    with monkeypatch.context() as earlier:  # it saw nothing wrong with it
-        earlier.setattr(decoder, "examine", lambda path: Findings())
-        seconds = dict(zip(*job.prepare(table_of(recordings))[["filename", "seconds"]].to_numpy().T, strict=True))
-    assert seconds["a/joined.mp3"] == pytest.approx(1, abs=0.1)
-    as_an_earlier_version_left_it(job)
-    monkeypatch.setattr(endings, "HAS_FFMPEG", with_ffmpeg)
-    again = job.prepare(table_of(recordings)).set_index("filename")
-    assert len(again) == (7 if with_ffmpeg else 6)
-    if with_ffmpeg:
-        assert again.loc["a/joined.mp3", "seconds"] == pytest.approx(4, abs=0.3)
-        assert again.loc["a/joined.mp3", "frames"] == pytest.approx(4 * RATE / 125, abs=20)
-    else:
-        assert "a/joined.mp3" not in again.index
-        assert not (job.folder / "a/joined.npy").exists()
-
-
-def test_a_healthy_recording_that_an_earlier_version_refused_is_used(tmp_path, recordings):
-    job = preprocessor(tmp_path)
-    job.prepare(table_of(recordings))
-    index = cache.read_index(job.folder)
-    index["a/XC0.ogg"] = replace(index["a/XC0.ogg"], frames=0, reason="truncated", detail="0.07 of 1.5 s are missing")
-    cache.write_index(job.folder, index)
-    (job.folder / "a/XC0.npy").unlink()
-    assert len(job.prepare(table_of(recordings))) == 5  # by today's reader: its verdict holds
-    as_an_earlier_version_left_it(job)
-    assert len(job.prepare(table_of(recordings))) == 6
-
-
-def test_what_was_bad_without_av_is_judged_again_once_with_it(tmp_path, recordings, decoded, monkeypatch):
-    (recordings / "a/no_sound.wav").write_text("no bird" * 100)
-    joined = recordings / "a/joined.mp3"
-    joined.write_bytes(write_mp3(joined, 1) + write_mp3(joined, 3))
-    job = preprocessor(tmp_path)
-    with monkeypatch.context() as without:
-        without.setattr(endings, "HAS_FFMPEG", False)
-        assert len(job.prepare(table_of(recordings))) == 6
-        decoded.clear()
-        assert len(job.prepare(table_of(recordings))) == 6
-        assert decoded == []
-    assert len(job.prepare(table_of(recordings))) == 7
-    assert sorted(decoded) == ["joined.mp3", "no_sound.wav"]
-    decoded.clear()
-    assert len(job.prepare(table_of(recordings))) == 7
-    monkeypatch.setattr(endings, "HAS_FFMPEG", False)
-    assert len(job.prepare(table_of(recordings))) == 7  # what was read with it stays
-    assert decoded == []
-
-
-def test_samples_that_a_header_counts_too_many_are_in_the_metadata(tmp_path):
-    path = write(tmp_path / "audio/a/bar.wav", song(2, 1))
-    content = bytearray(path.read_bytes())
-    content[40:44] = (len(content)).to_bytes(4, "little")  # the size of the file, as some recorders write it
-    path.write_bytes(content)
-    (row,) = preprocessor(tmp_path).prepare(table_of(tmp_path / "audio")).to_dict("records")
-    assert (row["missing_samples"], row["samples"]) == (22, 2 * RATE)
-
-
-def test_a_time_expansion_gives_the_real_rate_and_another_one_makes_the_entry_again(tmp_path, decoded):
-    write(tmp_path / "audio/a/bat.wav", song(10, 1))
-    job = preprocessor(tmp_path, replace(PROCESS, sample_rate=10 * RATE, f_max=30_000.0))
-    table = table_of(tmp_path / "audio")
-    for expansion, seconds in ((1.0, 10.0), (10.0, 1.0), (10.0, 1.0)):
-        (row,) = job.prepare(table.assign(time_expansion=expansion)).to_dict("records")
-        assert row["seconds"] == pytest.approx(seconds)
-        assert row["frames"] == 10 * RATE * seconds // 125
-    assert len(decoded) == 2
-
-
-@pytest.mark.parametrize("settings", [{"num_workers": 2}, {"num_workers": 2, "multi_threading": False}], ids=str)
-def test_threads_and_processes_give_the_same_bytes_as_one_worker(tmp_path, recordings, settings):
-    table = table_of(recordings)
-    preprocessor(tmp_path, name="one").prepare(table)
-    preprocessor(tmp_path, name="two", **settings).prepare(table)
-    assert files(tmp_path / "one") == files(tmp_path / "two")
-
-
-def test_shards_cover_everything_once(tmp_path, recordings):
-    table = table_of(recordings)
-    preprocessor(tmp_path, name="whole").prepare(table)
-    for start in range(3):
-        preprocessor(tmp_path, name="parts").prepare(table.iloc[start::3].reset_index(drop=True))
-    entries = [{n: b for n, b in files(tmp_path / name).items() if n.endswith(".npy")} for name in ("whole", "parts")]
-    assert entries[0] == entries[1]
-
-
-# Nothing half
-
-
-def forked(work, seconds=None):
-    child = os.fork()
-    if child == 0:
-        tqdm.set_lock(threading.RLock())  # its own is shared with us, who would wait for the dead
-        if seconds is not None:
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends it at once, also within a C library
-            signal.setitimer(signal.ITIMER_REAL, seconds)
-        try:
-            work()
-        except BaseException:  # the child must not go on with the tests of its parent, which hears of it by the code
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    return child
-
-
-def test_killed_at_50_random_moments_it_ends_with_the_bytes_of_an_undisturbed_run(tmp_path):
-    folder = tmp_path / "audio"
-    for number in range(40):
-        write(folder / f"a/XC{number}.wav", song(3, number))
-    table = table_of(folder)
-    preprocessor(tmp_path, name="whole").prepare(table)
-    rng, kills = random.Random(5), 0
-    while kills < 50:
-        child = forked(lambda: preprocessor(tmp_path, name="killed").prepare(table), rng.uniform(0.001, 0.03))
-        status = os.waitpid(child, 0)[1]
-        if os.WIFSIGNALED(status):
-            kills += 1
-        else:
-            assert status == 0
-            shutil.rmtree(tmp_path / "killed")  # done: again from nothing
-    preprocessor(tmp_path, name="killed").prepare(table)
-    assert files(tmp_path / "killed") == files(tmp_path / "whole")
-
-
-def test_a_crash_costs_one_worker_the_recording_alone(tmp_path, recordings, monkeypatch):
-    """What a crash does to the workers is in test_workers.py; processes that load torch four times take 30 s."""
-
-    def run(work, jobs, *, died, **_):
-        for job in jobs:
-            yield died(job) if job.filename == "a/XC2.ogg" else work(job)
-
-    table, job = table_of(recordings), preprocessor(tmp_path, multi_threading=False)
-    monkeypatch.setattr(data_preprocess, "run_jobs", run)
-    assert len(job.prepare(table)) == 5
-    with open(job.folder / "bad_recordings.csv", newline="") as file:
-        (row,) = csv.DictReader(file)
-    assert (Path(row["path"]).name, row["reason"]) == ("XC2.ogg", "crashed")
-    assert not list(job.folder.glob(".*"))
-
-
-def kill_prepare(job, **settings):
-    if job.filename == "a/XC2.ogg":
-        os.kill(os.getpid(), signal.SIGKILL)
-    return entry.prepare(job, **settings)
-
-
-def test_kill_9_accuses_no_recording(tmp_path, recordings, monkeypatch, caplog):
-    table, job = table_of(recordings), preprocessor(tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr(data_preprocess, "prepare", kill_prepare)
-        assert os.WTERMSIG(os.waitpid(forked(lambda: job.prepare(table)), 0)[1]) == signal.SIGKILL
-    with caplog.at_level(logging.INFO):
-        assert len(job.prepare(table)) == 6
-    assert "crashed" not in caplog.text
-    assert not list(job.folder.glob(".*"))
-
-
-def test_two_processes_that_fill_one_cache_at_once_give_the_same_bytes(tmp_path):
-    folder = tmp_path / "audio"
-    for number in range(30):
-        write(folder / f"a/XC{number}.wav", song(2, number))
-    table = table_of(folder)
-    preprocessor(tmp_path, name="one").prepare(table)
-    children = [forked(lambda: preprocessor(tmp_path, name="two").prepare(table)) for _ in range(2)]
-    for child in children:
-        assert os.waitpid(child, 0)[1] == 0
-    preprocessor(tmp_path, name="two").prepare(table)
-    assert files(tmp_path / "one") == files(tmp_path / "two")
-
-
-def test_a_full_disk_leaves_nothing_half_and_the_next_start_goes_on(tmp_path, recordings, monkeypatch):
-    table, original, counter = table_of(recordings), os.replace, itertools.count()
-
-    def full(*names):
-        if str(names[1]).endswith(".npy") and next(counter) == 3:
-            raise OSError(errno.ENOSPC, "No space left on device")  # as a write does
-        original(*names)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", full)
-        with pytest.raises(OSError, match=r"No space left on device: .*cache"):
-            preprocessor(tmp_path).prepare(table)
-    assert 3 <= len(list((tmp_path / "cache").rglob("*.npy"))) < 6  # others may be under way when it fails
-    assert not list((tmp_path / "cache").rglob("*.tmp"))
-    assert len(preprocessor(tmp_path).prepare(table)) == 6
-
-
-def test_a_cache_that_would_not_fit_is_refused_with_what_would(tmp_path, recordings, monkeypatch):
-    jobs = [entry.Job(row.filename, row.path) for row in table_of(recordings).itertuples()]
-    needed = space.estimate_bytes(jobs, entry.Spectrograms(PROCESS), 0.0)
-    made = preprocessor(tmp_path, name="real").prepare(table_of(recordings))["entry"].map(os.path.getsize).sum()
-    assert needed == pytest.approx(made, rel=0.02)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, needed // 2))
-    with pytest.raises(DataError, match=r"is free; what would fit: .*hop_length = 2\d\d, .*n_mels = [78], 2|3 of the"):
-        preprocessor(tmp_path).prepare(table_of(recordings))
-    assert not list((tmp_path / "cache").rglob("*.npy"))
-
-
-def test_a_cache_that_is_there_needs_no_room_though_its_index_is_lost(tmp_path, recordings, monkeypatch):
-    table = table_of(recordings)
-    made = preprocessor(tmp_path)
-    entries = made.prepare(table)["entry"].tolist()
-    (made.folder / cache.INDEX).unlink()
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, 0))
-    assert preprocessor(tmp_path).prepare(table)["entry"].tolist() == entries
-
-
-def test_a_disk_without_room_is_told_and_a_liar_does_not_refuse_the_others(tmp_path, recordings, monkeypatch):
-    jobs = [entry.Job(row.filename, row.path) for row in table_of(recordings).itertuples()]
-    needed = space.estimate_bytes(jobs, entry.Spectrograms(PROCESS), 0.0)
-    lie = write(recordings / "a/liar.flac", song(2, 9))
-    header = bytearray(lie.read_bytes())
-    header[21:26] = bytes([header[21] | 0x0F, 255, 255, 255, 255])  # 2^36 - 1 samples
-    lie.write_bytes(header)
-    assert (
-        needed
-        < space.estimate_bytes([*jobs, entry.Job("a/liar.flac", str(lie))], entry.Spectrograms(PROCESS), 0.0)
-        < 20 * needed
-    )
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, 0))
-    with pytest.raises(DataError, match=r"0\.000 GB is free; what would fit: another disk as \[data\] output_dir$"):
-        preprocessor(tmp_path).prepare(table_of(recordings))
-
-
 def test_a_cache_that_is_a_link_is_pruned_without_what_it_points_to(tmp_path, recordings):
     other = preprocessor(tmp_path, replace(PROCESS, n_mels=8))
     other.prepare(table_of(recordings))
@@ -612,7 +194,7 @@ def test_a_cache_that_is_a_link_is_pruned_without_what_it_points_to(tmp_path, re
     assert len(list((tmp_path / "elsewhere").rglob("*.npy"))) == 6
 
 
-def test_a_hash_path_that_cannot_be_is_told_before_the_work(tmp_path, recordings, decoded):
+def test_an_impossible_hash_path_is_reported_before_the_work(tmp_path, recordings, decoded):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="file is a file, not a folder; choose another folder"):
         preprocessor(tmp_path, hash_path=tmp_path / "file/key").prepare(table_of(recordings))
@@ -643,7 +225,7 @@ def test_two_shards_at_once_fill_one_cache(tmp_path, recordings):
     assert files(tmp_path / "shards") == files(tmp_path / "whole")
 
 
-def test_a_shard_leaves_the_share_of_bad_recordings_to_the_whole(tmp_path, recordings, caplog):
+def test_a_shard_does_not_judge_the_share_of_bad_recordings(tmp_path, recordings, caplog):
     write(recordings / "a/XC0.ogg", np.zeros(2 * RATE))
     table = table_of(recordings)
     part = table[:3].reset_index(drop=True)
@@ -658,7 +240,7 @@ def test_a_shard_leaves_the_share_of_bad_recordings_to_the_whole(tmp_path, recor
     assert len(preprocessor(tmp_path, max_bad_share=0.2).prepare(table)) == 5
 
 
-def test_room_is_asked_of_the_disk_that_the_cache_is_on(tmp_path, recordings, monkeypatch):
+def test_the_space_is_that_of_the_disk_of_the_cache(tmp_path, recordings, monkeypatch):
     job, asked = preprocessor(tmp_path), []
     monkeypatch.setattr(shutil, "disk_usage", lambda path: asked.append(path) or shutil._ntuple_diskusage(0, 0, 10**12))
     job.prepare(table_of(recordings))
@@ -721,7 +303,7 @@ def test_a_recording_of_three_hours_needs_the_memory_of_one_of_thirty_minutes(tm
     assert growth <= its_growth + 35, peaks  # MB; the frames of three hours alone are 44, the samples 345
 
 
-def test_the_command_prepares_and_says_where(tmp_path, capsys):
+def test_the_command_prepares_and_prints_the_folder(tmp_path, capsys):
     from dataloader.demo import make_demo
 
     make_demo(tmp_path / "demo", species=2, recordings=3)

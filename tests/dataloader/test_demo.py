@@ -137,7 +137,7 @@ def test_songs_stay_between_1_and_12_khz():
         assert power[(hz >= 1_000) & (hz <= 12_000)].sum() > 0.98 * power.sum(), index
 
 
-def test_loudness_does_not_tell_the_species():
+def test_loudness_does_not_show_the_species():
     rng = np.random.default_rng(0)
     for index in range(8):
         song = sing(make_species(index, seed=1), rng)
@@ -169,7 +169,7 @@ def band_levels_db(waveform: np.ndarray) -> np.ndarray:
     return 10 * np.log10(power.sum(axis=2).T + 1e-10)
 
 
-def test_the_songs_tell_the_species_whoever_records_them(birds):
+def test_the_songs_show_the_species_whoever_records_them(birds):
     def loud_moments(waveform):
         levels = band_levels_db(waveform)
         return np.quantile(levels, 0.95, axis=1) - np.median(levels, axis=1)
@@ -177,7 +177,7 @@ def test_the_songs_tell_the_species_whoever_records_them(birds):
     assert held_out_auc(birds, loud_moments) > 0.85
 
 
-def test_gain_noise_and_length_do_not_tell_the_species(birds):
+def test_gain_noise_and_length_do_not_show_the_species(birds):
     def recorder(waveform):
         quiet = np.quantile(band_levels_db(waveform), 0.05, axis=1)
         return np.array([len(waveform), quiet[0], quiet[1], quiet[-16:].mean(), quiet.mean()])
@@ -282,7 +282,7 @@ def test_one_species_alone_has_no_second_in_the_background(tmp_path, quick):
     assert {row["secondary_labels"] for row in rows} == {"[]"}
 
 
-def test_the_command_says_last_where_the_demo_is(tmp_path, quick, capsys):
+def test_the_last_line_of_the_command_is_the_path_of_the_demo(tmp_path, quick, capsys):
     main(["--output", str(tmp_path / "demo"), "--species", "2", "--recordings", "1", "--seed", "3"])
     assert capsys.readouterr().out.splitlines()[-1] == f"demo: {tmp_path / 'demo'}"
     assert len(table(tmp_path / "demo" / "train_metadata.csv")) == 2

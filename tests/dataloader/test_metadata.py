@@ -73,7 +73,7 @@ def test_blank_lines_and_remarks_over_lines_are_read(tmp_path):
         read_metadata(write(tmp_path, "\n,[],x,1,2,s,a/2.ogg,\n", header))
 
 
-def test_places_that_are_no_numbers_are_not_one_place(tmp_path):
+def test_coordinates_that_are_no_numbers_are_not_one_place(tmp_path):
     assert read_metadata(write(tmp_path, "a,[],,nan,nan,x,a/1.ogg\na,[],,nan,inf,x,a/2.ogg\n"))["group"].nunique() == 2
 
 
@@ -126,7 +126,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("rows", "header", "message"), WRONG)
-def test_a_table_that_cannot_be_used_is_told(tmp_path, rows, header, message):
+def test_a_table_that_cannot_be_used_is_reported(tmp_path, rows, header, message):
     with pytest.raises(DataError, match=rf"train_metadata\.csv: .*{message}"):
         read_metadata(write(tmp_path, rows, header))
 
@@ -139,14 +139,14 @@ def test_a_table_that_cannot_be_used_is_told(tmp_path, rows, header, message):
         ("utf-8-sig", ""),
     ],
 )
-def test_another_encoding_is_read_and_said(tmp_path, caplog, encoding, said):
+def test_another_encoding_is_read_and_reported(tmp_path, caplog, encoding, said):
     caplog.set_level(logging.INFO)
     rows = "a,[],Ann,1,2,s,a/1.ogg\na,[],Jürgen,1,2,s,a/2.ogg\n"
     assert read_metadata(write(tmp_path, rows, encoding=encoding))["author"].tolist() == ["Ann", "Jürgen"]
     assert said in caplog.text
 
 
-def test_a_table_of_excel_with_semicolons_is_read_and_said(tmp_path, caplog):
+def test_a_table_of_excel_with_semicolons_is_read_and_reported(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     table = read_metadata(write(tmp_path, "a;[];Ann;1;2;s;a/1.ogg\r\n", HEADER.replace(",", ";")))
     assert table["author"].tolist() == ["Ann"]
@@ -174,14 +174,14 @@ def test_accents_composed_in_two_ways_are_one_label_and_find_their_file(tmp_path
     assert "1 filename with accents composed differently (NFC, NFD)" in caplog.text
 
 
-def test_backslashes_in_a_filename_are_read_and_said(tmp_path, caplog):
+def test_backslashes_in_a_filename_are_read_and_reported(tmp_path, caplog):
     write(tmp_path, "a,[],x,1,2,s,a\\1.ogg\n")
     (tmp_path / "train_audio/a/1.ogg").touch()
     assert read_metadata(tmp_path)["filename"].tolist() == ["a/1.ogg"]
     assert "1 filename with backslashes in place of /" in caplog.text
 
 
-def test_no_table_and_no_recordings_are_told(tmp_path):
+def test_no_table_and_no_recordings_are_reported(tmp_path):
     (tmp_path / "notes.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match=r"train_metadata\.csv: no such file, nor train\.csv .* the table notes\.csv"):
         read_metadata(tmp_path)
@@ -231,7 +231,7 @@ def test_recordings_of_one_class_alone_are_nothing_to_train_on():
         check_classes(pd.concat([alone, silent]), "cross_entropy")
 
 
-def test_a_trial_on_real_recordings_says_that_it_is_one(tmp_path, caplog):
+def test_a_trial_on_real_recordings_is_reported_as_one(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     write(tmp_path, "".join(f"{label},[],x,1,2,s,{label}/{number}.ogg\n" for label in "abc" for number in range(3)))
     paths = settings.Paths(data_dir=tmp_path)
@@ -249,7 +249,7 @@ def config_file(folder, text=""):
     return folder / "config.ini"
 
 
-def test_without_data_testing_uses_a_demo_in_a_place_of_its_own(tmp_path, monkeypatch):
+def test_without_data_testing_uses_a_demo_in_a_folder_of_its_own(tmp_path, monkeypatch):
     made = []
 
     def fake(folder):
@@ -278,7 +278,7 @@ def test_a_named_folder_that_is_not_there_never_trains_on_the_demo(tmp_path, nam
         load_table(settings.load_config(path, [f"paths.data_dir={tmp_path / name}"]))
 
 
-def test_a_folder_that_is_not_understood_says_what_is_in_it(tmp_path):
+def test_the_error_for_an_unknown_layout_names_what_is_in_the_folder(tmp_path):
     path = config_file(tmp_path, "[testing]\ntesting = true\n")
     (tmp_path / "data/train_audio/robin").mkdir(parents=True)
     for number in range(3):
@@ -343,7 +343,7 @@ def test_a_nocall_class_without_recordings_is_warned_of(tmp_path, caplog):
     assert "no recording is labelled nocall" in caplog.text
 
 
-def test_recordings_of_nothing_alone_are_told(tmp_path):
+def test_recordings_of_nothing_alone_are_an_error(tmp_path):
     config = settings.Config(paths=settings.Paths(data_dir=write(tmp_path, "nocall,[],Ann,5,6,,nocall/2.ogg\n")))
     with pytest.raises(DataError, match="no recording has a species, all are nocall; add some"):
         load_table(config)

@@ -28,7 +28,7 @@ SETTINGS = {
 }
 
 
-def test_the_type_says_what_is_seen():
+def test_the_type_decides_the_kind_of_input():
     assert frontend_of("wav2vec2_tiny") is WAVEFORMS
     assert frontend_of("efficientnet_b0") is IMAGES
     process = DataProcess(n_mels=64, max_length_s=5.0)

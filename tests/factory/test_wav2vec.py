@@ -65,7 +65,7 @@ def test_only_pretrained_convolutions_are_frozen_and_all_else_gets_a_gradient(tm
     assert without == (convolutions if pretrained and freeze else set())
 
 
-def test_random_convolutions_keep_the_size_of_what_they_hear():
+def test_random_convolutions_keep_the_scale_of_their_input():
     network = build_model(TINY, 3)
     values = torch.randn(4, 1, SECOND)
     for layer in network.wav2vec.feature_extractor.conv_layers:
@@ -88,7 +88,7 @@ def test_a_trial_without_a_network_learns_its_convolutions_also_when_it_is_resum
     assert all(parameter.requires_grad for parameter in network.parameters())
 
 
-def test_a_file_of_another_size_with_older_names_is_told_in_a_line(tmp_path):
+def test_a_file_of_another_size_with_older_names_is_one_line(tmp_path):
     network = build_model(TINY, 3)
     state = {key: value[..., :1] if key.endswith("weight_v") else value for key, value in old_names(network).items()}
     with pytest.raises(ConfigError, match=r"weights_path = .*: has the weights of another network: \d+ of"):
@@ -191,13 +191,13 @@ def test_a_checkpoint_of_our_own_gives_its_head_as_well(tmp_path, caplog):
     ]
 
 
-def test_weights_of_another_network_say_how_many_tensors_fit(tmp_path):
+def test_weights_of_another_network_are_an_error_with_the_number_of_tensors_that_fit(tmp_path):
     path = saved(build_model(replace(TINY, type="test_resnet"), 3).state_dict(), tmp_path / "resnet.pt")
     with pytest.raises(ConfigError, match=r"weights_path = .*another network: 0 of \d+ tensors fit wav2vec2_tiny;"):
         build_model(from_file(path), 3)
 
 
-def test_a_file_with_fewer_layers_is_told(tmp_path):
+def test_a_file_with_fewer_layers_is_an_error(tmp_path):
     path = saved(build_model(replace(TINY, wav2vec_layers=1), 3).state_dict(), tmp_path / "short.pt")
     with pytest.raises(ConfigError, match=r"another network: \d\d of \d\d tensors fit wav2vec2_tiny;"):
         build_model(from_file(path), 3)
@@ -236,7 +236,7 @@ def test_the_base_size_is_that_of_the_pipeline_that_has_its_weights(monkeypatch)
     assert asked == torchaudio.pipelines.WAV2VEC2_BASE._params | {"encoder_layer_drop": 0.0}
 
 
-def test_without_network_the_way_out_is_told_in_seconds(no_network, monkeypatch, capfd):
+def test_without_network_a_remedy_is_reported_in_seconds(no_network, monkeypatch, capfd):
     small_base(monkeypatch)
     start = time.monotonic()
     with pytest.raises(ConfigError, match=r"no answer from download.pytorch.org.*weights_path") as error:

@@ -14,7 +14,7 @@ def test_the_second_channel_rises_from_the_lowest_band_to_the_highest():
     assert (both[:, 1] == both[:1, 1, :, :1]).all()
 
 
-def test_a_network_with_it_tells_high_from_low():
+def test_a_network_with_it_distinguishes_high_from_low():
     torch.manual_seed(1)
     layers = [nn.Conv2d(channels, 4, 1) for channels in (1, 2)]
     low, high = torch.zeros(2, 1, 1, 8, 4)

@@ -52,6 +52,6 @@ def test_the_mean_is_judged_and_attention_begins_as_the_mean():
 
 
 @torch.no_grad()
-def test_a_new_head_says_one_of_so_many():
+def test_a_new_head_gives_every_class_the_same_probability():
     probability = EmbeddingClassifier(5, 4).eval()(example(torch.randn(2, 5))).sigmoid()
     torch.testing.assert_close(probability, torch.full((1, 4), 0.25))

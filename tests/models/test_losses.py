@@ -90,7 +90,7 @@ def test_under_bf16_autocast_the_loss_of_bf16_logits_is_calculated_in_float32(lo
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=names)
-def test_what_nobody_knows_has_no_gradient_and_no_part_in_the_loss(loss):
+def test_unknown_targets_have_no_gradient_and_no_loss(loss):
     logits, targets = batch()
     targets[:, 4] = -1
     value, slope = value_and_slope(loss, logits, targets)

@@ -34,5 +34,5 @@ def test_what_no_decoder_reads_has_to_be_converted():
 
 
 @pytest.mark.parametrize("names", [[], ["readme.txt", "table.csv", "a.wav"]])
-def test_where_all_is_used_nothing_is_said(names):
+def test_where_all_is_used_nothing_is_reported(names):
     assert sound_files_not_used(names) is None

@@ -75,7 +75,7 @@ def test_what_telephones_record_is_read(phone):
     assert likeness > 0.9 or phone.suffix == ".wma"  # whose delay is another
 
 
-def test_a_span_is_that_of_the_whole_to_the_bit(phone):
+def test_a_span_is_that_of_the_recording_to_the_bit(phone):
     rate = PHONES[phone.name][2]
     whole = read_audio(phone, rate)
     for start_s in (0.0, 0.013, 2.5, 4.2):

@@ -331,7 +331,7 @@ def test_the_samples_that_a_recorders_header_counts_too_many_are_known(files):
     "name",
     ["joined.mp3", "joined_rates.mp3", "vbr_half_count.mp3", "joined.flac", "half_count.flac", "joined.ogg"],
 )
-def test_a_span_read_by_the_second_decoder_is_that_of_the_whole(files, name):
+def test_a_span_read_by_the_second_decoder_equals_that_of_the_complete_recording(files, name):
     whole = read_audio(files / name, RATE)
     for start_s in (0.5, 4.0, CASES[name].seconds - 1.5):
         span = read_audio(files / name, RATE, start_s=start_s, duration_s=1.0)

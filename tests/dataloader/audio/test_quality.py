@@ -25,7 +25,7 @@ def quality_of(tmp_path, sound, rate=RATE, name="x.wav", **options) -> Quality:
     return measure(tmp_path / name)
 
 
-def test_a_sine_has_the_level_that_the_formula_says(tmp_path):
+def test_a_sine_has_the_level_of_the_formula(tmp_path):
     sine = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(12 * RATE) / RATE)  # longer than a block
     found = quality_of(tmp_path, sine)
     assert found.peak_dbfs == pytest.approx(20 * np.log10(0.5), abs=0.01)
@@ -76,7 +76,7 @@ def test_digital_silence_is_silent(tmp_path):
 
 @pytest.mark.parametrize("low_rate", [8_000, 16_000, 22_050])
 @pytest.mark.parametrize("level", [0.1, 0.003])
-def test_an_upsampled_recording_says_so(tmp_path, low_rate, level):
+def test_an_upsampled_recording_is_recognised(tmp_path, low_rate, level):
     up = soxr.resample(noise(5, level, low_rate), low_rate, RATE)
     assert quality_of(tmp_path, up).bandwidth_hz == pytest.approx(low_rate / 2, rel=0.1)
 

@@ -38,7 +38,7 @@ RECORDERS = Path(__file__).parents[4] / "shared" / "recorders"
         ("", Written()),
     ],
 )
-def test_a_name_says_when_and_where(name, expected):
+def test_a_name_contains_time_and_site(name, expected):
     assert from_name(name) == expected
 
 
@@ -75,13 +75,13 @@ def of(tmp_path, content, name="x.wav"):
     return what_the_recorder_wrote(tmp_path / name)
 
 
-def test_guano_says_it_all(tmp_path):
+def test_guano_gives_everything(tmp_path):
     expected = Written("2020-05-01T21:30:00+02:00", "", "Titley Anabat 77", 10.0)
     assert of(tmp_path, wav(GUANO)) == expected
 
 
 @pytest.mark.parametrize("zone", [("(UTC)", "+00:00"), ("(UTC+10)", "+10:00"), ("(UTC-3:30)", "-03:30")])
-def test_an_audiomoth_says_when_in_its_comment(tmp_path, zone):
+def test_the_comment_of_an_audiomoth_contains_the_time(tmp_path, zone):
     text = f"Recorded at 04:00:00 02/05/2021 {zone[0]} by AudioMoth 247AA5075E06337D at gain setting 2"
     expected = Written(f"2021-05-02T04:00:00{zone[1]}", device="AudioMoth 247AA5075E06337D")
     assert of(tmp_path, wav(comment(text))) == expected
@@ -97,11 +97,11 @@ def test_wildlife_acoustics_metadata_are_read_also_behind_an_odd_chunk(tmp_path,
     assert of(tmp_path, wav(odd, chunk, pad=pad)) == expected
 
 
-def test_a_broadcast_wave_says_when(tmp_path):
+def test_a_broadcast_wave_contains_its_time(tmp_path):
     assert of(tmp_path, wav((b"bext", BROADCAST))) == Written("2020-05-01T21:30:00", device="BAR-LT")
 
 
-def test_the_file_goes_before_its_name_which_says_the_rest(tmp_path):
+def test_the_file_has_priority_over_its_name_which_gives_the_rest(tmp_path):
     found = of(tmp_path, wav(GUANO), "MARSH_20210502_040000.wav")
     assert found == Written("2020-05-01T21:30:00+02:00", "MARSH", "Titley Anabat 77", 10.0)
 
@@ -115,7 +115,7 @@ def test_the_file_goes_before_its_name_which_says_the_rest(tmp_path):
         b"fLaC", b"fLaC\x84\0\0\x08\xff\xff\xff\xff\xff\xff\xff\xff", wav((b"guan", b"GUANO|Version: 1.0\nTE: many\n")),
     ],
 )  # fmt: skip
-def test_what_cannot_be_read_says_what_its_name_does(tmp_path, content):
+def test_of_a_file_that_cannot_be_read_the_name_is_used(tmp_path, content):
     assert of(tmp_path, content, "MARSH_20210502_040000.wav") == Written("2021-05-02T04:00:00", "MARSH")
 
 

@@ -30,7 +30,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_they_lie_end_to_end_in_decibels_and_bad_ones_are_told(folder, caplog):
+def test_they_follow_one_another_in_decibels_and_bad_ones_are_reported(folder, caplog):
     assert [path.name for path in background_files(folder)] == ["broken.ogg", "a.flac", "wind.wav"]
     whole = load_background(folder, PROCESS, 60.0)
     assert whole.dtype == torch.float16
@@ -48,7 +48,7 @@ def test_no_more_is_kept_than_the_minutes_asked_for(folder, caplog):
     assert len(load_background(folder, PROCESS, 3.0 / 60)) == 192  # the second file gives what the first leaves
 
 
-def test_what_is_scored_is_not_heard_in_training(folder, caplog):
+def test_what_is_scored_is_not_used_as_background(folder, caplog):
     (folder / "link.wav").symlink_to(folder / "wind.wav")
     (folder / "rain/WIND.WAV").write_bytes((folder / "rain/a.flac").read_bytes())  # whatever its case
     way = folder / "rain/../wind.wav"
@@ -73,7 +73,7 @@ def test_where_none_can_be_used_it_is_an_error_of_one_line(tmp_path):
         ("background_dir = .", r"background_dir = '.': has no sound files \(.*.flac, .*.wav.*\)"),
     ],
 )
-def test_a_missing_or_empty_folder_is_told_before_anything_is_done(tmp_path, text, complaint):
+def test_a_missing_or_empty_folder_is_reported_before_anything_is_done(tmp_path, text, complaint):
     path = tmp_path / "config.ini"
     path.write_text(f"[augmentation]\nbackground_p = 0.5\n{text}\n")
     with pytest.raises(ConfigError, match=complaint) as error:

@@ -31,7 +31,7 @@ def test_switched_off_every_row_comes_once():
 
 
 @pytest.mark.parametrize("power", [0.5, 1.0])
-def test_classes_are_drawn_as_often_as_the_power_says(power):
+def test_classes_are_drawn_as_often_as_the_power_sets(power):
     one = balance(power=power)
     drawn = np.concatenate([one.rows(epoch) for epoch in range(200)])
     assert len(drawn) == 200 * len(RECORDING)
@@ -54,7 +54,7 @@ def test_a_capped_class_has_the_windows_of_that_many_recordings_others_each_epoc
     assert seen == set(range(len(LABELS)))
 
 
-def test_of_recordings_of_one_length_a_capped_class_has_as_many_as_it_says():
+def test_of_recordings_of_one_length_a_capped_class_has_class_cap():
     recording = np.repeat(np.arange(12), 3)
     one = Balance(recording, [("a",)] * 12, power=0.0, rare_to=0, class_cap=5, seed=1)
     for epoch in range(1, 20):
@@ -81,7 +81,7 @@ def test_a_rare_class_is_repeated_and_the_others_are_left_alone():
         ([3] * 4, 6, 0, (1, 2)),
     ],
 )
-def test_no_window_of_a_short_recording_stands_in_for_those_of_a_long_one(windows, rare_to, class_cap, often):
+def test_windows_of_a_short_recording_do_not_replace_those_of_a_long_one(windows, rare_to, class_cap, often):
     recording = np.repeat(np.arange(len(windows)), windows)
     one = Balance(recording, [("a",)] * len(windows), power=0.0, rare_to=rare_to, class_cap=class_cap, seed=1)
     for epoch in range(1, 30):

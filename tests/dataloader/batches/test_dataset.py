@@ -95,7 +95,7 @@ def test_no_workers_two_workers_and_the_memory_of_the_device_give_the_same(datas
         assert_same(none, device)
 
 
-def test_a_device_without_room_for_the_spectrograms_is_told(dataset, monkeypatch):
+def test_a_device_with_too_little_memory_is_an_error(dataset, monkeypatch):
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -121,7 +121,7 @@ def test_a_short_recording_is_repeated_from_any_of_its_frames(samples):
         np.testing.assert_array_equal(window.T, array[:, (first + np.arange(32)) % 20])
 
 
-def test_a_sample_is_a_part_of_a_long_recording_as_often_as_is_asked(metadata):
+def test_a_long_recording_has_as_many_segments_as_are_set(metadata):
     # A second is 64 frames and a window 32; the recordings have 100, 20, 64 and 33. The parts meet where windows begin.
     rows = make_segments(metadata, PROCESS, 1.0, 2)
     assert rows.to_numpy().tolist() == [
@@ -177,7 +177,7 @@ def test_balanced_rows_are_shared_and_gone_on_with_like_others():
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_an_entry_that_is_gone_or_cut_off_is_told_in_a_line_with_workers_too(dataset, num_workers):
+def test_an_entry_that_is_gone_or_cut_off_is_one_line_with_workers_too(dataset, num_workers):
     loader = Loader(dataset, order(dataset), num_workers=num_workers, pin_memory=False)
     for entry in dataset.entries:
         os.truncate(entry, os.path.getsize(entry) + 64)  # as of another recording of that name
@@ -260,7 +260,7 @@ def asked(**rules):
     return training_targets(PRESENT, BEHIND, LABELS, Labels(**rules)).astype(float).round(5).tolist()
 
 
-def test_secondary_labels_change_their_cell_and_nothing_else():
+def test_secondary_labels_change_their_target_and_nothing_else():
     assert asked() == PRESENT.tolist()
     for rules, cell in [
         ({"secondary": "mask"}, -1),
@@ -283,7 +283,7 @@ def test_scoring_asks_for_the_foreground_whatever_the_rules(dataset, metadata):
     assert dataset.targets[1].tolist() == [0, 1, 0]
 
 
-def test_more_processes_than_windows_are_told():
+def test_more_processes_than_windows_are_an_error():
     with pytest.raises(DataError, match="1 window to train on, and 2 processes; start fewer"):
         EpochBatches(1, 16, training=True, world=2)
 

@@ -75,7 +75,7 @@ def test_the_mean_is_taken_before_training_and_scoring(metadata):
 
 
 @pytest.mark.parametrize("pool", ["mean", "attention"])
-def test_training_hears_other_windows_each_step_and_the_same_when_it_is_resumed(metadata, pool):
+def test_training_gets_other_windows_each_step_and_the_same_when_it_is_resumed(metadata, pool):
     batch = dataset(metadata, pool)[[(0, 0.0), (2, 0.0)]]
     transform = EmbeddingTransform(pool, seed=1)
     first, again, later = (transform(batch, key)[0] for key in ((1, 0, 0), (1, 0, 0), (1, 1, 0)))

@@ -104,7 +104,7 @@ def test_no_workers_give_the_same_as_two(dataset):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def test_a_window_is_cut_by_seeking_and_not_from_the_whole(dataset, monkeypatch):
+def test_a_window_is_read_by_seeking(dataset, monkeypatch):
     decoded, fill = [], Decoder.fill
     monkeypatch.setattr(Decoder, "fill", lambda self, out: decoded.append(len(out)) or fill(self, out))
     assert dataset[at(3)].windows.shape == (1, 8000)
@@ -182,7 +182,7 @@ def test_mixup_of_waveforms_mixes_their_labels():
     torch.testing.assert_close(mixed[0], plain.mean(dim=0), atol=0.02, rtol=0)
 
 
-def test_labels_mean_in_training_what_the_rules_say(tmp_path):
+def test_labels_mean_in_training_what_the_rules_set(tmp_path):
     row = {"path": str(tmp_path / "x.wav"), "filename": "x.wav", "entry": "", "frames": 64, "seconds": 1.0}
     metadata = pd.DataFrame([row | {"labels": ("a",), "secondary_labels": ("b",)}])
     windows = make_windows(metadata, DataProcess())

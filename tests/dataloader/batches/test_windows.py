@@ -20,7 +20,7 @@ from utils.settings import DataProcess
         (260, [0, 100, 160]),
     ],
 )
-def test_windows_stand_one_after_another_and_a_long_tail_makes_a_last_one(frames, starts):
+def test_windows_follow_one_another_and_a_long_tail_makes_a_last_one(frames, starts):
     assert window_starts(frames, 100) == starts
 
 

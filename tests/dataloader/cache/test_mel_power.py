@@ -100,7 +100,7 @@ def test_kept_code_that_a_power_cut_has_damaged_is_made_again(monkeypatch, tmp_p
     assert all(path.read_bytes() != left for path in damaged)
 
 
-def test_a_disk_without_room_for_the_compiled_code_does_not_stop_the_work(monkeypatch, tmp_path):
+def test_a_disk_too_full_for_the_compiled_code_does_not_stop_the_work(monkeypatch, tmp_path):
     def full(self, name, data):
         raise OSError(errno.ENOSPC, "No space left on device")
 

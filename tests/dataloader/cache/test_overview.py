@@ -33,7 +33,7 @@ def test_a_recording_shorter_than_the_picture_has_a_column_a_frame(tmp_path):
     np.testing.assert_allclose(overview(path, mel, 2.0, 1200), mel.db(sf.read(path, dtype="float32")[0]))
 
 
-def test_a_stretch_equals_the_same_frames_of_the_whole(tmp_path):
+def test_a_stretch_equals_the_same_frames_of_the_recording(tmp_path):
     mel, path = MelSpectrogram(DataProcess()), tmp_path / "a.wav"
     sf.write(path, np.random.default_rng(1).normal(0, 0.1, 40 * RATE), RATE)
     whole, statistics = mel.db(sf.read(path, dtype="float32")[0]), BandStatistics()
@@ -46,7 +46,7 @@ def test_a_stretch_equals_the_same_frames_of_the_whole(tmp_path):
     np.testing.assert_allclose(scale, np.maximum(frames.std(axis=1), 3.0), atol=0.05)
 
 
-def test_a_narrower_picture_shows_the_loudest_of_what_a_column_stands_for():
+def test_a_narrower_picture_shows_the_loudest_of_the_columns_that_each_replaces():
     db = np.random.default_rng(1).normal(size=(8, 100))
     np.testing.assert_array_equal(narrowed(db, 20), db.reshape(8, 20, 5).max(axis=2))
     assert narrowed(db, 200) is db

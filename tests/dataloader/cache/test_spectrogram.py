@@ -51,7 +51,7 @@ def test_it_is_the_mel_spectrogram_of_librosa_in_decibels(process, samples):
 
 
 @pytest.mark.parametrize("block", [1, 100, 499, 777, 5_000, 32_000])
-def test_blocks_of_any_size_equal_the_whole_to_the_bit(block):
+def test_blocks_of_any_size_equal_the_complete_spectrogram_to_the_bit(block):
     wave = noise(3_000 if block == 1 else 40_123)
     mel = MelSpectrogram(PROCESS)
     blocks = list(mel.blocks(wave[start : start + block] for start in range(0, len(wave), block)))
@@ -137,7 +137,7 @@ def test_a_window_that_did_not_change_moves_no_statistics(standardize):
         torch.testing.assert_close(got, wanted)
 
 
-def test_statistics_gathered_in_blocks_are_those_of_the_whole():
+def test_statistics_gathered_in_blocks_are_those_of_the_complete_spectrogram():
     frames = db(frames=1000).T
     statistics = BandStatistics()
     for start in range(0, 1000, 130):

@@ -75,7 +75,7 @@ def test_dask_does_the_same_on_a_cluster_and_outlives_a_worker(cluster):
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "foo"])
-def test_a_scheduler_that_is_not_there_is_told(monkeypatch, address):
+def test_an_unreachable_scheduler_is_an_error(monkeypatch, address):
     dask = pytest.importorskip("dask", reason="dask[distributed] is an extra")
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", address)
     with (
@@ -147,7 +147,7 @@ def test_processes_that_cannot_start_are_reported_in_a_line(tmp_path):
     assert "DataError: no worker process can be started: they end as soon as they begin" in done.stderr
 
 
-def test_a_dev_shm_without_room_for_semaphores_is_named(monkeypatch):
+def test_a_dev_shm_without_space_for_semaphores_is_named(monkeypatch):
     def refuse(*_):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
@@ -156,7 +156,7 @@ def test_a_dev_shm_without_room_for_semaphores_is_named(monkeypatch):
         run(square, [1])
 
 
-def test_dask_that_is_not_installed_says_what_to_install(monkeypatch):
+def test_without_dask_the_error_names_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "dask.distributed", None)
     with pytest.raises(DataError, match=r"backend = dask: .* is not installed; pip install 'dask\["):
         run(square, [1], backend="dask")

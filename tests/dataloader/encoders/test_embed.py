@@ -131,7 +131,7 @@ def test_the_keys_of_spectrograms_are_what_they_were():
     assert stage_of(Config()).key() == cache_key(DataProcess())
 
 
-def test_the_encoders_rate_and_window_take_the_place_of_the_settings():
+def test_the_encoders_rate_and_window_replace_the_settings():
     config = settle(Config(model=Model(type="birdnet_v2.4")))
     assert (config.data_process.sample_rate, config.data_process.max_length_s) == (48_000, 3.0)
     own = Model(type="encoder", encoder_sample_rate=16_000, encoder_window_s=1.0)

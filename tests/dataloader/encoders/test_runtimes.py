@@ -52,7 +52,7 @@ def test_an_output_is_named_as_well_as_numbered(tmp_path):
         ({"window_s": 0.2}, r"(its windows have \d+ samples|does not accept windows of 1600 samples)"),
     ],
 )
-def test_a_file_of_another_signature_says_what_it_has(encoder_file, change, message):
+def test_a_file_of_another_signature_is_an_error_that_names_its_own(encoder_file, change, message):
     with pytest.raises(UserError, match=rf"^{re.escape(str(encoder_file))}: .*{message}") as error:
         open_encoder(replace(SMALL, **change), encoder_file)
     assert "\n" not in str(error.value)
@@ -88,13 +88,13 @@ def test_a_runtime_that_is_not_installed_is_named(tmp_path, monkeypatch):
         ("perch_v2", r"perch_v2: set weights_path to the ONNX file of Perch v2; .*SavedModel, which cannot be read"),
     ],
 )
-def test_an_encoder_whose_file_is_not_here_says_where_it_comes_from(monkeypatch, name, message):
+def test_for_an_encoder_without_its_file_the_error_names_where_it_comes_from(monkeypatch, name, message):
     monkeypatch.setattr(files.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=message):
         find_file(ENCODERS[name], None)
 
 
-def test_a_package_that_cannot_download_says_so(monkeypatch):
+def test_a_package_that_cannot_download_is_an_error(monkeypatch):
     class Birdnet:
         @staticmethod
         def load(*_, **__):
@@ -116,7 +116,7 @@ def test_a_file_that_is_not_there_and_one_of_another_kind(tmp_path):
         find_file(SMALL, tmp_path / "a.h5")
 
 
-def test_an_encoder_that_wants_a_level_hears_each_window_at_it(tmp_path):
+def test_an_encoder_with_a_peak_gets_each_window_scaled_to_it(tmp_path):
     path = write_onnx(tmp_path / "a.onnx")
     loud, silent = 3 * windows(2) + 1, np.zeros((1, SAMPLES), np.float32)
     centred = loud - loud.mean(axis=1, keepdims=True)

@@ -23,7 +23,7 @@ def examples() -> list[list[re.Match]]:
 
 
 @pytest.mark.parametrize("example", examples(), ids=lambda example: example[-1]["text"].strip()[:60])
-def test_an_example_is_read_as_the_page_says(tmp_path, caplog, example):
+def test_an_example_is_read_as_the_page_describes(tmp_path, caplog, example):
     caplog.set_level("INFO")
     settings = ["[data]\noutput_dir = cache\n"]
     for block in example:

@@ -13,7 +13,7 @@ def table():
     return pd.DataFrame(rows, columns=["filename", "labels", "split"])
 
 
-def test_each_class_has_so_many_and_the_test_split_stays_whole():
+def test_each_class_has_this_many_and_the_test_split_does_not_change():
     kept = keep_few(table(), 2, seed=1)
     train = kept[kept["split"] == "train"]
     assert (kept["split"] == "test").sum() == 4

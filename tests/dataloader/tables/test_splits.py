@@ -25,7 +25,7 @@ def split(rows, train_ratio=0.7, test_val_ratio=0.5, seed=1):
     return split_by_group(rows, train_ratio=train_ratio, test_val_ratio=test_val_ratio, seed=seed)
 
 
-def test_no_group_stands_on_two_sides():
+def test_no_group_is_in_two_subsets():
     rows = table()
     assert (rows.assign(split=split(rows)).groupby("group")["split"].nunique() == 1).all()
 
@@ -101,7 +101,7 @@ def test_folds_depend_on_the_recordings_alone_and_not_on_their_order():
     )
 
 
-def test_a_class_is_on_as_many_folds_as_it_has_groups_and_one_that_nobody_can_learn_is_told(caplog):
+def test_a_class_is_in_as_many_folds_as_it_has_groups_and_one_that_cannot_be_learned_is_reported(caplog):
     rows = pd.DataFrame(
         {
             "labels": [("one",)] * 3 + [("three",)] * 6 + [("many",)] * 40 + [()] * 8,

@@ -47,7 +47,7 @@ def data(tmp_path):
         "map.csv: 2 labels of the data that the label map does not name, kept as they are: Philloscopus collybita",
     ],
 )
-def test_the_check_says_what_is_there_and_warns(data, capsys, line):
+def test_the_check_describes_the_data_and_warns(data, capsys, line):
     assert metadata.main(["--check", "--config", str(data)]) == 0
     assert line in capsys.readouterr().out
 
