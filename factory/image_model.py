@@ -247,22 +247,22 @@ def _from_file(model: Model, n_classes: int, image_size: ImageSize | None) -> nn
         network = _create_with(weights, network, model, n_classes, image_size)
         return _finish(_widen(network, model, n_classes, image_size), model, n_classes, image_size)
     network = _create(model, n_classes, image_size, channels=_channels(model))
-    whole = _finish(network, model, n_classes, image_size)
-    _load_own(weights, whole, model, n_classes)
-    return whole
+    complete = _finish(network, model, n_classes, image_size)
+    _load_own(weights, complete, model, n_classes)
+    return complete
 
 
 _BACKBONE = "backbone."  # in an ImageClassifier the names of timm's tensors begin with this
 
 
-def _load_own(weights: dict[str, Tensor], whole: nn.Module, model: Model, n_classes: int) -> None:
+def _load_own(weights: dict[str, Tensor], complete: nn.Module, model: Model, n_classes: int) -> None:
     """Load the weights of an ImageClassifier of another run into ``whole``, with those of the head if they fit."""
-    wrapped = isinstance(whole, ImageClassifier)
-    own = whole.state_dict()
+    wrapped = isinstance(complete, ImageClassifier)
+    own = complete.state_dict()
     weights = {key if wrapped else key.removeprefix(_BACKBONE): value for key, value in weights.items()}
-    weights = _fit_channels(weights, whole)
+    weights = _fit_channels(weights, complete)
     fitting = {key for key, value in own.items() if key in weights and weights[key].shape == value.shape}
-    network = whole.backbone if wrapped else whole
+    network = complete.backbone if wrapped else complete
     heads = [_BACKBONE * wrapped + name for name in _heads(network)]
     head = {key for key in own if (key.startswith("head.") and wrapped) or key.rpartition(".")[0] in heads}
     if own.keys() - head - fitting:
@@ -270,7 +270,7 @@ def _load_own(weights: dict[str, Tensor], whole: nn.Module, model: Model, n_clas
     pretrained.report_head(model, n_classes, used=head <= fitting)
     if head - fitting:
         fitting -= head
-    whole.load_state_dict({key: weights[key] for key in fitting}, strict=False)
+    complete.load_state_dict({key: weights[key] for key in fitting}, strict=False)
 
 
 def _create_with(

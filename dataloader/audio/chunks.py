@@ -155,8 +155,8 @@ def examine_aiff(file: BinaryIO, size: int) -> Findings:
     """Walk through the chunks of an AIFF or AIFF-C file; all its numbers are big-endian."""
     step, rate = 1, 0.0
     file.seek(4)
-    whole = 8 + struct.unpack(">I", file.read(4))[0]
-    if _has_at(file, whole, b"FORM") or _has_at(file, whole + 1, b"FORM"):
+    end = 8 + struct.unpack(">I", file.read(4))[0]
+    if _has_at(file, end, b"FORM") or _has_at(file, end + 1, b"FORM"):
         return _JOINED
     for name, length, begin in _chunks(file, 12, ">4sI", 2):
         if not name:

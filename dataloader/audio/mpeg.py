@@ -130,20 +130,16 @@ def _runs(data: bytes, begin: int, end: int) -> Iterator[_Run]:
     needed = _FIRST_CHAIN
     while (start := _next_start(data, position, end, needed)) is not None:
         stream = _stream(_head(data, start))
-        frames, behind = _walk(data, start, end, stream, float("inf"))
-        if behind > end:  # the last frame is cut off
-            frames, behind = frames - 1, _last_whole(data, start, stream, frames - 1)
+        frames, after = _walk(data, start, end, stream, float("inf"))
+        if after > end:  # the last frame is cut off
+            frames, after = frames - 1, _walk(data, start, len(data), stream, frames - 1)[1]
         is_headed, promised = _length_header(data, start, stream)
         if frames > 0:
-            yield _Run(stream, start, behind, frames - is_headed, is_headed, promised)
-        if behind <= start:
+            yield _Run(stream, start, after, frames - is_headed, is_headed, promised)
+        if after <= start:
             return
-        position = behind_id3(data, behind)
+        position = behind_id3(data, after)
         needed = _CHAIN
-
-
-def _last_whole(data: bytes, start: int, stream: _Stream, frames: int) -> int:
-    return _walk(data, start, len(data), stream, frames)[1]
 
 
 def _next_start(data: bytes, position: int, end: int, needed: int) -> int | None:
@@ -153,8 +149,8 @@ def _next_start(data: bytes, position: int, end: int, needed: int) -> int | None
         at = match.start()
         if not (stream := _stream(_head(data, at))):
             continue
-        frames, behind = _walk(data, at, end, stream, _CHAIN)
-        at_end = behind >= end or data[behind : behind + 11].startswith(_TAGS)
+        frames, after = _walk(data, at, end, stream, _CHAIN)
+        at_end = after >= end or data[after : after + 11].startswith(_TAGS)
         if frames >= (needed if at == expected else _CHAIN) or (frames and at_end):
             return at
     return None
@@ -183,8 +179,8 @@ def _length_header(data: bytes, start: int, stream: _Stream) -> tuple[bool, int]
 
 def _headers_within(data: bytes, run: _Run) -> int:
     """How many length headers follow the first frame of a run: from files joined without a tag between them."""
-    behind = (found.start() for found in re.finditer(b"Xing|Info|VBRI", data[run.begin + 200 : run.end]))
-    starts = (data.rfind(b"\xff", run.begin, run.begin + 200 + at) for at in behind)
+    marks = (found.start() for found in re.finditer(b"Xing|Info|VBRI", data[run.begin + 200 : run.end]))
+    starts = (data.rfind(b"\xff", run.begin, run.begin + 200 + at) for at in marks)
     return sum(start > run.begin and _length_header(data, start, run.stream)[0] for start in starts)
 
 

@@ -99,10 +99,10 @@ class _Sums:
         self.peak = max(self.peak, float(np.abs(block).max()))
         self.clipped += int(np.count_nonzero(np.abs(block) >= _CLIPPED))
         self._add_runs(block)
-        if whole := len(block) // _SEGMENT:
-            segments = block[: whole * _SEGMENT].reshape(whole, _SEGMENT)
+        if n_segments := len(block) // _SEGMENT:
+            segments = block[: n_segments * _SEGMENT].reshape(n_segments, _SEGMENT)
             self._power += np.square(np.abs(np.fft.rfft(segments * _WINDOW, axis=1))).sum(axis=0)
-            self._segments += whole
+            self._segments += n_segments
 
     def _add_runs(self, block: np.ndarray) -> None:
         """Count the runs of one value. A run across two blocks counts once, if its piece in each is long enough."""
@@ -147,8 +147,8 @@ def bandwidth(spectrum: np.ndarray, sample_rate: int) -> float:
     empty_from = len(smooth) - int(np.argmin((smooth < _EMPTY_DB)[::-1])) if not (smooth < _EMPTY_DB).all() else 0
     if not width <= empty_from < len(smooth) - width:
         return half if empty_from else 0.0
-    before, behind = smooth[empty_from - width : empty_from], smooth[empty_from : empty_from + width]
-    if before.max() - behind.min() < _EDGE_DB:
+    before, after = smooth[empty_from - width : empty_from], smooth[empty_from : empty_from + width]
+    if before.max() - after.min() < _EDGE_DB:
         return half
     return float(empty_from) / (len(spectrum) - 1) * half
 

@@ -169,13 +169,13 @@ def quality_lines(frame: "pd.DataFrame") -> list[str]:
     }
     total = counted(len(frame), "recording")
     lines = [_line(what, frame[which], total) for what, which in troubles.items() if which.any()]
-    for limit, some in frame[narrow].groupby((frame["bandwidth_hz"] / 500).round() * 0.5, sort=True):
+    for limit, affected in frame[narrow].groupby((frame["bandwidth_hz"] / 500).round() * 0.5, sort=True):
         why = f"as if recorded at a sample rate of {2 * limit:g} kHz, or cut by an encoder"
-        lines.append(_line(f"nothing above {limit:g} kHz, {why}", some, total))
+        lines.append(_line(f"nothing above {limit:g} kHz, {why}", affected, total))
     return lines or [f"sound: nothing to report of {total}"]
 
 
-def _line(what: str, some: "pd.DataFrame", total: str) -> str:
-    names = some["filename"].tolist()
+def _line(what: str, affected: "pd.DataFrame", total: str) -> str:
+    names = affected["filename"].tolist()
     shown = ", ".join(names[:_NAMED]) + (" ..." if len(names) > _NAMED else "")
     return f"sound: {what}: {len(names)} of {total} ({shown})"

@@ -45,7 +45,7 @@ class Written:
         """This, with unknown fields taken from ``other``."""
         default = astuple(Written())
         pairs = zip(astuple(self), astuple(other), default, strict=True)
-        return Written(*(mine if mine != unknown else theirs for mine, theirs, unknown in pairs))
+        return Written(*(own if own != unknown else theirs for own, theirs, unknown in pairs))
 
 
 COLUMNS = tuple(field.name for field in fields(Written))
@@ -57,9 +57,9 @@ def recorder_columns(paths: Sequence[str | Path]) -> dict[str, list]:
     If a file is missing or damaged, only its name is used. A few hundred bytes of each WAV and FLAC are read.
     """
     paths = list(paths)
-    some = [paths[first : first + _AT_ONCE] for first in range(0, len(paths), _AT_ONCE)]
+    batches = [paths[first : first + _AT_ONCE] for first in range(0, len(paths), _AT_ONCE)]
     with ThreadPoolExecutor(_THREADS) as pool:
-        rows = [row for found in pool.map(_all_of, some) for row in found]
+        rows = [row for found in pool.map(_all_of, batches) for row in found]
     return {column: [getattr(row, column) for row in rows] for column in COLUMNS}
 
 

@@ -50,8 +50,8 @@ class TimedLabels:
         self._times = {}
         for row in np.flatnonzero(self.timed):
             found = annotations.iloc[row]
-            spans = np.array([(one.start_s, one.end_s) for one in found], dtype=np.float64).reshape(-1, 2)
-            self._times[int(row)] = spans[:, 0], spans[:, 1], [one.label for one in found]
+            spans = np.array([annotation[:2] for annotation in found], dtype=np.float64).reshape(-1, 2)
+            self._times[int(row)] = spans[:, 0], spans[:, 1], [annotation.label for annotation in found]
         self._not_known = np.zeros((len(metadata), len(labels)), dtype=bool)
         for row, names in enumerate(known):
             if isinstance(names, tuple):
@@ -109,7 +109,7 @@ class TimedLabels:
     def of(self, recording: int) -> list[Annotation]:
         """The annotations of a recording that are not empty, in order of time."""
         starts, ends, labels = self._times[recording]
-        return [Annotation(*one) for one in zip(starts, ends, labels, strict=True) if one[2] != UNKNOWN]
+        return [Annotation(*row) for row in zip(starts, ends, labels, strict=True) if row[2] != UNKNOWN]
 
 
 def training_windows(
@@ -213,9 +213,10 @@ def _unreached(
     found: list[Annotation], spans: list[tuple[float, float]], frames: int, length: int, frame_s: float
 ) -> Iterator[int]:
     """First frames of windows for the annotations that no window touches, such as those in a short tail."""
-    for one in found:
-        if all(one.start_s >= end or one.end_s <= start for start, end in spans) and one.start_s < frames * frame_s:
-            middle = (one.start_s + min(one.end_s, frames * frame_s)) / 2
+    length_s = frames * frame_s
+    for begin, end, *_ in found:
+        if begin < length_s and all(begin >= window_end or end <= window_begin for window_begin, window_end in spans):
+            middle = (begin + min(end, length_s)) / 2
             yield max(0, min(round(middle / frame_s) - length // 2, frames - length))
 
 
@@ -232,9 +233,9 @@ def _around(
     """``(first frame, frames)`` of segments whose windows all have an annotation; near annotations share a segment."""
     reached = -1.0  # seconds up to which annotations have their segment
     window_s = length * frame_s
-    for one in sorted(found):
-        needed = float(needed_overlap(np.array(one.start_s), np.array(one.end_s), window_s, min_overlap_s))
-        start, end = max(one.start_s, reached), min(one.end_s, frames * frame_s)
+    for begin, stop, *_ in sorted(found):
+        needed = float(needed_overlap(np.array(begin), np.array(stop), window_s, min_overlap_s))
+        start, end = max(begin, reached), min(stop, frames * frame_s)
         # The segment before contains it, or too little of it lies before the end of the recording.
         if end - start < needed:
             continue
@@ -252,7 +253,7 @@ def _around(
 def _between(found: list[Annotation], frames: int, length: int, frame_s: float) -> Iterator[tuple[int, int]]:
     """``(first frame, frames)`` of segments without annotations that are long enough for a window."""
     after = 0
-    edges = [(one.start_s, one.end_s) for one in sorted(found)] + [(frames * frame_s, math.inf)]
+    edges = [annotation[:2] for annotation in sorted(found)] + [(frames * frame_s, math.inf)]
     for start, end in edges:
         before = min(frames, math.floor(start / frame_s))
         if before - after >= length:

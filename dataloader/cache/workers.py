@@ -123,10 +123,10 @@ def _as_done(
     """The result of every numbered job when it is finished; ``handed_out`` receives the numbers of submitted jobs."""
     coming, waiting = iter(list(jobs)), set()
     while True:
-        while len(waiting) < most_waiting and (some := list(itertools.islice(coming, batch))):
+        while len(waiting) < most_waiting and (numbered := list(itertools.islice(coming, batch))):
             if handed_out is not None:
-                handed_out.update(number for number, _ in some)
-            waiting.add(_submit(pool, do, some))
+                handed_out.update(number for number, _ in numbered)
+            waiting.add(_submit(pool, do, numbered))
         if not waiting:
             return
         done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -182,7 +182,7 @@ def _processes(work: Callable, n_workers: int) -> Iterator[ProcessPoolExecutor]:
     Raises:
         DataError: no process can be started.
     """
-    others = set(multiprocessing.active_children())
+    earlier = set(multiprocessing.active_children())
     remedy = "set [data] multi_threading = true, which needs no processes"
     try:
         # spawn, because a fork would copy the locks of libraries that already have threads.
@@ -193,7 +193,7 @@ def _processes(work: Callable, n_workers: int) -> Iterator[ProcessPoolExecutor]:
         _must_start(pool, remedy)
         yield pool
     except BaseException:  # also Ctrl-C, and a caller that stops reading
-        for process in set(multiprocessing.active_children()) - others:
+        for process in set(multiprocessing.active_children()) - earlier:
             process.terminate()
         raise
     finally:

@@ -134,7 +134,7 @@ def _add_annotations(table: "pd.DataFrame", understood: Understood, unannotated:
     labels, primary, annotations = [], [], []
     for name, untimed in zip(table["filename"], table["labels"], strict=True):
         found = of_file.get(name)
-        counts = Counter(one.label for one in found or () if one.label != UNKNOWN)
+        counts = Counter(annotation.label for annotation in found or () if annotation.label != UNKNOWN)
         positive = sorted(label for label in counts if not label.startswith(NEGATIVE))
         species = [label for label in positive if label != NOCALL]
         known = dict.fromkeys([*untimed, *(species or positive)])
@@ -166,10 +166,10 @@ def beyond_end(table: "pd.DataFrame") -> str:
         return ""
     columns = (table[name] for name in ("filename", schema.ANNOTATIONS, "seconds"))
     beyond = [
-        f"{name} ({one.start_s:g} to {one.end_s:g} of {seconds:.2f} s)"
+        f"{name} ({annotation.start_s:g} to {annotation.end_s:g} of {seconds:.2f} s)"
         for name, found, seconds in zip(*columns, strict=True)
-        for one in found or ()
-        if 0 < seconds < one.end_s - _A_FRAME_S < math.inf
+        for annotation in found or ()
+        if 0 < seconds < annotation.end_s - _A_FRAME_S < math.inf
     ]
     ends = counted(len(beyond), "annotation ends", "annotations end")
     return f"{ends} after the recording; only what is inside it counts: {listed(beyond, 3)}" if beyond else ""
@@ -210,5 +210,5 @@ def _add_known_for(table: "pd.DataFrame", annotated_for: str) -> None:
         named = tuple(unicodedata.normalize("NFC", label) for label in list_or_labels(text) or everywhere)
         only_not = nots and not labels
         known.append(named or (tuple(label.removeprefix(NEGATIVE) for label in nots) if only_not else None))
-    if any(one is not None for one in known):
+    if any(labels is not None for labels in known):
         table[schema.KNOWN_FOR] = known

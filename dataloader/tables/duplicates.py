@@ -32,7 +32,7 @@ _DIRECTIONS = 64
 _BLOCK = 256  # recordings that are compared with all earlier ones at once: 100 MB for 100,000
 
 
-def find_duplicates(metadata: "pd.DataFrame", n_mels: int) -> list[tuple[str, str, str]]:
+def find_duplicates(metadata: "pd.DataFrame", n_mels: int = 0) -> list[tuple[str, str, str]]:
     """``(filename, duplicate_of, rule)`` of every recording that repeats an earlier one.
 
     Args:
@@ -116,9 +116,9 @@ def _candidates(prints: np.ndarray) -> Iterator[tuple[int, int]]:
 
 def correlation(entry: str, other: str, n_mels: int, frames: int) -> float:
     """The correlation of two spectrograms in the cache, each band without its mean over time."""
-    one, two = (_centred(path, n_mels, frames, 0, frames).ravel() for path in (entry, other))
-    lengths = float(np.linalg.norm(one)) * float(np.linalg.norm(two))
-    return float(one @ two) / lengths if lengths else 0.0
+    first, second = (_centred(path, n_mels, frames, 0, frames).ravel() for path in (entry, other))
+    lengths = float(np.linalg.norm(first)) * float(np.linalg.norm(second))
+    return float(first @ second) / lengths if lengths else 0.0
 
 
 def _centred(entry: str, n_mels: int, frames: int, first: int, length: int) -> np.ndarray:
@@ -160,11 +160,11 @@ def merge_duplicates(metadata: "pd.DataFrame", duplicates: list[tuple[str, str, 
     return merged[~merged["filename"].isin(of)].reset_index(drop=True)
 
 
-def _both(one: tuple | None, other: tuple | None) -> tuple | None:
+def _both(first: tuple | None, second: tuple | None) -> tuple | None:
     """The items of both, each once; None (no annotations) adds nothing."""
-    if not isinstance(one, tuple) or not isinstance(other, tuple):
-        return one if isinstance(one, tuple) else other
-    return tuple(dict.fromkeys(one + other))
+    if not isinstance(first, tuple) or not isinstance(second, tuple):
+        return first if isinstance(first, tuple) else second
+    return tuple(dict.fromkeys(first + second))
 
 
 def _last(joined: dict[str, str], group: str) -> str:

@@ -51,12 +51,12 @@ def choose_groups(table: "pd.DataFrame", group_by: str) -> tuple[list[str], str]
         return names, "the recording alone ([data] group_by = file)"
     if group_by == "folder":
         return [str(PurePosixPath(name).parent) for name in names], "the folder ([data] group_by = folder)"
-    given, people = _column(table, "group"), _people_and_places(table)
+    own_groups, people = _column(table, "group"), _people_and_places(table)
     from_names = [group_from_name(name) for name in names]
     groups, used = [], dict.fromkeys(("the table's group", "recordist and place", "names of files", "file alone"), 0)
-    for name, one, person, from_name in zip(names, given, people, from_names, strict=True):
-        group = one or person or from_name or name
-        kind = (one and "the table's group") or (person and "recordist and place")
+    for name, own, person, from_name in zip(names, own_groups, people, from_names, strict=True):
+        group = own or person or from_name or name
+        kind = (own and "the table's group") or (person and "recordist and place")
         used[kind or ("names of files" if from_name else "file alone")] += 1
         groups.append(group)
     words = {

@@ -171,10 +171,10 @@ class SoundNames:
         return [sound for sound in found if shared[sound] == max(shared.values())]
 
 
-def _shared_tail(one: Sequence[str], other: Sequence[str]) -> int:
+def _shared_tail(first: Sequence[str], second: Sequence[str]) -> int:
     """How many folders two paths share, counted from their ends."""
-    pairs = zip(reversed(one), reversed(other), strict=False)
-    return next((number for number, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+    pairs = zip(reversed(first), reversed(second), strict=False)
+    return next((number for number, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
 
 
 def composed(text: str) -> str:

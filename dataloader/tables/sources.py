@@ -86,9 +86,9 @@ def read_source(name: str, source: Source) -> tuple["pd.DataFrame", Understood]:
     _compress_annotations(table)
     _add_known_split(table)
     if name:
-        table = table.assign(filename=[f"{name}/{one}" for one in table["filename"]], **{schema.SOURCE: name})
+        table = table.assign(filename=[f"{name}/{filename}" for filename in table["filename"]], **{schema.SOURCE: name})
         if "group" in table:
-            table["group"] = [f"{name}/{one.strip()}" if one.strip() else "" for one in table["group"].fillna("")]
+            table["group"] = [f"{name}/{group.strip()}" if group.strip() else "" for group in table["group"].fillna("")]
         table[schema.WEIGHT] = source.weight
     return table, understood
 
@@ -212,20 +212,19 @@ def read_label_map(path: Path) -> dict[str, str]:
         raise DataError(f"{path}: it has one column; a label map needs two, old and new")
     old, new = (table[name] for name in (("old", "new") if {"old", "new"} <= set(table.columns) else table.columns[:2]))
     renamed: dict[str, str] = {}
-    for line, *both in zip(table.index, old, new, strict=True):
-        one, to = (composed(label).strip() for label in both)
-        if renamed.setdefault(one, to) != to:
-            raise DataError(f"{path}: line {line}: {one!r} becomes {to!r} here and {renamed[one]!r} above; keep one")
-    ends = {}
-    for one in renamed:
-        chain = [one]
-        while (to := renamed.get(chain[-1])) and to != chain[-1]:
-            if to in chain:
-                raise DataError(f"{path}: {' -> '.join([*chain, to])} is a circle; remove one of these lines")
-            chain.append(to)
-        ends[one] = to if to is not None else chain[-1]
-    nothing = {name: NOCALL for name in ends.values() if labels_of_folder(name) == (NOCALL,)}
-    return {one: nothing.get(to, to) for one, to in ends.items()}
+    for line, *names in zip(table.index, old, new, strict=True):
+        before, after = (composed(name).strip() for name in names)
+        if (above := renamed.setdefault(before, after)) != after:
+            raise DataError(f"{path}: line {line}: {before!r} becomes {after!r} here and {above!r} above; keep one")
+    last = {}
+    for label in renamed:
+        chain = [label]
+        while (after := renamed.get(chain[-1])) and after != chain[-1]:
+            if after in chain:
+                raise DataError(f"{path}: {' -> '.join([*chain, after])} is a circle; remove one of these lines")
+            chain.append(after)
+        last[label] = after if after is not None else chain[-1]
+    return {label: NOCALL if labels_of_folder(after) == (NOCALL,) else after for label, after in last.items()}
 
 
 def _filtered(table: "pd.DataFrame", conditions: str, folder: Path) -> "pd.DataFrame":
@@ -248,7 +247,7 @@ def _filtered(table: "pd.DataFrame", conditions: str, folder: Path) -> "pd.DataF
 def _holds(cell: object, sign: str, value: str, condition: str) -> bool:
     text = cell.strip() if isinstance(cell, str) else ""
     if sign in ("=", "!="):
-        return (text in [one.strip() for one in value.split("|")]) == (sign == "=")
+        return (text in [allowed.strip() for allowed in value.split("|")]) == (sign == "=")
     try:
         limit = number(value)
     except ValueError:
@@ -301,12 +300,18 @@ def _compress_annotations(table: "pd.DataFrame") -> None:
     if schema.ANNOTATIONS in table:
         pairs = zip(table[schema.ANNOTATIONS], table[schema.TIME_EXPANSION], strict=True)
         table[schema.ANNOTATIONS] = [
-            found and tuple(_compressed(one, factor) for one in found) for found, factor in pairs
+            found and tuple(_compressed(annotation, factor) for annotation in found) for found, factor in pairs
         ]
 
 
-def _compressed(one: Annotation, factor: float) -> Annotation:
-    return Annotation(one.start_s / factor, one.end_s / factor, one.label, one.low_hz * factor, one.high_hz * factor)
+def _compressed(annotation: Annotation, factor: float) -> Annotation:
+    return Annotation(
+        annotation.start_s / factor,
+        annotation.end_s / factor,
+        annotation.label,
+        annotation.low_hz * factor,
+        annotation.high_hz * factor,
+    )
 
 
 _SPLIT_NAMES = {
@@ -341,7 +346,7 @@ def join_sources(tables: Mapping[str, tuple["pd.DataFrame", Understood]]) -> "pd
     """One table of all sources; ``attrs`` has the labels that are always classes, and the names of species."""
     import pandas as pd
 
-    table = pd.concat([one for one, _ in tables.values()], ignore_index=True)
+    table = pd.concat([recordings for recordings, _ in tables.values()], ignore_index=True)
     for column in table.columns:  # columns that one source has and another has not
         empty = table[column].isna()
         if column in (schema.ANNOTATIONS, schema.KNOWN_FOR):
@@ -352,8 +357,8 @@ def join_sources(tables: Mapping[str, tuple["pd.DataFrame", Understood]]) -> "pd
             table[column] = [() if blank and column == "not_these" else "" if blank else value
                              for blank, value in zip(empty, table[column], strict=True)]  # fmt: skip
     used = {label for labels in table["labels"] for label in labels}
-    classes = dict.fromkeys(label for _, one in tables.values() for label in one.classes)
-    names = {label: both for _, one in tables.values() for label, both in one.names.items()}
+    classes = dict.fromkeys(label for _, understood in tables.values() for label in understood.classes)
+    names = {label: both for _, understood in tables.values() for label, both in understood.names.items()}
     table.attrs = {
         schema.CLASSES: list(classes),
         schema.NAMES: {label: names[label] for label in sorted(used | set(classes)) if label in names},

@@ -64,8 +64,15 @@ def _lengths(table: "pd.DataFrame") -> tuple[list[float], list[tuple[str, str]]]
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(length, table["path"]))
     pairs = list(zip(table["filename"], found, table[schema.TIME_EXPANSION], strict=True))
-    bad = [(name, f"{one.reason}: {one.detail}") for name, one, _ in pairs if isinstance(one, BadRecording)]
-    return [0.0 if isinstance(one, BadRecording) else one / factor for _, one, factor in pairs], bad
+    bad = [
+        (name, f"{length_or_fault.reason}: {length_or_fault.detail}")
+        for name, length_or_fault, _ in pairs
+        if isinstance(length_or_fault, BadRecording)
+    ]
+    return [
+        0.0 if isinstance(length_or_fault, BadRecording) else length_or_fault / factor
+        for _, length_or_fault, factor in pairs
+    ], bad
 
 
 def _size(table: "pd.DataFrame") -> Iterator[str]:
@@ -102,19 +109,27 @@ def _annotations(table: "pd.DataFrame") -> Iterator[str]:
     if schema.ANNOTATIONS not in table:
         return
     rows = [
-        (one, row.seconds)
+        (annotation, row.seconds)
         for row in table.itertuples()
         if isinstance(row.annotations, tuple)
-        for one in row.annotations
+        for annotation in row.annotations
     ]
     n_recordings = sum(isinstance(found, tuple) for found in table[schema.ANNOTATIONS])
-    total = sum(min(one.end_s, seconds) - one.start_s for one, seconds in rows if one.start_s < seconds)
-    positive = [one for one, _ in rows if not one.label.startswith(NEGATIVE) and one.label not in (UNKNOWN, NOCALL)]
-    boxes = sum(one.low_hz == one.low_hz for one, _ in rows)
+    total = sum(
+        min(annotation.end_s, seconds) - annotation.start_s
+        for annotation, seconds in rows
+        if annotation.start_s < seconds
+    )
+    positive = [
+        annotation
+        for annotation, _ in rows
+        if not annotation.label.startswith(NEGATIVE) and annotation.label not in (UNKNOWN, NOCALL)
+    ]
+    boxes = sum(annotation.low_hz == annotation.low_hz for annotation, _ in rows)
     kinds = [
-        (sum(one.label.startswith(NEGATIVE) for one, _ in rows), "of false alarms"),
-        (sum(one.label == NOCALL for one, _ in rows), f"of {NOCALL}"),
-        (sum(one.label == UNKNOWN for one, _ in rows), "with an unknown label"),
+        (sum(annotation.label.startswith(NEGATIVE) for annotation, _ in rows), "of false alarms"),
+        (sum(annotation.label == NOCALL for annotation, _ in rows), f"of {NOCALL}"),
+        (sum(annotation.label == UNKNOWN for annotation, _ in rows), "with an unknown label"),
         (boxes, "with frequencies"),
     ]
     more = "".join(f", {count:,} {words}" for count, words in kinds if count)
@@ -191,11 +206,11 @@ def _few_groups(table: "pd.DataFrame", rows_of: dict[str, list[int]]) -> Iterato
     for column, where in (("author", "by one person"), ("place", "at one place")):
         if column in table:
             names = table[column].fillna("").str.strip()
-            if one := sorted(
+            if found := sorted(
                 label for label, rows in rows_of.items()
                 if len(rows) > 2 and names.loc[rows].ne("").all() and names.loc[rows].nunique() == 1
             ):  # fmt: skip
-                yield f"{counted(len(one), 'class was', 'classes were')} recorded {where}: {listed(one)}"
+                yield f"{counted(len(found), 'class was', 'classes were')} recorded {where}: {listed(found)}"
 
 
 def _strangers_of_label_maps(table: "pd.DataFrame", config: Config) -> Iterator[str]:
@@ -205,8 +220,8 @@ def _strangers_of_label_maps(table: "pd.DataFrame", config: Config) -> Iterator[
             continue
         rows = read_table(source.label_map, usual=False)
         known = {text.strip() for column in rows.columns[:2] for text in rows[column]}
-        mine = table[table[schema.SOURCE] == name] if name else table
-        strangers = sorted({label for labels in mine["labels"] for label in labels} - known)
+        of_source = table[table[schema.SOURCE] == name] if name else table
+        strangers = sorted({label for labels in of_source["labels"] for label in labels} - known)
         if strangers:
             names = f"{counted(len(strangers), 'label')} of the data that the label map does not name"
             yield f"{source.label_map}: {names}, kept as they are: {listed(strangers)}"

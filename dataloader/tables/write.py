@@ -26,7 +26,7 @@ def write_understood(table: "pd.DataFrame", folder: Path) -> Path | None:
     import pandas as pd
 
     own = [name for name in _COLUMNS if name in table]
-    rows = [one for row in table.to_dict("records") for one in _rows_of(row, own)]
+    rows = [written for row in table.to_dict("records") for written in _rows_of(row, own)]
     path = folder / UNDERSTOOD
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -59,10 +59,10 @@ def _rows_of(row: dict[str, Any], own: Sequence[str]) -> Iterator[dict[str, Any]
             yield {**first, "label": schema.SEPARATOR.join(labels), **rest}
         return
     factor = row[schema.TIME_EXPANSION]  # times and frequencies of the file as it plays, as in a table
-    for one in annotations:
-        if one.end_s == math.inf:  # a label without times, beside those with times
-            yield {**first, "label": one.label, **rest}
+    for annotation in annotations:
+        if annotation.end_s == math.inf:  # a label without times, beside those with times
+            yield {**first, "label": annotation.label, **rest}
             continue
-        times = {"start": f"{one.start_s * factor:.9g}", "end": f"{one.end_s * factor:.9g}"}
-        box = {"low_hz": one.low_hz / factor, "high_hz": one.high_hz / factor}
-        yield {**first, "label": one.label, **times, **box, **rest}
+        times = {"start": f"{annotation.start_s * factor:.9g}", "end": f"{annotation.end_s * factor:.9g}"}
+        box = {"low_hz": annotation.low_hz / factor, "high_hz": annotation.high_hz / factor}
+        yield {**first, "label": annotation.label, **times, **box, **rest}
