@@ -3,6 +3,7 @@
 import math
 import posixpath
 import re
+from collections import Counter
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _CATALOGUE = re.compile(r"(?:^|[^A-Za-z0-9])((?:XC|iNat|CSA|ML)\d{3,})(?!\d)", re.IGNORECASE)
+_ORIGINS = (
+    "the table's group",
+    "recordist and place",
+    "the archive number, or recorder and day, in the filename",
+    "the recording alone, because its recordist, place and day are unknown",
+)
 _DAY = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_]?(0[1-9]|1[0-2])[-_]?(0[1-9]|[12]\d|3[01])(?!\d)")
 
 
@@ -51,21 +58,13 @@ def choose_groups(table: "pd.DataFrame", group_by: str) -> tuple[list[str], str]
         return names, "the recording alone ([data] group_by = file)"
     if group_by == "folder":
         return [str(PurePosixPath(name).parent) for name in names], "the folder ([data] group_by = folder)"
-    own_groups, people = _column(table, "group"), _people_and_places(table)
-    from_names = [group_from_name(name) for name in names]
-    groups, used = [], dict.fromkeys(("the table's group", "recordist and place", "names of files", "file alone"), 0)
-    for name, own, person, from_name in zip(names, own_groups, people, from_names, strict=True):
-        group = own or person or from_name or name
-        kind = (own and "the table's group") or (person and "recordist and place")
-        used[kind or ("names of files" if from_name else "file alone")] += 1
-        groups.append(group)
-    words = {
-        "the table's group": "the table's group",
-        "recordist and place": "recordist and place",
-        "names of files": "the archive number, or recorder and day, in the filename",
-        "file alone": "the recording alone, because its recordist, place and day are unknown",
-    }
-    return groups, "; ".join(f"{words[kind]} ({count:,})" for kind, count in used.items() if count)
+    candidates = _column(table, "group"), _people_and_places(table), map(group_from_name, names), names
+    groups, counts = [], Counter()
+    for row in zip(*candidates, strict=True):
+        origin = next(number for number, group in enumerate(row) if group)
+        groups.append(row[origin])
+        counts[origin] += 1
+    return groups, "; ".join(f"{text} ({counts[number]:,})" for number, text in enumerate(_ORIGINS) if counts[number])
 
 
 def _column(table: "pd.DataFrame", name: str) -> list[str]:

@@ -261,6 +261,7 @@ def _aligned(
         DataError: a row has more values than there are columns.
     """
     n = len(header)
+    # Columns at the end that have neither a name nor a value are left out.
     while rows and n > 1 and not header[n - 1] and not any(row[n - 1 :] and row[n - 1].strip() for row in rows):
         n -= 1
     header = header[:n]

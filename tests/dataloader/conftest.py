@@ -91,7 +91,7 @@ def forked(work, seconds=None):
             signal.setitimer(signal.ITIMER_REAL, seconds)
         try:
             work()
-        except BaseException:  # the child must not go on with the tests of its parent, which hears of it by the code
+        except BaseException:  # the child must not continue with the tests of its parent, which gets the exit code
             traceback.print_exc()
             os._exit(1)
         os._exit(0)

@@ -73,7 +73,7 @@ def test_another_least_length_needs_no_preparing_again(tmp_path, recordings, dec
             assert [row["reason"] for row in csv.DictReader(file)] == ["too_short"] * 2
     assert len(preprocessor(tmp_path).prepare(table_of(recordings))) == 6
     assert decoded == []
-    assert files(tmp_path / "cache") == before  # nobody else who trains on this cache lost an entry
+    assert files(tmp_path / "cache") == before  # no other run on this cache lost an entry
 
 
 def test_a_header_with_a_rate_that_is_none_is_a_bad_recording(tmp_path, recordings):

@@ -266,7 +266,7 @@ def test_caches_of_other_settings_are_listed_and_with_yes_removed(tmp_path, reco
 def memory_of(path, tmp_path):
     """Peak of the anonymous memory of a process that prepares ``path``, and its growth by that, in MB.
 
-    By the system's own high-water mark: what looks now and then misses it.
+    By the system's own high-water mark, because sampling the memory now and then would miss it.
     """
     stage = entry.Spectrograms(PROCESS).ready()
     short = tmp_path / "short.wav"

@@ -145,7 +145,7 @@ def test_loudness_does_not_show_the_species():
 
 
 def held_out_auc(birds: Path, features) -> float:
-    """Macro ROC-AUC of a ridge regression on recordings of recordists it has not heard."""
+    """Macro ROC-AUC of a ridge regression on recordings of recordists that it was not trained on."""
     rows = table(birds / "train_metadata.csv")
     x = np.stack([features(soundfile.read(birds / "train_audio" / row["filename"])[0]) for row in rows])
     labels = sorted({row["primary_label"] for row in rows})

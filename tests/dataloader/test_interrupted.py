@@ -125,13 +125,13 @@ def test_already_cached_spectrograms_need_no_disk_space_even_if_the_index_is_los
 def test_a_full_disk_is_reported_and_a_wrong_header_does_not_refuse_the_others(tmp_path, recordings, monkeypatch):
     jobs = [entry.Job(row.filename, row.path) for row in table_of(recordings).itertuples()]
     needed = space.estimate_bytes(jobs, entry.Spectrograms(PROCESS), 0.0)
-    lie = write(recordings / "a/liar.flac", song(2, 9))
-    header = bytearray(lie.read_bytes())
+    wrong = write(recordings / "a/wrong.flac", song(2, 9))
+    header = bytearray(wrong.read_bytes())
     header[21:26] = bytes([header[21] | 0x0F, 255, 255, 255, 255])  # 2^36 - 1 samples
-    lie.write_bytes(header)
+    wrong.write_bytes(header)
     assert (
         needed
-        < space.estimate_bytes([*jobs, entry.Job("a/liar.flac", str(lie))], entry.Spectrograms(PROCESS), 0.0)
+        < space.estimate_bytes([*jobs, entry.Job("a/wrong.flac", str(wrong))], entry.Spectrograms(PROCESS), 0.0)
         < 20 * needed
     )
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, 0))

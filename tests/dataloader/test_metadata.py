@@ -1,4 +1,4 @@
-"""Is a table that cannot be used told so, and one that can read as it is?"""
+"""Is a table that cannot be used refused with a reason, and one that can be used read unchanged?"""
 
 import json
 import logging
@@ -206,7 +206,7 @@ def counted(**counts):
 def test_testing_takes_whole_classes_largest_first():
     assert class_labels(choose_for_testing(counted(a=3, b=9, c=5, d=9), 10)) == ["b", "d"]
     assert len(choose_for_testing(counted(a=3), 10)) == 3
-    assert class_labels(choose_for_testing(counted(a=3, b=9, c=5), 4)) == ["b", "c"]  # one is nothing to tell apart
+    assert class_labels(choose_for_testing(counted(a=3, b=9, c=5), 4)) == ["b", "c"]  # one class cannot be classified
 
 
 def test_small_classes_are_left_out_by_name(caplog):
@@ -266,7 +266,7 @@ def test_without_data_testing_uses_a_demo_in_a_folder_of_its_own(tmp_path, monke
     assert not (tmp_path / "data").exists()
     run = config_file(tmp_path / "run", settings.to_ini(settings.load_config(path)))
     (tmp_path / "run/split.csv").touch()
-    assert len(load_table(settings.load_config(run))) == 1  # a run that began with the demo goes on with it
+    assert len(load_table(settings.load_config(run))) == 1  # a run that began with the demo continues with it
     with pytest.raises(DataError, match=r"download_data\.sh.*python -m dataloader\.demo"):
         load_table(settings.load_config(path, ["testing.testing=false"]))
 

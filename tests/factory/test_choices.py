@@ -89,9 +89,9 @@ NO_SPEC_AUGMENT = {"augmentation.augment_spec_augment": "false", "augmentation.x
 def test_a_mask_that_can_hide_the_whole_image_is_a_contradiction(tmp_path, settings, key, hidden, count):
     (tmp_path / "config.ini").touch()
     line = [f"{name}={value}" for name, value in settings.items()]
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as error:
         load_config(tmp_path / "config.ini", line, check_choices)
-    (problem,) = told.value.problems
+    (problem,) = error.value.problems
     assert (problem.section, problem.key) == ("augmentation", key)
     assert problem.text == f"hides {hidden}; lower it, or set {count} to 0"
     for off in ("augmentation.data_augmentation=false", f"augmentation.{count}=0"):

@@ -1,4 +1,4 @@
-"""Does a run hear waveforms through the same steps as it sees images?"""
+"""Does a run on waveforms take the same steps as a run on images?"""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Is every timm network built with its weights, or told plainly why not?"""
+"""Is every image network of timm built, with every head, or refused with a reason?"""
 
 import logging
 import re

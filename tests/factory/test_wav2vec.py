@@ -1,4 +1,4 @@
-"""Is Wav2Vec2 built with its weights, whole or in part, or told plainly why not?"""
+"""Is Wav2Vec2 built with all or some of its layers and weights, or refused with a reason?"""
 
 import logging
 import subprocess
@@ -103,7 +103,7 @@ def test_the_base_size_is_that_of_torchaudios_pipeline():
         theirs = wav2vec2_base()
     shapes = [{key: value.shape for key, value in one.state_dict().items()} for one in (ours, theirs)]
     assert shapes[0] == shapes[1]
-    # Weights say nothing of where the norms stand, and pretrained ones would be garbage with them elsewhere.
+    # Weights do not show where the norms are; with the norms elsewhere, pretrained weights would be useless.
     order = [[layer.layer_norm_first for layer in one.encoder.transformer.layers] for one in (ours, theirs)]
     assert order[0] == order[1]
     assert ours.encoder.transformer.layer_norm_first == theirs.encoder.transformer.layer_norm_first

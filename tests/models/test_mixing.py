@@ -61,7 +61,7 @@ def test_a_mixture_has_no_label_that_neither_had(labels):
         (-1, 0, -1, -1),
         (0, -1, -1, -1),
         (-1, -1, -1, -1),
-        (1, -1, 1, 0.75),  # it is there, whatever the other recording holds
+        (1, -1, 1, 0.75),  # it is present, whatever the other recording contains
         (-1, 1, 1, 0.25),
     ],
 )

@@ -87,7 +87,7 @@ def test_a_wav_whose_size_began_anew_at_4_gib_is_reported(tmp_path, endian):
     path = tmp_path / "night.wav"
     sf.write(path, song(2), RATE, subtype="PCM_16", endian=endian)
     size = path.stat().st_size
-    os.truncate(path, size + 2**32 - 1)  # sparse: it takes no room
+    os.truncate(path, size + 2**32 - 1)  # sparse: it takes no disk space
     assert whole_or_reason(path) is None
     os.truncate(path, size + 2**32)
     lenient = AudioStream(path, RATE, 1.0, strict=False)

@@ -1,7 +1,7 @@
 """Does every kind of file come in at its full length, whatever its header, its tags and its end say?
 
 The table of this file holds for each kind how many seconds there are, and what the program says of it with the
-package ``av`` and without. What FFmpeg decodes stands beside it: an independent count.
+package ``av`` and without. It is compared with what FFmpeg decodes, an independent count.
 """
 
 import io

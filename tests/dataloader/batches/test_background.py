@@ -1,4 +1,4 @@
-"""Are background recordings read as others are, up to the minutes asked for, and is what is wrong with them told?"""
+"""Are background recordings read like others, up to the minutes that are set, and are bad ones reported?"""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""Are batches the same whoever reads them, and wherever an epoch goes on?"""
+"""Are batches the same whichever process reads them, and wherever an epoch is resumed?"""
 
 import errno
 import multiprocessing
@@ -340,7 +340,7 @@ def test_workers_that_are_spawned_and_not_forked_read_the_same(dataset):
 
 def test_windows_of_an_annotated_recording_have_targets_of_their_own_whoever_reads_them(metadata):
     calls = (Annotation(0.0, 0.4, "b"), Annotation(1.1, 1.4, "c"))  # seconds; a window is half a second
-    known = [("b",), None, None, None]  # of the first recording somebody looked for b alone
+    known = [("b",), None, None, None]  # in the first recording only b was annotated
     timed = metadata.assign(
         annotations=pd.Series([calls, None, None, None], dtype=object), unannotated="absent", known_for=known
     )

@@ -1,4 +1,4 @@
-"""Does a model of the waveform hear the windows that a model of images sees?"""
+"""Does a model on the waveform get the same windows as a model on images?"""
 
 import math
 from dataclasses import replace
@@ -123,14 +123,14 @@ def test_a_recording_that_changed_during_the_run_is_named(dataset, what):
         dataset[at(3)]
 
 
-def test_what_is_heard_has_no_mean_and_no_gain():
+def test_the_input_has_no_mean_and_no_gain():
     time = torch.arange(8000) / SAMPLE_RATE
     song = torch.sin(2 * math.pi * 3000 * time)
-    heard, _ = WaveformTransform()(batch_of(torch.stack([song, 0.001 * song + 0.3, torch.zeros(8000)])))
-    assert heard.mean(dim=1).abs().max() < 1e-4
-    torch.testing.assert_close(heard[1], heard[0], atol=1e-3, rtol=0)
-    assert heard[0].std() == pytest.approx(1, abs=1e-3)
-    assert torch.equal(heard[2], torch.zeros(8000))
+    waveforms, _ = WaveformTransform()(batch_of(torch.stack([song, 0.001 * song + 0.3, torch.zeros(8000)])))
+    assert waveforms.mean(dim=1).abs().max() < 1e-4
+    torch.testing.assert_close(waveforms[1], waveforms[0], atol=1e-3, rtol=0)
+    assert waveforms[0].std() == pytest.approx(1, abs=1e-3)
+    assert torch.equal(waveforms[2], torch.zeros(8000))
 
 
 def test_changes_follow_from_the_place_alone_and_are_for_training_only():

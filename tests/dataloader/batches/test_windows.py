@@ -1,4 +1,4 @@
-"""Which windows of a recording are looked at?"""
+"""Which windows of a recording are used?"""
 
 import pandas as pd
 import pytest

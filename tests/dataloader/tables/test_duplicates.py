@@ -1,4 +1,4 @@
-"""Are recordings that stand twice in a data set found by what is in them, and what becomes of them?"""
+"""Are recordings that are in a data set twice found by their content, and then kept together or left out?"""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Are the examples of docs/data.md read, and does the program say what stands behind them?"""
+"""Are the examples of docs/data.md read, and does the program report how it read them?"""
 
 import re
 from pathlib import Path
