@@ -54,7 +54,7 @@ def _add(power: Tensor, noise: Tensor, snr_db: Tensor, where: Tensor, widths: Te
     the ratio is that of the waveforms between f_min and f_max. A silent window stays silent.
     """
     widths = widths[:, None] / widths.sum()
-    signal, other = ((part * widths).sum(dim=1, keepdim=True).mean(dim=2, keepdim=True) for part in (power, noise))
+    signal, other = ((sound * widths).sum(dim=1, keepdim=True).mean(dim=2, keepdim=True) for sound in (power, noise))
     factor = signal / other.clamp(min=torch.finfo(other.dtype).tiny) / 10 ** (snr_db / 10)
     factor = torch.where(where & (other > 0), factor, 0.0)
     return power + factor * noise

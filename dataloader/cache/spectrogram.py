@@ -32,11 +32,6 @@ def _band_edges(process: DataProcess) -> np.ndarray:
     return librosa.mel_frequencies(n_mels=process.n_mels + 2, fmin=process.f_min, fmax=process.f_max)
 
 
-def mel_frequencies(process: DataProcess) -> np.ndarray:
-    """Centre of each mel band in Hz, ``(n_mels,)``."""
-    return _band_edges(process)[1:-1]
-
-
 def band_widths(process: DataProcess) -> np.ndarray:
     """Width of each mel band in Hz, ``(n_mels,)``: half the base of its triangle, so that they share f_min to f_max."""
     edges = _band_edges(process)
@@ -65,7 +60,7 @@ class MelSpectrogram:
     @property
     def mel_frequencies(self) -> np.ndarray:
         """Centre of each mel band in Hz, ``(n_mels,)``."""
-        return mel_frequencies(self.process)
+        return _band_edges(self.process)[1:-1]
 
     def db(self, waveform: np.ndarray) -> np.ndarray:
         """The log-mel spectrogram of a complete recording.

@@ -63,7 +63,9 @@ def test_folders_of_a_split_and_a_folder_that_holds_all_are_gone_through(tmp_pat
 
 def test_folders_of_folders_of_folders_ask_which_is_the_species(tmp_path):
     folder = make(tmp_path / "data", {"north/robin/1.wav": None, "south/wren/2.wav": None})
-    message = r"up to 2 folders deep, such as north/robin/1.wav; say .* folder:1 \(north, south: 2 labels\) or folder:2"
+    message = (
+        r"up to 2 folders deep, such as north/robin/1.wav; name .* folder:1 \(north, south: 2 labels\) or folder:2"
+    )
     with pytest.raises(DataError, match=message):
         read(folder)
     assert class_labels(read(folder, label_from="folder:2")) == ["robin", "wren"]
@@ -120,9 +122,7 @@ def test_a_workbook_is_an_error_with_a_remedy(tmp_path):
     folder = make(tmp_path / "data", {"a.wav": None, "birds.xlsx": b"PK\x03\x04...."})
     with pytest.raises(DataError, match=r"1 recording, and birds\.xlsx, which is read only when it is saved as CSV"):
         read(folder)
-    with pytest.raises(
-        DataError, match=r"birds\.xlsx: a workbook and no text; open it in Excel or LibreOffice and save"
-    ):
+    with pytest.raises(DataError, match=r"birds\.xlsx: a workbook, not text; open it in Excel or LibreOffice and save"):
         read(folder, layout="table", table=folder / "birds.xlsx")
 
 
