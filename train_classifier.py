@@ -2,9 +2,10 @@
 
 import argparse
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from utils.arguments import at_least
 from utils.command import run_command
 from utils.errors import UserError
 from utils.files import must_be_writable
@@ -29,8 +30,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--show-config", action="store_true", help="print every setting of the run as an INI file and stop"
     )
-    parser.add_argument("--folds", type=_at_least(2), metavar="N", help="train N runs, each tested on another N-th")
-    parser.add_argument("--seeds", type=_at_least(1), metavar="M", help="with --folds: all of them M times; default: 1")
+    parser.add_argument("--folds", type=at_least(2), metavar="N", help="train N runs, each tested on another N-th")
+    parser.add_argument("--seeds", type=at_least(1), metavar="M", help="with --folds: all of them M times; default: 1")
     options = parser.parse_args(arguments)
     if options.resume and (options.config or options.prepare_only or options.folds):
         parser.error("--resume takes the run's own config.ini; --config, --prepare-only and --folds do not go with it")
@@ -40,15 +41,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--prepare-only and --show-config need no --folds: all folds share the cache and the settings")
     options.seeds = options.seeds or 1
     return options
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
-        return int(text)
-
-    return number
 
 
 def is_folder_of_folds(path: Path | None) -> bool:

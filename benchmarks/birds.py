@@ -1,6 +1,5 @@
 """Which recordings do benchmarks use? Those in BIRDS_DIR, else ../shared/birds, else a demo."""
 
-import argparse
 import os
 import tempfile
 from pathlib import Path
@@ -27,10 +26,3 @@ def recordings(n: int) -> list[str]:
     if not found:
         raise DataError(f"{audio}: it has no recording; set BIRDS_DIR to a data set in the layout of BirdCLEF 2024")
     return found[:: max(1, len(found) // n)][:n]
-
-
-def count(text: str) -> int:
-    """An option that is a whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
-    return int(text)

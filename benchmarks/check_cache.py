@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.birds import count
 from dataloader.audio.verdicts import reader
 from dataloader.cache import entries as cache
 from dataloader.data_preprocess import AudioPreprocessor
+from utils.arguments import at_least
 from utils.command import run_command
 from utils.settings import Data, DataProcess
 
@@ -95,8 +95,8 @@ def measure(folder: Path) -> tuple[float, float]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--recordings", type=count, default=24_459)
-    parser.add_argument("--rounds", type=count, default=5)
+    parser.add_argument("--recordings", type=at_least(1), default=24_459)
+    parser.add_argument("--rounds", type=at_least(1), default=5)
     parser.add_argument("--folder", type=Path, help="where to make them (default: the system's temporary folder)")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)  # one round, in a process of its own
     options = parser.parse_args(arguments)

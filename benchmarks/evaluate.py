@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.birds import count
 from benchmarks.startup import seconds
+from utils.arguments import at_least
 from utils.command import run_command
 
 GOAL_S = 10.0  # on two cores
@@ -47,9 +47,9 @@ def make_tables(folder: Path, soundscapes: int, classes: int) -> tuple[Path, Pat
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--soundscapes", type=count, default=1100)
-    parser.add_argument("--classes", type=count, default=182)
-    parser.add_argument("--rounds", type=count, default=3)
+    parser.add_argument("--soundscapes", type=at_least(1), default=1100)
+    parser.add_argument("--classes", type=at_least(1), default=182)
+    parser.add_argument("--rounds", type=at_least(1), default=3)
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         scores, labels = make_tables(Path(folder), options.soundscapes, options.classes)

@@ -25,6 +25,7 @@ from scipy.special import logit, softmax
 from benchmarks.reference import reference_scores
 from training.folds import alone_in, train_all
 from training.planned_runs import METRICS, PlannedRun, planned_run, scores_of, summary_of, tested_of
+from utils.arguments import at_least
 from utils.command import run_command
 from utils.errors import UserError
 from utils.files import write_text
@@ -175,13 +176,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--recipes", type=lambda text: Path(text).absolute(), nargs="+", required=True, metavar="INI")
     add("--shots", type=_shots, nargs="+", default=["1", "2", "5", "10", ALL], metavar="N", help="a number, or all")
-    add("--folds", type=int, default=5)
-    add("--draws", type=int, default=3)
+    add("--folds", type=at_least(2), default=5)
+    add("--draws", type=at_least(1), default=3)
     add(
         "--reference", action="store_true",
         help="for heads on encoders: compare with scikit-learn's logistic regression on the same mean embeddings",
     )  # fmt: skip
-    add("--jobs", type=int, default=1, help="runs trained at once; default: %(default)s")
+    add("--jobs", type=at_least(1), default=1, help="runs trained at once; default: %(default)s")
     add("--output", type=lambda text: Path(text).absolute(), default=Path("runs/few_shot").absolute(), metavar="DIR")
     add("--set", dest="overrides", metavar="section.key=value", action="append", default=[], help="for all recipes")
     return parser.parse_args(arguments)

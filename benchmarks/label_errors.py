@@ -23,6 +23,7 @@ import pandas as pd
 
 from dataloader.metadata import read_metadata
 from evaluation.intervals import share_interval
+from utils.arguments import at_least, share
 from utils.command import run_command
 from utils.errors import UserError
 from utils.files import write_text
@@ -106,10 +107,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--config", type=Path, required=True)
-    parser.add_argument("--share", type=float, default=0.05)
-    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--share", type=share, default=0.05)
+    parser.add_argument("--folds", type=at_least(2), default=5)
     parser.add_argument(
-        "--draws", type=int, default=1, help="repeat it with other labels swapped; default: %(default)s"
+        "--draws", type=at_least(1), default=1, help="repeat it with other labels swapped; default: %(default)s"
     )
     parser.add_argument("--output", type=Path, default=Path("runs/label_errors"))
     parser.add_argument("--set", dest="overrides", action="append", default=[])

@@ -26,7 +26,7 @@ import numpy as np
 import soundfile as sf
 import torch
 
-from benchmarks.birds import count, recordings
+from benchmarks.birds import recordings
 from dataloader.audio.decoding import read_audio
 from dataloader.batches.windows import image_size
 from dataloader.cache.spectrogram import MelSpectrogram, standardise
@@ -34,6 +34,7 @@ from factory.model import build_model
 from factory.model_card import ModelCard
 from inference.backends import BACKENDS, Loaded, is_available
 from inference.predictor import Predictor
+from utils.arguments import at_least
 from utils.command import run_command
 from utils.settings import DataProcess, Model
 from utils.utils import cores
@@ -176,8 +177,8 @@ def compare_memory(model_type: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--recordings", type=count, default=60)
-    parser.add_argument("--rounds", type=count, default=3)
+    parser.add_argument("--recordings", type=at_least(1), default=60)
+    parser.add_argument("--rounds", type=at_least(1), default=3)
     parser.add_argument("--model", default="efficientnet_b0")
     parser.add_argument("--memory", action="store_true", help="compare 10 hours with one (2.5 GB of disk; on Linux)")
     options = parser.parse_args(arguments)

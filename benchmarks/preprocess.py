@@ -24,10 +24,11 @@ import numpy as np
 import soundfile as sf
 import torch
 
-from benchmarks.birds import count, recordings
+from benchmarks.birds import recordings
 from dataloader.cache.entries import Record
 from dataloader.cache.prepare import Job, Spectrograms, prepare
 from dataloader.cache.workers import run_jobs
+from utils.arguments import at_least
 from utils.command import run_command
 from utils.settings import DataProcess
 
@@ -86,8 +87,8 @@ def seconds(work: Callable[..., None], paths: Sequence[str], *arguments: object)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--recordings", type=count, default=120)
-    parser.add_argument("--rounds", type=count, default=3)
+    parser.add_argument("--recordings", type=at_least(1), default=120)
+    parser.add_argument("--rounds", type=at_least(1), default=3)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     paths = recordings(options.recordings)

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.birds import count
+from utils.arguments import at_least
 from utils.command import run_command
 from utils.errors import UserError
 
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--config", type=Path, default=ROOT / "config.ini")
     parser.add_argument("--set", dest="overrides", action="append", default=[])
-    parser.add_argument("--rounds", type=count, default=5)
+    parser.add_argument("--rounds", type=at_least(1), default=5)
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as runs:
         sets = [

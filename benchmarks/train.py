@@ -24,12 +24,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.birds import FOLDER, count
+from benchmarks.birds import FOLDER
 from dataloader.batches.dataset import WindowDataset
 from factory.optimizer import build_optimizer
 from training.build import build_and_dry_run, build_trainer
 from training.environment import open_folder, processes_of
 from training.recordings import load_table, prepare, split_recordings
+from utils.arguments import at_least
 from utils.command import run_command
 from utils.config import load_config
 from utils.settings import Agent, Config
@@ -173,8 +174,8 @@ def compare_reading(dataset: WindowDataset) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=count, default=5)
-    parser.add_argument("--recordings", type=count, default=50, help="of real birds; each has five windows")
+    parser.add_argument("--rounds", type=at_least(1), default=5)
+    parser.add_argument("--recordings", type=at_least(1), default=50, help="of real birds; each has five windows")
     parser.add_argument("--models", nargs="+", default=list(GOALS))
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     options = parser.parse_args(arguments)

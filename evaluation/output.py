@@ -10,6 +10,8 @@ import numpy as np
 from evaluation.calibration import BINS, Reliability
 from evaluation.intervals import LEVEL
 from evaluation.scores import NAMES, Evaluation
+from evaluation.table import PRESENT
+from utils.errors import counted
 from utils.files import whole, write_text
 
 if TYPE_CHECKING:
@@ -29,49 +31,49 @@ _SHOWN = {  # column of ``Evaluation.classes`` -> heading of the table
 
 def as_text(evaluation: Evaluation) -> str:
     """The text to print: the overall figures, a line for each class, confusions, and what could not be scored."""
-    ranked, decided = evaluation.ranked, evaluation.decided
-    units = {"window": ("window", "windows"), "recording": ("recording", "recordings")}[evaluation.unit]
-    windows = f"{_count(len(ranked.scores), *units)} of " if evaluation.unit == "window" else ""
-    hours = f" ({decided.hours:.2f} h)" if decided.hours else ""  # unknown for the scores that training has kept
-    lines = [
-        f"{windows}{_count(len(ranked.recordings), 'recording', 'recordings')}"
-        f"{hours}, {_count(ranked.n_groups, 'group', 'groups')}; "
-        f"{_count(int((ranked.targets == 1).any(axis=0).sum()), 'class', 'classes')} present of {len(ranked.labels)}",
-        f"brackets: {LEVEL:.0%} intervals by bootstrap over {ranked.grouped_by}"
-        + (" (no recordist or place is known)" if ranked.grouped_by == "recordings" else ""),
-        "",
+    timed = evaluation.decided.timed
+    basis = "" if timed else "; labels hold for whole recordings, so each window has its recording's labels"
+    sections = [
+        _size_lines(evaluation),
+        _overall_lines(evaluation),
+        [f"precision, recall and F1 by row at {evaluation.threshold_name}{basis}"],
+        _class_lines(evaluation),
+        _confusion_lines(evaluation),
+        _unscored_lines(evaluation),
     ]
+    text = "\n\n".join("\n".join(lines) for lines in sections if lines)
+    return "\n".join([text, *(f"advice: {advice}" for advice in evaluation.advice)])
+
+
+def _size_lines(evaluation: Evaluation) -> list[str]:
+    """How much was scored, and over what the intervals are."""
+    ranked, hours = evaluation.ranked, evaluation.decided.hours
+    recordings = counted(len(ranked.recordings), "recording")
+    if evaluation.unit == "window":
+        recordings = f"{counted(len(ranked.scores), 'window')} of {recordings}"
+    present = counted(int((ranked.targets == PRESENT).any(axis=0).sum()), "class", "classes")
+    over = ranked.grouped_by + (" (no recordist or place is known)" if ranked.grouped_by == "recordings" else "")
+    return [
+        f"{recordings}{f' ({hours:.2f} h)' if hours else ''}, {counted(ranked.n_groups, 'group')}; "
+        f"{present} present of {len(ranked.labels)}",
+        f"brackets: {LEVEL:.0%} intervals by bootstrap over {over}",
+    ]
+
+
+def _overall_lines(evaluation: Evaluation) -> list[str]:
+    """A line for each overall figure."""
+    lines = []
     for name, heading in NAMES.items():
-        if name not in evaluation.overall:
-            continue
-        value = evaluation.overall[name]
-        why = f" ({evaluation.not_said[name]})" if value.value is None and name in evaluation.not_said else ""
-        lines.append(f"{heading:32} {value}{why}")
+        if name in evaluation.overall:
+            value = evaluation.overall[name]
+            why = f" ({evaluation.not_said[name]})" if value.value is None and name in evaluation.not_said else ""
+            lines.append(f"{heading:32} {value}{why}")
     error = evaluation.reliability
     lines.append(f"{'calibration error':32} {error.error}; of the highest class of each row {error.error_of_highest}")
     if evaluation.nocall_hours:
-        text = f"{_rate(evaluation.false_alarms_per_hour)} (in {evaluation.nocall_hours:.2f} h)"
-        lines.append(f"{'false alarms/h without a bird':32} {text}")
-    basis = "" if decided.timed else "; labels hold for whole recordings, so each window has its recording's labels"
-    lines += [
-        "",
-        f"precision, recall and F1 by row at {evaluation.threshold_name}{basis}",
-        "",
-        *_class_lines(evaluation),
-    ]
-    if len(evaluation.confusions):
-        lines += ["", "strongest confusions (of rows with one class):"]
-        for one in evaluation.confusions.itertuples():
-            lines.append(f"  {one.present} -> {one.highest}: {_count(one.rows, *units)}, {one.share:.0%} of its own")
-    unsaid = {label: why for label, why in evaluation.not_said.items() if label in set(ranked.labels)}
-    if unsaid:
-        lines.append("")
-        for why in dict.fromkeys(unsaid.values()):
-            named = [label for label, reason in unsaid.items() if reason == why]
-            more = f" and {len(named) - _MOST_NAMES:,} more" if len(named) > _MOST_NAMES else ""
-            lines.append(f"not scored, {why}: {', '.join(named[:_MOST_NAMES])}{more}")
-    lines += [f"advice: {text}" for text in evaluation.advice]
-    return "\n".join(lines)
+        rate = _cell(*np.array(evaluation.false_alarms_per_hour, dtype=float), "{:.1f}")
+        lines.append(f"{'false alarms/h without a bird':32} {rate} (in {evaluation.nocall_hours:.2f} h)")
+    return lines
 
 
 def _class_lines(evaluation: Evaluation) -> list[str]:
@@ -94,17 +96,32 @@ def _class_lines(evaluation: Evaluation) -> list[str]:
 
 
 def _cell(value: float, low: float, high: float, form: str) -> str:
+    """A figure with its interval; NaN for what could not be computed."""
     if math.isnan(value):
         return "-"
     return form.format(value) + ("" if math.isnan(low) else f" [{form.format(low)}, {form.format(high)}]")
 
 
-def _rate(value) -> str:
-    return f"{value.value:.1f}" + ("" if value.low is None else f" [{value.low:.1f}, {value.high:.1f}]")
+def _confusion_lines(evaluation: Evaluation) -> list[str]:
+    """The pairs of classes that are confused most."""
+    lines = ["strongest confusions (of rows with one class):"] if len(evaluation.confusions) else []
+    for pair in evaluation.confusions.itertuples():
+        rows = counted(pair.rows, evaluation.unit)
+        lines.append(f"  {pair.present} -> {pair.highest}: {rows}, {pair.share:.0%} of its own")
+    return lines
 
 
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"
+def _unscored_lines(evaluation: Evaluation) -> list[str]:
+    """A line for each reason why classes could not be scored."""
+    labels_of: dict[str, list[str]] = {}
+    for label in evaluation.ranked.labels:
+        if label in evaluation.not_said:
+            labels_of.setdefault(evaluation.not_said[label], []).append(label)
+    lines = []
+    for reason, labels in labels_of.items():
+        more = f" and {len(labels) - _MOST_NAMES:,} more" if len(labels) > _MOST_NAMES else ""
+        lines.append(f"not scored, {reason}: {', '.join(labels[:_MOST_NAMES])}{more}")
+    return lines
 
 
 def as_json(evaluation: Evaluation) -> dict[str, Any]:
@@ -126,7 +143,7 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
         "n_recordings": len(ranked.recordings),
         "n_groups": ranked.n_groups,
         "n_classes": len(ranked.labels),
-        "n_classes_present": int((ranked.targets == 1).any(axis=0).sum()),
+        "n_classes_present": int((ranked.targets == PRESENT).any(axis=0).sum()),
         "hours": round(evaluation.decided.hours, 4),
         "nocall_hours": round(evaluation.nocall_hours, 4),
         "thresholds": evaluation.threshold_name,
@@ -189,16 +206,18 @@ def draw_classes(evaluation: Evaluation) -> "Figure":
     frame = evaluation.classes.dropna(subset="auc").sort_values("auc", ascending=False, kind="stable")
     frame = frame.tail(_MOST_CLASSES)
     figure = Figure(figsize=(8, max(2.5, 0.22 * len(frame) + 1)))
-    axes, places = figure.subplots(), np.arange(len(frame))
+    axes, heights = figure.subplots(), np.arange(len(frame))
     # The layout is set here, because matplotlib's own draws all texts three times, which takes a second longer.
     longest = max(frame["label"].map(len), default=0) + 8
     left, bottom = min(0.5, 0.05 + 0.0085 * longest), 0.6 / figure.get_figheight()
     figure.subplots_adjust(left=left, right=0.97, top=0.98, bottom=bottom)
     if len(frame):
         low, high = (frame[name].fillna(frame["auc"]) for name in ("auc_low", "auc_high"))
-        axes.hlines(places, low, high, color="0.6")
-        axes.plot(frame["auc"], places, "o", markersize=4)
-        axes.set_yticks(places, [f"{label} ({n})" for label, n in zip(frame["label"], frame["positives"], strict=True)])
+        axes.hlines(heights, low, high, color="0.6")
+        axes.plot(frame["auc"], heights, "o", markersize=4)
+        axes.set_yticks(
+            heights, [f"{label} ({n})" for label, n in zip(frame["label"], frame["positives"], strict=True)]
+        )
         for text in axes.get_yticklabels():
             text.set(fontsize=7, parse_math=False)
     axes.axvline(0.5, color="0.8", linestyle="--")

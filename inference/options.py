@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inference.choices import BACKENDS, COMBINATIONS, DEFAULT_THRESHOLD, DEVICES, FORMATS, RECORDING
+from utils.arguments import at_least, positive, share, threshold, threshold_or_auto
 
 _LONGEST_ROW_S = 86_400.0
 _LARGEST_EXPANSION = 1000.0
@@ -13,7 +14,7 @@ _LARGEST_EXPANSION = 1000.0
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asked for; the fields have the names of the options."""
+    """What the user asked for; each field has the name of its option, and means what its help says."""
 
     run: list[Path]
     input: list[str]
@@ -94,7 +95,7 @@ def _add_rows_and_scores(parser: argparse.ArgumentParser) -> None:
         "--window-s", type=_row, metavar="S",
         help=f"seconds of a row, or {RECORDING!r} for one row a recording; default: as in training, 5 for a submission",
     )  # fmt: skip
-    add("--step-s", type=_positive, metavar="S", help="seconds from row to row; default: the value of --window-s")
+    add("--step-s", type=positive, metavar="S", help="seconds from row to row; default: the value of --window-s")
     add("--combine", choices=COMBINATIONS, default="mean", help="how to combine several runs; rank: submissions only")
     add("--smooth", action="store_true", help="average neighbouring rows with the weights .1 .2 .4 .2 .1")
     add(
@@ -111,12 +112,12 @@ def _add_rows_and_scores(parser: argparse.ArgumentParser) -> None:
 def _add_filters(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
-        "--threshold", type=_threshold, metavar="SCORE|auto",
+        "--threshold", type=threshold_or_auto, metavar="SCORE|auto",
         help="leave out lower scores; auto: the thresholds that evaluate.py fitted last for each class of the run; "
         "default: none for csv, 0.25 for raven, audacity, --merge and --report",
     )  # fmt: skip
     add(
-        "--precision", type=_share, metavar="P",
+        "--precision", type=share, metavar="P",
         help="use the thresholds that evaluate.py --fit-thresholds --precision P fitted for the run",
     )  # fmt: skip
     add(
@@ -129,13 +130,13 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
         help="keep only the species of this text file (one on each line); for a list by place and week, see the geo "
         "model of the package birdnet",
     )  # fmt: skip
-    add("--top-k", type=_count, metavar="K", help="keep the K best labels of each row")
+    add("--top-k", type=at_least(1), metavar="K", help="keep the K best labels of each row")
     add("--merge", action="store_true", help="join consecutive detections of a label into one")
     add(
-        "--stop-threshold", type=_share, metavar="SCORE",
+        "--stop-threshold", type=threshold, metavar="SCORE",
         help="with --merge: a detection goes on as long as scores are at least this; default: the value of --threshold",
     )  # fmt: skip
-    add("--longest-s", type=_positive, metavar="S", help="with --merge: cut longer detections; default: 60 seconds")
+    add("--longest-s", type=positive, metavar="S", help="with --merge: cut longer detections; default: 60 seconds")
 
 
 def _add_execution(parser: argparse.ArgumentParser) -> None:
@@ -147,7 +148,7 @@ def _add_execution(parser: argparse.ArgumentParser) -> None:
 
 
 def _contradiction(options: Options) -> str | None:
-    """What is wrong with the options together; None if nothing is."""
+    """Which options contradict each other; None if none do."""
     if options.sample_submission and options.format != "submission":
         return "--sample-submission needs --format submission"
     if options.window_s == RECORDING and (options.format == "submission" or options.step_s):
@@ -177,22 +178,8 @@ def _least_start(options: Options) -> float:
     return options.threshold
 
 
-def _number(text: str, kind: type, name: str) -> float:
-    try:
-        return kind(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text} is not {name}") from None
-
-
-def _positive(text: str) -> float:
-    value = _number(text, float, "a number")
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
-
-
 def _expansion(text: str) -> float:
-    value = _positive(text)
+    value = positive(text)
     if value > _LARGEST_EXPANSION:
         raise argparse.ArgumentTypeError(f"{text} is above {_LARGEST_EXPANSION:g}")
     return value
@@ -201,25 +188,7 @@ def _expansion(text: str) -> float:
 def _row(text: str) -> float | str:
     if text == RECORDING:
         return text
-    value = _positive(text)
+    value = positive(text)
     if value > _LONGEST_ROW_S:
         raise argparse.ArgumentTypeError(f"{text} s is more than a day")
-    return value
-
-
-def _threshold(text: str) -> float | str:
-    return text if text == "auto" else _share(text)
-
-
-def _share(text: str) -> float:
-    value = _number(text, float, "a number")
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
-
-
-def _count(text: str) -> int:
-    value = _number(text, int, "a whole number")
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is below 1")
     return value

@@ -23,7 +23,8 @@ from dataloader.audio.recorder import what_the_recorder_wrote
 from dataloader.cache.overview import narrowed, overview
 from dataloader.cache.spectrogram import MelSpectrogram
 from reports import media
-from reports.page import Room, amount, data_uri, frequency_ticks, hue, write_page
+from reports.page import Room, data_uri, frequency_ticks, hue, write_page
+from utils.errors import counted
 from utils.files import printable
 from utils.settings import DataProcess
 from utils.visualise import clock
@@ -172,15 +173,15 @@ def write_report(
     found = gather(Recording(*one) for one in recordings)
     drawing = _Drawing(path, found, species, MelSpectrogram(process))
     axis = time_axis(found.recordings)
-    listed = amount(found.total, "detection")
+    listed = counted(found.total, "detection")
     facts = [
-        ("Models" if len(models) > 1 else "Model", f"{', '.join(models)}; {amount(len(species), 'class', 'classes')}"),
-        ("Sound", f"{_hours(found)} in {amount(len(found.recordings), 'recording')}"),
+        ("Models" if len(models) > 1 else "Model", f"{', '.join(models)}; {counted(len(species), 'class', 'classes')}"),
+        ("Sound", f"{_hours(found)} in {counted(len(found.recordings), 'recording')}"),
         ("Detections are", shown),
         ("Found", f"{listed} of {len(found.listed)} species" if found.total else "nothing"),
     ]
     write_page(
-        path, "detections.html", title=f"Detections in {amount(len(found.recordings), 'recording')}", facts=facts,
+        path, "detections.html", title=f"Detections in {counted(len(found.recordings), 'recording')}", facts=facts,
         shown=shown, found=_for_filter(found, species), axis=axis, clips_by_species=drawing.clips(),
         recordings=drawing.recordings(), undrawn=drawing.undrawn, expanded=drawing.expanded, limits=_limits(),
         data=_data(found, species, axis),
@@ -390,7 +391,7 @@ def _clock_axis(recordings: Sequence[Heard]) -> dict[str, Any]:
 
 
 def _span_words(seconds: float) -> str:
-    return amount(round(seconds / 3600), "hour") if seconds >= 3600 else amount(round(seconds / 60), "minute")
+    return counted(round(seconds / 3600), "hour") if seconds >= 3600 else counted(round(seconds / 60), "minute")
 
 
 def _for_filter(found: Found, species: Sequence[Species]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from utils.errors import counted
 from utils.files import whole
 from utils.visualise import clock
 
@@ -37,13 +38,8 @@ def _environment() -> "jinja2.Environment":
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": False}
-    environment.filters.update(clock=clock, amount=amount)
+    environment.filters.update(clock=clock, counted=counted)
     return environment
-
-
-def amount(number: int, one: str, many: str = "") -> str:
-    """``1 class``, ``2,000 recordings``: a number with its noun."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def hue(rank: int) -> int:

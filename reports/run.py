@@ -17,7 +17,8 @@ from evaluation.scores import NAMES, Evaluation, evaluate
 from evaluation.table import PRESENT, ScoreTable
 from reports import media
 from reports.charts import line_chart
-from reports.page import Room, amount, data_uri, write_page
+from reports.page import Room, data_uri, write_page
+from utils.errors import counted
 from utils.files import printable, write_text
 from utils.run_folder import DOUBTS
 from utils.settings import DataProcess
@@ -221,7 +222,7 @@ def _doubts(
             label = table.labels[doubts.other[row]]
             yield {
                 "kind": kind, "recording": printable(table.recordings[row]), "given": given,
-                "picture": picture, "sound": sound, "length": f"the first {amount(round(LONGEST_S), 'second')}",
+                "picture": picture, "sound": sound, "length": f"the first {counted(round(LONGEST_S), 'second')}",
                 "other": {"name": names.get(label, label), "score": f"{table.scores[row, doubts.other[row]]:.2f}"},
             }  # fmt: skip
 

@@ -316,7 +316,7 @@ def test_a_stop_while_the_caches_are_filled_starts_nothing_more(place, monkeypat
 def test_fewer_than_two_folds_are_told_in_a_line(place, capsys, folds):
     with pytest.raises(SystemExit):
         main(command(place, "--folds", folds))
-    assert f"argument --folds: must be a number of at least 2, not '{folds}'" in capsys.readouterr().err
+    assert f"argument --folds: '{folds}' is not a whole number of at least 2" in capsys.readouterr().err
 
 
 def test_two_contests_cannot_be_in_one_folder(tmp_path):
