@@ -25,7 +25,8 @@ from evaluation.calibration import calibrate, fit_curves, reliability
 from evaluation.intervals import draw_weights, share_interval
 from evaluation.scores import evaluate
 from evaluation.table import ScoreTable, concatenate
-from inference.evaluating import runs_by_seed, score_subset
+from inference.run_scores import score_subset
+from inference.run_tables import runs_by_seed
 from utils.command import run_command
 from utils.errors import DataError
 
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.warning("%s: only the first of %d seeds is used", options.runs, 1 + len(others))
     if len(runs) < 2:
         raise DataError(f"{options.runs}: this is a single run; name a folder of folds")
-    folds = [score_subset(run, "test", options) for run in runs]
+    folds = [score_subset(run, "test", window_s=options.window_s, backend=options.backend) for run in runs]
     print(as_text(folds, options.precision, options.min_windows, options.confidence))
     return 0
 

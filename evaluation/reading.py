@@ -1,6 +1,6 @@
-"""How do the tables of any tool become scores and labels of the same rows?
+"""How is a table of scores, detections or labels read, whichever tool wrote it?
 
-Two kinds are read. A *wide* table has a row for each ``row_id`` (or ``filename``) and a column for each class, like
+Two kinds are known. A *wide* table has a row for each ``row_id`` (or ``filename``) and a column for each class, like
 Kaggle's submission.csv. A *long* one has a row for each detection or annotation, with its recording, start, end,
 label and perhaps score, like the CSV of predict.py, selection tables of Raven, and tables of BirdNET-Analyzer.
 """
@@ -8,15 +8,14 @@ label and perhaps score, like the CSV of predict.py, selection tables of Raven, 
 import csv
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evaluation.table import ScoreTable
-from utils.errors import DataError, first_line, unknown
+from utils.errors import DataError, first_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -198,10 +197,9 @@ def _read_folder(folder: Path) -> Long:
             f"{folder}: it has no table; a folder of tables needs one (.txt, .csv, .tsv) for each recording"
         )
     tables = [_read_long(path, *reversed(_header(path))) for path in paths]
-    join = {"ignore_index": True}
-    return Long(
-        folder, pd.concat([one.table for one in tables], **join), pd.concat([one.names for one in tables], **join)
-    )
+    table = pd.concat([one.table for one in tables], ignore_index=True)
+    names = pd.concat([one.names for one in tables], ignore_index=True)
+    return Long(folder, table, names.fillna(""))  # a table may lack a column that another one has
 
 
 def _read_long(path: Path, header: Sequence[str], separator: str) -> Long:
@@ -246,208 +244,3 @@ def _numbers(path: Path, frame: "pd.DataFrame", column: str) -> np.ndarray:
         row = int(np.argmax(wrong))
         raise DataError(f"{path}: line {row + 2}: {column} is {frame[column].iloc[row]!r}, not a finite number")
     return values
-
-
-# Scores and labels of the same rows
-
-
-@dataclass(frozen=True)
-class Truth:
-    """The rows that are scored, and their true labels.
-
-    Attributes:
-        labels, targets: see ``ScoreTable``.
-        stems: the recording of each row, without its ending.
-        start_s, end_s: ``(rows,)``; a whole recording begins at 0 and ends with it.
-        groups: the group of each recording, by stem; a stem that is missing here is a group of its own.
-        keys: the row_id of each row, if it has one.
-        names: other names of the labels (scientific, common), normalised -> label.
-        timed: see ``ScoreTable``.
-        seconds: the length of each recording, by stem, if it is known; else it ends with its last row.
-    """
-
-    source: str
-    labels: tuple[str, ...]
-    targets: np.ndarray
-    stems: tuple[str, ...]
-    start_s: np.ndarray
-    end_s: np.ndarray
-    groups: Mapping[str, str]
-    keys: tuple[str, ...] | None
-    names: Mapping[str, str]
-    timed: bool
-    seconds: Mapping[str, float] = field(default_factory=dict)
-
-
-def truth_of(wide: Wide) -> Truth:
-    """The labels in a table of ``row_id`` and a column of 0 and 1 for each class.
-
-    Raises:
-        DataError: a value is neither 0 nor 1, or a row_id has no end second.
-    """
-    if (wrong := ~np.isin(wide.values, (0, 1))).any():
-        row, column = np.argwhere(wrong)[0]
-        value = wide.values[row, column]
-        raise DataError(f"{wide.path}: {wide.labels[column]} of {wide.keys[row]} is {value:g}; labels are 0 or 1")
-    ends, stems = wide.ends(), wide.stems()
-    timed = wide.key == "row_id"
-    length = _row_length(stems, ends) if timed else 0.0
-    start, end = (ends - length, ends) if timed else (np.zeros(len(stems)), np.full(len(stems), np.inf))
-    names = {normal(label): label for label in wide.labels}
-    return Truth(
-        str(wide.path), wide.labels, wide.values.astype(np.int8), tuple(stems), start, end, {}, wide.keys, names, timed
-    )
-
-
-def _row_length(stems: Sequence[str], ends: np.ndarray) -> float:
-    """Seconds of a row: the least step between rows of a recording, or the least end where each has one row."""
-    order = np.lexsort((ends, np.asarray(stems)))
-    same = np.asarray(stems)[order][1:] == np.asarray(stems)[order][:-1]
-    steps = np.diff(ends[order])[same]
-    return float(steps[steps > 0].min() if (steps > 0).any() else ends.min())
-
-
-def normal(name: str) -> str:
-    """A name in the form in which names are compared: lower case, with blanks between its words."""
-    return " ".join(re.split(r"[\W_]+", name.casefold())).strip()
-
-
-def match(truth: Truth, predictions: Wide | Long) -> tuple[ScoreTable, list[str]]:
-    """The scores of the rows of ``truth``, and remarks about differences.
-
-    Raises:
-        DataError: the rows or classes differ.
-    """
-    scores, remarks = (_match_wide if isinstance(predictions, Wide) else _match_long)(truth, predictions)
-    if (wrong := (scores < 0) | (scores > 1)).any():
-        row, column = np.argwhere(wrong)[0]
-        raise DataError(
-            f"{predictions.path}: the score of {truth.labels[column]} in {truth.stems[row]} is "
-            f"{scores[row, column]:g}; scores are between 0 and 1 (the sigmoid of logits)"
-        )
-    recordings = tuple(dict.fromkeys(truth.stems))
-    index = {stem: number for number, stem in enumerate(recordings)}
-    recording = np.array([index[stem] for stem in truth.stems])
-    group = tuple(truth.groups.get(stem, stem) for stem in recordings)
-    length = np.where(np.isfinite(truth.end_s), truth.end_s - truth.start_s, 0.0)
-    source = str(predictions.path)
-    table = ScoreTable(truth.labels, scores, truth.targets, recordings, recording, group, length, truth.timed, source)
-    return table, remarks
-
-
-def _match_wide(truth: Truth, wide: Wide) -> tuple[np.ndarray, list[str]]:
-    if truth.keys is None or wide.key == "filename":
-        keys, ours = wide.stems() if wide.key == "filename" else list(wide.keys), list(truth.stems)
-        if truth.keys is None and wide.key == "row_id":
-            keys, ours = list(wide.keys), [f"{s}_{e:g}" for s, e in zip(truth.stems, truth.end_s, strict=True)]
-    else:
-        keys, ours = list(wide.keys), list(truth.keys)
-    place = {key: number for number, key in enumerate(keys)}
-    if missing := [key for key in ours if key not in place]:
-        raise DataError(
-            f"{wide.path}: {_count(len(missing), 'row')} of {truth.source} {_are(missing)} missing, the first is "
-            f"{missing[0]}; every row needs a score"
-        )
-    known = set(ours)
-    if beyond := [key for key in keys if key not in known]:
-        raise DataError(
-            f"{wide.path}: {_count(len(beyond), 'row')} {_are(beyond)} not in {truth.source}, the first is "
-            f"{beyond[0]}{_last_row(truth, beyond[0])}; remove {'it' if len(beyond) == 1 else 'them'}"
-        )
-    columns = {label: number for number, label in enumerate(wide.labels)}
-    if missing := [label for label in truth.labels if label not in columns]:
-        raise DataError(
-            f"{wide.path}: no column for {_count(len(missing), 'class', 'classes')}, the first is {missing[0]}"
-        )
-    if foreign := [label for label in wide.labels if label not in set(truth.labels)]:
-        why = unknown(foreign[0], truth.labels, list_known=False)
-        raise DataError(f"{wide.path}: column {foreign[0]!r} is not a class of {truth.source}: {why}; remove it")
-    if keys == ours and wide.labels == truth.labels:
-        return wide.values, []
-    return wide.values[[place[key] for key in ours]][:, [columns[label] for label in truth.labels]], []
-
-
-def _last_row(truth: Truth, key: str) -> str:
-    """The end of the recording of a row, for a message."""
-    stem = key.rpartition("_")[0]
-    ends = [end for name, end in zip(truth.stems, truth.end_s, strict=True) if name == stem]
-    return f" (that recording ends at {max(ends):g} s)" if ends else ""
-
-
-def _match_long(truth: Truth, long: Long) -> tuple[np.ndarray, list[str]]:
-    """A row has the highest score of the detections that overlap it by at least half of the shorter of the two."""
-    label, remarks = _labels_in(truth, long)
-    rows_of: dict[str, list[int]] = {}
-    for number, stem in enumerate(truth.stems):
-        rows_of.setdefault(stem, []).append(number)
-    recording = _recordings_in(long, rows_of, truth.source)
-    scores = np.zeros((len(truth.stems), len(truth.labels)), dtype=np.float32)
-    columns = {name: number for number, name in enumerate(truth.labels)}
-    columns_of = label.map(columns)
-    for stem, its in long.table.assign(column=columns_of).groupby(recording, sort=False):
-        rows = np.array(rows_of[stem])
-        start, end = truth.start_s[rows], truth.end_s[rows]
-        length = max(truth.seconds.get(stem, 0.0), end.max())
-        if (beyond := its["start"] >= length).any():
-            first = its[beyond].iloc[0]
-            raise DataError(
-                f"{long.path}: a detection in {stem} begins at {first['start']:g} s, after the end of the "
-                f"recording at {length:g} s; correct or remove it"
-            )
-        its = its[its["column"].notna()]
-        begin, stop = its["start"].to_numpy()[:, None], its["end"].to_numpy()[:, None]
-        overlap = np.minimum(stop, end) - np.maximum(begin, start)  # (detections, rows)
-        needed = np.minimum(stop - begin, end - start) / 2
-        detection, row = np.nonzero((overlap >= needed - 1e-6) & (overlap > 0))
-        np.maximum.at(
-            scores, (rows[row], its["column"].to_numpy(dtype=int)[detection]), its["score"].to_numpy()[detection]
-        )
-    never = [name for number, name in enumerate(truth.labels) if not scores[:, number].any()]
-    if never:
-        remarks.append(f"{_count(len(never), 'class', 'classes')} never detected: {_some(never)}")
-    remarks.append(
-        "rows without a detection have a score of 0, so AUC and average precision are those of a cut-off list"
-    )
-    return scores, remarks
-
-
-def _labels_in(truth: Truth, long: Long) -> tuple["pd.Series", list[str]]:
-    """The class of each detection, by the column that names most of them; others than the classes are left out."""
-    known = dict(truth.names)
-    best, named = None, -1
-    for column in long.names.columns:
-        labels = long.names[column].map(normal).map(known)
-        if labels.notna().sum() > named:
-            best, named, name = labels, int(labels.notna().sum()), column
-    if len(long.table) and not named:
-        raise DataError(
-            f"{long.path}: no detection has a class of {truth.source}, such as {truth.labels[0]}; its labels are "
-            f"{_some(list(dict.fromkeys(long.names.iloc[:, 0])))}"
-        )
-    foreign = sorted(set(long.names[name][best.isna().to_numpy()])) if len(long.table) else []
-    text = f"{_count(len(long.table) - named, 'detection')} of other species left out: {_some(foreign)}"
-    return best, [text] if foreign else []
-
-
-def _recordings_in(long: Long, rows_of: Mapping[str, list[int]], source: str) -> "pd.Series":
-    """The recording of each detection: by its stem, or by the beginning of the name of its table."""
-    known = {}
-    for name in dict.fromkeys(long.table["recording"]):
-        begins = [stem for stem in rows_of if name == stem or name.startswith(f"{stem}.")]
-        if not begins:
-            raise DataError(f"{long.path}: {name} is not a recording of {source}; remove its rows, or its table")
-        known[name] = max(begins, key=len)
-    return long.table["recording"].map(known)
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"
-
-
-def _are(things: Sequence[object]) -> str:
-    return "is" if len(things) == 1 else "are"
-
-
-def _some(names: Iterable[str], n: int = 5) -> str:
-    names = list(names)
-    return ", ".join(names[:n]) + (", ..." if len(names) > n else "")

@@ -1,6 +1,5 @@
 """What is scored? Rows with the scores of each class and the true labels."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -104,7 +103,7 @@ class ScoreTable:
 
 
 def concatenate(tables: list[ScoreTable]) -> ScoreTable:
-    """One table of several: the folds of one contest, each with its own recordings.
+    """One table of several, such as those of all folds, each with its own recordings.
 
     Raises:
         DataError: they have other classes, or a recording in common.
@@ -116,7 +115,7 @@ def concatenate(tables: list[ScoreTable]) -> ScoreTable:
     names = [name for table in tables for name in table.recordings]
     if len(set(names)) < len(names):
         twice = next(name for index, name in enumerate(names) if name in names[:index])
-        raise DataError(f"{first.source}: {twice} is scored twice, so these are not folds of one contest")
+        raise DataError(f"{first.source}: {twice} is scored twice, so these are not the folds of one split")
     offsets = np.cumsum([0] + [len(table.recordings) for table in tables[:-1]])
     return replace(
         first,
@@ -128,27 +127,3 @@ def concatenate(tables: list[ScoreTable]) -> ScoreTable:
         group=tuple(name for table in tables for name in table.group),
         with_others=tuple(flag for table in tables for flag in table.with_others or (False,) * len(table.recordings)),
     )
-
-
-def mean_over_seeds(tables: Sequence[ScoreTable]) -> ScoreTable:
-    """The mean of the scores of several runs for the same rows, as in ``predict.py`` with several runs.
-
-    Args:
-        tables: of runs with other seeds; recordings that one of them lacks are left out.
-
-    Raises:
-        DataError: they have other classes or other rows.
-    """
-    first, *others = tables
-    shared = set(first.recordings).intersection(*(table.recordings for table in others))
-    order = {name: position for position, name in enumerate(name for name in first.recordings if name in shared)}
-    scores, its_rows = [], []
-    for table in tables:
-        position = np.array([order.get(name, -1) for name in table.recordings])[table.recording]
-        rows = np.argsort(position, kind="stable")[(position < 0).sum() :]
-        its_rows.append(rows)
-        scores.append(table.scores[rows])
-        same = table.labels == first.labels and len(rows) == len(its_rows[0])
-        if not same or (table.targets[rows] != first.targets[its_rows[0]]).any():
-            raise DataError(f"{table.source}: its classes or rows are not those of {first.source}, of another seed")
-    return replace(first.choose(its_rows[0]), scores=np.mean(scores, axis=0))

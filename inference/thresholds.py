@@ -3,13 +3,17 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from evaluation.calibration import Curve, calibrate
 from evaluation.decisions import Decisions, read_decisions
 from inference.backends import Loaded
+from inference.checkpoints import checkpoint_of
 from utils.errors import UserError, counted
+from utils.files import file_digest
+from utils.run_folder import THRESHOLDS
 
 log = logging.getLogger(__name__)
 
@@ -88,4 +92,20 @@ def _decisions_of(models: Sequence[Loaded]) -> Decisions:
             f"{model.source}: its thresholds were fitted for other weights; fit them again with evaluate.py "
             "--fit-thresholds (an exported file: then export it again)"
         )
+    return decisions
+
+
+def decisions_of(run: Path) -> Decisions | None:
+    """The thresholds and the calibration of a run; None if none were fitted for the weights that it has now.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    path = (run if run.is_dir() else run.parent) / THRESHOLDS
+    if not path.is_file():
+        return None
+    decisions = read_decisions(path.read_text(encoding="utf-8"), path)
+    if decisions.checkpoint != file_digest(checkpoint_of(run)):
+        log.warning("%s: fitted for other weights than those of the run now, so it is not used; fit again", path)
+        return None
     return decisions

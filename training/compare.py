@@ -17,7 +17,7 @@ from evaluation.intervals import Estimate, draw_weights, estimate
 from evaluation.ranking import mean_of_rows, rank_classes, rank_rows
 from evaluation.scores import evaluate
 from evaluation.table import ScoreTable
-from inference.evaluating import runs_by_seed
+from inference.run_tables import runs_by_seed
 from training.run_page import pooled_scores
 from utils.command import run_command
 from utils.config import differences, load_config

@@ -22,9 +22,10 @@ from dataloader.metadata import load_table
 from dataloader.tables.splits import deal_into_folds
 from evaluation.output import SCORES, as_json, as_text
 from evaluation.scores import evaluate
-from evaluation.table import concatenate, mean_over_seeds
+from evaluation.seeds import figures_of_seeds, lines_of_seeds, mean_over_seeds
+from evaluation.table import concatenate
 from factory.choices import check_choices
-from inference.evaluating import figures_of_seeds, lines_of_seeds, read_run_table, read_test_scores
+from inference.run_tables import read_run_table, read_test_scores
 from training.planned_runs import METRICS, PlannedRun, as_number, is_whole, plan_runs, summary_of
 from utils.config import load_config, to_ini
 from utils.errors import ConfigError, DataError, Problem, UserError

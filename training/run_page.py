@@ -15,8 +15,11 @@ import numpy as np
 from dataloader.cache.entries import read_index
 from dataloader.metadata import load_table
 from dataloader.tables.splits import SPLITS
-from evaluation.table import ScoreTable, concatenate, mean_over_seeds
-from inference.evaluating import decisions_of, limits_of, read_test_scores, runs_by_seed, score_runs
+from evaluation.seeds import mean_over_seeds
+from evaluation.table import ScoreTable, concatenate
+from inference.run_scores import score_runs
+from inference.run_tables import read_test_scores, runs_by_seed
+from inference.thresholds import decisions_of
 from training.recordings import cache_folder
 from utils.command import run_command
 from utils.config import differences, load_config
@@ -30,7 +33,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _PACKAGES = ("torch", "timm", "numpy", "librosa", "soundfile")
-_AS_TRAINED = argparse.Namespace(fit_thresholds=False, window_s=None, backend="auto")  # options of evaluate.py
 _NOT_SHOWN = {"paths", "callbacks"}  # sections that do not concern the model, and may have secrets
 
 
@@ -188,8 +190,8 @@ def _scores_and_thresholds(
         decisions = decisions_of(runs[0])
         if decisions is None or not decisions.fits:
             return table, None, ""
-        scored = score_runs(seed, runs, _AS_TRAINED)
-        return scored.table, *limits_of(scored, "auto")
+        scored = score_runs(seed, runs)
+        return scored.table, *scored.thresholds_for("auto")
     except UserError as error:
         log.warning("%s; the page shows no thresholds", error)
         return table, None, ""

@@ -31,3 +31,14 @@ def make_table():
         )
 
     return make
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a table; return its path."""
+
+    def write(text, name="table.csv"):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        return tmp_path / name
+
+    return write

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evaluation.table import concatenate, mean_over_seeds
+from evaluation.table import concatenate
 from utils.errors import DataError
 
 
@@ -35,19 +35,6 @@ def test_folds_that_score_a_recording_twice_are_refused(make_table):
         concatenate([table, table])
     with pytest.raises(DataError, match="other classes"):
         concatenate([table, make_table(4, 2)])
-
-
-def test_the_mean_over_seeds_goes_by_recording_whatever_their_order(make_table):
-    table = make_table(6, 3)
-    halves = [table.choose(table.recording >= 3), table.choose(table.recording < 3)]
-    other = replace(concatenate(halves), scores=1 - concatenate(halves).scores)
-    found = mean_over_seeds([table, other])
-    assert (found.recordings, found.group) == (table.recordings, table.group)
-    np.testing.assert_allclose(found.scores, 0.5)
-    np.testing.assert_array_equal(found.targets, table.targets)
-    assert mean_over_seeds([table, halves[0]]).recordings == ("r3.ogg", "r4.ogg", "r5.ogg")
-    with pytest.raises(DataError, match="its classes or rows are not those of"):
-        mean_over_seeds([table, make_table(6, 3, windows=4)])
 
 
 def test_a_score_that_is_not_finite_is_named(make_table):

@@ -74,7 +74,7 @@ def test_a_run_is_scored_on_its_own_test_subset_as_predict_scores_it(run, data, 
 def test_scores_are_kept_and_used_again_until_the_weights_change(run, data, capsys, monkeypatch):
     call("--run", run)
     first = capsys.readouterr().out
-    monkeypatch.setattr("inference.evaluating.open_predictor", None)  # would raise if it were called
+    monkeypatch.setattr("inference.run_scores.Predictor", None)  # would raise if it were called
     call("--run", run)
     assert capsys.readouterr().out == first
     with pytest.raises(TypeError):
