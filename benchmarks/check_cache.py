@@ -2,10 +2,10 @@
 
     python -m benchmarks.check_cache [--recordings N] [--rounds N] [--folder DIR]
 
-Recordings and entries are made up: tiny, but real files on the disk, the entries written by the cache's own
-writer. Each round, in a fresh process, looks up every file once (os.scandir and stat, the bound) and then lets
-``AudioPreprocessor.prepare`` do its work; imports are not counted. The files have just been written, so the
-system has their names in memory, as on a second start.
+Recordings and cache entries are synthetic and tiny, but real files on the disk, and the cache's own code writes the
+entries. Each round is a new process. It looks up every file once (os.scandir and stat, the bound) and then calls
+``AudioPreprocessor.prepare``; imports are not counted. The files have just been written, so the system has their names
+in memory, as on a second start.
 """
 
 import argparse
@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[1]
 PROCESS = DataProcess()
 CLASSES = 182
 GOAL_S = 5.0
-FRAMES = 2  # of an entry, the least there is
+FRAMES = 2  # of an entry, the smallest number allowed
 SECONDS = FRAMES * PROCESS.hop_length / PROCESS.sample_rate
 
 
@@ -43,7 +43,7 @@ def preprocessor(folder: Path) -> AudioPreprocessor:
 
 
 def make(folder: Path, n: int) -> None:
-    """``n`` recordings, their entries, the index and the table of them below ``folder``."""
+    """Write ``n`` recordings, their cache entries, the index and their table into ``folder``."""
     target = preprocessor(folder).folder
     statistics_of_bands = np.zeros(PROCESS.n_mels, np.float32), np.ones(PROCESS.n_mels, np.float32)
     block, records, rows = np.zeros((FRAMES, PROCESS.n_mels), np.float16), {}, []

@@ -2,19 +2,16 @@
 
     python -m benchmarks.contest --configs A.ini B.ini [--folds 5] [--seeds 3] [--jobs 1] [--output DIR] [--set ...]
 
-Every recipe is trained with every seed on every fold: whole groups, the same folds for all ([data] folds), so what
-decides which recordings are used must be the same in all recipes, for instance by --set. Each planned run is an
-ordinary
-run folder, ``DIR/<recipe>/seed1-fold1/<run>``, made by train_classifier.py in a process of its own: if one fails,
-this is reported, and the others are trained. To continue a contest that was stopped, repeat the command. With --jobs
-several are trained
-at once and share the CPU's cores, which several small networks use better than one; the training seconds of
-one contest can be compared if all of its runs were trained with the same --jobs.
+Every recipe is trained with every seed on every fold. Folds consist of whole groups and are the same for all recipes
+([data] folds), so the settings that decide which recordings are used must be the same in all recipes, for instance by
+--set. Each run is an ordinary run folder, ``DIR/<recipe>/seed1-fold1/<run>``, which train_classifier.py makes in a
+process of its own: a run that fails is reported, and the others are trained. To continue a contest that was stopped,
+repeat the command. With --jobs several runs are trained at once and share the cores of the CPU, which several small
+networks use better than one; training seconds can be compared only between runs with the same --jobs.
 
-The main scores are pooled: the recordings of all folds of a seed, each tested once, are scored together; with their
-spread over seeds. A single fold has few recordings of a class, or none, so the mean over folds is noisier. (Pooled
-scores
-are lower if the scores of one fold are all higher than those of another, as they would be in use.) Spread is the
+The main scores are pooled: the recordings of all folds of a seed, each tested once, are scored together, and the spread
+is over seeds. The mean over folds is noisier, because a single fold has few recordings of a class, or none. (Pooled
+scores are lower if all scores of one fold are higher than those of another, as they would be in use.) The spread is the
 standard deviation of the sample.
 
 At the end DIR has contest.csv (a row for each run), contest.md (the table) and contest.png (accuracy against cost).
@@ -48,7 +45,12 @@ from utils.visualise import draw_contest, save_png
 
 log = logging.getLogger(__name__)
 
-OWN = {"trainer.seed": "--seeds", "data.folds": "--folds", "data.fold": "--folds", "paths.runs_dir": "--output"}
+OWN = {  # settings that the contest sets -> the option that decides them
+    "trainer.seed": "--seeds",
+    "data.folds": "--folds",
+    "data.fold": "--folds",
+    "paths.runs_dir": "--output",
+}
 # A run that was stopped may be resumed with other values of these, but the runs of a contest must have them in common.
 SETTLED = {("trainer", "n_epochs"), ("trainer", "early_stop"), ("paths", "data_dir")}
 DECIDE_FOLDS = (  # which recordings are used, and which are kept together
@@ -67,13 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     output = options.output.resolve()
     recipes = load_recipes(options.configs, options.folds, output, options.overrides)
-    deal_into_folds(
-        load_table(next(iter(recipes.values()))), options.folds
-    )  # too many folds are reported now, not in each run
+    deal_into_folds(load_table(next(iter(recipes.values()))), options.folds)  # refuses too many folds before any run
     output.mkdir(parents=True, exist_ok=True)
     with alone_in(output) as lock:
         plan = list(plan_runs(options.configs, options.folds, options.seeds, output, options.overrides))
-        must_be_made_so(plan, recipes)
+        must_have_the_settings_of(plan, recipes)
         failed = train_all(plan, lock, options.jobs)
         finished = [planned for planned in plan if planned.is_finished and is_whole(planned)]
         failed += sum(planned.is_finished for planned in plan) - len(finished)
@@ -141,14 +141,14 @@ def must_have_the_same_folds(recipes: dict[str, Config]) -> None:
     """Refuse recipes whose folds would differ from those of the first.
 
     Raises:
-        ConfigError: with the settings that differ and decide which recordings are used.
+        ConfigError: settings differ that decide which recordings are used; it has all of them.
     """
-    (first, its), *others = recipes.items()
+    (first, first_config), *others = recipes.items()
     problems = []
     for name, config in others:
         for section, key in DECIDE_FOLDS:
-            value, wanted = (getattr(getattr(one, section), key) for one in (config, its))
-            trial = section == "testing" and not (config.testing.testing or its.testing.testing)
+            value, wanted = (getattr(getattr(one, section), key) for one in (config, first_config))
+            trial = section == "testing" and not (config.testing.testing or first_config.testing.testing)
             if value != wanted and not trial:
                 text = (
                     f"{first} has {wanted}; other recordings make other folds. Choose one with --set {section}.{key}="
@@ -158,8 +158,8 @@ def must_have_the_same_folds(recipes: dict[str, Config]) -> None:
         raise ConfigError(problems)
 
 
-def must_be_made_so(plan: Iterable[PlannedRun], recipes: dict[str, Config]) -> None:
-    """Refuse to continue runs with other settings, because one table cannot compare them.
+def must_have_the_settings_of(plan: Iterable[PlannedRun], recipes: dict[str, Config]) -> None:
+    """Refuse to continue a contest after a change of settings, because one table cannot compare its runs.
 
     Raises:
         DataError: a run has other settings than its recipe has now.
@@ -169,7 +169,7 @@ def must_be_made_so(plan: Iterable[PlannedRun], recipes: dict[str, Config]) -> N
             continue
         config = recipes[planned.recipe]
         try:
-            theirs = load_config(planned.run / CONFIG)
+            trained_with = load_config(planned.run / CONFIG)
         except ConfigError as error:
             raise damaged(planned, error.problems[0]) from None
         wanted = replace(
@@ -177,7 +177,7 @@ def must_be_made_so(plan: Iterable[PlannedRun], recipes: dict[str, Config]) -> N
             trainer=replace(config.trainer, seed=planned.seed),
             data=replace(config.data, fold=planned.fold),
         )
-        changes = differences(theirs, wanted)
+        changes = differences(trained_with, wanted)
         changes = refused(changes) + [change for change in changes if change[:2] in SETTLED]
         if changes:
             section, key, before, now = changes[0]

@@ -1,4 +1,4 @@
-"""What is the result of a contest? Scores with their spread, and costs, of its runs, in one table."""
+"""What is the result of a contest? A table with the scores of each recipe, their spread, and its costs."""
 
 import logging
 import statistics
@@ -13,7 +13,7 @@ from dataloader.metadata import load_table
 from inference.checkpoints import checkpoint_of, network_of
 from inference.predictor import Predictor
 from training.planned_runs import METRICS, PlannedRun, as_number, labels_of, scores_of, summary_of, tested_of
-from utils.errors import DataError, UserError
+from utils.errors import DataError, UserError, counted
 from utils.metrics import scores
 from utils.run_folder import SEPARATOR
 from utils.settings import Config
@@ -46,16 +46,16 @@ def pooled(runs: Iterable[Path]) -> dict[str, float | None]:
     """
     runs = list(runs)
     labels = [labels_of(run) for run in runs]
-    for run, its in zip(runs, labels, strict=True):
-        if its != labels[0]:
+    for run, classes in zip(runs, labels, strict=True):
+        if classes != labels[0]:
             raise DataError(f"{run}: its classes differ from those of {runs[0]}, so they cannot be pooled")
-    found = pd.concat([scores_of(run)[labels[0]] for run in runs])
-    if found.index.has_duplicates:
-        twice = found.index[found.index.duplicated()][0]
-        raise DataError(f"{runs[0]}: it tests {twice}, and so does another run; they are not folds of one contest")
+    table = pd.concat([scores_of(run)[labels[0]] for run in runs])
+    if table.index.has_duplicates:
+        twice = table.index[table.index.duplicated()][0]
+        raise DataError(f"{runs[0]}: it tests {twice}, and so does another run; these are not the folds of one contest")
     truth = pd.concat([tested_of(run).set_index("filename")["label"] for run in runs])
-    targets = [[label in truth[name].split(SEPARATOR) for label in labels[0]] for name in found.index]
-    return scores(np.array(targets), found.to_numpy(), prefix="")
+    targets = [[label in truth[name].split(SEPARATOR) for label in labels[0]] for name in table.index]
+    return scores(np.array(targets), table.to_numpy(), prefix="")
 
 
 def costs_of(
@@ -63,7 +63,7 @@ def costs_of(
 ) -> dict[str, float | str | None]:
     """Parameters of a recipe's network, and its prediction in x real time; None if that cannot be measured."""
     costs = {"parameters": None, "speed": None, "backend": None}
-    why = None
+    problem = None
     for run in (planned.run for planned in finished if planned.recipe == recipe):
         try:
             checkpoint = checkpoint_of(run)
@@ -72,14 +72,14 @@ def costs_of(
             costs["speed"], costs["backend"] = time_prediction(checkpoint, config, backend)
             return costs
         except UserError as error:  # another run may work; if none does, the scores are reported nevertheless
-            why = why or error
-    if why:
-        log.warning("%s: its costs cannot be measured: %s", recipe, why)
+            problem = problem or error
+    if problem:
+        log.warning("%s: its costs cannot be measured: %s", recipe, problem)
     return costs
 
 
 def time_prediction(checkpoint: Path, config: Config, backend: str) -> tuple[float, str]:
-    """Seconds of sound in a second, from files to scores, the best of three after a warm-up; and the backend."""
+    """Seconds of sound scored per second, from files to scores, the best of three after a warm-up; and the backend."""
     paths = load_table(config)["path"].tolist()
     paths = paths[:: max(1, len(paths) // TIMED)][:TIMED]
     predictor = Predictor(checkpoint, backend=backend)
@@ -97,12 +97,12 @@ def result_of(recipe: str, finished: Iterable[PlannedRun], folds: int, costs: di
     runs_of_seed: dict[int, list[Path]] = {}
     for planned in runs_of_recipe:
         runs_of_seed.setdefault(planned.seed, []).append(planned.run)
-    whole = [pooled(runs) for runs in runs_of_seed.values() if len(runs) == folds]
+    of_seeds = [pooled(runs) for runs in runs_of_seed.values() if len(runs) == folds]  # without incomplete seeds
     summaries = [summary_of(planned) for planned in runs_of_recipe]
     return {
         "name": recipe,
         "runs": len(runs_of_recipe),
-        **{name: mean_and_spread(one[name] for one in whole) for name in METRICS},
+        **{name: mean_and_spread(one[name] for one in of_seeds) for name in METRICS},
         **{f"fold_{name}": mean_and_spread(one[f"test_{name}"] for one in summaries) for name in METRICS},
         "seconds": mean_and_spread(one["seconds"] for one in summaries)[0],
         **costs,
@@ -118,43 +118,31 @@ def mean_and_spread(values: Iterable[float | None]) -> tuple[float | None, float
 
 def warn_of_other_recordings(finished: Iterable[PlannedRun]) -> None:
     """Warn of recipes that are not tested on the recordings of the first, because their scores cannot be compared."""
-    tested: dict[int, tuple[str, set[str]]] = {}
-    told = set()
+    first_of_fold: dict[int, tuple[str, set[str]]] = {}
+    reported = set()
     for planned in finished:
-        theirs = set(tested_of(planned.run)["filename"])
-        first, its = tested.setdefault(planned.fold, (planned.recipe, theirs))
-        if theirs != its and planned.recipe not in told:
-            told.add(planned.recipe)
+        tested = set(tested_of(planned.run)["filename"])
+        first, expected = first_of_fold.setdefault(planned.fold, (planned.recipe, tested))
+        if tested != expected and planned.recipe not in reported:
+            reported.add(planned.recipe)
             log.warning(
-                "%s: fold %d differs from that of %s, %d recordings against %d; compare them with care",
-                planned.recipe, planned.fold, first, len(theirs), len(its),
+                "%s: fold %d differs from that of %s (%s, not %d); compare them with care",
+                planned.recipe, planned.fold, first, counted(len(tested), "recording"), len(expected),
             )  # fmt: skip
 
 
 def as_text(results: Sequence[dict], folds: int, seeds: int, rows: Sequence[dict]) -> str:
     """The table, best recipe first, and what its figures mean; as Markdown."""
     names = [*METRICS.values()]
-    head = [
-        "recipe",
-        *names,
-        *(f"{name}, by fold" for name in names),
-        "parameters",
-        "training s",
-        "x real time",
-        "runs",
-    ]
+    by_fold = [f"{name}, by fold" for name in names]
+    head = ["recipe", *names, *by_fold, "parameters", "training s", "x real time", "runs"]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for result in sorted(results, key=lambda one: -(one["macro_auc"][0] or 0.0)):
         cells = [_plus_minus(*result[name]) for name in (*METRICS, *(f"fold_{name}" for name in METRICS))]
-        cells += [
-            as_number(result["parameters"], ","),
-            as_number(result["seconds"], ".1f"),
-            as_number(result["speed"], ".0f"),
-        ]
+        costs = {"parameters": ",", "seconds": ".1f", "speed": ".0f"}
+        cells += [as_number(result[name], form) for name, form in costs.items()]
         lines.append(f"| {' | '.join([result['name'], *cells, str(result['runs'])])} |")
-    tested = (
-        pd.DataFrame(rows).groupby(["recipe", "seed"])["n_test"].sum().max()
-    )  # without the recordings of a damaged run
+    tested = pd.DataFrame(rows).groupby(["recipe", "seed"])["n_test"].sum().max()  # a damaged run has no row
     backends = ", ".join(sorted({str(result["backend"]) for result in results if result["backend"]}))
     return "\n".join(
         [

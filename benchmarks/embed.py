@@ -2,9 +2,9 @@
 
     python -m benchmarks.embed --input FOLDER [--type birdnet_v2.4] [--recordings 12] [--rounds 3]
 
-One worker's whole work on a recording (digest, decoding, resampling, embedding, entry) is compared with the interpreter
-alone on the same windows in memory. Both use one thread and take turns, so that other programs slow down both. The goal
-is a ratio of at least 0.9.
+All that a worker does with a recording (digest, decoding, resampling, embedding, writing the cache entry) is compared
+with the interpreter alone on the same windows in memory. Both use one thread and take turns, so that other programs
+slow down both. The goal is a ratio of at least 0.9.
 """
 
 import argparse

@@ -2,9 +2,9 @@
 
     python -m benchmarks.evaluate [--soundscapes 1100] [--classes 182] [--rounds 3]
 
-The tables are made up: 48 rows of 5 s for each soundscape and a column for each species, scores in one and labels in
-the other. The other side reads both tables with pandas and works out scikit-learn's ROC-AUC of each class once; it
-gives no interval, no average precision, no precision and recall and no false alarms. Both take turns.
+The tables are synthetic: 48 rows of 5 s for each soundscape and a column for each species, scores in one and labels in
+the other. The simple program reads both with pandas and computes scikit-learn's ROC-AUC of each class once, without
+intervals, average precision, precision, recall and false alarms. The two take turns.
 """
 
 import argparse
@@ -53,11 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         scores, labels = make_tables(Path(folder), options.soundscapes, options.classes)
-        ours = [sys.executable, "evaluate.py", "--predictions", str(scores), "--labels", str(labels)]
-        plain = [sys.executable, "-c", PLAIN, str(scores), str(labels)]
-        pairs = [(seconds(plain), seconds(ours)) for _ in range(options.rounds)]
+        evaluate = [sys.executable, "evaluate.py", "--predictions", str(scores), "--labels", str(labels)]
+        simple = [sys.executable, "-c", PLAIN, str(scores), str(labels)]
+        pairs = [(seconds(simple), seconds(evaluate)) for _ in range(options.rounds)]
     without, taken = (statistics.median(times) for times in zip(*pairs, strict=True))
-    ratio = statistics.median(its / other for other, its in pairs)
+    ratio = statistics.median(ours / plain for plain, ours in pairs)
     print(f"{options.soundscapes * ROWS:,} rows x {options.classes} species")
     print(f"scikit-learn, AUC alone   {without:6.2f} s")
     print(f"evaluate.py               {taken:6.2f} s    goal: at most {GOAL_S:g} s")

@@ -3,11 +3,12 @@
     python -m benchmarks.few_shot --recipes configs/birdnet.ini [...] [--shots 1 2 5 10 all] [--folds 5] [--draws 3]
                                   [--jobs 1] [--reference] [--output runs/few_shot] [--set section.key=value ...]
 
-Every recipe is trained with so many recordings of each class ([data] train_per_class), several times with other ones (a
-draw is a seed), on every fold of whole groups. What is drawn is of the other folds, and the test fold stays whole. Each
-run is an ordinary run folder, ``DIR/<recipe>/<shots>/seed1-fold1/<run>``; the same command continues what was stopped.
-The recordings of all folds of a draw, put together, are scored once: macro AUC, cmAP and top-1, with the standard
-deviation over draws, and the seconds of a run, without those of the embeddings or spectrograms, which all runs share.
+Every recipe is trained with the same number of recordings of each class ([data] train_per_class), on every fold of
+whole groups, and several times with other recordings (a draw is a seed). They are drawn from the other folds, and the
+test fold is used completely. Each run is an ordinary run folder, ``DIR/<recipe>/<shots>/seed1-fold1/<run>``; to
+continue after a stop, repeat the command. The recordings of all folds of a draw are scored together: macro AUC, cmAP
+and top-1, with the standard deviation over draws, and the seconds of a run, without those of the embeddings or
+spectrograms, which all runs share.
 
 DIR then has few_shot.csv (a row for each draw), few_shot.md (the table) and few_shot.png (with error bars).
 BirdNET learned from xeno-canto among others: on recordings from there its scores are upper bounds.
@@ -56,29 +57,29 @@ def runs_of_draw(recipe: Path, shots: str, draw: int, options: argparse.Namespac
 def pooled(
     runs: Sequence[PlannedRun], scores_of: Callable[[PlannedRun], pd.DataFrame]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of the recordings of all folds of a draw: targets and scores ``(recordings, classes)``, and their groups."""
-    given, targets, groups = [], [], []
+    """Targets and scores ``(recordings, classes)`` of the recordings of all folds of a draw, and their groups."""
+    of_folds, targets, groups = [], [], []
     for planned in runs:
-        found, tested = scores_of(planned), tested_of(planned.run).set_index("filename")
+        table, tested = scores_of(planned), tested_of(planned.run).set_index("filename")
         labels = tested["label"].str.split(SEPARATOR)
-        given.append(found)
-        truth = {name: [name in labels[recording] for recording in found.index] for name in found.columns}
-        targets.append(pd.DataFrame(truth, index=found.index))
-        groups.extend(tested.loc[found.index, "group"])
-    # A class that a fold had nothing to learn from was not scored there: nothing was heard of it.
-    given = pd.concat(given).fillna(0.0)
-    targets = pd.concat(targets).reindex(columns=given.columns).fillna(False)
-    return targets.to_numpy(dtype=float), given.to_numpy(), np.array(groups)
+        of_folds.append(table)
+        truth = {name: [name in labels[recording] for recording in table.index] for name in table.columns}
+        targets.append(pd.DataFrame(truth, index=table.index))
+        groups.extend(tested.loc[table.index, "group"])
+    # A class without a training recording in a fold has no column there; its score is 0.
+    pooled_scores = pd.concat(of_folds).fillna(0.0)
+    targets = pd.concat(targets).reindex(columns=pooled_scores.columns).fillna(False)
+    return targets.to_numpy(dtype=float), pooled_scores.to_numpy(), np.array(groups)
 
 
 def row_of(runs: Sequence[PlannedRun]) -> dict[str, float]:
     """The scores of a draw, and the mean seconds of a run."""
-    targets, given, _ = pooled(runs, lambda planned: scores_of(planned.run))
-    return scores(targets, given, "") | {"seconds": float(np.mean([summary_of(one)["seconds"] for one in runs]))}
+    targets, of_runs, _ = pooled(runs, lambda planned: scores_of(planned.run))
+    return scores(targets, of_runs, "") | {"seconds": float(np.mean([summary_of(one)["seconds"] for one in runs]))}
 
 
 def compared(runs: Sequence[PlannedRun], resamples: int = 300) -> dict[str, str]:
-    """How much better than scikit-learn's are the scores of a draw, with 95 % of a bootstrap over groups?
+    """How much better than scikit-learn's are the scores of a draw? With 95 % intervals by bootstrap over groups.
 
     A softmax lets species compete, as scikit-learn's does, which is right for recordings of one species each. Ours are
     sigmoids, as several species may sing at once; so they are compared as they are, and after a softmax.
@@ -91,16 +92,16 @@ def compared(runs: Sequence[PlannedRun], resamples: int = 300) -> dict[str, str]
     theirs = [scores(targets[one], reference[one], "") for one in rows]
     lines = {"scikit-learn": ", ".join(f"{name} {theirs[0][metric]:.3f}" for metric, name in METRICS.items())}
     competing = softmax(logit(np.clip(ours, _LEAST_SCORE, 1 - _LEAST_SCORE)), axis=1)
-    for what, given in (("ours", ours), ("ours after a softmax", competing)):
-        parts = []
+    for what, compared_scores in (("ours", ours), ("ours after a softmax", competing)):
+        figures = []
         for metric, name in METRICS.items():
             differences = [
-                scores(targets[one], given[one], "")[metric] - its[metric]
-                for one, its in zip(rows, theirs, strict=True)
+                scores(targets[one], compared_scores[one], "")[metric] - reference_figures[metric]
+                for one, reference_figures in zip(rows, theirs, strict=True)
             ]
             low, high = np.percentile(differences[1:], [2.5, 97.5])
-            parts.append(f"{name} {differences[0]:+.3f} [{low:+.3f}, {high:+.3f}]")
-        lines[what] = ", ".join(parts)
+            figures.append(f"{name} {differences[0]:+.3f} [{low:+.3f}, {high:+.3f}]")
+        lines[what] = ", ".join(figures)
     return lines
 
 

@@ -1,12 +1,12 @@
-"""How many wrong labels stand at the top of the list of recordings to listen to again?
+"""How many wrong labels are at the top of the list of recordings to listen to again?
 
     python -m benchmarks.label_errors --data ../shared/birds --config configs/birdnet.ini [--share 0.05] [--folds 5]
                                       [--draws 10] [--output runs/label_errors] [--set section.key=value ...]
 
-The labels of a share of the recordings are swapped for that of another species, drawn by a seed. A recipe is trained in
-folds on them, so that no recording is scored by a run that learned its label, and the list that the page of these runs
-shows (doubts.csv) is read: printed is the share of the swapped labels in its first tenth, for each draw and over all of
-them, with the interval of Clopper and Pearson. The same command resumes an experiment that was stopped.
+The labels of a share of the recordings are replaced by those of other species, drawn by a seed. A recipe is trained on
+them in folds, so that no recording is scored by a run that learned its label. Then the list on the page of these runs
+(doubts.csv) is read. The output is the share of the wrong labels in its first tenth, for each draw and over all draws,
+with the interval of Clopper and Pearson. To continue an experiment that was stopped, repeat the command.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def make_data(data: Path, folder: Path, share: float, seed: int) -> set[str]:
 
 
 def with_settings(config: Path, settings: Mapping[str, object]) -> str:
-    """A recipe with other values for some settings; what it does not say is left to the defaults."""
+    """The text of a recipe with other values for some settings."""
     parser = configparser.ConfigParser(interpolation=None)
     parser.read_string(config.read_text(encoding="utf-8"), source=str(config))
     for name, value in settings.items():
@@ -68,20 +68,20 @@ def with_settings(config: Path, settings: Mapping[str, object]) -> str:
     return text.getvalue()
 
 
-def places_of(swapped: set[str], doubts: Path) -> np.ndarray:
-    """Where the swapped recordings stand in the list, as shares of its length, the first first.
+def positions_of(swapped: set[str], doubts: Path) -> np.ndarray:
+    """The positions of the swapped recordings in the list, as shares of its length, in rising order.
 
     Raises:
         UserError: there is no list.
     """
     if not doubts.is_file():
-        raise UserError(f"{doubts}: it is not there; the page of the runs could not be written, see above")
+        raise UserError(f"{doubts}: no such file; the page of the runs could not be written, see above")
     names = pd.read_csv(doubts)["filename"].tolist()
-    return np.array([place / len(names) for place, name in enumerate(names) if name in swapped])
+    return np.array([position / len(names) for position, name in enumerate(names) if name in swapped])
 
 
-def places_of_draw(options: argparse.Namespace, seed: int) -> np.ndarray:
-    """Swap labels, train the folds, and find the swapped recordings in the list; what an earlier call did is read."""
+def positions_of_draw(options: argparse.Namespace, seed: int) -> np.ndarray:
+    """Swap labels, train the folds, and find the swapped recordings in the list; a finished draw is only read."""
     output = options.output.absolute()
     folder = output / f"draw{seed}"
     swapped = make_data(options.data, folder / "data", options.share, seed)
@@ -89,18 +89,18 @@ def places_of_draw(options: argparse.Namespace, seed: int) -> np.ndarray:
         "paths.data_dir": folder / "data", "paths.runs_dir": folder / "runs", "data.output_dir": output / "cache",
         "data.hash_path": output / "last_key",
     }  # fmt: skip
-    recipe = folder / "recipe.ini"  # the runs' folder cannot be given by --set, as each run of --folds has its own
+    recipe = folder / "recipe.ini"  # --set cannot give the runs' folder, because each run of --folds has its own
     wanted = f"# {options.folds} folds, {options.overrides}\n" + with_settings(options.config, settings)
     finished = sorted(folder.glob(f"runs/*/{DOUBTS}"))
     if finished and recipe.read_text(encoding="utf-8") == wanted:
-        return places_of(swapped, finished[-1])
+        return positions_of(swapped, finished[-1])
     write_text(recipe, wanted)
     line = [sys.executable, str(ROOT / "train_classifier.py"), "--config", str(recipe)]
     line += ["--folds", str(options.folds), *(word for one in options.overrides for word in ("--set", one))]
     done = subprocess.run(line, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     if done.returncode:
         raise UserError(f"training ended with exit code {done.returncode}; see above")
-    return places_of(swapped, Path(done.stdout.strip().splitlines()[-1].partition(": ")[2]) / DOUBTS)
+    return positions_of(swapped, Path(done.stdout.strip().splitlines()[-1].partition(": ")[2]) / DOUBTS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -109,22 +109,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--share", type=share, default=0.05)
     parser.add_argument("--folds", type=at_least(2), default=5)
-    parser.add_argument(
-        "--draws", type=at_least(1), default=1, help="repeat it with other labels swapped; default: %(default)s"
-    )
+    parser.add_argument("--draws", type=at_least(1), default=1, help="repeat it with other labels swapped")
     parser.add_argument("--output", type=Path, default=Path("runs/label_errors"))
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     options = parser.parse_args(arguments)
     found = []
     for seed in range(1, options.draws + 1):
-        places = places_of_draw(options, seed)
-        found.append(places)
-        print(f"draw {seed}: {(places < 0.1).sum()} of {len(places)} swapped labels in the first tenth", flush=True)
-    places = np.concatenate(found)
-    first = int((places < 0.1).sum())
-    low, high = share_interval(first, len(places))
-    print(f"all: {first} of {len(places)}, {first / len(places):.2f} [{low:.2f}, {high:.2f}]")
-    print("in the first 5 %, 10 %, 20 %: " + ", ".join(f"{(places < part).mean():.2f}" for part in (0.05, 0.1, 0.2)))
+        found.append(positions_of_draw(options, seed))
+        print(
+            f"draw {seed}: {(found[-1] < 0.1).sum()} of {len(found[-1])} swapped labels in the first tenth", flush=True
+        )
+    positions = np.concatenate(found)
+    first = int((positions < 0.1).sum())
+    low, high = share_interval(first, len(positions))
+    print(f"all: {first} of {len(positions)}, {first / len(positions):.2f} [{low:.2f}, {high:.2f}]")
+    print(
+        "in the first 5 %, 10 %, 20 %: " + ", ".join(f"{(positions < share).mean():.2f}" for share in (0.05, 0.1, 0.2))
+    )
     return 0
 
 

@@ -2,13 +2,13 @@
 
     python -m benchmarks.predict [--recordings N] [--rounds N] [--model NAME] [--memory]
 
-In one run, in turns, on the same recordings (BIRDS_DIR, else ../shared/birds, else a demo):
-* * the bound: decoding alone, the spectrograms alone (one thread each), and the forward pass alone (batches in
-  memory, as many threads as cores), with their times added, for each backend;
+In one run, these take turns on the same recordings (BIRDS_DIR, else ../shared/birds, else a demo):
+* the bound: decoding alone, the spectrograms alone (one thread each), and the forward pass alone (batches in memory, as
+  many threads as cores), with their times added, for each backend;
 * this program (ours) with each backend, from files to scores;
 * a simple program: librosa.load, librosa's spectrogram, one window at a time in PyTorch.
-Because decoding and the forward pass overlap, ours can be faster than the bound. Figures are medians, in x real
-time. With ``--memory`` the peak memory for a recording of 10 hours is compared with that of one hour.
+Because decoding and the forward pass overlap, ours can be faster than the bound. Figures are medians, as multiples of
+real time. With ``--memory`` the peak memory for a recording of 10 hours is compared with that for one hour.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def ours(predictor: Predictor, paths: Sequence[str]) -> None:
         pass
 
 
-def plain_way(network: torch.nn.Module, paths: Sequence[str]) -> None:
+def simple_program(network: torch.nn.Module, paths: Sequence[str]) -> None:
     import librosa
 
     p, frames = PROCESS, 320
@@ -120,7 +120,7 @@ def compare(model_type: str, n_recordings: int, rounds: int) -> None:
         ways = {
             "decoding alone": lambda: in_a_thread(lambda: [sf.read(path, dtype="float32") for path in paths]),
             "spectrograms alone": lambda: in_a_thread(spectrograms, waves, mel),
-            "a simple program": lambda: seconds(plain_way, eager, paths),
+            "a simple program": lambda: seconds(simple_program, eager, paths),
         }
         for name, predictor in predictors.items():
             ways[f"forward alone, {name}"] = lambda p=predictor: seconds(forward, p.models[0], batches)
@@ -130,14 +130,14 @@ def compare(model_type: str, n_recordings: int, rounds: int) -> None:
                 ways[name]()  # imports, page cache, first calls
         taken = [{name: work() for name, work in ways.items()} for _ in range(rounds)]
     times = {name: statistics.median(one[name] for one in taken) for name in ways}
-    scale = audio / (n_batches * size * PROCESS.max_length_s)  # whole batches have a little more or less audio
+    scale = audio / (n_batches * size * PROCESS.max_length_s)  # complete batches have a little more or less audio
     print(f"{model_type}, {cores()} cores, {len(paths)} recordings, {audio / 60:.1f} min, {rounds} rounds, medians")
     for name, time_taken in times.items():
         print(f"  {name:<28}{audio / time_taken:8.0f} x real time")
     for name in predictors:
-        parts = times["decoding alone"] + times["spectrograms alone"] + scale * times[f"forward alone, {name}"]
+        bound = times["decoding alone"] + times["spectrograms alone"] + scale * times[f"forward alone, {name}"]
         mine = times[f"ours, {name}"]
-        print(f"  ours / the bound, {name:<22}{parts / mine:6.2f}   goal: at least 0.85")
+        print(f"  ours / the bound, {name:<22}{bound / mine:6.2f}   goal: at least 0.85")
         print(f"  ours / a simple program, {name:<18}{times['a simple program'] / mine:6.2f}   goal: at least 3")
         minutes = CONTEST_HOURS * 3600 / (audio / mine) / 60
         limit = f"limit: {CONTEST_LIMIT_MINUTES} min on 4 cores"
@@ -159,7 +159,7 @@ def report_peak(path: str, run: str) -> None:
 
 
 def compare_memory(model_type: str) -> None:
-    """Compare a recording of one hour with one of ten hours, both of noise, because the content does not matter."""
+    """Compare the peak memory for one hour with that for ten hours, of noise, because the content does not matter."""
     rng = np.random.default_rng(0)
     minute = (0.05 * rng.standard_normal(60 * PROCESS.sample_rate)).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:

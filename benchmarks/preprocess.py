@@ -2,10 +2,10 @@
 
     python -m benchmarks.preprocess [--recordings N] [--rounds N]
 
-In one run, on the same recordings (BIRDS_DIR, else ../shared/birds, else a demo), in turns: decoding alone
-(soundfile, one thread); librosa, one process; this program (ours) with one worker and with two. Two workers are also
-measured by their slope, the time for four times the recordings minus the time for these once, so that the start of
-the pool does not count. Figures are medians, in x real time.
+In one run, these take turns on the same recordings (BIRDS_DIR, else ../shared/birds, else a demo): decoding alone
+(soundfile, one thread); librosa, one process; this program (ours) with one worker and with two. The slope is the time
+for four times the recordings minus the time for these once, so that the start of the pool does not count. Figures are
+medians, as multiples of real time.
 """
 
 import os
@@ -47,21 +47,16 @@ def librosa_way(paths: Sequence[str], folder: Path) -> None:
     for number, path in enumerate(paths):
         wave, _ = librosa.load(path, sr=p.sample_rate)
         mel = librosa.feature.melspectrogram(
-            y=wave,
-            sr=p.sample_rate,
-            n_fft=p.n_fft,
-            hop_length=p.hop_length,
-            n_mels=p.n_mels,
-            fmin=p.f_min,
-            fmax=p.f_max,
-        )
+            y=wave, sr=p.sample_rate, n_fft=p.n_fft, hop_length=p.hop_length,
+            n_mels=p.n_mels, fmin=p.f_min, fmax=p.f_max,
+        )  # fmt: skip
         db = librosa.power_to_db(mel, amin=1e-10, top_db=None)
         image = (db - db.mean(axis=1, keepdims=True)) / np.maximum(db.std(axis=1, keepdims=True), p.min_deviation_db)
         np.save(folder / f"{number}.npy", image.astype(np.float16))
 
 
 class Work:
-    """The work of a worker; a class, so that it can be sent to one."""
+    """What a worker does; a class, because a function within a function cannot be sent to another process."""
 
     def __init__(self, folder: Path):
         self.folder, self.stage = folder, Spectrograms(PROCESS).ready()

@@ -1,7 +1,7 @@
 """What does scikit-learn score on the same embeddings? The reference of few_shot.py for heads on encoders.
 
-A logistic regression (C = 0.1, balanced classes) on the mean embedding of each recording, each number divided by its
-spread: what a few lines of one's own in a notebook give.
+A logistic regression (C = 0.1, balanced classes) on the standardised mean embedding of each recording, which is what a
+few lines in a notebook would compute.
 """
 
 from functools import lru_cache
@@ -35,7 +35,7 @@ def mean_embeddings(planned: PlannedRun) -> pd.DataFrame:
     """``(recordings, size)`` by filename, from the cache of a run.
 
     Raises:
-        UserError: the encoder of the run is not there any more.
+        UserError: the file of the run's encoder no longer exists.
     """
     config = load_config(planned.run / CONFIG)
     stage = stage_of(config)

@@ -2,8 +2,8 @@
 
     python -m benchmarks.startup [--config config.ini] [--set section.key=value ...]
 
-A run with ``max_minutes`` near 0 stops after its first step; saving and ending are included. The two commands take
-turns, so that other programs slow down both.
+A run with ``max_minutes`` near 0 stops after its first step; the time includes saving and the end of the process. The
+two commands take turns, so that other programs slow down both.
 """
 
 import argparse
@@ -24,6 +24,11 @@ GOAL = 1.7
 
 
 def seconds(line: list[str]) -> float:
+    """How long a command takes.
+
+    Raises:
+        UserError: it failed.
+    """
     started = time.perf_counter()
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
     taken = time.perf_counter() - started
@@ -39,19 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=at_least(1), default=5)
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as runs:
-        sets = [
-            *options.overrides,
-            "model.transfer_learning=false",
-            f"paths.runs_dir={runs}",
-            "trainer.max_minutes=0.000001",
-        ]
-        train = [
-            sys.executable,
-            "train_classifier.py",
-            "--config",
-            options.config.absolute(),
-            *(f"--set={text}" for text in sets),
-        ]
+        settings = ["model.transfer_learning=false", f"paths.runs_dir={runs}", "trainer.max_minutes=0.000001"]
+        overrides = [f"--set={setting}" for setting in (*options.overrides, *settings)]
+        train = [sys.executable, "train_classifier.py", "--config", options.config.absolute(), *overrides]
         imports = [sys.executable, "-c", "import torch, timm"]
         seconds(train)  # fills the cache of spectrograms and that of the system
         pairs = [(seconds(imports), seconds(train)) for _ in range(options.rounds)]

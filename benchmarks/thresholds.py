@@ -3,21 +3,21 @@
     python train_classifier.py --config configs/birdnet.ini --folds 5
     python -m benchmarks.thresholds --runs FOLDER [--precision 0.9] [--min-windows 20] [--confidence 0.9 ...]
 
-FOLDER was written by ``--folds``. Its window scores are out of fold: each recording is scored by the run that was not
-trained on it, and folds are whole groups (recordist and place). Thresholds and calibration are fitted on four folds, as
-by evaluate.py --fit-thresholds, and tested on the fifth, each fold in turn.
+FOLDER was written by ``--folds``. The scores of its windows are out of fold: each recording is scored by the run that
+was not trained on it, and folds consist of complete groups (recordist and place). Thresholds and calibration are fitted
+on four folds, as by evaluate.py --fit-thresholds, and tested on the fifth, each fold in turn.
 
 A class counts if it has at least ``--min-windows`` positive windows in the four folds. It *holds* the precision in the
 fifth if the interval of its precision there (bootstrap over groups) reaches the stated precision. A class without a
-detection there cannot be tested. ``--confidence`` tries other values of ``evaluation.thresholds.CONFIDENCE``.
+detection there (silent) cannot be tested. ``--confidence`` tries other values of ``evaluation.thresholds.CONFIDENCE``.
 """
 
 import argparse
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 import evaluation.thresholds as fitting
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def as_text(folds: Sequence[ScoreTable], precision: float, min_windows: int, confidences: Sequence[float]) -> str:
-    """The whole table: a line for each confidence, and the calibration."""
+    """The table: a line for each confidence, and the calibration."""
     table = concatenate(list(folds))
     lines = [
         f"{len(table.scores):,} windows of {len(table.recordings)} recordings, {table.n_groups} groups in {len(folds)} "
@@ -58,12 +58,11 @@ def as_text(folds: Sequence[ScoreTable], precision: float, min_windows: int, con
     ]
     for confidence in confidences:
         rows = judge_folds(folds, precision, min_windows, confidence)
-        judged = rows[rows["detections"] > 0]
+        judged, refused = rows[rows["detections"] > 0], int(rows["threshold"].isna().sum())
         # A class counts as one trial in each fold.
         low, high = share_interval(int(judged["holds"].sum()), len(judged))
         lines.append(
-            f"| {confidence:g} | {len(rows)} | {int(rows['threshold'].isna().sum())} "
-            f"| {len(rows) - len(judged) - int(rows['threshold'].isna().sum())} | {len(judged)} "
+            f"| {confidence:g} | {len(rows)} | {refused} | {len(rows) - len(judged) - refused} | {len(judged)} "
             f"| {judged['holds'].mean():.3f} [{low:.3f}, {high:.3f}] "
             f"| {judged['true'].sum() / judged['detections'].sum():.3f} "
             f"| {rows['true'].sum() / rows['positives'].sum():.3f} |"
@@ -104,15 +103,9 @@ def calibrate_folds(folds: Sequence[ScoreTable]):
     calibrated = []
     for number, fold in enumerate(folds):
         curves = fit_curves(concatenate([one for other, one in enumerate(folds) if other != number]))
-        calibrated.append(_with_scores(fold, calibrate(curves, fold.scores)))
+        calibrated.append(replace(fold, scores=calibrate(curves, fold.scores)))
     weights = draw_weights(concatenate(list(folds)).n_groups)
     return [reliability(concatenate(list(tables)), weights) for tables in (folds, calibrated)]
-
-
-def _with_scores(table: ScoreTable, scores: np.ndarray) -> ScoreTable:
-    from dataclasses import replace
-
-    return replace(table, scores=scores)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -2,12 +2,12 @@
 
     python -m benchmarks.train [--rounds N] [--set section.key=value ...]
 
-In one run, in turns, on real recordings (BIRDS_DIR, else ../shared/birds, else a demo), augmentation off:
-* * the bare loop: the same model on the same batches, as images in memory: forward, backward, clipping, step;
-* this program (ours): an epoch of the trainer on the cache, with everything it does for each batch;
-* the part of that time spent waiting for batches.
-Then windows read at random by the dataset against slices of ``np.load(mmap_mode="r")``. On a GPU the
-same is compared with batches that stay on it; without a GPU, the output says that this part was not run.
+In one run, these take turns on the same recordings (BIRDS_DIR, else ../shared/birds, else a demo), not augmented:
+* the bare loop: the same model on the same batches, as images in memory: forward, backward, clipping, step;
+* this program (ours): an epoch of the trainer on the cache, with everything it does for each batch, and the share of
+  this time that it waits for batches.
+Then random windows are read by the dataset and by slices of ``np.load(mmap_mode="r")``. On a GPU the batches stay
+there; without one, the output reports that this was not run.
 """
 
 import argparse
@@ -113,9 +113,9 @@ def compare(model_type: str, folder: Path, options: argparse.Namespace) -> Windo
         table = load_table(config, processes)
         model = build_and_dry_run(config, table)
         metadata = prepare(config, table, processes)
-        with open_folder(config, None, processes) as place:
-            metadata = split_recordings(config, metadata, place)
-            trainer = build_trainer(config, model, metadata, place, device, processes)
+        with open_folder(config, None, processes) as run:
+            metadata = split_recordings(config, metadata, run)
+            trainer = build_trainer(config, model, metadata, run, device, processes)
             twin = build_and_dry_run(config, table).to(device, memory_format=torch.channels_last)
             dataset = getattr(trainer.train_subset.batches, "dataset", None)
             waiting = Waiting(trainer.train_subset.batches)
@@ -144,10 +144,10 @@ def compare(model_type: str, folder: Path, options: argparse.Namespace) -> Windo
 def read_plainly(dataset: WindowDataset, drawn: Sequence[tuple[int, float]]) -> np.ndarray:
     """The windows of ``dataset[drawn]``, ``(batch, frames, n_mels)`` float16, by numpy alone."""
     windows = np.empty((len(drawn), dataset.length, dataset.n_mels), np.float16)
-    for place, (recording, first) in enumerate(zip(*dataset.where(drawn), strict=True)):
+    for row, (recording, first) in enumerate(zip(*dataset.where(drawn), strict=True)):
         array = np.load(dataset.entries[recording], mmap_mode="r").T
-        part = array[first : first + dataset.length]
-        windows[place, : len(part)] = part
+        window = array[first : first + dataset.length]
+        windows[row, : len(window)] = window
     return windows
 
 
@@ -186,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if dataset is not None:
             compare_reading(dataset)
     if not torch.cuda.is_available():
-        print("there is no GPU, so its part was not run")
+        print("there is no GPU, so this was not run on one")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Is a recipe scored over all folds at once, and is the spread what it is called?"""
+"""Is a recipe scored over all folds at once, and is the spread the standard deviation of the sample?"""
 
 import itertools
 import json
@@ -28,7 +28,7 @@ def write_run(folder, names, truth, scores):
     return folder
 
 
-def test_the_pooled_score_is_that_of_all_folds_recordings_put_together(tmp_path):
+def test_the_pooled_score_is_that_of_the_recordings_of_all_folds(tmp_path):
     rng = np.random.default_rng(1)
     truth, scores = rng.choice(["Great Tit", "y", "z"], 40), rng.random((40, 3))
     names = [f"{number}.ogg" for number in range(40)]
@@ -93,7 +93,7 @@ def test_the_speed_is_seconds_of_sound_a_second_the_best_of_three_after_a_first_
     assert tried == [list("acegikmoqs")] * 4
 
 
-def test_a_recipe_tested_on_other_recordings_is_told(tmp_path, caplog):
+def test_a_recipe_tested_on_other_recordings_is_reported(tmp_path, caplog):
     cells = []
     for recipe, names in (("a", ["1.ogg", "2.ogg"]), ("b", ["1.ogg", "2.ogg"]), ("c", ["1.ogg"])):
         (tmp_path / recipe).mkdir()
@@ -101,7 +101,7 @@ def test_a_recipe_tested_on_other_recordings_is_told(tmp_path, caplog):
         (run / "config.ini").touch()
         cells.append(PlannedRun(recipe, tmp_path, 1, 1, tmp_path / recipe, ()))
     warn_of_other_recordings(cells)
-    assert caplog.messages == ["c: fold 1 differs from that of a, 1 recordings against 2; compare them with care"]
+    assert caplog.messages == ["c: fold 1 differs from that of a (1 recording, not 2); compare them with care"]
 
 
 def test_spread_is_the_deviation_of_the_sample_and_one_value_has_none():
