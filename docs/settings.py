@@ -35,7 +35,13 @@ that contradict each other are an error.
 
 
 def explanations(section: type) -> dict[str, str]:
-    """The explanation of each field of a section: the comments above its line, else the one at its end."""
+    """The explanation of each field of a section, those that it shares with another section first."""
+    shared = [explanations(base) for base in section.__bases__ if base is not object]
+    return {key: text for found in [*shared, _own_explanations(section)] for key, text in found.items()}
+
+
+def _own_explanations(section: type) -> dict[str, str]:
+    """The explanation of each field: the comments above its line, else the one at its end."""
     text = inspect.getsource(section)
     comments: dict[int, str] = {}
     alone: set[int] = set()

@@ -11,7 +11,7 @@ from evaluation.intervals import LEVEL, RESAMPLES, Estimate, draw_weights, estim
 from evaluation.ranking import count_decisions, mean_of_rows, rank_classes, rank_rows
 from evaluation.table import NOCALL, ScoreTable
 from utils.errors import counted
-from utils.metrics import PADDING, padding_says_nothing
+from utils.metrics import PADDING, is_mostly_padding
 
 if TYPE_CHECKING:  # it takes a second to import
     import pandas as pd
@@ -188,7 +188,7 @@ def _rank(
     }
     if len(table.labels) < 5:
         overall["top5"] = Estimate(None)
-    if padding_says_nothing(frame["positives"].to_numpy()):
+    if is_mostly_padding(frame["positives"].to_numpy()):
         overall["cmap_padded"] = Estimate(None)
         not_said["cmap_padded"] = f"most classes have fewer than the {PADDING} positives that it adds"
     return frame, overall, not_said

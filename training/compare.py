@@ -37,7 +37,7 @@ def differing_settings(configs: Sequence[Config]) -> list[tuple[str, list[Any]]]
         if (section, key) != ("data", "fold") and not isinstance(before or after, Path)
     }
     return [
-        (f"[{section}] {key}", [getattr(getattr(config, section), key) for config in configs])
+        (f"[{section}] {key}", [getattr(config.section(section), key) for config in configs])
         for section, key in sorted(changed)
     ]
 
@@ -73,24 +73,22 @@ def _mean(of_classes: np.ndarray) -> np.ndarray:
         return np.where(counted, of_classes, 0).sum(axis=0) / counted.sum(axis=0)
 
 
-def report(given: Sequence[Path]) -> str:
+def report(paths: Sequence[Path]) -> str:
     """The comparison as text.
 
     Raises:
         DataError: a run has no test scores.
     """
     tables, configs = [], []
-    for path in given:
+    for path in paths:
         by_seed = runs_by_seed([path])
         configs.append(load_config(next(iter(by_seed.values()))[0] / CONFIG))
         table = pooled_scores(by_seed)
         if table is None:
-            raise DataError(
-                f"{path}: it has no test scores, so there is nothing to compare; train it with a test subset"
-            )
+            raise DataError(f"{path}: there are no test scores to compare; train it with a test subset")
         tables.append(table)
-    names = [chr(ord("A") + number) for number in range(len(given))]
-    lines = [f"{name}  {path}" for name, path in zip(names, given, strict=True)]
+    names = [chr(ord("A") + number) for number in range(len(paths))]
+    lines = [f"{name}  {path}" for name, path in zip(names, paths, strict=True)]
     settings = differing_settings(configs)
     lines += ["", "settings that differ:" if settings else "no setting differs"]
     for setting, values in settings:
@@ -98,22 +96,22 @@ def report(given: Sequence[Path]) -> str:
     lines += ["", "scores, with 95 % intervals:"]
     for name, table in zip(names, tables, strict=True):
         found = evaluate(table).overall
-        figures = ", ".join(f"{words} {found[key]}" for key, words in _SHOWN.items())
-        lines.append(f"  {name}: {figures} ({counted(len(table.recordings), 'recording', 'recordings')})")
+        figures = ", ".join(f"{metric} {found[key]}" for key, metric in _SHOWN.items())
+        lines.append(f"  {name}: {figures} ({counted(len(table.recordings), 'recording')})")
     for name, table in zip(names[1:], tables[1:], strict=True):
         found = difference(tables[0], table)
         if found is None:
             lines.append(f"  {name} - A: tested on different recordings or classes; with data.folds they are the same")
             continue
-        figures = ", ".join(f"{words} {_signed(found[key])}" for key, words in _SHOWN.items())
+        figures = ", ".join(f"{metric} {_signed(found[key])}" for key, metric in _SHOWN.items())
         lines.append(f"  {name} - A: {figures}")
     return "\n".join(lines)
 
 
-def _signed(one: Estimate) -> str:
-    if one.value is None:
+def _signed(change: Estimate) -> str:
+    if change.value is None:
         return "-"
-    return f"{one.value:+.3f}" + (f" [{one.low:+.3f}, {one.high:+.3f}]" if one.low is not None else "")
+    return f"{change.value:+.3f}" + (f" [{change.low:+.3f}, {change.high:+.3f}]" if change.low is not None else "")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # matplotlib takes half a second to import
 log = logging.getLogger(__name__)
 
 LONGEST_S = 3600.0  # of a stretch that is held in memory, which takes some 2 GB; a longer one is drawn in COLUMNS
-COLUMNS = 2000  # of such a picture; each shows the loudest of what it stands for
+COLUMNS = 2000  # of such a picture; each shows the loudest frame of its time
 PLAYERS = {  # program -> arguments before the file
     "ffplay": ["-nodisp", "-autoexit", "-loglevel", "error"],
     "aplay": ["--quiet"],
@@ -50,8 +50,8 @@ class Stretch(NamedTuple):
     is_whole: bool
 
     @property
-    def words(self) -> str:
-        """As it stands in a title."""
+    def title(self) -> str:
+        """What follows the name of the recording in a title."""
         if self.is_whole:
             return ""
         end = f"to {clock(self.start_s + self.seconds)}" if self.seconds else "to the end"
@@ -138,7 +138,7 @@ def _draw(path: Path, stretch: Stretch, waveform: np.ndarray, config: Config, *,
     if log_mel.shape[1] < 2:
         raise DataError(f"{path}: {len(waveform)} samples are too few to draw")
     scales = {"frames_per_second": mel.frames_per_second, "mel_frequencies": mel.mel_frequencies}
-    title = path.name + stretch.words
+    title = path.name + stretch.title
     if augmentations:
         from training.contact_sheet import contact_sheet  # torch's models take seconds to import
 
@@ -155,7 +155,7 @@ def _draw_long(path: Path, stretch: Stretch, config: Config) -> "Figure":
     log_mel = overview(path, mel, stretch.seconds, COLUMNS, start_s=stretch.start_s, statistics=statistics)
     mean, scale = statistics.mean_and_scale(process)
     return draw_recording(
-        log_mel, ((log_mel.T - mean) / scale).T, title=path.name + stretch.words, standardize=process.standardize,
+        log_mel, ((log_mel.T - mean) / scale).T, title=path.name + stretch.title, standardize=process.standardize,
         over="the recording" if stretch.is_whole else "this stretch", start_s=stretch.start_s,
         frames_per_second=log_mel.shape[1] / stretch.seconds, mel_frequencies=mel.mel_frequencies,
     )  # fmt: skip

@@ -41,12 +41,12 @@ def earlier_splits(config: Config, metadata: "pd.DataFrame") -> "pd.Series | Non
         )
         raise ConfigError(Problem(text, "data", "folds", config.data.folds))
     of_group = dict(zip(metadata["group"][known.ne("")], known[known.ne("")], strict=True))
-    sides = known.where(known.ne(""), metadata["group"].map(of_group).fillna(""))
+    splits = known.where(known.ne(""), metadata["group"].map(of_group).fillna(""))
     log.info(
         "%s trained on %d of these recordings, which train again; %d keep their subset (val or test), and "
         "%d new ones are divided", path, n_trained, n_known - n_trained, len(known) - n_known,
     )  # fmt: skip
-    return sides
+    return splits
 
 
 def must_leave_a_test(config: Config, splits: list[str], known: "pd.Series") -> None:
@@ -72,6 +72,6 @@ def _splits_of(run: Path, metadata: "pd.DataFrame") -> "pd.Series":
     split = split[split.isin(SPLITS)]
     if (run / CONTENT).is_file() and "digest" in metadata:
         digests = pd.read_csv(run / CONTENT, dtype=str, keep_default_na=False).set_index("filename")["digest"]
-        of_digest = {digests[name]: side for name, side in split.items() if name in digests}
+        of_digest = {digests[name]: subset for name, subset in split.items() if name in digests}
         return metadata["digest"].map(of_digest).fillna("").astype(object)
     return metadata["filename"].map(split).fillna("").astype(object)

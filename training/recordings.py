@@ -99,17 +99,18 @@ def _known_split(metadata: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
 
 
 def _check_content(kept: "pd.DataFrame", path: Path) -> None:
-    """
+    """Refuse recordings that have changed since the run began.
+
     Raises:
-        DataError: a recording, or what the data say of it beside its label, differs from what the run began with.
+        DataError: the bytes, annotations or background species of a recording differ.
     """
     known = _read_known(path, ["filename", "digest"])
-    said = {"digest": ("recording differs", "recordings differ")}
-    if "annotations" in known:  # runs of before do not have it
+    changes = {"digest": ("recording differs", "recordings differ")}
+    if "annotations" in known:  # older runs do not have it
         what = "other annotations, or other species in the background,"
-        said["annotations"] = f"recording has {what}", f"recordings have {what}"
+        changes["annotations"] = f"recording has {what}", f"recordings have {what}"
     now = _content_of(kept)
-    for column, (one, many) in said.items():
+    for column, (one, many) in changes.items():
         if (changed := now[column] != now["filename"].map(known[column])).any():
             raise DataError(
                 f"{path}: {counted(int(changed.sum()), one, many)} from what this run began with, the first is "
@@ -118,10 +119,10 @@ def _check_content(kept: "pd.DataFrame", path: Path) -> None:
 
 
 def _content_of(metadata: "pd.DataFrame") -> "pd.DataFrame":
-    """A row a recording: ``filename``, ``digest`` of its bytes, and ``annotations``: a digest of what is said of it.
+    """A row for each recording: ``filename``, ``digest`` of its bytes, and ``annotations``, a digest of the rest.
 
-    The latter is of the annotations with their times and frequencies, of what is not annotated, of the species that
-    were looked for, and of those in the background.
+    The rest is: the annotations with their times and frequencies, what is not annotated, the species that were
+    annotated, and those in the background.
     """
     import pandas as pd
 
@@ -130,8 +131,8 @@ def _content_of(metadata: "pd.DataFrame") -> "pd.DataFrame":
     digests = []
     for found, unannotated, known_for, behind in zip(*columns, strict=True):
         times = [tuple(one) for one in found] if isinstance(found, tuple) else None
-        said = (times, times is not None and unannotated, known_for, tuple(behind or ()))
-        digests.append(hashlib.sha256(repr(said).encode()).hexdigest()[:32])
+        annotations = (times, times is not None and unannotated, known_for, tuple(behind or ()))
+        digests.append(hashlib.sha256(repr(annotations).encode()).hexdigest()[:32])
     return metadata[["filename", "digest"]].assign(annotations=digests)
 
 

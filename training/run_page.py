@@ -55,7 +55,7 @@ def contents_of(given: Sequence[Path], metadata: "pd.DataFrame | None" = None) -
     summary = json.loads((runs[0] / SUMMARY).read_text(encoding="utf-8"))
     table, thresholds, threshold_name = _scores_and_thresholds(by_seed)
     return {
-        "name": one.name if one else f"{given[0].name}: {counted(len(runs), 'run', 'runs')}",
+        "name": one.name if one else f"{given[0].name}: {counted(len(runs), 'run')}",
         "facts": _description(runs, config, summary, metadata, cache),
         "epochs": epochs,
         "kept_epoch": summary.get("best_epoch") if one else None,
@@ -122,12 +122,12 @@ def _description(
     seconds = sum(json.loads((run / SUMMARY).read_text(encoding="utf-8")).get("seconds") or 0 for run in runs)
     hours = float(metadata["seconds"].sum()) / 3600
     data = (
-        f"{counted(len(metadata), 'recording', 'recordings')} ({hours:.2f} h) of "
+        f"{counted(len(metadata), 'recording')} ({hours:.2f} h) of "
         f"{counted(summary['n_classes'], 'class', 'classes')} in "
-        f"{counted(metadata['group'].nunique(), 'group', 'groups')}; {config.paths.data_dir}"
+        f"{counted(metadata['group'].nunique(), 'group')}; {config.paths.data_dir}"
     )
     bad, copies = (_lines(cache / name) for name in ("bad_recordings.csv", "duplicates.csv"))
-    left_out = f"{counted(bad, 'bad recording', 'bad recordings')}, {counted(copies, 'duplicate', 'duplicates')} found"
+    left_out = f"{counted(bad, 'bad recording')}, {counted(copies, 'duplicate')} found"
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     machine = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, {packages}"
     facts = [("Model", config.model.type), ("Data", data), ("Left out", left_out)]

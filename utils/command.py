@@ -22,7 +22,7 @@ SIGTERM_EXIT = 143
 # four times (docs/experiments/log.md, 2026-11-27). Alone, training is as fast as by default.
 _SPINS = "10000"
 
-MENDS = {
+REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space and start again, finished work is kept",
     errno.EDQUOT: "the disk quota is used up; free some space and start again, finished work is kept",
     errno.EMFILE: "too many open files; raise the limit (ulimit -n 4096), or set fewer workers",
@@ -93,7 +93,7 @@ def log_to_file(path: Path) -> None:
     handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     root = logging.getLogger()
-    for early in [one for one in root.handlers if isinstance(one, _Early)]:
+    for early in [early for early in root.handlers if isinstance(early, _Early)]:
         root.removeHandler(early)
         for record in early.records:
             handler.handle(record)
@@ -103,7 +103,7 @@ def log_to_file(path: Path) -> None:
 def explain_os_error(error: OSError) -> str:
     """One line about a file or folder that the system could not open or write."""
     name = error.filename2 or error.filename
-    text = MENDS.get(error.errno, os.strerror(error.errno) if error.errno else str(error))
+    text = REMEDIES.get(error.errno, os.strerror(error.errno) if error.errno else str(error))
     return f"{name}: {text}" if name else text
 
 
@@ -120,7 +120,7 @@ def cannot_start(what: str, error: OSError, instead: str) -> str:
     return f"no {what} can be started: /dev/shm: {os.strerror(error.errno or 0)}; make it writable, or {instead}"
 
 
-# What the libraries by which processes talk (gloo, NCCL) say when another one has left.
+# The errors of the libraries by which processes communicate (gloo, NCCL) when another process has ended.
 _LEFT = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
 
 
@@ -158,15 +158,15 @@ def run_command(main: Callable[[Sequence[str] | None], int | None]) -> None:
     try:
         code = main(None) or 0
     except UserError as error:
-        if str(error):  # of several processes that stop together one says so
+        if str(error):  # it is empty if another process of the run reports the same
             print(error, file=sys.stderr)
         code = error.exit_code
     except BrokenPipeError:  # the program that read the output, such as head, has ended
-        # Else Python would report what is not written yet.
+        # Otherwise Python would report the output that is not written yet.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except OSError as error:
-        if error.filename is None and error.errno not in MENDS:
+        if error.filename is None and error.errno not in REMEDIES:
             raise  # the error names no file: it is a bug, not a mistake of the user
         print(explain_os_error(error), file=sys.stderr)
         code = 1

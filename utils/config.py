@@ -1,8 +1,7 @@
-"""Reading a config file into the typed settings, and writing them out again: the only file that knows INI.
+"""How does a config file become typed settings, and how are they written out again? Only this file knows INI.
 
-Text stops here. ``load_config`` turns a file and its overrides into a ``Config`` whose every value has the type that
-its field names, or reports everything that is wrong with it at once. The classes themselves are in
-``utils/settings.py``, and can be imported from here too.
+``load_config`` turns a file and its overrides into a ``Config`` whose every value has the type that its field names, or
+reports everything that is wrong with it at once. The classes themselves are in ``utils/settings.py``.
 """
 
 import configparser
@@ -20,46 +19,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from utils.config_checks import contradictions, give_way
 from utils.config_history import update
 from utils.errors import ConfigError, Problem, unknown
-from utils.settings import (
-    KEYS,
-    SECRETS,
-    SECTIONS,
-    SOURCE,
-    SOURCE_KEYS,
-    SOURCE_NAME,
-    Agent,
-    Augmentation,
-    Callbacks,
-    Config,
-    Data,
-    DataProcess,
-    Labels,
-    Mixing,
-    Model,
-    Paths,
-    Source,
-    Testing,
-    TrainerSettings,
-)
-
-__all__ = [
-    "Agent",
-    "Augmentation",
-    "Callbacks",
-    "Config",
-    "Data",
-    "DataProcess",
-    "Labels",
-    "Mixing",
-    "Model",
-    "Paths",
-    "Source",
-    "Testing",
-    "TrainerSettings",
-    "differences",
-    "load_config",
-    "to_ini",
-]
+from utils.settings import KEYS, SECRETS, SECTIONS, SOURCE, SOURCE_KEYS, SOURCE_NAME, Config, Source, as_text
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +116,7 @@ def to_ini(config: Config) -> str:
         lines.append(f"[{section}]")
         for key in _keys(section):
             if (section, key) not in SECRETS:
-                lines.append(f"{key} = {_quoted(_to_text(getattr(config.section(section), key)))}".rstrip())
+                lines.append(f"{key} = {_quoted(as_text(getattr(config.section(section), key)))}".rstrip())
         lines.append("")
     return "\n".join(lines)
 
@@ -257,13 +217,13 @@ def _take(
 
 def _known_section(section: str, source: str, problems: list[Problem]) -> bool:
     if section.startswith(SOURCE):
-        if fits := bool(SOURCE_NAME.fullmatch(section.removeprefix(SOURCE))):
-            return fits
-        problems.append(Problem("the name of a source is letters, digits, _ and -; rename it", section, source=source))
-        return False
-    if section not in SECTIONS:
-        problems.append(Problem(f"{unknown(section, list(SECTIONS))}", section, source=source))
-    return section in SECTIONS
+        known = bool(SOURCE_NAME.fullmatch(section.removeprefix(SOURCE)))
+        text = "the name of a source is letters, digits, _ and -; rename it"
+    else:
+        known, text = section in SECTIONS, unknown(section, list(SECTIONS))
+    if not known:
+        problems.append(Problem(text, section, source=source))
+    return known
 
 
 def _known_key(section: str, key: str, source: str, problems: list[Problem]) -> bool:
@@ -357,11 +317,3 @@ def _number(text: str, kind: type) -> int | float:
 
 def _absolute(value: Any, folder: Path) -> Any:
     return Path(os.path.normpath(folder / value)) if isinstance(value, Path) else value
-
-
-def _to_text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return repr(value) if isinstance(value, float) else str(value)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from utils.errors import Problem
-from utils.settings import SOURCE, Config
+from utils.settings import SOURCE, Config, as_text
 
 Rank = Callable[[str], int]  # of "section.key": 0 a default, 1 from a file, 2 from --set
 
@@ -52,7 +52,7 @@ def contradictions(config: Config) -> Iterator[Problem]:
     for clash in _clashes(config):
         if clash.is_error:
             section, key = clash.section_and_key
-            yield Problem(clash.text, section, key, _as_written(getattr(config.section(section), key)))
+            yield Problem(clash.text, section, key, as_text(getattr(config.section(section), key)))
 
 
 def give_way(config: Config, rank: Rank) -> tuple[Config, list[str]]:
@@ -63,9 +63,9 @@ def give_way(config: Config, rank: Rank) -> tuple[Config, list[str]]:
         before = getattr(config.section(section), key)
         stronger = max(clash.beside.split(), key=rank)
         config = replace(config, **{section: replace(config.section(section), **{key: clash.instead})})
-        written = _as_written(getattr(config.section(stronger.rpartition(".")[0]), stronger.rpartition(".")[2]))
+        written = as_text(getattr(config.section(stronger.rpartition(".")[0]), stronger.rpartition(".")[2]))
         lines.append(
-            f"[{section}] {key} is {_as_written(clash.instead)}, not {_as_written(before)}, "
+            f"[{section}] {key} is {as_text(clash.instead)}, not {as_text(before)}, "
             f"as {stronger} is {written}: {clash.text}"
         )
     return config, lines
@@ -73,12 +73,6 @@ def give_way(config: Config, rank: Rank) -> tuple[Config, list[str]]:
 
 def _gives_way(clash: Clash, rank: Rank) -> bool:
     return clash.instead is not None and rank(clash.setting) < max(map(rank, clash.beside.split()))
-
-
-def _as_written(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "" if value is None else repr(value) if isinstance(value, float) else str(value)
 
 
 def _clashes(config: Config) -> Iterator[Clash]:

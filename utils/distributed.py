@@ -19,12 +19,12 @@ class Processes:
     """This process among those of the run. If there is only one, no method needs communication.
 
     Attributes:
-        words: the group for all communication but gradients, on CPUs; None: the group that exchanges gradients.
+        cpu_group: the group for all communication but gradients, on CPUs; None: the group that exchanges gradients.
     """
 
     rank: int = 0
     world: int = 1
-    words: dist.ProcessGroup | None = None
+    cpu_group: dist.ProcessGroup | None = None
 
     @property
     def is_main(self) -> bool:
@@ -36,7 +36,7 @@ class Processes:
         if self.world == 1:
             return [value]
         values: list[Value | None] = [None] * self.world
-        dist.all_gather_object(values, value, group=self.words)
+        dist.all_gather_object(values, value, group=self.cpu_group)
         return values
 
     def from_main(self, value: Value) -> Value:
@@ -44,7 +44,7 @@ class Processes:
         if self.world == 1:
             return value
         values = [value]
-        dist.broadcast_object_list(values, src=0, group=self.words)
+        dist.broadcast_object_list(values, src=0, group=self.cpu_group)
         return values[0]
 
     def largest(self, *numbers: float) -> list[float]:
@@ -52,7 +52,7 @@ class Processes:
         if self.world == 1:
             return list(numbers)
         tensor = torch.tensor(numbers, dtype=torch.float64)
-        dist.all_reduce(tensor, op=dist.ReduceOp.MAX, group=self.words)
+        dist.all_reduce(tensor, op=dist.ReduceOp.MAX, group=self.cpu_group)
         return tensor.tolist()
 
     def share_buffers(self, model: nn.Module) -> None:
@@ -64,7 +64,7 @@ class Processes:
     def wait(self) -> None:
         """Wait until all processes have called this."""
         if self.world > 1:
-            dist.barrier(group=self.words)
+            dist.barrier(group=self.cpu_group)
 
 
 def join_processes(device: torch.device) -> tuple[Processes, torch.device]:
@@ -79,19 +79,18 @@ def join_processes(device: torch.device) -> tuple[Processes, torch.device]:
         rank, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
         if rank >= gpus:
             raise UserError(
-                f"process {rank + 1} of this machine has no GPU, because there are {gpus}; start so many processes"
+                f"process {rank + 1} of this machine has no GPU; there are {gpus}, so start {gpus} processes"
             )
         device = torch.device("cuda", rank)
         torch.cuda.set_device(device)
     # The others wait while rank 0 prepares data, which may take hours. torchrun notices a process that dies;
     # this limit does not have to.
     patience = datetime.timedelta(days=2)
-    if (
-        device.type == "cuda"
-    ):  # waiting by NCCL keeps a GPU and a core busy, so it is used for gradients only, which take seconds
+    if device.type == "cuda":
+        # Waiting by NCCL keeps a GPU and a core busy, so it is used for gradients only, which take seconds.
         dist.init_process_group("nccl")
-        words = dist.new_group(backend="gloo", timeout=patience)
+        cpu_group = dist.new_group(backend="gloo", timeout=patience)
     else:
         dist.init_process_group("gloo", timeout=patience)
-        words = None
-    return Processes(dist.get_rank(), dist.get_world_size(), words), device
+        cpu_group = None
+    return Processes(dist.get_rank(), dist.get_world_size(), cpu_group), device

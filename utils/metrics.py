@@ -85,7 +85,7 @@ def padded_cmap(targets: np.ndarray, scores: np.ndarray, padding: int = PADDING)
     return float(np.mean([_average_precision(*column) for column in zip(positive.T, scores.T, strict=True)]))
 
 
-def padding_says_nothing(positives: np.ndarray) -> bool:
+def is_mostly_padding(positives: np.ndarray) -> bool:
     """Whether the padded cmAP consists mostly of padding: most classes have fewer positives than ``PADDING``.
 
     Args:

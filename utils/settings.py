@@ -192,34 +192,8 @@ class Model:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
-    """[source.NAME]: one of several sources that together make the data set, in place of data_dir of [paths].
-
-    The ``filename`` of its recordings begins with ``NAME/``. Its keys mean what they mean in [data], for this source
-    alone.
-    """
-
-    data_dir: Path | None = None  # the folder of its recordings
-    layout: Literal["auto", "birdclef", "folders", "table", "annotations"] = "auto"  # how its labels are written down
-    # layout = table: the file, where data_dir holds several tables or none; folders, annotations: the file that
-    # describes the recordings (recordist, place, split)
-    table: Path | None = None
-    columns: str = ""  # your own names of columns, such as label: species, start: begin
-    label: str = ""  # the label of every recording that no table labels
-    label_from: str = ""  # folder:N: the label is the name of the N-th folder below data_dir
-    negative_folders: str = "negative"  # recordings below a folder of this name are false alarms, without any species
-    label_map: Path | None = None  # CSV with the columns old,new; it may join labels, and an empty new drops one
-    filter: str = ""  # which recordings are used, by column, such as rating >= 3, collection = XC
-    # what a species is where an annotated recording has no annotation of it: absent, unknown or left_out
-    unannotated: Literal["absent", "unknown", "left_out"] = "absent"
-    annotated_for: str = ""  # the only species that were annotated, such as robin;wren; a column has priority
-    time_expansion: Positive = 1.0  # how many times slower the files play than the original sound; 10 for many bats
-    weight: Positive = 1.0  # how often its training windows are used; 2: twice as often as others
-
-
-@dataclass(frozen=True, kw_only=True)
-class Data:
-    """[data]: how recordings are found, where prepared ones are kept, and how they are divided."""
+class _Layout:
+    """The keys that [data] and each [source.NAME] have: how the labels of recordings are written down."""
 
     # how data_dir holds recordings and labels: auto (detected and reported), birdclef, folders (one for each species),
     # table (any CSV, TSV or Parquet) or annotations (Raven, Audacity); docs/data.md shows each
@@ -240,6 +214,24 @@ class Data:
     # annotated. A column annotated_for sets it for each recording
     annotated_for: str = ""
     time_expansion: Positive = 1.0  # how many times slower the files play than the original sound; 10 for many bats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source(_Layout):
+    """[source.NAME]: one of several sources that together make the data set, in place of data_dir of [paths].
+
+    The ``filename`` of its recordings begins with ``NAME/``. Its keys mean what they mean in [data], for this source
+    alone.
+    """
+
+    data_dir: Path | None = None  # the folder of its recordings
+    weight: Positive = 1.0  # how often its training windows are used; 2: twice as often as others
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data(_Layout):
+    """[data]: how recordings are found, where prepared ones are kept, and how they are divided."""
+
     # a window has a label if at least this many seconds of an annotation, or half of the annotation, lie in it
     min_overlap_s: Positive = 0.25
     # training windows without a label that are used for each window with one (annotated recordings)
@@ -441,3 +433,10 @@ KEYS: Mapping[str, Mapping[str, Any]] = {
 }
 SOURCE_KEYS: Mapping[str, Any] = typing.get_type_hints(Source, include_extras=True)
 SECRETS = frozenset({("callbacks", "neptune_token")})  # never written anywhere
+
+
+def as_text(value: Any) -> str:
+    """The value of a setting as it is written in a file."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else repr(value) if isinstance(value, float) else str(value)

@@ -1,7 +1,8 @@
 """The training loop: train, validate, keep the best epoch, and resume where a run was stopped.
 
-It receives objects and two sections of the config, never the whole config. The random numbers of a step depend only on
-the run's seed and the step key, so a run that is resumed at (epoch, step) does what it would have done without a stop.
+It receives objects and two sections of the config, never all of the config. The random numbers of a step depend only
+on the run's seed and the step key, so a run that is resumed at (epoch, step) does what it would have done without a
+stop.
 """
 
 import contextlib
@@ -18,14 +19,15 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from utils.averaging import Average
+from utils.batch_errors import explained
 from utils.checkpoint import Checkpoints, load_checkpoint
 from utils.distributed import Processes
-from utils.errors import CheckpointError, UserError, first_line
+from utils.errors import CheckpointError, UserError
 from utils.interrupt import Interrupt, Stopped
-from utils.metrics import mean_by_recording, padding_says_nothing, scores, window_scores
+from utils.metrics import is_mostly_padding, mean_by_recording, scores, window_scores
 from utils.settings import Callbacks, TrainerSettings
-from utils.tracking import Tracker
-from utils.utils import seed_everything, seed_for
+from utils.tracker import Tracker
+from utils.utils import amp_type, seed_everything, seed_for
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ class LearningRate(Protocol):
 
 
 class Freezable(Protocol):
-    """The part of a model that can be frozen: all but its head."""
+    """What can be frozen of a model: everything but its head."""
 
     def freeze(self, frozen: bool) -> bool: ...
 
@@ -82,13 +84,13 @@ class Subset:
 class Progress:
     """How far a run has come. Resuming needs only this, the weights and the optimizer's state."""
 
-    epoch: int = 1  # the current one
-    step: int = 0  # batches of it that are done
-    loss_sum: float = 0.0  # over them, of this process
-    trained: bool = False  # its last step is done and its weights are averaged; only its validation is missing
-    best: float | None = None  # score
+    epoch: int = 1  # the current epoch
+    step: int = 0  # batches of the epoch that are done
+    loss_sum: float = 0.0  # the sum of their losses in this process
+    trained: bool = False  # the last step of the epoch is done and its weights are averaged; only validation is missing
+    best: float | None = None  # the best score so far
     best_epoch: int | None = None
-    stale_epochs: int = 0  # since the best
+    stale_epochs: int = 0  # epochs since the best
     seconds: float = 0.0  # spent on the run, over all its starts
     finished: bool = False
 
@@ -177,7 +179,7 @@ class Trainer:
                     self._stop(code)
 
     def _train_epoch(self) -> int:
-        """Do what is left of the current epoch; return how many windows that was, over all processes."""
+        """Train the rest of the current epoch; return the number of its windows, over all processes."""
         progress, settings, n_windows = self.progress, self.settings, 0
         self.model.train()
         if self._backbone is not None and self._backbone.freeze(progress.epoch <= self._freeze_epochs):
@@ -205,9 +207,9 @@ class Trainer:
         return n_windows
 
     def _training_batches(self, n_batches: int) -> Iterator[Any]:
-        """The batches that are left of the epoch. Before each one the processes agree whether to stop or to save.
+        """The batches that are left of the epoch. Before each batch the processes agree whether to stop or to save.
 
-        Nobody waits for a process whose batch does not come: a signal ends its wait, and then it agrees to stop.
+        No process waits for another whose batch does not come: a signal ends that wait, and then all stop together.
         """
         batches = iter(self.train_subset.batches)
         for _ in range(self.progress.step, n_batches):
@@ -225,14 +227,14 @@ class Trainer:
         step_key = (progress.epoch, progress.step, self.processes.rank)
         seed_everything(seed_for(self.settings.seed, "step", *step_key))  # dropout and its like
         travel = updates or self.processes.world == 1  # gradients are sent only when they are used
-        with self._sized(batch), contextlib.nullcontext() if travel else self._stepped.no_sync():
+        with explained(batch, self.device), contextlib.nullcontext() if travel else self._stepped.no_sync():
             batch = batch.to(self.device)
             with self._autocast():
                 images, targets = self.transform(batch, step_key)
                 loss = self.loss(self._stepped(images), targets)
             self._scaler.scale(loss / n_together).backward()
         if updates:
-            with self._sized(batch):
+            with explained(batch, self.device):
                 return self._update(batch, loss.detach())
         if not np.isfinite(value := loss.item()):
             self._not_finite(batch, "loss")
@@ -261,13 +263,13 @@ class Trainer:
 
     @torch.no_grad()
     def _evaluate(self, subset: Subset | None, prefix: str) -> tuple[dict[str, float | None], np.ndarray | None]:
-        """The metrics of a subset, and the scores they are of, ``(recordings, classes)``; None without recordings.
+        """The metrics of a subset, and the scores they measure, ``(recordings, classes)``; None without recordings.
 
         The score of a recording is the mean over its windows of the sigmoid of the logits.
         """
         if subset is None:
             return {f"{prefix}{name}": None for name in ("loss", "macro_auc", "top1", "cmap")}, None
-        logits, targets, recordings = self._answers(subset)
+        logits, targets, recordings = self._all_outputs(subset)
         loss = self.loss(logits, targets).item()  # of all at once: losses differ in which windows count
         windows, recordings = logits.sigmoid().numpy(), recordings.numpy()
         if not np.isfinite(windows).all():
@@ -277,24 +279,24 @@ class Trainer:
         metrics = {f"{prefix}loss": loss} | scores(subset.targets, by_recording, prefix)
         if prefix == "test_" and subset.timed is not None and subset.timed.any():
             if subset.by_window is not None:
-                logits, targets, recordings = self._answers(subset.by_window)
+                logits, targets, recordings = self._all_outputs(subset.by_window)
                 windows, recordings = logits.sigmoid().numpy(), recordings.numpy()
             of_timed = subset.timed[recordings]
             metrics |= window_scores(targets.numpy()[of_timed], windows[of_timed], prefix)
         return metrics, by_recording
 
-    def _answers(self, subset: Subset) -> tuple[Tensor, Tensor, Tensor]:
+    def _all_outputs(self, subset: Subset) -> tuple[Tensor, Tensor, Tensor]:
         """Logits and targets, ``(examples, classes)``, and the recording of each, over all processes, on the CPU."""
         model = self.average.scored(self.progress.epoch)
         self.processes.share_buffers(model)
         model.eval()
-        blocks = self.processes.gather(self._outputs(model, subset))
+        blocks = self.processes.gather(self._own_outputs(model, subset))
         if None in blocks:
             self._stop(self._requests()[1])
         logits, targets, recordings = map(torch.cat, zip(*filter(None, blocks), strict=True))
         return logits, targets, recordings
 
-    def _outputs(self, model: nn.Module, subset: Subset) -> tuple[Tensor, ...] | None:
+    def _own_outputs(self, model: nn.Module, subset: Subset) -> tuple[Tensor, ...] | None:
         """Logits, targets and recordings of this process's share of a subset; None if a signal came meanwhile.
 
         The tuple is empty where the process has no batch.
@@ -305,7 +307,7 @@ class Trainer:
         while (batch := self._interrupt.wait_for(lambda: next(batches, end))) is not end:
             if batch is None:
                 return None
-            with self._sized(batch), self._autocast(scoring=True):
+            with explained(batch, self.device), self._autocast(scoring=True):
                 batch = batch.to(self.device)
                 images, targets = self.transform(batch)
                 seen.append((model(images).float(), targets, batch.recording))
@@ -329,7 +331,7 @@ class Trainer:
 
     @property
     def scored_epoch(self) -> int | None:
-        """Whose weights are kept for prediction: the best epoch, or the last where no best is kept."""
+        """The epoch whose weights are kept for prediction: the best, or the last where the best is not kept."""
         return self.progress.best_epoch if self.callbacks.model_checkpoint else self.progress.epoch - 1
 
     def _finish_epoch(self, row: dict[str, Any], n_windows: int, trained: float) -> None:
@@ -379,7 +381,7 @@ class Trainer:
     def _report(self, row: dict[str, Any], best: bool, speed: float | None) -> None:
         hidden = {"epoch", "lr"}
         targets = np.empty((0, 0)) if self.val_subset is None else np.asarray(self.val_subset.targets)
-        if padding_says_nothing((targets > 0.5).sum(axis=0)):
+        if is_mostly_padding((targets > 0.5).sum(axis=0)):
             hidden.add("val_cmap")
         values = ", ".join(
             f"{name} {value:.4f}" for name, value in row.items() if name not in hidden and value is not None
@@ -414,10 +416,10 @@ class Trainer:
         self.checkpoints.save(state, best=best)
 
     def resume(self) -> None:
-        """Take over the state of the newest whole checkpoint.
+        """Take over the state of the newest complete checkpoint.
 
         Raises:
-            CheckpointError: no checkpoint is whole, or its classes are others than those of the data now.
+            CheckpointError: no checkpoint is complete, or its classes differ from those of the data now.
         """
         # Onto the CPU: each optimizer knows which of its values belong on the device, and which must not be there.
         state = self.checkpoints.load_last(torch.device("cpu"))
@@ -491,31 +493,6 @@ class Trainer:
             f"before this step. Lower [agent] lr_warmup_end or [trainer] grad_clip, or check its recordings: {names}"
         )
 
-    @contextlib.contextmanager
-    def _sized(self, batch: Any) -> Iterable[None]:
-        """Report in one line that a batch is too large for the memory, or too small."""
-        try:
-            yield
-        except RuntimeError as error:  # torch.OutOfMemoryError is one; on a CPU it is a plain one
-            if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-                why = f"this network cannot be compiled here ({first_line(error)})"
-                raise UserError(f"[trainer] compile = true: {why}; set it to false") from None
-            if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
-                raise
-            windows, *shape = batch.windows.shape
-            size = " x ".join(map(str, shape))
-            raise UserError(
-                f"out of memory on {self.device} with a batch of {windows} windows of {size} values; "
-                "lower [trainer] batch_size_train (and raise accumulate), batch_size_val or batch_size_test"
-            ) from None
-        except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
-                raise
-            raise UserError(
-                f"this network cannot learn from a batch of {len(batch.windows)}: its norms need more than one value "
-                "of each feature; raise [trainer] batch_size_train, or use more recordings"
-            ) from None
-
     def _autocast(self, *, scoring: bool = False) -> contextlib.AbstractContextManager:
         # Scores are computed in float32, as predict.py does, and agree with it to the last digits.
         enabled = self._amp_type is not None and not scoring
@@ -525,25 +502,6 @@ class Trainer:
         """A progress bar if there is a terminal; the log has a line for each epoch in any case."""
         hidden = None if self.processes.is_main else True
         return tqdm(total=total, initial=done, desc=text, unit="batch", leave=False, disable=hidden, dynamic_ncols=True)
-
-
-def amp_type(device: torch.device, settings: TrainerSettings) -> torch.dtype | None:
-    """The type of mixed precision in training: bf16 if the device computes it in hardware, else fp16 on a GPU.
-
-    None: no mixed precision, because a CPU without such hardware would be ten times slower.
-    """
-    if device.type == "cuda":
-        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-        return (torch.bfloat16 if bf16 else torch.float16) if settings.amp else None
-    if not settings.amp_on_cpu:
-        return None
-    if not any(torch.cpu.get_capabilities().get(unit) for unit in _BF16_UNITS):
-        log.warning("[trainer] amp_on_cpu: this CPU cannot compute bf16 in hardware; training uses float32")
-        return None
-    return torch.bfloat16
-
-
-_BF16_UNITS = ("avx512_bf16", "amx_bf16")  # as torch.cpu.get_capabilities() names them
 
 
 def _short(value: float | None) -> str:

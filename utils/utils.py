@@ -1,6 +1,7 @@
 """What does a run need from its machine? A seed, a device, memory and a folder; nothing else belongs here."""
 
 import hashlib
+import logging
 import os
 import random
 import time
@@ -10,6 +11,11 @@ import numpy as np
 import torch
 
 from utils.errors import ConfigError, Problem
+from utils.settings import TrainerSettings
+
+log = logging.getLogger(__name__)
+
+_BF16_UNITS = ("avx512_bf16", "amx_bf16")  # as torch.cpu.get_capabilities() names them
 
 
 def seed_for(seed: int, *step_key: int | str) -> int:
@@ -37,6 +43,22 @@ def choose_device(name: str) -> torch.device:
     if not there[name]:
         raise ConfigError(Problem(f"no {name.upper()} device found; use cpu or auto", "trainer", "device", name))
     return torch.device(name)
+
+
+def amp_type(device: torch.device, settings: TrainerSettings) -> torch.dtype | None:
+    """The type of mixed precision in training: bf16 if the device computes it in hardware, else fp16 on a GPU.
+
+    None: no mixed precision, because a CPU without such hardware would be ten times slower.
+    """
+    if device.type == "cuda":
+        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return (torch.bfloat16 if bf16 else torch.float16) if settings.amp else None
+    if not settings.amp_on_cpu:
+        return None
+    if not any(torch.cpu.get_capabilities().get(unit) for unit in _BF16_UNITS):
+        log.warning("[trainer] amp_on_cpu: this CPU cannot compute bf16 in hardware; training uses float32")
+        return None
+    return torch.bfloat16
 
 
 def cores() -> int:

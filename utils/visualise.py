@@ -153,9 +153,8 @@ def draw_contest(results: Sequence[Mapping[str, Any]]) -> "Figure":
     """Draw the accuracy of recipes against the costs of training and of prediction.
 
     Args:
-        results: one for each recipe, with ``name``, ``macro_auc`` (mean, and its spread or None), ``seconds`` of
-            training
-            and ``speed`` of prediction, in x real time; a recipe that lacks one of them is left out of that panel.
+        results: a mapping for each recipe, with ``name``, ``macro_auc`` (mean, and its spread or None), ``seconds`` of
+            training and ``speed`` of prediction, in x real time; a panel leaves out recipes that lack its values.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter
@@ -163,7 +162,7 @@ def draw_contest(results: Sequence[Mapping[str, Any]]) -> "Figure":
     figure = Figure(figsize=(12, 5), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     costs = {
-        "training, seconds of a run": lambda one: one["seconds"],
+        "training, seconds of a run": lambda result: result["seconds"],
         "prediction, seconds per hour of sound": _an_hour,
     }
     for axes, (label, cost_of) in zip(panels, costs.items(), strict=True):

@@ -18,7 +18,8 @@ from dataloader.metadata import (
     load_table,
     read_metadata,
 )
-from utils import config as settings  # a name Testing here would look like a test class to pytest
+from utils import settings  # a name Testing here would look like a test class to pytest
+from utils.config import load_config, to_ini
 from utils.errors import DataError
 
 HEADER = "primary_label,secondary_labels,author,latitude,longitude,scientific_name,filename\n"
@@ -258,24 +259,24 @@ def test_without_data_testing_uses_a_demo_in_a_folder_of_its_own(tmp_path, monke
 
     monkeypatch.setattr(demo, "make_demo", fake)
     path = config_file(tmp_path, "[testing]\ntesting = true\n[paths]\ndata_dir = data\n")
-    assert len(load_table(settings.load_config(path))) == 1
+    assert len(load_table(load_config(path))) == 1
     assert made == [tmp_path / "demo"]
     (tmp_path / "demo/demo.json").write_text(json.dumps({"format": demo.FORMAT, "species": 30}))
-    assert len(load_table(settings.load_config(path))) == 1
+    assert len(load_table(load_config(path))) == 1
     assert len(made) == 1  # one of other species, made by hand, is used
     assert not (tmp_path / "data").exists()
-    run = config_file(tmp_path / "run", settings.to_ini(settings.load_config(path)))
+    run = config_file(tmp_path / "run", to_ini(load_config(path)))
     (tmp_path / "run/split.csv").touch()
-    assert len(load_table(settings.load_config(run))) == 1  # a run that began with the demo continues with it
+    assert len(load_table(load_config(run))) == 1  # a run that began with the demo continues with it
     with pytest.raises(DataError, match=r"download_data\.sh.*python -m dataloader\.demo"):
-        load_table(settings.load_config(path, ["testing.testing=false"]))
+        load_table(load_config(path, ["testing.testing=false"]))
 
 
 @pytest.mark.parametrize("name", ["dta", "elsewhere/data"])
 def test_a_named_folder_that_is_not_there_never_trains_on_the_demo(tmp_path, name):
     path = config_file(tmp_path, "[testing]\ntesting = true\n")
     with pytest.raises(DataError, match=rf"{name}: no such folder; correct \[paths\] data_dir"):
-        load_table(settings.load_config(path, [f"paths.data_dir={tmp_path / name}"]))
+        load_table(load_config(path, [f"paths.data_dir={tmp_path / name}"]))
 
 
 def test_the_error_for_an_unknown_layout_names_what_is_in_the_folder(tmp_path):
@@ -285,9 +286,9 @@ def test_the_error_for_an_unknown_layout_names_what_is_in_the_folder(tmp_path):
         (tmp_path / f"data/train_audio/robin/{number}.ogg").touch()
     (tmp_path / "data/train.csv").write_text("who,what\n")
     with pytest.raises(DataError, match=r"3 recordings in 1 sub-folder, and the table train\.csv\. Add the table"):
-        load_table(settings.load_config(path))
+        load_table(load_config(path))
     (tmp_path / "data/train.csv").write_text("primary_label,filename\nrobin,robin/1.ogg\n")
-    assert len(load_table(settings.load_config(path))) == 1
+    assert len(load_table(load_config(path))) == 1
 
 
 def test_authors_who_share_a_group_are_one_and_the_unknown_stay_with_their_group(tmp_path):

@@ -20,7 +20,7 @@ PLAIN = Config(data_process=DataProcess(n_mels=8, max_length_s=1.0))
         ({"agent": Agent(lr_decay_type="plateau")}, "lr_decay_type"),
     ],
 )
-def test_what_follows_the_validation_part_is_told_that_groups_left_none(metadata, tmp_path, settings, key):
+def test_settings_that_need_validation_are_refused_where_no_group_is_left_for_it(metadata, tmp_path, settings, key):
     table = metadata.assign(split="train")
     with pytest.raises(ConfigError, match=rf"{key}: .* no group of recordings is left for it .*; "):
         build_trainer(replace(PLAIN, **settings), None, table, tmp_path, torch.device("cpu"), Processes())

@@ -1,4 +1,4 @@
-"""Does a comparison of runs say what differs, and only what can be said?"""
+"""Does a comparison of runs report what differs, and only what can be compared?"""
 
 import json
 from dataclasses import replace
@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from training.compare import difference, report
+from training.compare import difference, differing_settings, report
 from training.run_page import contents_of, pooled_scores
 from utils.config import to_ini
 from utils.errors import UserError
-from utils.settings import Config
+from utils.settings import Config, Source
 
 LABELS = ("wren", "owl")
 
@@ -35,13 +35,18 @@ def make_run(folder, *, quality=2.0, seed=1, names=("a", "b", "c", "d", "e", "f"
     return folder
 
 
-def test_it_says_which_settings_and_scores_differ_with_an_interval_of_the_difference(tmp_path):
+def test_it_reports_which_settings_and_scores_differ_with_an_interval_of_the_difference(tmp_path):
     good, bad = make_run(tmp_path / "good", quality=5.0), make_run(tmp_path / "bad", quality=-5.0, n_epochs=7)
     text = report([good, bad])
     assert "[trainer] n_epochs: A 24, B 7" in text
     assert "seed" not in text
     (line,) = [line for line in text.splitlines() if line.startswith("  B - A")]
     assert "macro AUC -1.000 [" in line
+
+
+def test_the_settings_of_a_source_are_compared_too():
+    configs = [Config(sources=(("nights", Source(weight=weight)),)) for weight in (1.0, 2.0)]
+    assert differing_settings(configs) == [("[source.nights] weight", [1.0, 2.0])]
 
 
 def test_equal_runs_differ_by_nothing(tmp_path):

@@ -24,15 +24,15 @@ def test_every_change_of_the_settings_is_on_the_sheet():
     assert switches - {"augment_random_crop"} <= shown  # which chooses the window, and does nothing to it
 
 
-def test_the_sheet_says_which_changes_are_on_in_this_config():
+def test_the_sheet_states_which_changes_are_on_in_this_config():
     augmentation = Augmentation(augment_spec_augment=False, background_p=0.25)
     config = replace(CONFIG, augmentation=augmentation, mixing=Mixing(cutmix_p=0.5))
-    said = dict(title.split("\n") for title, _ in contact_sheet(recording(), config) if "\n" in title)
-    assert said["SpecAugment"] == "off: augment_spec_augment = false"
-    assert said["noise on the image, up to 0.5 deviations"] == "on: augment_add_noise = true"
-    assert said["background at 3 dB"] == "on: background_p = 0.25"
-    assert said["CutMix, half and half"] == "on: cutmix_p = 0.5"
-    assert said["mixup, half and half"] == "off: mixup_p = 0"
+    states = dict(title.split("\n") for title, _ in contact_sheet(recording(), config) if "\n" in title)
+    assert states["SpecAugment"] == "off: augment_spec_augment = false"
+    assert states["noise on the image, up to 0.5 deviations"] == "on: augment_add_noise = true"
+    assert states["background at 3 dB"] == "on: background_p = 0.25"
+    assert states["CutMix, half and half"] == "on: cutmix_p = 0.5"
+    assert states["mixup, half and half"] == "off: mixup_p = 0"
     none = replace(config, augmentation=replace(augmentation, data_augmentation=False))
     assert in_force(changes_of(augmentation)[0], none) == "off: data_augmentation = false"
     assert in_force(changes_of(augmentation)[-2], none) == "on: cutmix_p = 0.5"  # [mixing] has switches of its own
@@ -68,7 +68,7 @@ def test_a_setting_shows_in_its_own_panel_and_in_no_other(setting, value, title)
     assert all(title in name for name in changed)
 
 
-def test_a_background_folder_without_sounds_is_told_and_not_made_up_for(tmp_path):
+def test_a_background_folder_without_sounds_is_reported_and_not_made_up_for(tmp_path):
     settings = replace(CONFIG.augmentation, background_dir=tmp_path)
     with pytest.raises(DataError, match="no recording in it can be used"):
         contact_sheet(recording(), replace(CONFIG, augmentation=settings))

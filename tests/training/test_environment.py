@@ -44,7 +44,7 @@ def test_two_processes_do_not_train_one_run(tmp_path):
         ),
     ],
 )
-def test_a_batch_that_the_processes_cannot_share_is_told_in_a_line(monkeypatch, size, mixing, why):
+def test_a_batch_that_the_processes_cannot_share_is_reported_in_a_line(monkeypatch, size, mixing, why):
     monkeypatch.setattr(environment, "join_processes", lambda device: (Processes(rank=0, world=2), device))
     config = Config(trainer=TrainerSettings(device="cpu", batch_size_train=size), mixing=mixing)
     with pytest.raises(ConfigError, match=rf"\[trainer\] batch_size_train = '{size}': {why}"), processes_of(config):

@@ -1,13 +1,14 @@
-"""Is a run summed up by the weights that are kept, and closed whatever happens?"""
+"""Is a run summarised by the weights that are kept, and are its trackers closed whatever happens?"""
 
 import json
 import re
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from training.fit import log_test_scores, summarise, train
+from training.fit import log_test_scores, score_table, summarise, train
 from utils.distributed import Processes
 from utils.errors import UserError, counted
 from utils.interrupt import Stopped
@@ -16,7 +17,7 @@ from utils.settings import Config
 PLAIN = Config()
 
 
-def test_a_dead_process_that_read_batches_is_told_in_a_line(metadata, tmp_path):
+def test_a_dead_process_that_read_batches_is_reported_in_a_line(metadata, tmp_path):
     def die():
         raise RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")
 
@@ -28,17 +29,17 @@ def test_a_dead_process_that_read_batches_is_told_in_a_line(metadata, tmp_path):
 def test_the_summary_pairs_the_test_with_the_validation_of_the_same_weights(metadata, tmp_path):
     rows = [{"epoch": epoch, "train_loss": 0.5, "val_macro_auc": 1 - epoch / 10} for epoch in (1, 2)]
     (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    told = []
+    summaries = []
     trainer = SimpleNamespace(
         test=lambda: ({"test_macro_auc": 0.7}, None),
         processes=Processes(),
         scored_epoch=2,  # the last, as where model_checkpoint = false
         card={"labels": ["a"]},
         seconds=1.0,
-        trackers=[SimpleNamespace(log_summary=told.append, close=lambda: None)],
+        trackers=[SimpleNamespace(log_summary=summaries.append, close=lambda: None)],
     )
-    summarise(trainer, metadata.assign(split="train", seconds=2.0), tmp_path)
-    assert [told[0][name] for name in ("best_epoch", "val_macro_auc", "test_macro_auc")] == [2, 0.8, 0.7]
+    summarise(trainer, metadata.assign(split="train", seconds=2.0), tmp_path, tmp_path)
+    assert [summaries[0][name] for name in ("best_epoch", "val_macro_auc", "test_macro_auc")] == [2, 0.8, 0.7]
 
 
 @pytest.mark.parametrize(("n", "advice"), [(8, True), (80, False)])
@@ -48,9 +49,10 @@ def test_test_scores_are_logged_with_intervals_counts_and_advice(n, advice, capl
     trainer = SimpleNamespace(
         test_subset=SimpleNamespace(filenames=names, targets=targets), card={"labels": ["a", "b"]}
     )
+    groups = pd.DataFrame({"filename": names, "group": [f"g{number // 2}" for number in range(n)]})
     scores = np.clip(targets * 0.6 + np.random.default_rng(0).random((n, 2)) * 0.5, 0, 1)
     with caplog.at_level("INFO"):
-        log_test_scores(trainer, scores, [f"g{number // 2}" for number in range(n)], 7)
+        log_test_scores(score_table(trainer, scores, groups), 7)
     line = caplog.messages[0]
     assert re.match(r"test: macro AUC \d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\], top-1 ", line)
     counts = f"({counted(n, 'recording')}, {counted(n // 2, 'group')}; 95 % intervals over recordists and places"

@@ -68,7 +68,7 @@ def test_an_example_alone_has_nobody_to_mix_with(kind):
     assert torch.equal(targets, b.targets)
 
 
-def test_the_same_place_gives_the_same_mixture_and_another_place_another():
+def test_the_same_step_key_gives_the_same_mixture_and_another_key_another():
     b = batch()
     images, targets = make(ALL, b)
     for again in make(ALL, b), make(ALL, b):
@@ -108,7 +108,7 @@ def test_targets_of_mixup_and_cutmix_are_as_the_settings_say():
 
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
 def test_linear_labels_have_the_shares_that_the_images_have(kind):
-    """Each image is all of its own number: so its values say how much of it is the partner's."""
+    """Each image is all of its own number: so its values show how much of it is the partner's."""
     numbers = torch.arange(64.0)
     images = numbers[:, None, None].expand(-1, 8, 100)
     mixing = Mixing(**{f"{kind}_p": 1.0, f"{kind}_alpha": 1.0, f"{kind}_labels": "linear"})

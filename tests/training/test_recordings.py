@@ -1,4 +1,4 @@
-"""Does the split of a run stay what it was, and does a line say what no longer fits it?"""
+"""Does the split of a run stay what it was, and is a line printed about what no longer fits it?"""
 
 from dataclasses import replace
 
@@ -34,7 +34,7 @@ def test_the_loudest_leave_the_training_part_and_the_split_for_good(metadata, tm
         ("a/0.ogg", "a/gone.ogg", "1 recording of this run is missing or bad now, the first is a/gone.ogg"),
     ],
 )
-def test_a_resumed_run_is_told_what_of_its_split_is_not_so_any_more(metadata, tmp_path, before, after, why):
+def test_a_resumed_run_is_refused_where_its_split_no_longer_fits(metadata, tmp_path, before, after, why):
     table = metadata.drop(columns="split")
     split_recordings(PLAIN, table, tmp_path)
     path = tmp_path / "split.csv"
@@ -78,39 +78,41 @@ def test_a_resumed_run_wants_the_annotations_that_it_began_with(metadata, tmp_pa
     split_recordings(PLAIN, annotated(table), tmp_path)
     other = annotated(table, **{name: changed[name] for name in changed if name in ("times", "label")})
     other = other.assign(**{name: changed[name] for name in changed if name not in ("times", "label")})
-    said = r"content\.csv: 1 recording has other annotations, .* from what this run began with, the first is a/0\.ogg"
+    expected = (
+        r"content\.csv: 1 recording has other annotations, .* from what this run began with, the first is a/0\.ogg"
+    )
     if "unannotated" in changed:
         other["unannotated"] = ["unknown", *["absent"] * 29]
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=expected):
         split_recordings(PLAIN, other, tmp_path)
     path = tmp_path / "content.csv"
-    path.write_text("\n".join(line.rpartition(",")[0] for line in path.read_text().splitlines()))  # a run of before
+    path.write_text("\n".join(line.rpartition(",")[0] for line in path.read_text().splitlines()))  # an older run
     split_recordings(PLAIN, other, tmp_path)
 
 
 @pytest.mark.parametrize("content", ["", "filename;label;group;split\n", "\0"])
-def test_a_split_that_is_no_table_is_told(metadata, tmp_path, content):
+def test_a_split_that_is_no_table_is_reported(metadata, tmp_path, content):
     (tmp_path / "split.csv").write_text(content)
     with pytest.raises(DataError, match=r"split\.csv: damaged: not a table of filename, label, split; correct it or"):
         split_recordings(PLAIN, metadata.drop(columns="split"), tmp_path)
 
 
-@pytest.mark.parametrize(("secondary", "names", "told"), [
+@pytest.mark.parametrize(("secondary", "names", "warned"), [
     ("mask", ("Parus major",), True), ("ignore", ("Parus major",), False), ("mask", ("a", "Parus major"), False),
     ("mask", (), False),
 ])  # fmt: skip
-def test_species_in_the_background_that_are_no_class_are_told(metadata, tmp_path, caplog, secondary, names, told):
+def test_species_in_the_background_that_are_no_class_are_reported(metadata, tmp_path, caplog, secondary, names, warned):
     table = metadata.drop(columns="split").assign(secondary_labels=[names] * len(metadata))
     split_recordings(replace(PLAIN, labels=Labels(secondary=secondary)), table, tmp_path)
-    assert ("secondary = mask has no effect" in caplog.text) == told
+    assert ("secondary = mask has no effect" in caplog.text) == warned
 
 
-@pytest.mark.parametrize(("loss", "told"), [("cross_entropy", True), ("bce", False)])
-def test_recordings_without_a_bird_that_teach_nothing_are_told(metadata, tmp_path, caplog, loss, told):
+@pytest.mark.parametrize(("loss", "warned"), [("cross_entropy", True), ("bce", False)])
+def test_recordings_without_a_bird_that_teach_nothing_are_reported(metadata, tmp_path, caplog, loss, warned):
     config = replace(PLAIN, agent=Agent(loss=loss), data=Data(train_ratio=1.0))
     table = metadata.drop(columns="split").assign(labels=[(), (), *metadata["labels"][2:]])
     split_recordings(config, table, tmp_path)
-    assert ("learns nothing from 2 recordings without a bird" in caplog.text) == told
+    assert ("learns nothing from 2 recordings without a bird" in caplog.text) == warned
 
 
 def test_a_fold_is_the_test_set_whatever_the_seed_and_the_others_train(metadata, tmp_path):

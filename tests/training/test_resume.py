@@ -1,4 +1,4 @@
-"""Which config does a run go on with, and which changes are refused?"""
+"""With which config does a run continue, and which changes are refused?"""
 
 from argparse import Namespace
 
@@ -14,7 +14,7 @@ def test_a_restart_of_torchrun_begins_no_new_run(monkeypatch):
         load(Namespace(resume=None, config=None, overrides=[]))
 
 
-def test_a_run_with_a_checkpoint_goes_on_without_the_file_its_weights_came_from(tmp_path):
+def test_a_run_with_a_checkpoint_continues_without_the_file_its_weights_came_from(tmp_path):
     (tmp_path / "config.ini").write_text("[model]\ntype = wav2vec2_tiny\nweights_path = gone.pt\n")
     options = Namespace(resume=tmp_path, overrides=[])
     with pytest.raises(ConfigError, match="no such file"):

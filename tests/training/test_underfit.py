@@ -1,4 +1,4 @@
-"""Is a run that ends underfit told apart from one that has learned?"""
+"""Is a run that ends underfit recognised?"""
 
 import pytest
 
@@ -21,12 +21,12 @@ def test_a_loss_that_has_flattened_out_is_no_matter():
         ([1.0, 0.5, 0.3, 0.2, 0.1, 0.1, 0.1, 0.1], 0.52, "macro AUC of 0.52 is about chance"),
     ],
 )
-def test_a_run_that_ends_underfit_says_so_in_one_line(losses, auc, text):
+def test_a_run_that_ends_underfit_is_reported_in_one_line(losses, auc, text):
     line = run(*losses, auc=auc)
     assert line.startswith("this run is underfit: ")
     assert text in line
     assert line.endswith("train for more epochs ([trainer] n_epochs), or raise [agent] lr_warmup_end")
 
 
-def test_a_run_of_few_epochs_says_nothing_of_their_slope():
+def test_the_slope_of_few_epochs_is_not_judged():
     assert run(1.0, 0.8, 0.6) is None

@@ -62,7 +62,7 @@ def test_a_truncated_checkpoint_is_refused(tmp_path, length):
         load_checkpoint(path)
 
 
-def test_a_damaged_last_falls_back_to_the_one_before_with_a_warning_that_says_why(tmp_path, caplog):
+def test_a_damaged_last_falls_back_to_the_one_before_with_a_warning_with_the_reason(tmp_path, caplog):
     checkpoints = Checkpoints(tmp_path, keep_best=True)
     checkpoints.save(state(1), best=False)
     checkpoints.save(state(2), best=False)
@@ -77,7 +77,7 @@ def test_a_damaged_last_falls_back_to_the_one_before_with_a_warning_that_says_wh
     assert load_checkpoint(checkpoints.prev)["epoch"] == 3
 
 
-def test_a_damaged_last_without_one_before_is_told_by_its_own_name(tmp_path):
+def test_a_damaged_last_without_one_before_is_reported_by_its_own_name(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep_best=True)
     checkpoints.save(state(1), best=False)
     checkpoints.last.write_bytes(checkpoints.last.read_bytes()[:-100])
@@ -138,7 +138,7 @@ def test_something_else_is_refused_by_what_it_lacks(tmp_path):
         load_checkpoint(tmp_path / "none.pt")
 
 
-def test_killed_during_a_save_fifty_times_there_is_always_a_whole_last(tmp_path):
+def test_killed_during_a_save_fifty_times_there_is_always_a_complete_last(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep_best=True)
     checkpoints.save(state(0, size=200_000), best=True)
     rng = random.Random(3)
@@ -159,16 +159,16 @@ def test_killed_during_a_save_fifty_times_there_is_always_a_whole_last(tmp_path)
 
 
 @pytest.mark.parametrize("room", [2000, 100_000, 400_000])
-def test_a_full_disk_leaves_the_last_as_it_was_and_is_told_with_its_name(tmp_path, room):
+def test_a_full_disk_leaves_the_last_as_it_was_and_is_reported_with_its_name(tmp_path, room):
     checkpoints = Checkpoints(tmp_path, keep_best=True)
     checkpoints.save(state(1), best=True)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))  # bytes of a file: what is above them does not fit
     try:
-        with pytest.raises(OSError, match="File too large") as told:
+        with pytest.raises(OSError, match="File too large") as caught:
             checkpoints.save(state(2, size=200_000), best=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert told.value.filename == str(checkpoints.last)
+    assert caught.value.filename == str(checkpoints.last)
     assert load_checkpoint(checkpoints.last)["epoch"] == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "last.pt"]

@@ -36,7 +36,7 @@ CASES = [
 ]
 
 
-def test_the_log_file_begins_with_what_was_said_before_it_was_there(tmp_path, capsys):
+def test_the_log_file_begins_with_what_was_logged_before_it_existed(tmp_path, capsys):
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
     try:
@@ -53,7 +53,7 @@ def test_the_log_file_begins_with_what_was_said_before_it_was_there(tmp_path, ca
 
 
 @pytest.mark.parametrize(("error", "code", "text"), CASES, ids=[type(error).__name__ for error, _, _ in CASES])
-def test_a_mistake_is_told_in_a_line_with_its_exit_code(capsys, error, code, text):
+def test_a_mistake_is_reported_in_a_line_with_its_exit_code(capsys, error, code, text):
     def fail(_):
         raise error
 

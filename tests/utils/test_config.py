@@ -1,4 +1,4 @@
-"""Is every wrong setting told, in words that say what would be right?"""
+"""Is every wrong setting reported, with what would be right?"""
 
 import os
 import re
@@ -113,7 +113,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("section", "key", "text", "message"), WRONG)
-def test_a_wrong_value_is_told_with_its_place_and_the_mend(tmp_path, section, key, text, message):
+def test_a_wrong_value_is_reported_with_its_key_and_the_remedy(tmp_path, section, key, text, message):
     path = write(tmp_path, f"[{section}]\n{key} = {text}\n")
     assert problems(path) == [f"config.ini [{section}] {key} = '{text}': {message}"]
 
@@ -143,11 +143,11 @@ FILES = [
 
 
 @pytest.mark.parametrize(("text", "message"), FILES)
-def test_what_is_no_setting_is_told(tmp_path, text, message):
+def test_what_is_no_setting_is_reported(tmp_path, text, message):
     assert problems(write(tmp_path, text)) == [message]
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path):
+def test_a_file_that_cannot_be_read_is_reported(tmp_path):
     assert problems(tmp_path / "none.ini") == [f"{tmp_path / 'none.ini'}: no such file; name one with --config"]
     assert problems(tmp_path) == [f"{tmp_path}: is a folder; name a file with --config"]
     (tmp_path / "latin.ini").write_bytes("[paths]\ndata_dir = Vögel\n".encode("latin-1"))
@@ -155,11 +155,11 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("override", ["trainer.seed", "seed=1", "=", ""])
-def test_an_override_of_another_form_is_told(tmp_path, override):
+def test_an_override_of_another_form_is_reported(tmp_path, override):
     assert problems(write(tmp_path, ""), override) == [f"--set {override}: expected section.key=value"]
 
 
-def test_all_problems_are_told_at_once_with_those_of_the_factories(tmp_path):
+def test_all_problems_are_reported_at_once_with_those_of_the_factories(tmp_path):
     path = write(tmp_path, "[trainer]\nn_epochs = many\n[agent]\noptimizer = adamv\n[oops]\na = 1\n")
     assert problems(path, "data.train_ratio=7", check=check_choices) == [
         f"config.ini [oops]: unknown; Known: {', '.join(SECTIONS)}",
@@ -342,15 +342,15 @@ def test_a_path_with_a_hash_just_works_from_the_command_line_and_in_quotes_in_th
 
 
 def test_what_could_not_be_read_back_is_refused(tmp_path):
-    told = "[model] type = {}: {}"
+    expected = "[model] type = {}: {}"
     assert problems(write(tmp_path, ""), "model.type=a\nb") == [
-        "--set " + told.format(r"'a\nb'", "a line break; write the value in one line")
+        "--set " + expected.format(r"'a\nb'", "a line break; write the value in one line")
     ]
     assert problems(write(tmp_path, "[model]\ntype = a\n  b\n")) == [
-        "config.ini " + told.format(r"'a\nb'", "a line break; write the value in one line")
+        "config.ini " + expected.format(r"'a\nb'", "a line break; write the value in one line")
     ]
     assert problems(write(tmp_path, ""), "model.type=\udcff") == [
-        "--set " + told.format(r"'\udcff'", "not UTF-8; rename it, or make a link to it with another name")
+        "--set " + expected.format(r"'\udcff'", "not UTF-8; rename it, or make a link to it with another name")
     ]
 
 
@@ -389,18 +389,18 @@ def test_a_background_louder_than_the_foreground_is_a_contradiction(tmp_path):
 def test_what_follows_the_validation_set_wants_one(tmp_path, data, follows, key):
     path = write(tmp_path, "")
     load_config(path, [follows])
-    (told,) = problems(path, follows, data)
-    assert told.startswith(f"--set [{key} = ")
-    assert f"and [data] {data.removeprefix('data.').replace('=', ' = ')}" in told
-    assert "leaves no validation set; " in told
+    (problem,) = problems(path, follows, data)
+    assert problem.startswith(f"--set [{key} = ")
+    assert f"and [data] {data.removeprefix('data.').replace('=', ' = ')}" in problem
+    assert "leaves no validation set; " in problem
     load_config(path, ["agent.lr_decay_type=plateau", "agent.lr_decay=false", data])
 
 
 def test_the_last_epochs_are_not_averaged_where_early_stop_may_leave_them_out(tmp_path):
     path = write(tmp_path, "[trainer]\naverage_last = 3\nearly_stop = 2\n")
     assert load_config(path, ["trainer.average_last=2"]).trainer.early_stop == 0
-    (told,) = problems(path)
-    assert told.startswith("config.ini [trainer] average_last = '3': averages the last of n_epochs, but early_stop")
+    (problem,) = problems(path)
+    assert problem.startswith("config.ini [trainer] average_last = '3': averages the last of n_epochs, but early_stop")
 
 
 def test_random_weights_are_not_frozen(tmp_path):
@@ -417,7 +417,7 @@ def test_a_fold_above_the_number_of_folds_is_a_contradiction(tmp_path):
     assert problems(path, "data.fold=6") == ["--set [data] fold = '6': there are only 5 folds"]
 
 
-def test_what_would_do_nothing_is_told(tmp_path):
+def test_what_would_do_nothing_is_reported(tmp_path):
     path = write(
         tmp_path, "[augmentation]\naugment_random_crop = true\nxy_time_masks = 0\n[data]\ncrops_per_segment = 2\n"
     )
@@ -445,7 +445,7 @@ def test_a_segment_shorter_than_a_window_and_a_cap_below_the_repeats_are_contrad
     ]
 
 
-def test_a_folder_whose_name_is_not_utf_8_is_told(tmp_path):
+def test_a_folder_whose_name_is_not_utf_8_is_reported(tmp_path):
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/m\xfcller"))
     folder.mkdir()
     (folder / "config.ini").write_text("")

@@ -26,11 +26,11 @@ def test_every_process_scores_with_the_running_statistics_of_the_main_one(monkey
         assert torch.equal(ours, theirs)
 
 
-def test_more_processes_than_gpus_are_told(monkeypatch):
+def test_more_processes_than_gpus_are_reported(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     for name, value in (("WORLD_SIZE", "3"), ("LOCAL_RANK", "2")):
         monkeypatch.setenv(name, value)
-    with pytest.raises(UserError, match="process 3 of this machine has no GPU, because there are 2; start so many"):
+    with pytest.raises(UserError, match="process 3 of this machine has no GPU; there are 2, so start 2 processes"):
         join_processes(torch.device("cuda"))
 
 

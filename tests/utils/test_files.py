@@ -77,7 +77,7 @@ def test_only_what_dead_processes_of_this_machine_left_is_removed(tmp_path, monk
     assert sorted(os.listdir(tmp_path)) == sorted([leftovers["alive"], leftovers["elsewhere"], "x.npy", ".hidden"])
 
 
-def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path, monkeypatch):
+def test_a_place_that_cannot_be_written_is_reported_before_the_work(tmp_path, monkeypatch):
     must_be_writable(tmp_path / "new" / "folder" / "file")
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").touch()
@@ -108,7 +108,7 @@ def test_a_file_system_that_flushes_no_folder_is_no_error(tmp_path, monkeypatch)
     assert (tmp_path / "a.txt").read_text() == "whole"
 
 
-def test_a_run_that_cannot_be_kept_is_told_before_recordings_are_prepared(tmp_path):
+def test_a_run_that_cannot_be_kept_is_reported_before_recordings_are_prepared(tmp_path):
     (tmp_path / "runs").touch()
     settings = {"paths.runs_dir": "runs", "data.output_dir": "cache", "data.hash_path": "key", "paths.demo_dir": "demo"}
     with pytest.raises(DataError, match="runs is a file, not a folder; choose another folder"):

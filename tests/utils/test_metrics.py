@@ -7,10 +7,10 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from utils.metrics import (
+    is_mostly_padding,
     macro_auc,
     mean_by_recording,
     padded_cmap,
-    padding_says_nothing,
     scores,
     top1,
     window_scores,
@@ -140,7 +140,7 @@ def test_windows_are_scored_without_what_is_not_known():
     assert window_scores(-np.ones((2, 2)), predicted[:2])["test_window_macro_auc"] is None
 
 
-def test_a_padded_cmap_says_nothing_where_most_classes_have_fewer_positives_than_padding():
-    assert padding_says_nothing(np.array([1, 4, 90]))
-    assert padding_says_nothing(np.array([]))
-    assert not padding_says_nothing(np.array([5, 0, 6]))
+def test_a_padded_cmap_is_mostly_padding_where_most_classes_have_fewer_positives_than_that():
+    assert is_mostly_padding(np.array([1, 4, 90]))
+    assert is_mostly_padding(np.array([]))
+    assert not is_mostly_padding(np.array([5, 0, 6]))

@@ -18,8 +18,11 @@ import numpy as np
 import pytest
 
 from utils.errors import DataError
+from utils.local_files import COLUMNS, LocalFiles
+from utils.neptune_tracker import Neptune
 from utils.settings import Callbacks, Config
-from utils.tracking import COLUMNS, TRACKERS, Guarded, HeldOutScores, LocalFiles, Neptune, build_trackers
+from utils.tracker import HeldOutScores
+from utils.tracking import TRACKERS, Guarded, build_trackers
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "a-token-nobody-may-see"
@@ -186,7 +189,7 @@ def test_offline_data_stays_in_the_run_folder(real_client):
     assert not [path for path in folder.glob("debug/.neptune/**/*") if path.is_file()]
 
 
-def test_the_real_client_is_told_settings_scores_and_summary(operations):
+def test_the_real_client_receives_settings_scores_and_summary(operations):
     assert ("config/trainer/n_epochs", None, Config().trainer.n_epochs) in operations
     assert [entry for entry in operations if entry[0].startswith("epochs/")] == [
         ("epochs/train_loss", 1, 0.5),
@@ -211,15 +214,15 @@ def test_the_token_is_in_no_file(real_client):
 
 
 class StandIn:
-    """A client's run that keeps what it is told."""
+    """A client's run that keeps what it receives."""
 
     def __init__(self, **arguments):
         self.arguments = arguments
-        self.told = {}
+        self.received = {}
         self.stopped = threading.Event()
 
     def __setitem__(self, path, value):
-        self.told[path] = value
+        self.received[path] = value
 
     def __getitem__(self, path):
         return types.SimpleNamespace(fetch=lambda: "SONGS-7", append=lambda value, step: None)
@@ -325,7 +328,7 @@ def test_a_stop_that_hangs_is_given_up_in_time(tmp_path, client, caplog):
     assert warnings_of(caplog) == ["neptune: its data was not sent within 0.05 s; training continues without it"]
 
 
-def test_a_stop_that_fails_is_told(tmp_path, client, caplog):
+def test_a_stop_that_fails_is_reported(tmp_path, client, caplog):
     class Failing(StandIn):
         def stop(self, *, seconds):
             raise ConnectionError("no route to host")
@@ -389,8 +392,8 @@ def test_the_client_gets_the_token_as_an_argument_and_nothing_else_of_it(tmp_pat
     build_trackers(ONLINE, tmp_path, config)
     assert runs[0].arguments["api_token"] == TOKEN
     assert runs[0].arguments["mode"] == "async"
-    assert TOKEN not in str(runs[0].told)
-    assert runs[0].told["config"]["callbacks"]["neptune_project"] == "birds/songs"
+    assert TOKEN not in str(runs[0].received)
+    assert runs[0].received["config"]["callbacks"]["neptune_project"] == "birds/songs"
 
 
 def test_the_client_is_kept_from_uploading_code_and_output(tmp_path, client):
@@ -401,7 +404,7 @@ def test_the_client_is_kept_from_uploading_code_and_output(tmp_path, client):
     assert runs[0].arguments["source_files"] == []
 
 
-def test_a_resumed_run_goes_on_with_its_online_run(tmp_path, client):
+def test_a_resumed_run_continues_with_its_online_run(tmp_path, client):
     runs = client()
     build(tmp_path)
     build(tmp_path)

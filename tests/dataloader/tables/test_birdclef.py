@@ -8,7 +8,7 @@ import pytest
 
 from dataloader.metadata import class_labels, class_names, load_table, read_sources
 from tests.dataloader.tables.conftest import SOUNDS, labels, make, read, times
-from utils import config as settings
+from utils import settings  # a name Testing here would look like a test class to pytest
 from utils.config import load_config
 from utils.errors import DataError
 from utils.settings import Config, Paths
