@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Where do the recordings of BirdCLEF come from? Fetched from Kaggle and unpacked into a folder:
+# Where do the recordings of BirdCLEF come from? They are downloaded from Kaggle and unpacked into a folder:
 #
 #     bash download_data.sh [--competition birdclef-2021 ... birdclef-2026] [--from-zip FILE] [--skip-unlabeled] [DIR]
 #
-# The competition is birdclef-2024 and DIR is data where they are not given. --from-zip takes a zip that is there
-# already, and keeps it; --skip-unlabeled leaves the recordings without labels in the zip: unlabeled_soundscapes of
-# 2024, train_soundscapes of 2025, and those of 2026 that its table of labels does not name.
+# Without these arguments the competition is birdclef-2024 and DIR is data. --from-zip unpacks a zip that you already
+# have, and keeps it. --skip-unlabeled does not unpack recordings without labels: unlabeled_soundscapes of 2024,
+# train_soundscapes of 2025, and those of 2026 that its table of labels does not name.
 #
-# It can be stopped at any point: started again, it goes on from there. Until all is unpacked, everything
-# is in DIR/.download, and the table is moved to its place last, so a DIR that has it is complete.
+# It can be stopped at any time and continues when it is started again. Everything is in DIR/.download until all files
+# are unpacked. The table is moved to DIR last, so a DIR that has the table is complete.
 set -euo pipefail
 
 fail() {
@@ -41,7 +41,7 @@ table=train_metadata.csv
 audio=train_audio
 unlabeled=
 with_times=    # its table of labels with times
-zip_gb=0    # about, where it is known before Kaggle is asked; unpacked the recordings take as much again
+zip_gb=0    # about; 0 where it is not known before Kaggle is asked. The unpacked recordings need as much again
 case $competition in
     birdclef-2021) audio=train_short_audio; with_times=train_soundscape_labels.csv:audio_id,site,seconds,birds ;;
     birdclef-2022 | birdclef-2023) ;;
@@ -59,7 +59,7 @@ log=$work/log
 
 PATH=$PATH:$(cd "$(dirname "$0")" && pwd)/.venv/bin    # a kaggle command installed by hand comes first
 
-# The kaggle command answers Ctrl-C with exit code 0, so only a trap tells that it was pressed.
+# The kaggle command answers Ctrl-C with exit code 0, so only a trap shows that it was pressed.
 trap 'fail "interrupted; start it again and it goes on from here" 130' INT
 trap 'fail "stopped; start it again and it goes on from here" 143' TERM
 
@@ -79,7 +79,7 @@ size() {
     if [[ -f $1 ]]; then wc -c <"$1"; else echo 0; fi
 }
 
-# The list of a zip stands at its end, so a zip that can be listed has arrived to the end.
+# The list of files is at the end of a zip, so a zip that can be listed is complete.
 is_whole() {
     [[ -f $1 ]] && python3 -m zipfile -l "$1" >/dev/null 2>&1
 }
@@ -91,7 +91,7 @@ check_needs() {
     has_credentials || fail "no Kaggle credentials; make a token at https://www.kaggle.com/settings/api and save it as ~/.kaggle/access_token, or set KAGGLE_API_TOKEN"
 }
 
-# The names of the share and of the folder may hold blanks, so the numbers are found by the percent sign behind them.
+# The names of the share and of the folder may contain blanks, so the numbers are found by the percent sign after them.
 free_mb() {
     df -Pk "$data" | awk 'NR > 1 && match($0, /[0-9]+ +[0-9]+ +[0-9]+ +[0-9]+%/) {
         split(substr($0, RSTART, RLENGTH), number, / +/)
@@ -100,7 +100,7 @@ free_mb() {
     }'
 }
 
-# check_space NEEDED_MB: stop where there is less.
+# check_space NEEDED_MB: stop if there is less.
 check_space() {
     local free
     free=$(free_mb)
@@ -108,7 +108,7 @@ check_space() {
     ((free >= $1)) || fail "$data: $((free / 1000)) GB free, $((($1 + 999) / 1000)) GB needed; free some, or name a folder on another disk"
 }
 
-# Pass on what kaggle says, and stop it where the size that it names does not fit: its bar ends in "0.00/23.4G".
+# Print the output of kaggle, and stop it if the size in its progress bar, which ends in "0.00/23.4G", does not fit.
 watch_size() {
     local line checked= total
     while IFS= read -r line || [[ -n $line ]]; do
@@ -130,12 +130,12 @@ download() {
     before=$(size "$zip")
     echo "downloading $competition to $zip" >&2
     rm -f "$work/too_large"
-    # An exit code of 0 says nothing; its words and what has arrived say more.
+    # The exit code is 0 even after some failures, so the output and the file are checked.
     kaggle competitions download "$competition" -p "$work" 2>&1 | tr '\r' '\n' | watch_size | tee "$log" >&2 || refused=1
     [[ ! -f $work/too_large ]] || check_space "$(($(cat "$work/too_large") - $(size "$zip") / 1000000))"
     is_whole "$zip" && return
     after=$(size "$zip")
-    # A part that did not grow is damaged only if Kaggle had no more to send: without a network it is as good as before.
+    # A zip that did not grow is damaged only if Kaggle had no more to send; without a network it can be continued later.
     ((after == 0 || (refused && after == before))) && explain_refusal
     ((after == before)) && rm -f "$zip" "$zip".* && fail "$zip was damaged and has been removed; start again"
     fail "the download stopped after $((after / 1000000)) MB; start it again and it goes on from there"

@@ -12,7 +12,7 @@ from utils.files import write_text
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "architecture.md"
-ROOMS = [
+PACKAGES = [
     "dataloader",
     "models",
     "factory",
@@ -30,8 +30,8 @@ HEADING, NEXT = "## One line for each file\n", "## Decisions\n"
 def file_map() -> str:
     """The list in Markdown: a table for each folder, with the first line of every file's docstring."""
     files = sorted(ROOT.glob("*.py"))
-    for room in ROOMS:
-        files += sorted((ROOT / room).rglob("*.py"), key=lambda file: (file.parent, file.name))
+    for package in PACKAGES:
+        files += sorted((ROOT / package).rglob("*.py"), key=lambda file: (file.parent, file.name))
     files = [file for file in files if file.name != "__init__.py"]
     lines = []
     for folder, group in itertools.groupby(files, key=lambda file: file.parent.relative_to(ROOT).as_posix()):
