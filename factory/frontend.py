@@ -29,7 +29,7 @@ class Frontend:
 
     window: Callable[[DataProcess], int]
     input_shape: Callable[[DataProcess], tuple[int, ...]]
-    dataset: type[WindowDataset] | type[WaveformDataset] | type[EmbeddingDataset]
+    dataset: type[WindowDataset]
     transform: Callable[..., ImageTransform | WaveformTransform | EmbeddingTransform]
     augmenter: Callable[..., Augmenter | None]
     sees_images: bool

@@ -1,7 +1,7 @@
-"""How is the power of training windows changed before standardising, as between a bird and the microphone?
+"""How do training windows become power and dB again, and how is background added to their power?
 
-All functions take ``power`` ``(batch, n_mels, frames)`` of ``to_power``, draw from the generator that they are given,
-and do not change a window that is not chosen, not even its last bit.
+``power`` is ``(batch, n_mels, frames)``, of ``to_power``. A window that is not chosen does not change, not even its
+last bit.
 """
 
 import torch

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
 from dataloader.audio.decoding import BadRecording, read_audio
 from dataloader.batches.augment import Augmenter
 from dataloader.batches.dataset import Batch, Drawn, WindowDataset
 from dataloader.batches.images import Mixes
-from dataloader.batches.windows import ends_the_recording, window_frames
+from dataloader.batches.windows import ends_the_recording
 from utils.errors import DataError
 from utils.settings import Augmentation, DataProcess, Labels
 
@@ -30,41 +29,35 @@ def window_samples(process: DataProcess) -> int:
     return round(process.max_length_s * SAMPLE_RATE)
 
 
-class WaveformDataset(Dataset):
+class WaveformDataset(WindowDataset):
     """The same windows and targets as in ``WindowDataset``, but read from the recordings.
 
     Args:
         metadata: good recordings: ``path``, ``seconds``, and what ``WindowDataset`` needs.
-        windows, labels, rules: see ``WindowDataset``.
+        windows, labels, rules, min_overlap_s: see ``WindowDataset``.
+
+    Attributes:
+        samples: of a window; ``length`` is its length in frames of the spectrogram.
     """
 
     def __init__(
         self, metadata: "pd.DataFrame", windows: "pd.DataFrame", labels: Sequence[str], process: DataProcess,
         rules: Labels | None = None, min_overlap_s: float = 0.25,
     ):  # fmt: skip
-        self._rows = WindowDataset(metadata, windows, labels, process, rules, min_overlap_s)
-        self.filenames, self.recording, self.targets = self._rows.filenames, self._rows.recording, self._rows.targets
-        self.timed = self._rows.timed
+        super().__init__(metadata, windows, labels, process, rules, min_overlap_s)
+        self.samples = window_samples(process)
         self.paths: list[str] = metadata["path"].tolist()
         self._expansions = [1.0] * len(metadata) if "time_expansion" not in metadata else [*metadata["time_expansion"]]
-        self.length, self._window = window_samples(process), window_frames(process)
         self._end_s = process.max_recording_s or float("inf")
-        self._samples = [math.floor(min(s, self._end_s) * SAMPLE_RATE + 0.5) for s in metadata["seconds"]]  # as soxr
-
-    def __len__(self) -> int:
-        return len(self._rows)
+        self._totals = [math.floor(min(s, self._end_s) * SAMPLE_RATE + 0.5) for s in metadata["seconds"]]  # as soxr
 
     def __getitem__(self, drawn: Sequence[Drawn]) -> Batch:
         """``windows`` are ``(batch, samples)`` float32, full scale 1; ``mean`` and ``scale`` are ``(batch, 0)``."""
-        recordings, firsts = self._rows.where(drawn)
-        windows = np.stack(
-            [
-                self._read(recording, self._start_s(recording, first))
-                for recording, first in zip(recordings, firsts.tolist(), strict=True)
-            ]
-        )
+        recordings, firsts = self.where(drawn)
+        starts = map(self._start_s, recordings, firsts.tolist())
+        windows = np.stack([*map(self._read, recordings, starts)])
         none = np.empty((len(drawn), 0), np.float32)
-        targets = self._rows.targets_of(recordings, firsts)
+        targets = self.targets_of(recordings, firsts)
         return Batch(*map(torch.from_numpy, (windows, none, none, targets, recordings)))
 
     def _start_s(self, recording: int, first: int) -> float:
@@ -73,27 +66,27 @@ class WaveformDataset(Dataset):
         It is as in prediction, which counts samples instead of frames: windows of the grid follow one another exactly,
         and the last one ends where the recording ends. In a recording shorter than a window it may be anywhere.
         """
-        start, latest = first / self._window * self.length, self._samples[recording] - self.length
+        start, latest = first / self.length * self.samples, self._totals[recording] - self.samples
         if latest < 0:
             return start / SAMPLE_RATE
-        if ends_the_recording(first, self._window, self._rows.frames[recording]):
-            start = math.ceil(first / self._window) * self.length  # that of a complete window, if there is one
+        if ends_the_recording(first, self.length, self.frames[recording]):
+            start = math.ceil(first / self.length) * self.samples  # that of a complete window, if there is one
         return min(start, latest) / SAMPLE_RATE
 
     def _read(self, recording: int, start_s: float) -> np.ndarray:
         """A window; if the recording ends within it, it is repeated from its beginning until the window is full."""
-        window_s = self.length / SAMPLE_RATE
+        window_s = self.samples / SAMPLE_RATE
         path, read = self.paths[recording], functools.partial(read_audio, time_expansion=self._expansions[recording])
         try:
             span = read(path, SAMPLE_RATE, start_s=start_s, duration_s=min(window_s, self._end_s - start_s))
             if not len(span):
                 raise BadRecording("too_short", f"it ends before {start_s:.2f} s")
-            if len(span) < self.length and start_s > 0:
+            if len(span) < self.samples and start_s > 0:
                 before = read(path, SAMPLE_RATE, duration_s=min(start_s, window_s))
                 span = np.concatenate([span, before])
         except BadRecording as error:
             raise DataError(f"{path}: {error}; it has changed since the run began; restore it") from None
-        return np.resize(span, self.length)
+        return np.resize(span, self.samples)
 
 
 class WaveformTransform:

@@ -13,12 +13,12 @@ from dataloader.tables.annotations import find_tracks, read_annotations
 from dataloader.tables.birdclef import AUDIO, find_table, read_birdclef
 from dataloader.tables.checks import checked
 from dataloader.tables.folders import labels_of_folder, read_folders
+from dataloader.tables.own_table import find_own_table, read_own_table
 from dataloader.tables.reading import number, read_header, read_table
 from dataloader.tables.recordings import add_recordings_table, describes_recordings
 from dataloader.tables.rows import Labeller, list_or_labels
 from dataloader.tables.schema import NEGATIVE, NOCALL, SEPARATOR, UNKNOWN, Annotation, Understood, listed
 from dataloader.tables.sounds import composed, describe, find_files
-from dataloader.tables.table import find_own_table, read_own_table
 from utils.errors import DataError, counted
 from utils.settings import Config, Source
 
