@@ -13,7 +13,7 @@ from dataloader.audio import decoder, endings
 from dataloader.audio.findings import Findings
 from dataloader.cache import entries as cache
 from dataloader.cache import prepare as entry
-from tests.dataloader.conftest import PROCESS, RATE, files, preprocessor, song, table_of, write
+from tests.dataloader.conftest import RATE, files, preprocessor, song, table_of, write
 from utils.errors import DataError
 
 # Bad recordings
@@ -183,40 +183,3 @@ def test_what_was_bad_without_av_is_judged_again_once_with_it(tmp_path, recordin
     monkeypatch.setattr(endings, "HAS_FFMPEG", False)
     assert len(job.prepare(table_of(recordings))) == 7  # what was read with it stays
     assert decoded == []
-
-
-def test_samples_that_a_header_counts_too_many_are_in_the_metadata(tmp_path):
-    path = write(tmp_path / "audio/a/bar.wav", song(2, 1))
-    content = bytearray(path.read_bytes())
-    content[40:44] = (len(content)).to_bytes(4, "little")  # the size of the file, as some recorders write it
-    path.write_bytes(content)
-    (row,) = preprocessor(tmp_path).prepare(table_of(tmp_path / "audio")).to_dict("records")
-    assert (row["missing_samples"], row["samples"]) == (22, 2 * RATE)
-
-
-def test_a_time_expansion_gives_the_real_rate_and_another_one_makes_the_entry_again(tmp_path, decoded):
-    write(tmp_path / "audio/a/bat.wav", song(10, 1))
-    job = preprocessor(tmp_path, replace(PROCESS, sample_rate=10 * RATE, f_max=30_000.0))
-    table = table_of(tmp_path / "audio")
-    for expansion, seconds in ((1.0, 10.0), (10.0, 1.0), (10.0, 1.0)):
-        (row,) = job.prepare(table.assign(time_expansion=expansion)).to_dict("records")
-        assert row["seconds"] == pytest.approx(seconds)
-        assert row["frames"] == 10 * RATE * seconds // 125
-    assert len(decoded) == 2
-
-
-@pytest.mark.parametrize("settings", [{"num_workers": 2}, {"num_workers": 2, "multi_threading": False}], ids=str)
-def test_threads_and_processes_give_the_same_bytes_as_one_worker(tmp_path, recordings, settings):
-    table = table_of(recordings)
-    preprocessor(tmp_path, name="one").prepare(table)
-    preprocessor(tmp_path, name="two", **settings).prepare(table)
-    assert files(tmp_path / "one") == files(tmp_path / "two")
-
-
-def test_shards_cover_everything_once(tmp_path, recordings):
-    table = table_of(recordings)
-    preprocessor(tmp_path, name="whole").prepare(table)
-    for start in range(3):
-        preprocessor(tmp_path, name="parts").prepare(table.iloc[start::3].reset_index(drop=True))
-    entries = [{n: b for n, b in files(tmp_path / name).items() if n.endswith(".npy")} for name in ("whole", "parts")]
-    assert entries[0] == entries[1]

@@ -105,12 +105,12 @@ def test_the_second_start_embeds_nothing_and_a_changed_file_alone_is_made_again(
     assert made == [table["path"][1]]
 
 
-@pytest.mark.parametrize("threads", [True, False])
-def test_several_workers_make_the_same_entries(tmp_path, table, threads):
+@pytest.mark.parametrize("settings", [{"num_workers": 2}, {"multi_threading": False}], ids=["threads", "a process"])
+def test_threads_and_processes_make_the_same_entries(tmp_path, table, settings):
     encoder = write_torchscript(tmp_path / "a.pt")
     _, one = prepared(tmp_path, table, encoder)
-    _, two = prepared(tmp_path, table, encoder, output_dir=tmp_path / "other", num_workers=2, multi_threading=threads)
-    for first, second in zip(one["entry"], two["entry"], strict=True):
+    _, other = prepared(tmp_path, table, encoder, output_dir=tmp_path / "other", **settings)
+    for first, second in zip(one["entry"], other["entry"], strict=True):
         assert Path(first).read_bytes() == Path(second).read_bytes()
 
 
