@@ -34,7 +34,7 @@ from dataloader.synthetic.birds import (
 )
 from dataloader.synthetic.layouts import LAYOUTS, arrange
 from dataloader.synthetic.ogg_writer import write_ogg
-from utils.errors import DataError, unknown
+from utils.errors import DataError, counted, unknown
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def make_demo(
         return output
     target = output.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
-    log.info("making %d synthetic recordings of %d species in %s", species * recordings, species, output)
+    log.info("making %s of %d species in %s", counted(species * recordings, "synthetic recording"), species, output)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as work:
         made = Path(work, "made")
         _write_all(made, species, recordings, seed, soundscapes=SOUNDSCAPES if layout == BIRDCLEF else species)

@@ -256,7 +256,7 @@ _BACKBONE = "backbone."  # in an ImageClassifier the names of timm's tensors beg
 
 
 def _load_own(weights: dict[str, Tensor], complete: nn.Module, model: Model, n_classes: int) -> None:
-    """Load the weights of an ImageClassifier of another run into ``whole``, with those of the head if they fit."""
+    """Load the weights of an ImageClassifier of another run into ``complete``, with those of the head if they fit."""
     wrapped = isinstance(complete, ImageClassifier)
     own = complete.state_dict()
     weights = {key if wrapped else key.removeprefix(_BACKBONE): value for key, value in weights.items()}

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from utils.command import ONLY_IN_FILE
-from utils.errors import ConfigError, Problem, first_line
+from utils.errors import ConfigError, Problem, counted, first_line
 from utils.settings import Model
 
 log = logging.getLogger(__name__)
@@ -113,9 +113,9 @@ def warn_of_order(model: Model, mapped: Mapping[str, str]) -> None:
 
 def report_head(model: Model, n_classes: int, *, used: bool) -> None:
     """Report whether the file's head is used; it is right only for the species that it was trained on."""
-    text = "its head of %d classes is used too; if its species were others, it is only a start"
-    text = text if used else "has no head for %d classes; all but its head is used"
-    log.info(f"%s: {text}", model.weights_path, n_classes)
+    classes = counted(n_classes, "class", "classes")
+    text = f"its head of {classes} is used too; if its species were others, it is only a start"
+    log.info("%s: %s", model.weights_path, text if used else f"has no head for {classes}; all but its head is used")
 
 
 def start_from_random(model: Model, obstacle: str, *, testing: bool) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from dataloader.batches.dataset import Batch, EpochBatches, WindowDataset
 from dataloader.cache.entries import read_window
-from utils.errors import UserError
+from utils.errors import UserError, counted
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class DeviceBatches:
                 "set [trainer] cache_on_device to auto or no"
             ) from None
         self._statistics = torch.empty((2, len(frames), dataset.n_mels), device=device)  # mean and scale
-        log.info("keeping %d spectrograms (%.2f GB) on %s", len(frames), dataset.bytes / 1e9, device)
+        log.info("keeping %s (%.2f GB) on %s", counted(len(frames), "spectrogram"), dataset.bytes / 1e9, device)
         for row, (entry, count) in enumerate(zip(dataset.entries, dataset.frames, strict=True)):
             spectrogram = np.empty((count, dataset.n_mels), dtype=np.float16)
             statistics = read_window(entry, dataset.n_mels, count, 0, spectrogram).copy()

@@ -11,7 +11,7 @@ from pathlib import Path
 from dataloader.audio.decoding import BadRecording, audio_info
 from dataloader.cache.entries import entry_size
 from dataloader.cache.prepare import Job, Spectrograms, Stage
-from utils.errors import DataError
+from utils.errors import DataError, counted
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +46,8 @@ def check_space(jobs: Sequence[Job], stage: Stage, max_s: float, folder: Path) -
         DataError: how much is needed, how much is free, and what would fit.
     """
     needed, free = estimate_bytes(jobs, stage, max_s), shutil.disk_usage(folder).free
-    takes = (
-        f"the {stage.what} of {len(jobs)} recordings take about {needed / 1e9:.3f} GB and {free / 1e9:.3f} GB is free"
-    )
+    recordings = counted(len(jobs), "recording")
+    takes = f"the {stage.what} of {recordings} take about {needed / 1e9:.3f} GB and {free / 1e9:.3f} GB is free"
     if needed <= free:
         log.info("%s", takes)
         return

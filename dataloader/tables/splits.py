@@ -117,7 +117,7 @@ def deal_into_folds(table: "pd.DataFrame", n_folds: int) -> list[int]:
     """
     groups = _count_classes([labels or (NOTHING,) for labels in table["labels"]], table["group"])
     if len(groups) < n_folds:
-        text = f"the recordings have only {len(groups)} groups to divide; lower it"
+        text = f"the recordings have only {counted(len(groups), 'group')} to divide; lower it"
         raise ConfigError(Problem(text, "data", "folds", n_folds))
     # The size is treated as one more class, which every group has; it counts as much as all others together.
     groups = {group: np.append(counts, counts.sum()) for group, counts in groups.items()}

@@ -156,8 +156,8 @@ def _groups(table: "pd.DataFrame") -> Iterator[str]:
     numbers = Counter(filter(None, map(catalogue_number, table["filename"])))
     again = sum(count > 1 for count in numbers.values())
     yield (
-        f"duplicates: {repeated:,} recordings have a file size that another has too (content is compared when they are "
-        f"prepared); {counted(again, 'archive number')} on more than one recording"
+        f"duplicates: {counted(repeated, 'recording')} with a file size that another has too (content is compared when "
+        f"they are prepared); {counted(again, 'archive number')} on more than one recording"
     )
 
 
