@@ -7,9 +7,9 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import astuple, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -29,35 +29,14 @@ _NAMED = 3  # recordings that a line names
 _NARROW = 0.8  # of half the sample rate; lossy encoders cut a little below it, so this does not show a poor recording
 
 
-@dataclass(frozen=True)
-class _Job:
-    filename: str
-    path: str
-    time_expansion: float
-    size: int = -1
-    mtime_ns: int = -1
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A row of the table: the file, and what was measured."""
-
-    filename: str
-    size: int  # bytes
-    mtime_ns: int
-    time_expansion: float
-    quality: Quality
-
-    def cells(self) -> list[object]:
-        values = (f"{value:.6g}" if isinstance(value, float) else value for value in astuple(self.quality))
-        return [self.filename, self.size, self.mtime_ns, self.time_expansion, *values]
-
-
-_COLUMNS = ["filename", "size", "mtime_ns", "time_expansion", *(field.name for field in fields(Quality))]
+Row = dict[str, Any]  # a row of the table: ``_KINDS``
+_KINDS = {"filename": str, "size": int, "mtime_ns": int, "time_expansion": float}  # the columns and their types
+_FILE = tuple(_KINDS)[1:]  # if these are the same as before, the recording is not measured again
+_KINDS |= {field.name: field.type for field in fields(Quality)}
 
 
 def measure_recordings(
-    table: "pd.DataFrame", output: Path, *, n_workers: int, threads: bool, backend: str = "local"
+    table: "pd.DataFrame", output: Path, *, n_workers: int, threads: bool, backend: str
 ) -> "pd.DataFrame":
     """Measure the recordings of a table that were not measured before, or have changed since.
 
@@ -76,20 +55,18 @@ def measure_recordings(
     expansions = table["time_expansion"] if "time_expansion" in table else [1.0] * len(table)
     for filename, path, expansion in zip(table["filename"], table["path"], expansions, strict=True):
         job = _job(filename, path, float(expansion))
-        row = known.get(filename)
-        if row and (row.size, row.mtime_ns, row.time_expansion) == (job.size, job.mtime_ns, job.time_expansion):
-            rows[filename] = row
+        if filename in known and all(known[filename][name] == job[name] for name in _FILE):
+            rows[filename] = known[filename]
         else:
             jobs.append(job)
     if jobs:
         log.info("measuring %s; %d are already measured", counted(len(jobs), "recording"), len(rows))
         _run(jobs, known, rows, output, n_workers, threads, backend)
-    frame = pd.DataFrame([rows[name].cells() for name in table["filename"]], columns=_COLUMNS)
-    return frame.astype({field.name: float for field in fields(Quality) if field.type is float})
+    return pd.DataFrame([rows[name] for name in table["filename"]], columns=list(_KINDS))
 
 
 def _run(
-    jobs: Sequence[_Job], known: dict[str, _Row], rows: dict[str, _Row], output: Path, n_workers: int, threads: bool,
+    jobs: Sequence[Row], known: dict[str, Row], rows: dict[str, Row], output: Path, n_workers: int, threads: bool,
     backend: str,
 ) -> None:  # fmt: skip
     """Measure the recordings, add them to ``rows``, and update the table."""
@@ -98,7 +75,7 @@ def _run(
     try:
         with closing(results), tqdm(total=len(jobs), unit="rec", desc="measuring", disable=None) as bar:
             for row in results:
-                rows[row.filename] = known[row.filename] = row
+                rows[row["filename"]] = known[row["filename"]] = row
                 bar.update()
                 if time.monotonic() - saved_at > _SAVE_EVERY_S:
                     _write(output, known)
@@ -107,47 +84,43 @@ def _run(
         _write(output, known)
 
 
-def _job(filename: str, path: str, time_expansion: float) -> _Job:
+def _job(filename: str, path: str, time_expansion: float) -> Row:
+    """The row of a recording before it is measured, and its path."""
     try:
         stat = os.stat(path)
+        size, mtime_ns = stat.st_size, stat.st_mtime_ns
     except OSError:  # measuring will report what is wrong
-        return _Job(filename, path, time_expansion)
-    return _Job(filename, path, time_expansion, stat.st_size, stat.st_mtime_ns)
+        size = mtime_ns = -1
+    return {"filename": filename, "size": size, "mtime_ns": mtime_ns, "time_expansion": time_expansion, "path": path}
 
 
-def _measured(job: _Job) -> _Row:
-    quality = measure(job.path, time_expansion=job.time_expansion)
-    return _Row(job.filename, job.size, job.mtime_ns, job.time_expansion, quality)
+def _measured(job: Row) -> Row:
+    found = asdict(measure(job["path"], time_expansion=job["time_expansion"]))
+    return job | {name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in found.items()}
 
 
-def _died(job: _Job) -> _Row:
-    crashed = Quality(problem="crashed: the process that decoded it died")
-    return _Row(job.filename, job.size, job.mtime_ns, job.time_expansion, crashed)
+def _died(job: Row) -> Row:
+    return job | asdict(Quality(problem="crashed: the process that decoded it died"))
 
 
-def _read(path: Path) -> dict[str, _Row]:
+def _read(path: Path) -> dict[str, Row]:
     """The rows of an earlier table by filename; none if there is none, or if it is of another kind."""
     try:
         with open(path, encoding="utf-8", newline="") as file:
-            rows = csv.reader(file)
-            if next(rows, None) != _COLUMNS:
+            reader = csv.DictReader(file)
+            if reader.fieldnames != list(_KINDS):
                 return {}
-            return {row[0]: _row(row) for row in rows}
-    except (FileNotFoundError, ValueError, IndexError, csv.Error):
+            complete = (row for row in reader if None not in row.values())
+            return {row["filename"]: {name: kind(row[name]) for name, kind in _KINDS.items()} for row in complete}
+    except (FileNotFoundError, ValueError, csv.Error):
         return {}
 
 
-def _row(cells: list[str]) -> _Row:
-    kinds = [field.type for field in fields(Quality)]
-    values = [kind(cell) for kind, cell in zip(kinds, cells[4:], strict=True)]
-    return _Row(cells[0], int(cells[1]), int(cells[2]), float(cells[3]), Quality(*values))
-
-
-def _write(path: Path, rows: dict[str, _Row]) -> None:
+def _write(path: Path, rows: dict[str, Row]) -> None:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    writer.writerows(rows[name].cells() for name in sorted(rows))
+    writer = csv.DictWriter(text, list(_KINDS), extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows[name] for name in sorted(rows))
     write_text(path, text.getvalue())
 
 

@@ -127,7 +127,7 @@ def table(tmp_path):
 
 
 def measured(table, tmp_path):
-    return measure_recordings(table, tmp_path / "quality.csv", n_workers=1, threads=True)
+    return measure_recordings(table, tmp_path / "quality.csv", n_workers=1, threads=True, backend="local")
 
 
 def test_a_table_is_written_and_what_is_known_is_not_measured_again(table, tmp_path, monkeypatch):
