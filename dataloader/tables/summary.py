@@ -1,6 +1,7 @@
 """What does ``python -m dataloader.metadata --check`` print? What the program understood of the data, and warnings."""
 
 import difflib
+import math
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 _MOST = 10  # classes that are listed
 _DOMINATES = 0.5  # share of the hours above which one class dominates
 _LONG_NAME, _NEAR = 10, 0.9  # characters of a name, and its similarity to another, from which on one may be misspelt
+_OF_A_SPECIES = "of a species"
+_OTHER_KINDS = {NEGATIVE: "of false alarms", NOCALL: f"of {NOCALL}", UNKNOWN: "with an unknown label"}
 _FIELDS = ("license", "licence", "collection", "class_name")  # columns whose values are counted
 
 
@@ -115,33 +118,23 @@ def _annotations(table: "pd.DataFrame") -> Iterator[str]:
         for annotation in row.annotations
     ]
     n_recordings = sum(isinstance(found, tuple) for found in table[schema.ANNOTATIONS])
-    total = sum(
-        min(annotation.end_s, seconds) - annotation.start_s
-        for annotation, seconds in rows
-        if annotation.start_s < seconds
-    )
-    positive = [
-        annotation
-        for annotation, _ in rows
-        if not annotation.label.startswith(NEGATIVE) and annotation.label not in (UNKNOWN, NOCALL)
-    ]
-    boxes = sum(annotation.low_hz == annotation.low_hz for annotation, _ in rows)
-    kinds = [
-        (sum(annotation.label.startswith(NEGATIVE) for annotation, _ in rows), "of false alarms"),
-        (sum(annotation.label == NOCALL for annotation, _ in rows), f"of {NOCALL}"),
-        (sum(annotation.label == UNKNOWN for annotation, _ in rows), "with an unknown label"),
-        (boxes, "with frequencies"),
-    ]
-    more = "".join(f", {count:,} {words}" for count, words in kinds if count)
+    total = sum(max(0.0, min(annotation.end_s, seconds) - annotation.start_s) for annotation, seconds in rows)
+    kinds = Counter(_kind_of(annotation.label) for annotation, _ in rows)
+    kinds["with frequencies"] = sum(not math.isnan(annotation.low_hz) for annotation, _ in rows)
+    more = "".join(f", {kinds[kind]:,} {kind}" for kind in (*_OTHER_KINDS.values(), "with frequencies") if kinds[kind])
     yield (
         f"annotations: {len(rows):,} in {counted(n_recordings, 'recording')}, {total:,.1f} s together; "
-        f"{len(positive):,} of a species{more}"
+        f"{kinds[_OF_A_SPECIES]:,} {_OF_A_SPECIES}{more}"
     )
     choices = Counter(table[schema.UNANNOTATED][table[schema.ANNOTATIONS].map(lambda found: isinstance(found, tuple))])
     counts = ", ".join(f"{choice} ({count:,})" for choice, count in choices.items())
     yield f"species without an annotation in an annotated recording are: {counts}"
     if problem := beyond_end(table):
         yield problem
+
+
+def _kind_of(label: str) -> str:
+    return _OTHER_KINDS.get(NEGATIVE if label.startswith(NEGATIVE) else label, _OF_A_SPECIES)
 
 
 def _groups(table: "pd.DataFrame") -> Iterator[str]:
