@@ -8,7 +8,7 @@ train: $(VENV)/installed
 	$(RUN) train_classifier.py
 
 test: $(VENV)/installed-dev
-	$(RUN) -m pytest -n auto --dist loadfile
+	$(RUN) -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 bench: $(VENV)/installed-dev
 	$(RUN) -m benchmarks.preprocess
@@ -22,7 +22,7 @@ lint: $(VENV)/installed-dev
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
-# A half-made one would be taken for whole by the next make.
+# After an error the environment is removed: the next make would take a half-made one for complete.
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name it: make PYTHON=python3.11")'
 	$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); exit 1; }

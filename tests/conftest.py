@@ -16,6 +16,15 @@ import pytest
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would every command that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# The files that take longest, first: at the end one core would wait for the other. `make test` keeps this order.
+SLOWEST = ("test_end_to_end.py", "test_resuming.py", "test_tour.py", "test_configs.py", "test_contest.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: number for number, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))  # it keeps the order of equal ones
+
+
 SMALL = {"sample_rate": 16_000, "n_mels": 32, "n_fft": 512, "hop_length": 250, "f_max": 7_500.0, "max_length_s": 3.0}
 
 
@@ -32,19 +41,22 @@ class _InTurn(contextlib.nullcontext):
 def in_this_process() -> Callable[..., contextlib.AbstractContextManager]:
     """While the context is entered, the runs of folds and contests are trained here: a process takes seconds to start.
 
-    ``refuse`` says by the overrides of a run whether it is to fail.
+    The runs have no pages. ``refuse`` decides by the overrides of a run whether it fails.
     """
     import train_classifier
     from training import folds
 
     @contextlib.contextmanager
     def entered(refuse: Callable[[tuple[str, ...]], bool] = lambda overrides: False) -> Iterator[None]:
-        def call(cell, what, *_):
-            if refuse(cell.overrides):
-                cell.folder.mkdir(parents=True, exist_ok=True)
-                (cell.folder / "output.txt").write_text("the disk is full\n")
+        def call(planned, what, *_):
+            if refuse(planned.overrides):
+                planned.folder.mkdir(parents=True, exist_ok=True)
+                (planned.folder / "output.txt").write_text("the disk is full\n")
                 return 1
-            return train_classifier.main([*map(str, what), *(f"--set={one}" for one in cell.overrides)])
+            line = [*map(str, what), *(f"--set={override}" for override in planned.overrides)]
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(train_classifier, "write_page", lambda *_: None)
+                return train_classifier.main(line)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(folds, "_call", call)
@@ -52,6 +64,16 @@ def in_this_process() -> Callable[..., contextlib.AbstractContextManager]:
             yield
 
     return entered
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory) -> Path:
+    """The demo that several files train on: eight recordings of each of three species. No test changes it."""
+    from dataloader import demo
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "SOUNDSCAPE_S", 20.0)
+        return demo.make_demo(tmp_path_factory.mktemp("shared") / "demo", species=3, recordings=8)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Do imports point one way and in no circle, and is nothing done at import that takes time?"""
 
 import ast
+import functools
 import graphlib
 import io
 import subprocess
@@ -41,20 +42,26 @@ def name(path):
 
 
 def is_a_script(node):
-    """Whether it is ``if __name__ == "__main__":``; what stands under it may import every room."""
+    """Whether it is ``if __name__ == "__main__":``; the code under it may import every room."""
     return isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"
 
 
+@functools.cache
+def tree(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@functools.cache
 def imports(path):
     """What a file imports, early or late, by its full name: of ``from a import b`` both ``a`` and ``a.b``."""
-    body = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if not is_a_script(node)]
-    for node in ast.walk(ast.Module(body, [])):
+    names = set()
+    for node in ast.walk(ast.Module([node for node in tree(path).body if not is_a_script(node)], [])):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "relative imports hide which way they point"
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
 
 
 def rooms_imported(path):
@@ -67,9 +74,9 @@ def catches(handler):
     return {ast.unparse(kind).split(".")[-1] for kind in kinds if kind is not None}
 
 
-def reasons_beside(text):
+def reasons_in(path):
     """The lines that carry a comment in words; ``noqa`` is none."""
-    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    tokens = tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline)
     comments = [(token.start[0], token.string) for token in tokens if token.type == tokenize.COMMENT]
     return {line for line, comment in comments if len(comment.split("noqa")[0].split()) > 2}
 
@@ -85,7 +92,7 @@ def test_only_scripts_import_the_reports():
 
 def test_no_files_import_each_other_in_a_circle():
     modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in CODE}
-    graph = {module: modules.keys() & set(imports(path)) for module, path in modules.items()}
+    graph = {module: modules.keys() & imports(path) for module, path in modules.items()}
     try:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as circle:
@@ -98,8 +105,8 @@ def test_nothing_imports_a_script(path):
 
 
 @pytest.mark.parametrize("path", CODE, ids=name)
-def test_a_file_says_what_it_is_for_in_its_first_line(path):
-    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+def test_the_first_line_of_a_file_is_about_its_purpose(path):
+    docstring = ast.get_docstring(tree(path))
     assert docstring
     assert docstring.split("\n")[0].rstrip()[-1] in ".?:"
 
@@ -111,9 +118,7 @@ def test_packages_do_nothing_when_imported(path):
 
 @pytest.mark.parametrize("path", CODE, ids=name)
 def test_no_except_catches_everything_without_a_reason_beside_it(path):
-    text = path.read_text(encoding="utf-8")
-    reasons = reasons_beside(text)
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.ExceptHandler):
             place, caught = f"{name(path)}:{node.lineno}", catches(node)
             assert caught, f"{place}: name what is caught"
@@ -121,7 +126,7 @@ def test_no_except_catches_everything_without_a_reason_beside_it(path):
                 assert isinstance(node.body[-1], ast.Raise), f"{place}: does not raise again"
                 assert node.body[-1].exc is None, f"{place}: raises something else"
             elif "Exception" in caught:
-                assert node.lineno in reasons, f"{place}: give the reason in a comment beside it"
+                assert node.lineno in reasons_in(path), f"{place}: give the reason in a comment beside it"
 
 
 def test_help_answers_at_once():

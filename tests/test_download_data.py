@@ -153,7 +153,7 @@ def test_data_that_are_there_are_not_fetched_again(machine):
     assert machine.resumed_at() == [0]
 
 
-def test_a_missing_kaggle_command_is_told_with_how_to_get_it(machine):
+def test_a_missing_kaggle_command_is_reported_with_how_to_get_it(machine):
     (machine.bin / "kaggle").unlink()
     code, _, message = machine.run()
     assert code == 1
@@ -167,7 +167,7 @@ def test_a_kaggle_command_in_the_project_s_own_environment_is_found(machine):
     assert machine.run()[0] == 0
 
 
-def test_missing_credentials_are_told_before_anything_is_fetched(machine):
+def test_missing_credentials_are_reported_before_anything_is_fetched(machine):
     code, _, message = machine.run(KAGGLE_API_TOKEN="")
     assert code == 1
     assert message.startswith(
@@ -195,7 +195,7 @@ def test_a_key_needs_a_user_name(machine, variables, code):
     assert machine.run(KAGGLE_API_TOKEN="", **variables)[0] == code
 
 
-def test_too_little_room_is_told_before_anything_is_fetched(machine):
+def test_too_little_room_is_reported_before_anything_is_fetched(machine):
     machine.free_gb(30)
     code, _, message = machine.run()
     assert code == 1
@@ -205,7 +205,7 @@ def test_too_little_room_is_told_before_anything_is_fetched(machine):
     assert machine.resumed_at() == []
 
 
-def test_rules_that_were_not_accepted_are_told_with_the_page_to_accept_them(machine):
+def test_rules_that_were_not_accepted_are_reported_with_the_page_to_accept_them(machine):
     code, _, message = machine.run(FAKE_KAGGLE="403")
     assert code == 1
     assert "accept the rules at https://www.kaggle.com/competitions/birdclef-2024/rules" in message
@@ -213,13 +213,13 @@ def test_rules_that_were_not_accepted_are_told_with_the_page_to_accept_them(mach
 
 
 @pytest.mark.parametrize(("what", "words"), [("401", "make a new token"), ("offline", "no route to host")])
-def test_other_refusals_are_told_in_their_own_words(machine, what, words):
+def test_other_refusals_are_reported_in_their_own_words(machine, what, words):
     code, _, message = machine.run(FAKE_KAGGLE=what)
     assert code == 1
     assert words in message
 
 
-def test_a_download_that_stops_half_way_with_exit_code_0_is_noticed_and_gone_on_with(machine):
+def test_a_download_that_stops_half_way_with_exit_code_0_is_noticed_and_continued(machine):
     code, _, message = machine.run(FAKE_KAGGLE="stops")
     assert code == 1
     assert "the download stopped after" in message
@@ -298,7 +298,7 @@ def test_a_part_that_has_arrived_is_kept_while_kaggle_cannot_be_asked(machine, w
     assert machine.resumed_at() == [1000, 1000]
 
 
-def test_a_zip_of_something_else_is_told(machine):
+def test_a_zip_of_something_else_is_reported(machine):
     with zipfile.ZipFile(machine.remote, "w") as archive:
         archive.writestr("readme.txt", "moved")
     code, _, message = machine.run()

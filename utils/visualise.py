@@ -163,7 +163,7 @@ def draw_contest(results: Sequence[Mapping[str, Any]]) -> "Figure":
     panels = figure.subplots(1, 2, sharey=True)
     costs = {
         "training, seconds of a run": lambda result: result["seconds"],
-        "prediction, seconds per hour of sound": _an_hour,
+        "prediction, seconds per hour of sound": lambda result: result["speed"] and 3600 / result["speed"],
     }
     for axes, (label, cost_of) in zip(panels, costs.items(), strict=True):
         for number, result in enumerate(results):
@@ -198,11 +198,6 @@ def save_png(figure: "Figure", path: Path | str) -> None:
             figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
     except OSError as error:
         raise DataError(explain_os_error(OSError(error.errno, error.strerror, str(path)))) from None
-
-
-def _an_hour(result: Mapping[str, Any]) -> float | None:
-    """Seconds of prediction for an hour of sound."""
-    return 3600 / result["speed"] if result["speed"] else None
 
 
 def _draw_panel(

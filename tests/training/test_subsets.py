@@ -7,7 +7,7 @@ import torch
 
 from dataloader.metadata import NOCALL
 from dataloader.tables.schema import Annotation
-from training import subsets as subsets
+from training import subsets
 from utils.settings import Agent, Augmentation, Config, Data, DataProcess, Labels, Mixing, Model
 
 PLAIN = Config(data_process=DataProcess(n_mels=8, max_length_s=1.0))

@@ -162,3 +162,9 @@ def stop_at(trainer, epoch, step, number=signal.SIGTERM, subset="train"):
             time.sleep(30)
 
     getattr(trainer, f"{subset}_subset").batches.before_batch = send
+
+
+def give_scores(trainer, aucs):
+    """Let validation give these macro AUCs, one in each epoch."""
+    left = iter(aucs)
+    trainer.evaluate = lambda subset, prefix: {f"{prefix}loss": 1.0, f"{prefix}macro_auc": next(left)}

@@ -10,7 +10,18 @@ import pytest
 import torch
 from torch import nn
 
-from tests.utils.small_trainer import BANDS, CLASSES, FRAMES, Batch, assert_same, make, network, subset, weights
+from tests.utils.small_trainer import (
+    BANDS,
+    CLASSES,
+    FRAMES,
+    Batch,
+    assert_same,
+    give_scores,
+    make,
+    network,
+    subset,
+    weights,
+)
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
 from utils.metrics import macro_auc
@@ -53,13 +64,7 @@ def test_the_same_seed_gives_the_same_metrics(tmp_path):
 
 def test_best_holds_the_best_epoch_whatever_else_is_saved(tmp_path):
     trainer = make(tmp_path, n_epochs=5)
-    aucs = iter([0.6, 0.9, 0.7, 0.8, 0.5])
-    trainer.evaluate = lambda subset, prefix: {
-        "val_loss": 1.0,
-        "val_macro_auc": next(aucs),
-        "val_top1": 0.0,
-        "val_cmap": 0.0,
-    }
+    give_scores(trainer, [0.6, 0.9, 0.7, 0.8, 0.5])
     trainer.fit()
     assert load_checkpoint(tmp_path / "best.pt")["epoch"] == trainer.scored_epoch == 2
     assert load_checkpoint(tmp_path / "last.pt")["epoch"] == 5
@@ -68,13 +73,7 @@ def test_best_holds_the_best_epoch_whatever_else_is_saved(tmp_path):
 
 def test_early_stop_ends_after_that_many_epochs_without_a_better_one(tmp_path):
     trainer = make(tmp_path, n_epochs=9, early_stop=2)
-    aucs = iter([0.6, 0.5, 0.9, 0.7, 0.8, 0.95])
-    trainer.evaluate = lambda subset, prefix: {
-        "val_loss": 1.0,
-        "val_macro_auc": next(aucs),
-        "val_top1": 0.0,
-        "val_cmap": 0.0,
-    }
+    give_scores(trainer, [0.6, 0.5, 0.9, 0.7, 0.8, 0.95])
     trainer.fit()
     assert load_checkpoint(tmp_path / "last.pt")["epoch"] == 5  # a better one makes the count begin anew
     # Killed before its summary was written it has nothing left to train; with more patience, or more epochs, it has.
@@ -103,13 +102,7 @@ def test_with_few_validation_recordings_the_last_epoch_is_the_best(tmp_path, mon
 
 def test_as_long_as_no_epoch_has_a_score_the_last_one_is_the_best_and_none_is_stale(tmp_path, caplog):
     trainer = make(tmp_path, n_epochs=5, early_stop=2)
-    aucs = iter([None, None, None, 0.6, 0.5])
-    trainer.evaluate = lambda subset, prefix: {
-        "val_loss": 1.0,
-        "val_macro_auc": next(aucs),
-        "val_top1": 0.0,
-        "val_cmap": 0.0,
-    }
+    give_scores(trainer, [None, None, None, 0.6, 0.5])
     best = []
     save = trainer.save
     trainer.save = lambda best_=best, **how: (best_.append(how["best"]), save(**how))
@@ -378,8 +371,7 @@ def test_a_moving_average_has_the_decay_that_is_set_and_is_scored(tmp_path):
 @pytest.mark.parametrize("settings", [{}, {"ema": 0.7}], ids=["plain", "ema"])
 def test_the_test_subset_is_scored_with_the_best_weights_not_the_last(tmp_path, settings):
     trainer = make(tmp_path, n_epochs=4, **settings)
-    aucs = iter([0.6, 0.9, 0.7, 0.8])
-    trainer.evaluate = lambda subset, prefix: {"val_loss": 1.0, "val_macro_auc": next(aucs)}
+    give_scores(trainer, [0.6, 0.9, 0.7, 0.8])
     trainer.fit()
     scored, of_recordings = trainer.test()
     subset, by_file = trainer.test_subset, {}
