@@ -72,7 +72,7 @@ def to_logits(scores: np.ndarray) -> np.ndarray:
 
 
 def fit_curves(table: ScoreTable) -> list[Curve]:
-    """A curve for each class, of a kind that its positives are enough for.
+    """A curve for each class; its kind depends on the number of positives.
 
     Rows of one group are similar, so the number of groups counts as well as the number of rows.
     """
@@ -81,12 +81,12 @@ def fit_curves(table: ScoreTable) -> list[Curve]:
     groups = table.group_of_rows
     curves = []
     for column in range(len(table.labels)):
-        rows, its = known[:, column], present[:, column]
-        n_positive, n_groups = int(its.sum()), len(np.unique(groups[its]))
+        rows, positive = known[:, column], present[:, column]
+        n_positive, n_groups = int(positive.sum()), len(np.unique(groups[positive]))
         if n_positive >= ISOTONIC_FROM and n_groups >= ISOTONIC_GROUPS:
-            curves.append(_isotonic(x[rows, column], its[rows]))
-        elif n_positive >= OWN_FROM and n_groups >= OWN_GROUPS and not its[rows].all():
-            curves.append(_temperature(x[rows, column], its[rows], "temperature", prior=pooled))
+            curves.append(_isotonic(x[rows, column], positive[rows]))
+        elif n_positive >= OWN_FROM and n_groups >= OWN_GROUPS and not positive[rows].all():
+            curves.append(_temperature(x[rows, column], positive[rows], "temperature", prior=pooled))
         else:
             curves.append(pooled)
     return curves

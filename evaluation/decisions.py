@@ -24,7 +24,7 @@ class Fit:
     """The thresholds for one aim.
 
     Attributes:
-        thresholds: ``(classes,)``; NaN for a class for which the data cannot show it; it is never detected.
+        thresholds: ``(classes,)``; NaN for a class that is never detected, because the data are too few for the aim.
         refused: the reasons, by label.
         pooled: the labels whose threshold comes from the calibration over all classes.
     """
@@ -41,7 +41,7 @@ class Decisions:
     Attributes:
         labels: its classes, in order.
         checkpoint: the SHA-256 of the weights that they were fitted for.
-        fitted_on: the recordings, in words.
+        fitted_on: a description of the recordings.
         window_s: seconds of the rows that they were fitted on.
         curves: the calibration of each class.
         fits: thresholds by aim, as ``precision=0.9``; the newest is the last.
@@ -64,10 +64,10 @@ class Decisions:
             return self.fits[list(self.fits)[-1]]
         if aim not in self.fits:
             option, _, value = aim.partition("=")
-            there = ", ".join(self.fits) or "none"
+            fitted = ", ".join(self.fits) or "none"
             remedy = f"python evaluate.py --run {source} --fit-thresholds --{option.replace('_', '-')} {value}".rstrip()
             raise UserError(
-                f"{source}: no thresholds were fitted for {option} {value} (there are: {there}); fit them: {remedy}"
+                f"{source}: no thresholds were fitted for {option} {value} (there are: {fitted}); fit them: {remedy}"
             )
         return self.fits[aim]
 

@@ -1,7 +1,7 @@
 """How certain is a figure? Intervals by a bootstrap over groups (recordists and places), not over rows.
 
 Rows of one recordist at one place share the microphone, the background and often the bird: ten windows of one
-recording say little more than one. So whole groups are drawn, with replacement, and every figure is computed again
+recording prove little more than one. So complete groups are drawn, with replacement, and every figure is computed again
 for each draw (the cluster bootstrap; Field and Welsh 2007).
 """
 

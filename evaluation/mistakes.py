@@ -15,13 +15,13 @@ class Doubts:
         wrong: ``(recordings,)``, how much the scores contradict the labels; above 0 another class scores higher.
         unsure: ``(recordings,)``, 0 to 1; 1 if the label and the strongest other class have equal scores.
         other: ``(recordings,)``, the class of the highest score among those that are not labelled.
-        given: ``(recordings,)``, the labelled class of the lowest score; -1 for a recording without any.
+        labelled: ``(recordings,)``, the labelled class of the lowest score; -1 for a recording without any.
     """
 
     wrong: np.ndarray
     unsure: np.ndarray
     other: np.ndarray
-    given: np.ndarray
+    labelled: np.ndarray
 
     def order(self) -> np.ndarray:
         """The recordings, with the largest error first."""
@@ -43,12 +43,12 @@ def find_doubts(table: ScoreTable) -> Doubts:
     relative = logits - typical
     rows = np.arange(len(scores))
     others = np.where(table.targets == 0, relative, -np.inf)
-    labelled = np.where(present, relative, np.inf)
-    other, given = others.argmax(axis=1), labelled.argmin(axis=1)
+    of_labels = np.where(present, relative, np.inf)
+    other, labelled = others.argmax(axis=1), of_labels.argmin(axis=1)
     empty = ~present.any(axis=1)
-    own = np.where(empty, -typical.mean(), relative[rows, given])
+    own = np.where(empty, -typical.mean(), relative[rows, labelled])
     wrong = np.where(np.isfinite(others[rows, other]), others[rows, other], relative.min()) - own
-    return Doubts(wrong, 1 / (1 + np.abs(wrong)), other, np.where(empty, -1, given))
+    return Doubts(wrong, 1 / (1 + np.abs(wrong)), other, np.where(empty, -1, labelled))
 
 
 def _typical(logits: np.ndarray, present: np.ndarray) -> np.ndarray:

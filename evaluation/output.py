@@ -66,7 +66,7 @@ def _overall_lines(evaluation: Evaluation) -> list[str]:
     for name, heading in NAMES.items():
         if name in evaluation.overall:
             value = evaluation.overall[name]
-            why = f" ({evaluation.not_said[name]})" if value.value is None and name in evaluation.not_said else ""
+            why = f" ({evaluation.unscored[name]})" if value.value is None and name in evaluation.unscored else ""
             lines.append(f"{heading:32} {value}{why}")
     error = evaluation.reliability
     lines.append(f"{'calibration error':32} {error.error}; of the highest class of each row {error.error_of_highest}")
@@ -115,8 +115,8 @@ def _unscored_lines(evaluation: Evaluation) -> list[str]:
     """A line for each reason why classes could not be scored."""
     labels_of: dict[str, list[str]] = {}
     for label in evaluation.ranked.labels:
-        if label in evaluation.not_said:
-            labels_of.setdefault(evaluation.not_said[label], []).append(label)
+        if label in evaluation.unscored:
+            labels_of.setdefault(evaluation.unscored[label], []).append(label)
     lines = []
     for reason, labels in labels_of.items():
         more = f" and {len(labels) - _MOST_NAMES:,} more" if len(labels) > _MOST_NAMES else ""
@@ -147,7 +147,7 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
         "hours": round(evaluation.decided.hours, 4),
         "nocall_hours": round(evaluation.nocall_hours, 4),
         "thresholds": evaluation.threshold_name,
-        "not_said": evaluation.not_said,
+        "unscored": evaluation.unscored,
         "advice": evaluation.advice,
     }
 

@@ -1,6 +1,6 @@
 """Which figures does a table of scores and labels give, with intervals, and which cannot be computed?"""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,8 +17,8 @@ if TYPE_CHECKING:  # it takes a second to import
     import pandas as pd
 
 DEFAULT_THRESHOLD = 0.25  # of predict.py, if none was fitted
-FEW_RECORDINGS = 20  # with fewer held-out recordings a score says little
-WIDE = 0.1  # if the interval of the macro AUC is wider, the score says little too
+FEW_RECORDINGS = 20  # with fewer held-out recordings a score is too uncertain
+WIDE = 0.1  # and so it is if the interval of the macro AUC is wider
 STRONGEST = 10  # pairs of classes that are listed as confused most
 
 NAMES = {  # of the overall figures, as they are printed
@@ -48,7 +48,7 @@ class Evaluation:
         classes: a row for each class, in the order of the labels: counts, figures and the ends of their intervals.
         thresholds: ``(classes,)``; NaN for a class that is never detected.
         threshold_name: the thresholds in words.
-        not_said: why a figure of ``overall``, or a class, has no value.
+        unscored: the reason why a figure of ``overall``, or a class, has no value, by its name.
         reliability: of the scores.
         confusions: the pairs of classes that are confused most: ``present``, ``highest``, ``rows``, ``share``.
         false_alarms_per_hour: over all classes, in recordings in which no species calls; None without such.
@@ -62,7 +62,7 @@ class Evaluation:
     classes: "pd.DataFrame"
     thresholds: np.ndarray
     threshold_name: str
-    not_said: dict[str, str]
+    unscored: dict[str, str]
     reliability: Reliability
     confusions: "pd.DataFrame"
     false_alarms_per_hour: Estimate
@@ -100,16 +100,16 @@ def evaluate(
     weights = draw_weights(table.n_groups, resamples)
     thresholds = np.broadcast_to(np.asarray(thresholds, dtype=float), (len(table.labels),))
     ranked = table if table.timed else _foreground_only(table.by_recording())
-    classes, overall, not_said = _rank(ranked, weights, min_positives)
+    classes, overall, unscored = _rank(ranked, weights, min_positives)
     if table.timed:
-        _, whole, _ = _rank(table.by_recording(), weights, min_positives)
-        overall |= {f"{name}_by_recording": whole[name] for name in ("macro_auc", "top1")}
-    decisions, overall_decisions = _decide(table, thresholds, weights, classes["label"].map(not_said).isna().to_numpy())
+        _, by_recording, _ = _rank(table.by_recording(), weights, min_positives)
+        overall |= {f"{name}_by_recording": by_recording[name] for name in ("macro_auc", "top1")}
+    decisions, overall_decisions = _decide(table, thresholds, weights, classes["label"].map(unscored).isna().to_numpy())
     for name, column in decisions.items():
         classes[name] = column
     n_highest = min(5, len(table.labels))
     if n_highest < 5:
-        not_said["top5"] = f"there are {len(table.labels)} classes"
+        unscored["top5"] = f"there are {len(table.labels)} classes"
     per_hour, hours = _nocall_alarms(table, thresholds, weights)
     return Evaluation(
         ranked=ranked,
@@ -118,7 +118,7 @@ def evaluate(
         classes=classes,
         thresholds=thresholds,
         threshold_name=threshold_name or f"a threshold of {thresholds[0]:g}",
-        not_said=not_said,
+        unscored=unscored,
         reliability=reliability(table, weights),
         confusions=_confusions(ranked),
         false_alarms_per_hour=per_hour,
@@ -141,8 +141,7 @@ def advice_on(n_recordings: int, macro_auc: Estimate, *, all_scored: bool = Fals
 
 
 def _foreground_only(table: ScoreTable) -> ScoreTable:
-    from dataclasses import replace
-
+    """The table with species in the background as absent."""
     return replace(table, targets=np.maximum(table.targets, 0))
 
 
@@ -162,25 +161,25 @@ def _rank(
         "groups": _distinct(group[rows], columns, len(table.labels)),
     }
     frame = pd.DataFrame({"label": table.labels, **counts})
-    not_said = {}
+    unscored = {}
     for label, n, n_positive in zip(table.labels, frame["rows"], frame["positives"], strict=True):
         if not n_positive:
-            not_said[label] = "no positives"
+            unscored[label] = "no positives"
         elif n_positive == n:
-            not_said[label] = "no negatives"
+            unscored[label] = "no negatives"
         elif n_positive < min_positives:
-            not_said[label] = f"{n_positive} positive{'s' * (n_positive != 1)}, fewer than {min_positives}"
-    said = ~frame["label"].isin(list(not_said)).to_numpy()
+            unscored[label] = f"{counted(n_positive, 'positive')}, fewer than {min_positives}"
+    scored = ~frame["label"].isin(list(unscored)).to_numpy()
     for name, values in (("auc", ranking.auc), ("ap", ranking.average_precision)):
         estimates = [
             estimate_share(row, n) if use else Estimate(None)
-            for row, n, use in zip(values, frame["groups"], said, strict=True)
+            for row, n, use in zip(values, frame["groups"], scored, strict=True)
         ]
         _add(frame, name, estimates)
     n_groups, of_rows = table.n_groups, rank_rows(table.targets, table.scores)
     overall = {
-        "macro_auc": estimate_share(_mean(ranking.auc[said]), n_groups),
-        "cmap": estimate_share(_mean(ranking.average_precision[said]), n_groups),
+        "macro_auc": estimate_share(_mean(ranking.auc[scored]), n_groups),
+        "cmap": estimate_share(_mean(ranking.average_precision[scored]), n_groups),
         "cmap_padded": estimate_share(_mean(ranking.padded_average_precision), n_groups),
         "map": estimate_share(mean_of_rows(of_rows["average_precision"], group, weights), n_groups),
         "top1": estimate_share(mean_of_rows(of_rows["top1"], group, weights), n_groups),
@@ -190,8 +189,8 @@ def _rank(
         overall["top5"] = Estimate(None)
     if is_mostly_padding(frame["positives"].to_numpy()):
         overall["cmap_padded"] = Estimate(None)
-        not_said["cmap_padded"] = f"most classes have fewer than the {PADDING} positives that it adds"
-    return frame, overall, not_said
+        unscored["cmap_padded"] = f"most classes have fewer than the {PADDING} positives that it adds"
+    return frame, overall, unscored
 
 
 def _distinct(values: np.ndarray, columns: np.ndarray, n_columns: int) -> np.ndarray:
@@ -218,9 +217,13 @@ def _add(frame: "pd.DataFrame", name: str, estimates: list[Estimate]) -> None:
 
 
 def _decide(
-    table: ScoreTable, thresholds: np.ndarray, weights: np.ndarray, said: np.ndarray
+    table: ScoreTable, thresholds: np.ndarray, weights: np.ndarray, scored: np.ndarray
 ) -> tuple["pd.DataFrame", dict[str, Estimate]]:
-    """The result of the thresholds: for each class, and over all classes with positives."""
+    """The result of the thresholds: for each class, and over all classes together.
+
+    Args:
+        scored: ``(classes,)``, the classes that count for the macro F1.
+    """
     import pandas as pd
 
     group = table.group_of_rows
@@ -231,7 +234,7 @@ def _decide(
         f1 = 2 * true / (2 * true + false + missed)
         together = [values.sum(axis=0) for values in (true, false, missed)]
         overall = {
-            "macro_f1": estimate_share(_mean(f1[said]), table.n_groups),
+            "macro_f1": estimate_share(_mean(f1[scored]), table.n_groups),
             "precision": estimate_share(together[0] / (together[0] + together[1]), table.n_groups),
             "recall": estimate_share(together[0] / (together[0] + together[2]), table.n_groups),
             "f1": estimate_share(2 * together[0] / (2 * together[0] + together[1] + together[2]), table.n_groups),

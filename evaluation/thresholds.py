@@ -1,8 +1,7 @@
 """Which score is high enough? A threshold for each class, for a precision, a recall, F1 or false alarms per hour.
 
-Thresholds are fitted on rows that the model was not trained on. If these rows cannot show the aim for a class, the
-class
-is refused, with the number of positives (or hours) that would be needed.
+Thresholds are fitted on rows that the model was not trained on. If there are too few such rows to show that a class
+reaches the aim, the class is refused, with the number of positives (or hours) that would be needed.
 """
 
 import math
@@ -14,6 +13,7 @@ from scipy.special import betaincinv
 from evaluation.calibration import OWN_FROM
 from evaluation.decisions import Fit
 from evaluation.table import ScoreTable
+from utils.errors import counted
 
 CONFIDENCE = 0.9  # one-sided: the certainty of a precision (benchmarks/thresholds.py: 0.8 holds 84 %, 0.9 holds 90 %)
 
@@ -72,7 +72,7 @@ def _for_precision(
 
 
 def _refusal(n_positive: int, needed: int, aim: float) -> str:
-    return f"{n_positive} positive{'s' * (n_positive != 1)}, but a precision of {aim:g} needs at least {needed}"
+    return f"{counted(n_positive, 'positive')}, but a precision of {aim:g} needs at least {needed}"
 
 
 def _for_recall(
@@ -82,7 +82,7 @@ def _for_recall(
     n_positive = int(present.sum())
     needed = math.ceil(1 / (1 - aim)) if aim < 1 else 1
     if n_positive < needed:
-        return np.nan, f"{n_positive} positives, but a recall of {aim:g} needs at least {needed}"
+        return np.nan, f"{counted(n_positive, 'positive')}, but a recall of {aim:g} needs at least {needed}"
     descending = -np.sort(-scores[present])
     return float(descending[math.ceil(aim * n_positive - 1e-9) - 1]), ""
 

@@ -39,7 +39,7 @@ def write_run_page(
     thresholds: np.ndarray | None, threshold_name: str, classes: Sequence[Mapping[str, Any]],
     settings: Sequence[tuple[str, str, str]], process: DataProcess, out_of_fold: bool,
 ) -> "pd.DataFrame | None":  # fmt: skip
-    """Write the page and, beside it, ``doubts.csv``, each whole or not at all.
+    """Write the page and, beside it, ``doubts.csv``, each completely or not at all.
 
     Args:
         facts: names and values, for the beginning and for the end of the page.
@@ -102,7 +102,7 @@ def _summary(evaluation: Evaluation | None) -> list[tuple[str, str, str]]:
     if evaluation is None:
         return []
     return [
-        (NAMES[key], str(one) if one.value is not None else "not said", evaluation.not_said.get(key, ""))
+        (NAMES[key], str(one) if one.value is not None else "not computed", evaluation.unscored.get(key, ""))
         for key, one in evaluation.overall.items()
         if key in ("macro_auc", "cmap", "cmap_padded", "map", "top1", "top5")
     ]
@@ -133,14 +133,14 @@ def _class_rows(
                 "cells": cells,
                 "positives": int(score.get("positives", 0)),
                 "threshold": "" if math.isnan(threshold) else f"{threshold:.2f}",
-                "why": "" if evaluation is None else evaluation.not_said.get(label, ""),
+                "why": "" if evaluation is None else evaluation.unscored.get(label, ""),
             }
         )
     return rows
 
 
 def _cell(one: Estimate) -> dict[str, Any]:
-    """A figure with its interval, as the table shows and sorts it."""
+    """A figure and its interval, with what the table shows and what it sorts by."""
     if one.value is None or math.isnan(one.value):
         return {"value": "", "text": "-", "interval": ""}
     known = one.low is not None and not math.isnan(one.low)
@@ -191,10 +191,10 @@ def _listed(table: ScoreTable, doubts: Doubts) -> "pd.DataFrame":
     return pd.DataFrame(
         {
             "filename": [table.recordings[row] for row in order],
-            "label": labels[doubts.given[order]],
+            "label": labels[doubts.labelled[order]],
             "sounds_like": labels[doubts.other[order]],
             "doubt": doubts.wrong[order].round(4),
-            "score_of_label": [table.scores[row, doubts.given[row]] if doubts.given[row] >= 0 else None
+            "score_of_label": [table.scores[row, doubts.labelled[row]] if doubts.labelled[row] >= 0 else None
                                for row in order],
             "score_of_other": [table.scores[row, doubts.other[row]] for row in order],
         }
@@ -213,7 +213,7 @@ def _doubts(
     with ThreadPoolExecutor(cores()) as pool:  # making an MP3 takes a third of a second
         clips = pool.map(made, [table.recordings[row] for row, _ in order])
         for (row, kind), (picture, sound) in zip(order, clips, strict=True):
-            given = [
+            labelled = [
                 {"name": names.get(table.labels[key], table.labels[key]), "score": f"{table.scores[row, key]:.2f}"}
                 for key in np.flatnonzero(table.targets[row] == PRESENT)
             ]
@@ -221,7 +221,7 @@ def _doubts(
                 picture = sound = ""
             label = table.labels[doubts.other[row]]
             yield {
-                "kind": kind, "recording": printable(table.recordings[row]), "given": given,
+                "kind": kind, "recording": printable(table.recordings[row]), "labelled": labelled,
                 "picture": picture, "sound": sound, "length": f"the first {counted(round(LONGEST_S), 'second')}",
                 "other": {"name": names.get(label, label), "score": f"{table.scores[row, doubts.other[row]]:.2f}"},
             }  # fmt: skip

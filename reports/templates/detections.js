@@ -1,4 +1,4 @@
-// The filter rules all that is counted and drawn: overview, list, clips and lanes show the same detections.
+// The filter applies to everything that is counted and drawn: overview, list, clips and lanes show the same detections.
 
 const PAGE = 50;  // rows of the list at once
 const LANE = 22, NAME = 12, BAR = 7;  // pixels: of a lane, of the name in it, of the marks below that
@@ -6,7 +6,7 @@ const LANE = 22, NAME = 12, BAR = 7;  // pixels: of a lane, of the name in it, o
 const data = JSON.parse(document.getElementById("data").textContent);
 const recordings = [...document.querySelectorAll(".recording")];
 
-// Where a detection is heard
+// Playing a recording from a moment
 
 function play(figure, second) {
   const audio = figure.querySelector("audio"), slower = Number(figure.dataset.slower);
@@ -30,11 +30,11 @@ for (const figure of recordings) {
 document.addEventListener("click", event => {
   const link = event.target.closest("a[data-at]");
   if (!link) return;
-  const place = document.querySelector(link.hash);
-  if (place.matches(".recording")) { show(place, Number(link.dataset.at)); play(place, Number(link.dataset.at)); }
+  const target = document.querySelector(link.hash), second = Number(link.dataset.at);
+  if (target.matches(".recording")) { show(target, second); play(target, second); }
 });
 
-// A long recording is drawn whole, or a part of it at a time
+// A long recording is drawn completely, or one part at a time
 
 function choosePart(figure, part) {
   const select = figure.querySelector(".part");
@@ -156,12 +156,12 @@ function overview() {
 }
 
 function goTo(i) {
-  const key = data.detections.recording[i], place = document.getElementById(`r${key}`);
-  place.scrollIntoView({ block: "center" });
-  if (!place.matches(".recording")) return;
-  show(place, data.detections.start[i]);
-  pick(place, i);
-  place.querySelector(".lanes").focus({ preventScroll: true });
+  const key = data.detections.recording[i], target = document.getElementById(`r${key}`);
+  target.scrollIntoView({ block: "center" });
+  if (!target.matches(".recording")) return;
+  show(target, data.detections.start[i]);
+  pick(target, i);
+  target.querySelector(".lanes").focus({ preventScroll: true });
 }
 
 // List
@@ -204,7 +204,7 @@ function list() {
   }
 }
 
-// Lanes: below a picture one for each species heard in it
+// Lanes: below a picture, one for each species that was detected in it
 
 function lanesOf(figure) {
   const [from, to] = figure.span, { start, end, species } = data.detections;
@@ -255,7 +255,7 @@ function pick(figure, i) {
   const mark = figure.querySelector(".mark"), [from, to] = figure.span;
   figure.chosen = i;
   mark.hidden = i === null;
-  figure.querySelector(".told").textContent = i === null ? "" : words(i);
+  figure.querySelector(".status").textContent = i === null ? "" : words(i);
   if (i !== null) {
     const { start, end } = data.detections;
     mark.style.left = `${100 * (start[i] - from) / (to - from)}%`;
@@ -270,10 +270,10 @@ function words(i) {
 }
 
 function nearest(figure, event) {
-  const canvas = figure.querySelector(".lanes"), place = canvas.getBoundingClientRect(), [from, to] = figure.span;
-  const { start, end, species } = data.detections, perPixel = (to - from) / place.width;
-  const second = from + (event.clientX - place.left) * perPixel;
-  const key = figure.lanes?.order[Math.floor((event.clientY - place.top) / LANE)];
+  const canvas = figure.querySelector(".lanes"), box = canvas.getBoundingClientRect(), [from, to] = figure.span;
+  const { start, end, species } = data.detections, perPixel = (to - from) / box.width;
+  const second = from + (event.clientX - box.left) * perPixel;
+  const key = figure.lanes?.order[Math.floor((event.clientY - box.top) / LANE)];
   let best = null, least = 4 * perPixel;  // as far as a finger or a mouse misses
   for (const i of figure.lanes?.seen ?? []) {
     if (species[i] !== key) continue;
@@ -310,12 +310,12 @@ function listen(figure) {
     event.preventDefault();
   });
   picture.addEventListener("click", event => {
-    const place = picture.getBoundingClientRect(), [from, to] = figure.span;
-    play(figure, from + (to - from) * (event.clientX - place.left) / place.width);
+    const box = picture.getBoundingClientRect(), [from, to] = figure.span;
+    play(figure, from + (to - from) * (event.clientX - box.left) / box.width);
   });
 }
 
-// What is drawn when it comes near
+// Lanes are drawn only when they come near the visible part of the page
 
 const watcher = new IntersectionObserver(entries => {
   for (const { target, isIntersecting } of entries) {

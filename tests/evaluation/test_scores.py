@@ -22,7 +22,7 @@ def test_the_macro_auc_is_exactly_that_of_birdclef(make_table):
     present = [0, 1, 2, 3, 5]
     exact = roc_auc_score(targets[:, present], table.scores[:, present], average="macro")
     assert found.overall["macro_auc"].value == pytest.approx(exact, abs=1e-6)
-    assert found.not_said["bird4"] == "no positives"
+    assert found.unscored["bird4"] == "no positives"
     assert found.classes["auc"].isna().tolist() == [False] * 4 + [True, False]
 
 
@@ -54,7 +54,7 @@ def test_classes_with_fewer_positives_than_asked_for_take_no_part(make_table):
     targets = table.targets.copy()
     targets[np.flatnonzero(targets[:, 0])[3:], 0] = 0
     found = evaluate(replace(table, targets=targets), resamples=5, min_positives=5)
-    assert found.not_said["bird0"] == "3 positives, fewer than 5"
+    assert found.unscored["bird0"] == "3 positives, fewer than 5"
     assert found.overall["macro_auc"].value == pytest.approx(found.classes["auc"][1:].mean())
 
 
@@ -91,7 +91,7 @@ def test_confusions_name_the_class_that_is_there_and_the_one_with_the_highest_sc
 def test_a_padded_cmap_that_is_mostly_padding_is_not_shown(make_table):
     few = evaluate(make_table(12, 4), resamples=5)
     assert few.overall["cmap_padded"] == Estimate(None)
-    assert "fewer than the 5 positives" in few.not_said["cmap_padded"]
+    assert "fewer than the 5 positives" in few.unscored["cmap_padded"]
     assert evaluate(make_table(60, 4), resamples=5).overall["cmap_padded"].value is not None
 
 

@@ -1,4 +1,4 @@
-"""Is the page of detections one whole file that shows, counts and plays what was found, and says what it leaves out?"""
+"""Is the page of detections one file that shows, counts and plays what was found, and states what it leaves out?"""
 
 import base64
 import html
@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from reports import detections
-from reports.detections import Heard, ListedDetection, Recording, Species, gather, time_axis, write_report
+from reports import detections, findings
+from reports.detections import write_report
+from reports.findings import ListedDetection, ListedRecording, Recording, Species, gather, time_axis
 from utils.settings import DataProcess
 
 RATE = 32_000  # Hz
@@ -150,7 +151,7 @@ def test_a_name_that_is_not_utf8_can_be_shown(written, tmp_path):
     assert "\\xff.wav" in written(recording(odd, SCORES)).words
 
 
-def test_species_stand_in_order_of_their_strongest_detection(written):
+def test_species_are_in_order_of_their_strongest_detection(written):
     found = written()
     assert [its["data-species"] for its in found.all("section")] == ["0", "1", "2"]
     assert [one["name"] for one in found.data["species"]] == ["Wren", "<b>", "owl"]
@@ -164,7 +165,7 @@ def test_without_a_detection_the_page_says_so_and_how_far_it_was(written, tmp_pa
     assert not found.all("section")
 
 
-def test_the_page_is_written_whole_or_not_at_all(written, tmp_path, monkeypatch):
+def test_the_page_is_written_completely_or_not_at_all(written, tmp_path, monkeypatch):
     (tmp_path / "page.html").write_text("an older page")
     monkeypatch.setattr(detections, "overview", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -176,7 +177,7 @@ def test_the_page_is_written_whole_or_not_at_all(written, tmp_path, monkeypatch)
 # Sound
 
 
-def test_a_short_recording_is_in_the_page_and_a_detection_sounds_as_where_it_was_heard(written):
+def test_a_short_recording_is_in_the_page_and_a_detection_has_its_own_sound(written):
     found = players(written())
     assert len(decoded(list(found.values())[-1])) == 20 * RATE
     low, high = found["score 0.90, night.wav, 0:05 to 0:10"], found["score 0.60, night.wav, 0:15 to 0:20"]
@@ -193,7 +194,7 @@ def test_a_long_recording_is_played_from_its_own_file(written, tmp_path, monkeyp
     source = found.all("audio")[-1]["src"]
     assert ":" not in source
     assert tmp_path / urllib.parse.unquote(source) == folder / "long.wav"
-    assert "keep that where it is" in found.words
+    assert "keep the file where it is" in found.words
 
 
 def test_bats_are_played_ten_times_slower_and_the_page_says_so(written, tmp_path):
@@ -221,7 +222,7 @@ def test_what_is_counted_is_listed(written, tmp_path):
 
 
 def test_a_rare_species_is_listed_beside_one_that_calls_all_night(monkeypatch):
-    monkeypatch.setattr(detections, "LISTED", 100)
+    monkeypatch.setattr(findings, "LISTED", 100)
     night = [ListedDetection(at, at + 5.0, 0, 0.9, at) for at in np.arange(0.0, 5000.0, 5.0)]
     rare = [ListedDetection(at, at + 5.0, 1, 0.3, at) for at in np.arange(0.0, 50.0, 5.0)]
     found = gather([Recording(Path("a"), 5000.0, night, 0.9), Recording(Path("b"), 50.0, rare, 0.3)] * 2)
@@ -229,8 +230,8 @@ def test_a_rare_species_is_listed_beside_one_that_calls_all_night(monkeypatch):
     assert found.counts == {0: 2000, 1: 20}
 
 
-def test_detections_that_are_not_listed_are_said_to_be_left_out(written, tmp_path, monkeypatch):
-    monkeypatch.setattr(detections, "LISTED", 3)
+def test_the_page_states_how_many_detections_it_does_not_list(written, tmp_path, monkeypatch):
+    monkeypatch.setattr(findings, "LISTED", 3)
     found = written()
     assert "Of 4 detections 3 are listed and drawn: the strongest of each species, at most 1 of one." in found.words
     assert "3 detections of 3 species" in found.words
@@ -278,7 +279,7 @@ def test_a_recording_that_has_gone_since_is_named(written, tmp_path):
     assert str(tmp_path / "gone.wav") in found.words
 
 
-def test_the_limits_are_said(written):
+def test_the_page_states_its_limits(written):
     words = html.unescape(written().words)
     for limit in (
         "50,000 detections",
@@ -292,7 +293,7 @@ def test_the_limits_are_said(written):
         assert limit in words, limit
 
 
-def test_a_long_detection_is_shown_from_its_strongest_moment_and_no_longer_than_said(written, tmp_path):
+def test_a_long_detection_is_shown_from_its_strongest_moment_and_no_longer_than_stated(written, tmp_path):
     path = whistle(tmp_path / "a.wav", 60.0)
     found = players(written(Recording(path, 60.0, [ListedDetection(0.0, 60.0, 0, 0.9, 40.0)], 0.9)))
     sound = decoded(found["score 0.90, a.wav, 0:00 to 1:00"])
@@ -312,13 +313,13 @@ def test_a_long_recording_is_drawn_in_parts(written, tmp_path, monkeypatch):
 # The overview
 
 
-def heard(started=None, seconds=3600.0):
-    return Heard(Path("a"), seconds, started)
+def listed(started=None, seconds=3600.0):
+    return ListedRecording(Path("a"), seconds, started)
 
 
 def test_the_overview_goes_by_the_hour_of_the_day_where_all_start_times_are_known():
     evening, morning = datetime(2024, 5, 1, 21, 30), datetime(2024, 5, 2, 4, 0)
-    axis = time_axis([heard(evening, 5400.0), heard(morning)])
+    axis = time_axis([listed(evening, 5400.0), listed(morning)])
     assert axis["bins"] == ["21:00", "22:00", "23:00", "00:00", "01:00", "02:00", "03:00", "04:00"]
     assert axis["starts"] == [21.5 * 3600, 4 * 3600]
     assert (axis["first"], axis["wraps"]) == (21, True)
@@ -331,13 +332,13 @@ def test_the_start_times_are_those_that_recorders_write_into_names():
 
 @pytest.mark.parametrize(("seconds", "bins"), [(20.0, 1), (1200.0, 20), (3600.0, 12), (36_000.0, 10), (2e6, 24)])
 def test_without_start_times_the_overview_goes_by_the_time_in_the_recording(seconds, bins):
-    assert len(time_axis([heard(seconds=seconds), heard(datetime(2024, 5, 1), 20.0)])["bins"]) == bins
+    assert len(time_axis([listed(seconds=seconds), listed(datetime(2024, 5, 1), 20.0)])["bins"]) == bins
 
 
 # In a browser
 
 
-def test_the_filter_rules_what_is_counted_listed_and_drawn(written, tmp_path, browser, console):
+def test_the_filter_applies_to_what_is_counted_listed_and_drawn(written, tmp_path, browser, console):
     written(recording(whistle(tmp_path / "a.wav"), SCORES), recording(whistle(tmp_path / "b.wav"), SCORES[1:]))
     browser.open(tmp_path / "page.html")
     shown = "return document.getElementById('shown').textContent"
@@ -359,10 +360,10 @@ def test_the_page_works_by_keyboard_and_its_players_play(written, tmp_path, brow
     browser.open(tmp_path / "page.html")
     browser.ask("document.querySelector('.lanes').focus()")
     browser.press("ARROW_RIGHT")
-    told = "return document.querySelector('.recording .told').textContent"
-    assert browser.ask(told) == "Wren 0.90, 0:05 to 0:10"
+    status = "return document.querySelector('.recording .status').textContent"
+    assert browser.ask(status) == "Wren 0.90, 0:05 to 0:10"
     browser.press("ARROW_RIGHT", "ARROW_RIGHT")
-    assert browser.ask(told) == "Wren 0.60, 0:15 to 0:20"
+    assert browser.ask(status) == "Wren 0.60, 0:15 to 0:20"
     assert browser.ask("return document.querySelector('.mark').style.left") == "75%"
     browser.press("ENTER")
     browser.wait("return document.querySelector('.recording audio').currentTime > 15")

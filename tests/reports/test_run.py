@@ -67,8 +67,8 @@ def test_a_swapped_label_heads_the_recordings_to_listen_to_again(write, tmp_path
     assert (listed["doubt"][2:] < 0).all()
     assert len(listed) == 12
     first = listed.iloc[0]
-    said = {"r3.wav": ("owl", "wren"), "r7.wav": ("tit", "owl")}
-    assert (first["label"], first["sounds_like"]) == said[first["filename"]]
+    expected = {"r3.wav": ("owl", "wren"), "r7.wav": ("tit", "owl")}
+    assert (first["label"], first["sounds_like"]) == expected[first["filename"]]
     assert text.index("r3.wav") < text.index("r5.wav")
     assert text.count("<audio") == 12
 
@@ -105,7 +105,7 @@ def test_a_recording_that_is_gone_is_listed_without_picture_and_sound(write, tmp
     assert "r3.wav" in text
 
 
-def test_what_cannot_be_said_is_not_said(write, tmp_path):
+def test_without_scores_the_page_has_no_scores_and_no_curves(write, tmp_path):
     text = write(None, epochs=[], kept_epoch=None)
     assert "there are no scores" in text
     assert "Curves" not in text
