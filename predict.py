@@ -9,9 +9,10 @@ from utils.command import run_command
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(__doc__, arguments)
     from inference import steps  # it imports torch, which takes seconds: not for --help
+    from inference.outputs import resolve_outputs
     from reports.detections import write_report
 
-    options = steps.resolve_outputs(options)
+    options = resolve_outputs(options)
     recordings = steps.find(options)
     predictor = steps.load(options)
     sample = steps.read_sample(options, predictor, recordings)

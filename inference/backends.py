@@ -41,10 +41,11 @@ class Loaded:
     Attributes:
         source: the file that holds its weights.
         digest: SHA-256 of the checkpoint that the weights come from, as it was when it was read.
-        forward: window inputs -> logits; with ``head``: window inputs -> what ``head`` takes of a window.
+        forward: window inputs -> logits; with ``head``: window inputs -> embeddings.
         workers: number of threads that should call ``forward`` at the same time.
         batch: number of windows for each call.
-        thresholds: what evaluate.py fitted for the run (``evaluation.decisions``), as text; None if nothing.
+        thresholds: the thresholds and the calibration of the run (``evaluation.decisions``), as text; None if there are
+            none.
         head: for a model that pools the windows of a row before it classifies them: ``(rows, windows, 1 + size)``, the
             weight of each window and its embedding -> logits ``(rows, classes)``.
     """
@@ -205,7 +206,7 @@ def openvino_backend(path: Path, device: torch.device) -> Loaded:
     exported = path if path.suffix in (".onnx", ".xml") else onnx_file_of(path)
     core = openvino.Core()
     if exported.suffix == ".onnx":
-        properties = onnx_properties(exported)  # before OpenVINO: its reader says less about a damaged file
+        properties = onnx_properties(exported)  # before OpenVINO: its reader reports less about a damaged file
     else:
         _must_be_openvino(exported)
     try:
@@ -216,7 +217,8 @@ def openvino_backend(path: Path, device: torch.device) -> Loaded:
     except Exception as error:  # for a damaged file it raises several kinds of error, that of bad UTF-8 among them
         raise CheckpointError(f"{exported}: damaged, or not an OpenVINO file ({library_reason(error)})") from None
     card, digest, thresholds = read_metadata(properties.get(CARD_KEY), exported)
-    card = _with_encoder_inside(card, exported) if joined else card
+    if joined:
+        card = _with_encoder_inside(card, exported)
     settings = {"NUM_STREAMS": cores(), "INFERENCE_NUM_THREADS": cores(), "INFERENCE_PRECISION_HINT": "f32"}
     compiled = core.compile_model(model, "CPU", settings)
 

@@ -19,9 +19,9 @@ class Result:
 
     Attributes:
         start_s, end_s: ``(rows,)``, seconds.
-        scores: ``(rows, classes)``, in the order of the card's labels; thresholds apply to them.
+        scores: ``(rows, classes)``, in the order of the card's labels; thresholds apply to these.
         seconds, sample_rate: of the recording.
-        probabilities: what is written in place of the scores, of the same shape; None: the scores themselves.
+        probabilities: of the same shape, written in place of the scores; None: the scores are written.
         time_expansion: how many times slower the file plays than the original sound; all times here are of the sound.
     """
 
@@ -36,7 +36,7 @@ class Result:
 
     @property
     def values(self) -> np.ndarray:
-        """``(rows, classes)``: what is written."""
+        """``(rows, classes)``: the values that are written."""
         return self.scores if self.probabilities is None else self.probabilities
 
 
@@ -65,28 +65,28 @@ class DetectionFilter:
             return replace(self, threshold=DEFAULT_THRESHOLD)
         return self
 
-    def words(self) -> str:
+    def description(self) -> str:
         """The filter as a phrase."""
-        parts = []
+        phrases = []
         if isinstance(self.threshold, tuple):
-            parts += ["scores of at least the threshold of each class"]
+            phrases += ["scores of at least the threshold of each class"]
         elif self.threshold is not None:
-            parts += [f"scores of at least {self.threshold:g}"]
-        parts += [f"the best {self.top_k} of each row"] if self.top_k is not None else []
+            phrases += [f"scores of at least {self.threshold:g}"]
+        phrases += [f"the best {self.top_k} of each row"] if self.top_k is not None else []
         if self.merge:
             merged = "consecutive ones as one"
             merged += f" until a score is below {self.stop_threshold:g}" if self.stop_threshold is not None else ""
-            parts += [f"{merged}, of up to {self.longest_s:g} s"]
-        return ", ".join(parts) or "all scores"
+            phrases += [f"{merged}, of up to {self.longest_s:g} s"]
+        return ", ".join(phrases) or "all scores"
 
 
 class Detection(NamedTuple):
     """A label somewhere in a recording.
 
     Attributes:
-        label: its index.
-        score: the highest of its rows.
-        peak_s: the start of the row that has this score.
+        label: the index of the label.
+        score: the highest score of the rows.
+        peak_s: the start of the row with this score.
     """
 
     start_s: float

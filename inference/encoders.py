@@ -53,7 +53,7 @@ def encoder_of_card(card: ModelCard, source: Path) -> EncoderPool:
     """The encoder that the head of a checkpoint was trained on.
 
     Raises:
-        CheckpointError: its file is gone, or has other content.
+        CheckpointError: its file is missing, or has other content.
         UserError: the runtime that reads the file is not installed.
     """
     encoder, path = encoder_of(card.model), Path(card.encoder["path"])
@@ -70,7 +70,7 @@ def encoder_of_card(card: ModelCard, source: Path) -> EncoderPool:
     return EncoderPool(encoder, path, scores=False)
 
 
-Values = Callable[[np.ndarray], np.ndarray]
+Values = Callable[[np.ndarray], np.ndarray]  # of windows or of a row -> logits or embeddings
 
 
 def head_functions(head: Values, card: ModelCard, source: Path) -> tuple[Values, Values | None]:
@@ -81,14 +81,14 @@ def head_functions(head: Values, card: ModelCard, source: Path) -> tuple[Values,
     """
     encoder = encoder_of_card(card, source)
 
-    def embeddings(windows: np.ndarray) -> np.ndarray:
+    def embed(windows: np.ndarray) -> np.ndarray:
         return encoder(windows).embeddings
 
     def logits(windows: np.ndarray) -> np.ndarray:
-        found = embeddings(windows)
-        return head(np.concatenate([np.ones((len(found), 1), np.float32), found], axis=1)[:, None])
+        embeddings = embed(windows)
+        return head(np.concatenate([np.ones((len(embeddings), 1), np.float32), embeddings], axis=1)[:, None])
 
-    return (logits, None) if card.model.pool == "windows" else (embeddings, head)
+    return (logits, None) if card.model.pool == "windows" else (embed, head)
 
 
 # An encoder with its own labels
@@ -113,7 +113,7 @@ def untrained(run: Path, labels: Path | None) -> tuple[ModelCard, str, Path, Val
     """The card, the digest, the file and the logits of an encoder's own labels.
 
     Raises:
-        UserError: its file or its runtime is not there, or it has no labels.
+        UserError: its file or its runtime is missing, or it has no labels.
         DataError: the list of labels does not fit.
     """
     encoder, path = (_type_of(run), run) if run.is_file() else (ENCODERS[str(run)], None)
@@ -144,10 +144,10 @@ def untrained(run: Path, labels: Path | None) -> tuple[ModelCard, str, Path, Val
 
 
 def _type_of(path: Path) -> Encoder:
-    """The encoder of the table that a file is.
+    """Which encoder of the table has this file.
 
     Raises:
-        UserError: it is none of them.
+        UserError: none has.
     """
     reasons = []
     for encoder in ENCODERS.values():
@@ -157,7 +157,7 @@ def _type_of(path: Path) -> Encoder:
         except UserError as error:
             reasons.append(str(error))
     raise UserError(
-        f"{path}: this is none of the encoders that are known ({', '.join(ENCODERS)}); the first says: {reasons[0]}"
+        f"{path}: this is none of the encoders that are known ({', '.join(ENCODERS)}); for the first: {reasons[0]}"
     )
 
 

@@ -29,7 +29,7 @@ _VERSION = 2  # of the format
 _BEFORE_VERSION_2 = "sha256"  # a key of the card's JSON; such files are read without a check of their bytes
 _DIGEST_LENGTH = 64  # hexadecimal digits
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
-_ENDS = {".onnx": b"", ".xml": b" -->\n"}  # what stands behind the checksum
+_ENDS = {".onnx": b"", ".xml": b" -->\n"}  # the bytes after the checksum
 
 
 class ExportError(UserError):
@@ -58,15 +58,15 @@ def write_onnx(trained: TrainedNetwork, path: Path) -> None:
     Of a model on an encoder it holds the head: (batch, windows, 1 + size), of any number of windows -> logits.
 
     Raises:
-        ExportError: ONNX has no operation for a part of the network.
+        ExportError: ONNX has no operation for something in the network.
     """
     card = trained.card
     if card.encoder:  # the file is the head; the encoder stays a file of its own, whose path is in the card
-        given, axes = torch.ones(2, 3, 1 + card.encoder["size"]), {0: "batch", 1: "windows"}
+        example, axes = torch.ones(2, 3, 1 + card.encoder["size"]), {0: "batch", 1: "windows"}
     else:
-        given, axes = torch.zeros(2, *card.frontend.input_shape(card.process)), {0: "batch"}
+        example, axes = torch.zeros(2, *card.frontend.input_shape(card.process)), {0: "batch"}
     axes = {"images": axes, "logits": {0: "batch"}}
-    save_onnx(onnx_network(trained.network, given, axes, card.model_type), trained, path)
+    save_onnx(onnx_network(trained.network, example, axes, card.model_type), trained, path)
 
 
 def save_onnx(network: bytes, trained: TrainedNetwork, path: Path, properties: Mapping[str, str] | None = None) -> None:
@@ -81,26 +81,26 @@ def save_onnx(network: bytes, trained: TrainedNetwork, path: Path, properties: M
 
 
 def onnx_network(
-    network: nn.Module, given: Tensor, axes: Mapping[str, Mapping[int, str]], name: str, opset: int | None = None
+    network: nn.Module, example: Tensor, axes: Mapping[str, Mapping[int, str]], name: str, opset: int | None = None
 ) -> bytes:
     """A network as ONNX.
 
     Args:
-        given: an example of its input.
+        example: of its input.
         axes: the names of the input and of the output, each with its axes of any length.
         name: of the network, for the error.
         opset: the version of ONNX's operators; None: PyTorch's usual one.
 
     Raises:
-        ExportError: ONNX has no operation for a part of the network.
+        ExportError: ONNX has no operation for something in the network.
     """
     buffer, (input_name, output_name) = io.BytesIO(), axes
-    # When an export fails, torch's C++ code prints the whole graph to stdout, which is for results.
+    # When an export fails, torch's C++ code prints the graph to stdout, which is for results.
     with warnings.catch_warnings(action="ignore"), open(os.devnull, "w") as nowhere, redirected(1, nowhere):
         # The tracing exporter needs no further package, and our networks have no branches that depend on values.
         try:
             torch.onnx.export(
-                network, (given,), buffer, dynamo=False, input_names=[input_name], output_names=[output_name],
+                network, (example,), buffer, dynamo=False, input_names=[input_name], output_names=[output_name],
                 dynamic_axes=axes, opset_version=opset,
             )  # fmt: skip
         except Exception as error:  # of an operation that it does not know, the exporter raises any kind of error
@@ -157,7 +157,7 @@ def _digest(content: bytes, weights: bytes = b"") -> bytes:
 
 
 def read_metadata(text: str | None, path: Path) -> Metadata:
-    """The metadata of an exported file, after a check of the whole file.
+    """The metadata of an exported file, after a check of all its bytes.
 
     Args:
         text: what the file holds under ``CARD_KEY``.

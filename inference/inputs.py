@@ -30,21 +30,21 @@ def find_recordings(inputs: Iterable[Path | str]) -> list[Path]:
     found: dict[str, Path] = {}
     names: set[str] = set()
     others: list[str] = []  # files of folders and patterns that are not taken
-    for given in map(str, inputs):
-        if not given:
+    for name in map(str, inputs):
+        if not name:
             raise DataError("an input is empty, perhaps a variable that is not set; use '.' for the current folder")
-        path = Path(given)
+        path = Path(name)
         if path.is_dir():
             recordings = _in_folder(path, others)
         elif path.exists():
             recordings = [path]
-        elif glob.has_magic(given):  # a quoted pattern such as 'night/**/*.wav'
-            recordings = [path for name in sorted(glob.glob(given, recursive=True)) for path in _matched(name, others)]
+        elif glob.has_magic(name):  # a quoted pattern such as 'night/**/*.wav'
+            recordings = [path for match in sorted(glob.glob(name, recursive=True)) for path in _matched(match, others)]
         else:
-            raise DataError(f"{given}: no such file or folder")
+            raise DataError(f"{name}: no such file or folder")
         if not recordings:
             unused = sound_files_not_used(others)
-            raise DataError(f"{given}: there is no recording in it ({unused or ', '.join(ENDINGS)})")
+            raise DataError(f"{name}: there is no recording in it ({unused or ', '.join(ENDINGS)})")
         for recording in recordings:
             found.setdefault(os.path.realpath(recording), recording)
             names.add(recording.name)
@@ -56,14 +56,14 @@ def find_recordings(inputs: Iterable[Path | str]) -> list[Path]:
     return list(found.values())
 
 
-def time_expansions(recordings: Sequence[Path], given: float | None) -> dict[Path, float]:
+def time_expansions(recordings: Sequence[Path], of_all: float | None) -> dict[Path, float]:
     """How many times slower each recording plays than the original sound; only those that do not play at its speed.
 
     Args:
-        given: of all of them; None: what each states itself.
+        of_all: the factor of all recordings; None: what each states itself.
     """
-    if given is not None:
-        return dict.fromkeys(recordings, given) if given != 1 else {}
+    if of_all is not None:
+        return dict.fromkeys(recordings, of_all) if of_all != 1 else {}
     stated = recorder_columns(recordings)[TIME_EXPANSION]
     found = {path: factor for path, factor in zip(recordings, stated, strict=True) if factor != 1}
     if found:

@@ -1,7 +1,7 @@
 """How do a frozen encoder and the head that was trained on it become one ONNX file?
 
 Its input and its first outputs are those of the encoder's file. One more output, ``LOGITS``, holds the logits of the
-head. They are of all windows that are given, taken as one recording in which each counts the same: ``(1, classes)``.
+head. They are of all windows together, as of one recording in which each counts the same: ``(1, classes)``.
 With ``pool = windows``, or an encoder that takes one window at a time, they are of each window. In predict.py a window
 may count less than the others in a row, so it also needs the head by itself: the metadata hold it under ``HEAD_KEY``,
 as ONNX in base64.
@@ -55,9 +55,9 @@ def write_joined(trained: TrainedNetwork, encoder_file: Path, path: Path) -> Non
     try:
         model = onnx.load(str(encoder_file))
         opset = next(one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))
-        whole = HeadOfOneRecording(trained.network, each_window=trained.card.model.pool == "windows")
+        of_recording = HeadOfOneRecording(trained.network, each_window=trained.card.model.pool == "windows")
         axes = {"embeddings": {0: "windows"}, "logits": {0: "rows"}}
-        content = onnx_network(whole, torch.ones(3, size), axes, name, min(max(opset, _OPSETS[0]), _OPSETS[-1]))
+        content = onnx_network(of_recording, torch.ones(3, size), axes, name, min(max(opset, _OPSETS[0]), _OPSETS[-1]))
         head = onnx.version_converter.convert_version(onnx.load_from_string(content), opset)
         _join(model, head, _embedding_of(model, trained.card))
         onnx.checker.check_model(model)

@@ -1,4 +1,4 @@
-"""Checks of --output and --report before the work: can they be written, and would they overwrite something?"""
+"""Can --output and --report be written, and would they overwrite something? This is checked before the work."""
 
 import os
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Threads that read recordings ahead, and batches that other threads compute: both at the same time."""
+"""How are recordings read and windows computed at the same time? Some threads read ahead, others compute batches."""
 
 import collections
 import queue

@@ -1,4 +1,4 @@
-"""Scoring recordings and live sound with trained models, from the same spectrograms and windows as in training."""
+"""How are recordings and live sound scored? From the same spectrograms and windows as in training."""
 
 import functools
 import itertools
@@ -96,9 +96,7 @@ class Predictor:
         self.min_recording_s = max(model.card.min_recording_s for model in self.models)
         keys = [source_key(model.card) for model in self.models]
         self._sources = {key: source_of(model.card) for key, model in zip(keys, self.models, strict=True)}
-        self._seen = [
-            list(self._sources).index(key) for key in keys
-        ]  # index of each model's source; models may share one
+        self._source_of_model = [list(self._sources).index(key) for key in keys]  # models may share a source
         rate = self._sources[keys[0]].rate
         self.one_row = window_s == RECORDING
         if self.one_row or not window_s:
@@ -118,7 +116,7 @@ class Predictor:
             time_expansion: how many times slower the file plays than the original sound.
 
         Raises:
-            BadRecording: no part of it can be scored.
+            BadRecording: nothing of it can be scored.
             DataError: as of ``predict_files``.
         """
         ((_, result),) = self.predict_files([path], {Path(path): time_expansion})
@@ -129,7 +127,7 @@ class Predictor:
     def predict_files(
         self, paths: Iterable[Path | str], expansions: Mapping[Path, float] | None = None
     ) -> Iterator[tuple[Path, Scores | BadRecording]]:
-        """Score recordings. Each is given as soon as it is ready, so the order is not that of ``paths``.
+        """Score recordings. Each is yielded as soon as it is ready, so the order is not that of ``paths``.
 
         Recordings are read and transformed while the models compute. Apart from its scores, the memory does not
         depend on the length of a recording.
@@ -187,7 +185,7 @@ class Predictor:
             raise UserError(
                 "a live stream has no end, so --window-s recording is not possible; give a number of seconds"
             )
-        windower = Windower(self._plans, self._seen)
+        windower = Windower(self._plans, self._source_of_model)
         streams = [Live(source, sample_rate) for source in self._sources.values()]
         scores: list[dict[int, np.ndarray]] = [{} for _ in self.models]  # of windows that later rows may need
         counts, received = [0] * len(self.models), 0
@@ -251,7 +249,7 @@ class Predictor:
         how = {"strict": False, "time_expansion": recording.time_expansion}
         audio = [AudioStream(recording.path, source.sample_rate, _BLOCK_S, **how) for source in sources]
         streams = [source.stream() for source in sources]
-        windower = Windower(self._plans, self._seen)
+        windower = Windower(self._plans, self._source_of_model)
         nothing = np.empty(0, np.float32)  # at one sample rate there may be one more block than at another
         for blocks in itertools.zip_longest(*audio, fillvalue=nothing):
             yield windower.push([stream.push(block) for stream, block in zip(streams, blocks, strict=True)])
@@ -301,7 +299,7 @@ class _Recording:
 
 
 def _scored(recordings: list[_Recording]) -> Iterator[tuple[Path, Scores]]:
-    """Remove from ``recordings`` those whose windows are all scored, and give their scores."""
+    """Remove the recordings whose windows are all scored, and yield their scores."""
     for recording in [one for one in recordings if not one.unscored]:
         recordings.remove(recording)
         yield recording.path, recording.result()
@@ -317,7 +315,7 @@ def inputs_of(windows: Sequence[np.ndarray], plan: WindowPlan) -> np.ndarray:
 
 
 class _Scorer:
-    """One model at work.
+    """One model that scores windows and rows.
 
     Args:
         columns: indices of the classes that are kept; None: all.
@@ -348,8 +346,8 @@ class _Scorer:
 
 def _of_row(row: Row, scorers: Sequence[_Scorer], scores: Sequence[Sequence[np.ndarray] | Mapping]) -> np.ndarray:
     """``(models, classes)``: the scores of each model for a row."""
-    its = zip(scorers, scores, row.windows, strict=True)
-    return np.stack([scorer.of_row(windows, known) for scorer, known, windows in its])
+    of_models = zip(scorers, scores, row.windows, strict=True)
+    return np.stack([scorer.of_row(windows, known) for scorer, known, windows in of_models])
 
 
 def _joined(rows: Sequence[Row], seconds: float) -> Row:

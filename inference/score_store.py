@@ -1,4 +1,4 @@
-"""The scores of a prediction job, kept recording by recording beside the output until the output is written."""
+"""Where are the scores of a prediction job until its output is written? In a folder beside the output, by recording."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""The input of a model as a stream: the spectrogram of a recording in dB, or its waveform."""
+"""What does a model take as input? A stream of frames: of the spectrogram in dB, or of the waveform."""
 
 from typing import Protocol
 

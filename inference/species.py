@@ -1,4 +1,4 @@
-"""Reading a list of species, to keep only those in the results."""
+"""Which classes of a model are on a list of species? Only these are kept in the results."""
 
 import logging
 from pathlib import Path
@@ -14,7 +14,7 @@ def read_species(path: Path, card: ModelCard) -> list[int]:
     """The indices of the labels that a list of species names, in the order of the labels.
 
     Each line has a label, a scientific or a common name, or ``Scientific name_Common name`` as BirdNET writes it.
-    Empty lines and lines that begin with # are passed over; case does not matter.
+    Empty lines and lines that begin with # are ignored; case does not matter.
 
     Raises:
         DataError: the file cannot be read, or names none of the model's species.

@@ -1,4 +1,4 @@
-"""The steps of a prediction, in the order of predict.py."""
+"""What are the steps of predict.py? They are here in the order in which it calls them."""
 
 import contextlib
 import logging
@@ -19,7 +19,7 @@ from inference.choices import RECORDING
 from inference.detections import LONGEST_S, Detection, DetectionFilter, Result, detections
 from inference.inputs import find_recordings, time_expansions, trained_expansion
 from inference.options import Options
-from inference.outputs import check_outputs, resolve_outputs
+from inference.outputs import check_outputs
 from inference.predictor import Predictor
 from inference.score_store import ScoreStore
 from inference.thresholds import FittedRules, fitted_rules, report_rules
@@ -30,13 +30,8 @@ from utils.run_folder import CONFIG
 
 log = logging.getLogger(__name__)
 
-__all__ = [
-    "contents_of_report", "expansions_of", "find", "load", "open_store", "read_sample", "resolve_outputs",
-    "score", "write",
-]  # fmt: skip
-
 _SUBMISSION_S = 5.0  # seconds of a row in BirdCLEF
-_PARTLY = "%s: %s; the part that can be decoded is scored%s"
+_PARTLY = "%s: %s; what can be decoded is scored%s"
 _BEHIND_A_HOLE = ", and times after the hole are too early by up to that much"
 
 
@@ -133,11 +128,11 @@ def _remove_leftovers_of(options: Options) -> None:
 def expansions_of(options: Options, recordings: Sequence[Path]) -> dict[Path, float]:
     """The time expansion of each recording that has one: that of the command line, or what the recording states.
 
-    Neither the config of the run nor its data say anything of these recordings; a run that was trained on expanded
-    ones is pointed out.
+    The config of the run concerns other recordings, so it decides nothing here. If the run was trained on expanded
+    recordings, a warning points that out.
     """
-    found = time_expansions(recordings, options.time_expansion)
-    if options.time_expansion is None and not found:
+    expansions = time_expansions(recordings, options.time_expansion)
+    if options.time_expansion is None and not expansions:
         for path in options.run:
             config = (path if path.is_dir() else path.parent) / CONFIG
             if config.is_file() and (factor := trained_expansion(config)) != 1:
@@ -145,7 +140,7 @@ def expansions_of(options: Options, recordings: Sequence[Path]) -> dict[Path, fl
                     "%s was trained with time_expansion = %g, and these recordings are taken to play at the speed "
                     "of the original sound; if they do not, give --time-expansion %g", path, factor, factor,
                 )  # fmt: skip
-    return found
+    return expansions
 
 
 def score(
@@ -199,7 +194,7 @@ def _explain_memory() -> Iterator[None]:
 
 
 def _caution(problem: str) -> str:
-    """What else the user should know about the scores of a recording with this problem."""
+    """A further warning about the scores of a recording with this problem."""
     return _BEHIND_A_HOLE if problem.startswith("hole:") else ""
 
 
@@ -249,7 +244,7 @@ def contents_of_report(
         "species": list(zip(card.labels, card.scientific_names, card.common_names, strict=True)),
         "process": card.process,
         "models": [one.card.model_type for one in predictor.models],
-        "shown": detection_filter.words(),
+        "shown": detection_filter.description(),
     }
 
 
@@ -257,12 +252,12 @@ def _found_in(
     results: Iterable[Result], labels: Sequence[str], detection_filter: DetectionFilter
 ) -> Iterator[tuple[Path, float, list[Detection], float, None, float]]:
     """The fields of ``reports.detections.Recording``, for each recording."""
-    nocall = labels.index(NOCALL) if NOCALL in labels else None  # that no bird calls is no detection
+    nocall = labels.index(NOCALL) if NOCALL in labels else None  # this class is no detection
     for result in results:
-        found = [one for one in detections(result, detection_filter) if one.label != nocall]
+        birds = [one for one in detections(result, detection_filter) if one.label != nocall]
         species = result.values if nocall is None else np.delete(result.values, nocall, axis=1)
         highest = float(species.max(initial=0.0))
-        yield result.path, result.seconds, found, highest, None, result.time_expansion
+        yield result.path, result.seconds, birds, highest, None, result.time_expansion
 
 
 def _bar(recordings: Sequence[Path], expansions: Mapping[Path, float]) -> tqdm:
@@ -275,7 +270,7 @@ def _bar(recordings: Sequence[Path], expansions: Mapping[Path, float]) -> tqdm:
 
 
 def _advance(bar: tqdm, hours: float) -> None:
-    """Move on; raise the total where a header promised less than the file holds, or tqdm would drop it."""
+    """Move the bar; raise the total if a file is longer than its header states, or tqdm would hide the total."""
     if bar.total is not None:
         bar.total = max(bar.total, bar.n + hours)
     bar.update(hours)

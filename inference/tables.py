@@ -106,9 +106,9 @@ def must_have_all(sample: SampleSubmission, recordings: Iterable[Path]) -> None:
     Raises:
         DataError: the sample submission lists a recording that is not among the inputs.
     """
-    given = {printable(recording.stem) for recording in recordings}
+    inputs = {printable(recording.stem) for recording in recordings}
     wanted = dict.fromkeys(row_id.rpartition("_")[0] for row_id in sample.row_ids)
-    if missing := [stem for stem in wanted if stem not in given]:
+    if missing := [stem for stem in wanted if stem not in inputs]:
         raise DataError(
             f"{sample.path}: {len(missing)} of its {len(wanted)} recordings are missing from the inputs, "
             f"the first is {missing[0]}; add their folder to --input"
@@ -216,11 +216,10 @@ def raven_table(result: Result, card: ModelCard, detection_filter: DetectionFilt
     low = min(card.process.f_min / factor, high)
     lines = ["\t".join(RAVEN_COLUMNS)]
     for number, one in enumerate(_birds(result, card, detection_filter), 1):
+        label, start, end = card.labels[one.label], f"{one.start_s * factor:.3f}", f"{one.end_s * factor:.3f}"
         values = (
-            number, "Spectrogram 1", 1, f"{one.start_s * factor:.3f}", f"{one.end_s * factor:.3f}", f"{low:.1f}",
-            f"{high:.1f}",
-            card.common_names[one.label] or card.labels[one.label], card.labels[one.label], f"{one.score:.4f}",
-            printable(os.path.abspath(result.path)), f"{one.start_s * factor:.3f}",
+            number, "Spectrogram 1", 1, start, end, f"{low:.1f}", f"{high:.1f}", card.common_names[one.label] or label,
+            label, f"{one.score:.4f}", printable(os.path.abspath(result.path)), start,
         )  # fmt: skip
         lines.append("\t".join(_cell(value) for value in values))
     return "\n".join(lines) + "\n"
@@ -252,13 +251,9 @@ TABLES: dict[str, tuple[str, Callable[[Result, ModelCard, DetectionFilter], str]
 
 
 def write_tables(
-    path: Path,
-    results: Iterable[Result],
-    card: ModelCard,
-    detection_filter: DetectionFilter,
-    kind: str,
+    path: Path, results: Iterable[Result], card: ModelCard, detection_filter: DetectionFilter, kind: str,
     recordings: Sequence[Path],
-) -> None:
+) -> None:  # fmt: skip
     """Write a table at ``path`` for one recording; for several, or if a folder is there, a table for each in it."""
     _, table = TABLES[kind]
     paths = table_paths(path, recordings, kind)

@@ -56,13 +56,13 @@ def test_scores_are_pooled_by_seed_and_their_spread_is_over_seeds(tmp_path):
     for seed in (1, 2, 3):
         scores = rng.random((40, 3))
         for fold, part in ((1, slice(0, 20)), (2, slice(20, 40))):
-            place = tmp_path / f"seed{seed}-fold{fold}"
-            place.mkdir()
-            run = write_run(place / "run", names[part], truth[part], scores[part])
+            folder = tmp_path / f"seed{seed}-fold{fold}"
+            folder.mkdir()
+            run = write_run(folder / "run", names[part], truth[part], scores[part])
             (run / "config.ini").touch()
             summary = {"test_macro_auc": seed / 10, "test_cmap": 0.5, "test_top1": fold / 10, "seconds": 10.0 * fold}
             (run / "summary.json").write_text(json.dumps(summary))
-            cells.append(PlannedRun("a", tmp_path / "a.ini", seed, fold, place, ()))
+            cells.append(PlannedRun("a", tmp_path / "a.ini", seed, fold, folder, ()))
         of_seed[seed] = pooled([cell.run for cell in cells if cell.seed == seed])["macro_auc"]
     cells.pop()  # a seed without all of its folds is not pooled
     result = result_of("a", cells, 2, {"parameters": 7})

@@ -1,4 +1,4 @@
-"""Do scores mean what they say after calibration, and is it fitted on no more than there is?"""
+"""Are calibrated scores probabilities, and does the number of positives decide how they are fitted?"""
 
 from dataclasses import replace
 

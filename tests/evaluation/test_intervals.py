@@ -1,4 +1,4 @@
-"""Does an interval hold what it should as often as it says?"""
+"""Does an interval contain the true value as often as it should?"""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def test_a_share_of_one_in_few_groups_is_no_proof():
     assert estimate_share(np.zeros(101), 5).high == pytest.approx(1 - five.low)
 
 
-def test_what_cannot_be_said_has_no_value_and_too_few_groups_have_no_interval():
+def test_what_cannot_be_computed_has_no_value_and_too_few_groups_have_no_interval():
     assert estimate(np.array([np.nan, 0.5, 0.5])) == Estimate(None)
     assert estimate(np.array([0.5, 0.4, 0.6]), n_groups=2) == Estimate(0.5)
     assert str(Estimate(0.5, 0.25, 0.75)) == "0.500 [0.250, 0.750]"

@@ -59,7 +59,7 @@ def test_semicolons_and_the_file_column_of_birdnet_analyzer_are_read(write, trut
         ("comgre", "asbfly", r"column 'asbfly' is there twice"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_a_submission_is_said(write, truth, before, after, message):
+def test_what_is_wrong_with_a_submission_is_reported(write, truth, before, after, message):
     with pytest.raises(DataError, match=message):
         match(truth, read_table(write(SCORES.replace(before, after, 1))))
 
@@ -83,7 +83,7 @@ def test_a_foreign_column_is_an_error(write, truth):
         ("asbfly\n1\n", "it is neither a table of row_id"),
     ],
 )
-def test_what_is_wrong_with_a_table_of_labels_is_said(write, text, message):
+def test_what_is_wrong_with_a_table_of_labels_is_reported(write, text, message):
     with pytest.raises(DataError, match=message):
         truth_of(read_table(write(text)))
 
@@ -120,7 +120,7 @@ def test_raven_tables_of_a_folder_are_one_table_and_their_names_may_name_the_rec
     assert len(remarks) == 1
 
 
-def test_other_species_are_left_out_and_said_and_a_foreign_recording_is_an_error(write, truth):
+def test_other_species_are_left_out_with_a_remark_and_a_foreign_recording_is_an_error(write, truth):
     head = "file,start_s,end_s,label,score\n"
     table, remarks = match(truth, read_table(write(head + "night_1.ogg,0,5,asbfly,1\nnight_1.ogg,0,5,robin,1\n")))
     assert table.scores[0].tolist() == [1, 0]

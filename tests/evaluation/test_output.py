@@ -1,4 +1,4 @@
-"""Does what is printed and written say what was found?"""
+"""Is an evaluation printed and written as it was computed?"""
 
 import json
 
@@ -8,7 +8,7 @@ from evaluation.output import CLASSES, CONFUSIONS, RELIABILITY, SCORES, as_text,
 from evaluation.scores import evaluate
 
 
-def test_the_printed_table_has_counts_intervals_and_what_cannot_be_said(make_table):
+def test_the_printed_table_has_counts_intervals_and_what_cannot_be_scored(make_table):
     text = as_text(evaluate(make_table(12, 9, skill=1.0), 0.5, resamples=30))
     assert text.startswith("12 recordings (0.08 h), 6 groups; ")
     assert "95% intervals by bootstrap over recordists and places" in text
@@ -20,7 +20,7 @@ def test_the_printed_table_has_counts_intervals_and_what_cannot_be_said(make_tab
     assert "macro AUC" in text
 
 
-def test_where_no_recordist_is_known_the_intervals_say_so(make_table):
+def test_intervals_over_recordings_are_named_so(make_table):
     text = as_text(evaluate(make_table(12, 3, per_group=1), resamples=10))
     assert "bootstrap over recordings (no recordist or place is known)" in text
 

@@ -51,8 +51,8 @@ def test_every_resample_is_that_of_scikit_learn(table):
 def test_the_means_are_those_that_training_reports(table):
     targets, scores, group = table
     ranking = rank_classes(targets, scores, group, np.ones((group.max() + 1, 1)))
-    said = np.isfinite(ranking.auc[:, 0])
-    ours = ranking.auc[said, 0].mean() if said.any() else None
+    scored = np.isfinite(ranking.auc[:, 0])
+    ours = ranking.auc[scored, 0].mean() if scored.any() else None
     assert ours == pytest.approx(macro_auc(targets, scores)) if ours is not None else macro_auc(targets, scores) is None
     assert ranking.padded_average_precision[:, 0].mean() == pytest.approx(padded_cmap(targets, scores))
 

@@ -1,4 +1,4 @@
-"""Is every figure of an evaluation the one that it should be, and is what cannot be said left unsaid?"""
+"""Is every figure of an evaluation the one that it should be, and does what cannot be computed have no value?"""
 
 from dataclasses import replace
 
@@ -49,7 +49,7 @@ def test_a_bird_in_the_background_is_no_false_alarm_and_no_miss(make_table):
     assert found.overall["macro_auc"].value == evaluate(table, 0.5, resamples=5).overall["macro_auc"].value
 
 
-def test_classes_with_fewer_positives_than_asked_for_take_no_part(make_table):
+def test_classes_with_fewer_positives_than_asked_for_are_left_out(make_table):
     table = timed(make_table(40, 4))
     targets = table.targets.copy()
     targets[np.flatnonzero(targets[:, 0])[3:], 0] = 0

@@ -92,7 +92,7 @@ def test_classes_with_few_positives_share_the_threshold_of_the_best_f1(make_tabl
         assert (2 * true[1:] / (2 * true + false + missed)[1:] <= best[1:]).all()
 
 
-def test_unknown_cells_take_no_part(make_table):
+def test_unknown_cells_are_left_out(make_table):
     table = make_table(100, 2)
     targets = table.targets.copy()
     wrong = (targets[:, 0] == 0) & (np.arange(len(targets)) % 3 == 0)

@@ -1,7 +1,6 @@
 """Is a run exported when that is needed, and only then?"""
 
 import errno
-import importlib.util
 import logging
 import os
 import shutil
@@ -13,12 +12,8 @@ from inference import auto_export
 from inference.backends import load
 from inference.exported import CARD_KEY, write_onnx
 
-PACKAGES = ("onnx", "onnxruntime", "openvino")
-MISSING = [package for package in PACKAGES if importlib.util.find_spec(package) is None]
-needs_all = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
 
-
-@needs_all
+@pytest.mark.usefixtures("export_packages")
 def test_a_run_is_exported_once_and_again_when_its_checkpoint_changed(run, make_run, caplog):
     caplog.set_level(logging.INFO)
     load(run, "onnx")
@@ -32,7 +27,7 @@ def test_a_run_is_exported_once_and_again_when_its_checkpoint_changed(run, make_
     assert caplog.text.count("exporting it once to") == 2
 
 
-@needs_all
+@pytest.mark.usefixtures("export_packages")
 @pytest.mark.parametrize("content", [b"", b"damaged", None])
 def test_a_damaged_or_strange_file_where_the_export_goes_is_replaced(run, content):
     import onnx
@@ -49,7 +44,7 @@ def test_a_damaged_or_strange_file_where_the_export_goes_is_replaced(run, conten
     assert load(run, "onnx").card.labels == ("asbfly", "bkskit1", "comgre")
 
 
-@needs_all
+@pytest.mark.usefixtures("export_packages")
 def test_a_run_on_a_read_only_disk_is_exported_elsewhere_with_a_warning(run, monkeypatch, caplog):
     def refuse(trained, path):
         if path.parent == run:

@@ -13,14 +13,10 @@ from inference.exported import ExportError
 from inference.predictor import Predictor
 from utils.errors import UserError
 
-PACKAGES = ("onnx", "onnxruntime", "openvino")
-MISSING = [package for package in PACKAGES if importlib.util.find_spec(package) is None]
-needs_all = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
 
-
-@needs_all
+@pytest.mark.usefixtures("export_packages")
 @pytest.mark.parametrize("model_type", ["test_efficientnet", "test_convnext", "test_vit"])
-def test_the_three_backends_say_the_same(make_run, sound, model_type, tmp_path):
+def test_the_three_backends_give_the_same_logits(make_run, sound, model_type, tmp_path):
     run = make_run(model_type=model_type)
     images = np.random.default_rng(1).standard_normal((5, 1, 32, 192)).astype(np.float32)
     loaded = [load(run, backend) for backend in ("torch", "onnx", "openvino")]
@@ -32,7 +28,7 @@ def test_the_three_backends_say_the_same(make_run, sound, model_type, tmp_path):
         assert other.card == loaded[0].card
 
 
-@needs_all
+@pytest.mark.usefixtures("export_packages")
 def test_the_scores_of_a_recording_are_the_same_on_all_backends(tiny_run, sound, tmp_path):
     import soundfile
 
@@ -43,9 +39,9 @@ def test_the_scores_of_a_recording_are_the_same_on_all_backends(tiny_run, sound,
         np.testing.assert_allclose(other, scores[0], atol=1e-4)
 
 
-@needs_all
+@pytest.mark.usefixtures("export_packages")
 @pytest.mark.parametrize("kind", [torch.onnx.OnnxExporterError, TypeError])
-def test_what_cannot_be_exported_is_predicted_with_pytorch_unless_asked_otherwise(
+def test_a_run_that_cannot_be_exported_is_predicted_with_pytorch_unless_another_backend_is_asked_for(
     run, monkeypatch, caplog, capfd, kind
 ):
     def fail(*_, **__):
@@ -106,7 +102,7 @@ def test_an_exported_file_is_not_computed_on_the_cpu_where_cuda_is_asked(run, mo
         load(run / name, "auto", "cuda")
 
 
-@needs_all
+@pytest.mark.usefixtures("export_packages")
 def test_a_real_network_that_onnx_cannot_express_is_predicted_with_pytorch(make_run, caplog):
     run = make_run(model_type="eva02_tiny_patch14_224", n_mels=28, max_length_s=3.5)  # 28 x 224: whole patches
     assert load(run).backend == "torch"

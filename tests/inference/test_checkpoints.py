@@ -1,6 +1,5 @@
 """Is the right checkpoint found, and what cannot be used refused in one line?"""
 
-import importlib.util
 import shutil
 
 import numpy as np
@@ -13,12 +12,8 @@ from inference.checkpoints import checkpoint_of
 from utils.errors import CheckpointError
 from utils.files import file_digest
 
-PACKAGES = ("onnx", "onnxruntime", "openvino")
-MISSING = [package for package in PACKAGES if importlib.util.find_spec(package) is None]
-needs_all = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
 
-
-@needs_all
+@pytest.mark.usefixtures("export_packages")
 @pytest.mark.parametrize("backend", ["torch", "onnx"])  # OpenVINO reads what is exported for ONNX
 def test_a_checkpoint_replaced_while_it_is_read_is_not_taken_for_the_one_before(run, make_run, monkeypatch, backend):
     read, images = checkpoints.load_checkpoint, np.ones((1, 1, 32, 192), np.float32)

@@ -60,8 +60,8 @@ def test_rows_that_do_not_touch_are_not_merged():
     assert len(list(detections(apart, DetectionFilter(threshold=0.5, merge=True)))) == 2
 
 
-def test_the_filter_in_words():
-    assert DetectionFilter().words() == "all scores"
+def test_the_description_of_a_filter():
+    assert DetectionFilter().description() == "all scores"
     both = DetectionFilter(0.5, 3, merge=True, stop_threshold=0.2)
     merged = "consecutive ones as one until a score is below 0.2, of up to 60 s"
-    assert both.words() == f"scores of at least 0.5, the best 3 of each row, {merged}"
+    assert both.description() == f"scores of at least 0.5, the best 3 of each row, {merged}"

@@ -1,4 +1,4 @@
-"""Do pretrained encoders predict, untrained and under a trained head, as what they are made of says?"""
+"""Do pretrained encoders predict what they compute, with their own labels and with a trained head?"""
 
 import logging
 
@@ -136,10 +136,9 @@ def test_species_are_kept_of_a_head_too(small, recording, tmp_path):
     np.testing.assert_array_equal(kept.each, every.each[..., [0, 2]])
 
 
+@pytest.mark.usefixtures("export_packages")
 @pytest.mark.parametrize("pool", ["mean", "attention", "windows"])
 def test_an_exported_head_predicts_as_the_run(small, recording, tmp_path, pool):
-    for package in ("onnx", "onnxruntime", "openvino"):
-        pytest.importorskip(package)
     run_with_head(tmp_path, small, pool)
     expected = Predictor(tmp_path, window_s=1.5, backend="torch").predict_file(recording).each
     batches = export.real_batches(tmp_path / "best.pt", [recording])
@@ -197,11 +196,10 @@ def test_a_mistake_is_one_line(small, labels, tmp_path, mistake):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.usefixtures("export_packages")
 @pytest.mark.parametrize("pool", ["mean", "attention", "windows"])
 @pytest.mark.parametrize("fixed", [False, True], ids=["any number of windows", "one window at a time"])
 def test_encoder_and_head_become_one_onnx_file(small, recording, tmp_path, pool, fixed):
-    for package in ("onnx", "onnxruntime", "openvino"):
-        pytest.importorskip(package)
     import onnxruntime
 
     file = tmp_path / "small.onnx"
@@ -225,7 +223,7 @@ def test_encoder_and_head_become_one_onnx_file(small, recording, tmp_path, pool,
     np.testing.assert_allclose(session.run(["head/logits"], {"sound": windows.numpy()})[0], own, atol=1e-4)
 
 
-def test_a_head_on_another_kind_of_file_is_exported_alone_and_says_so(small, recording, tmp_path, caplog):
+def test_a_head_on_another_kind_of_file_is_exported_alone_with_a_warning(small, recording, tmp_path, caplog):
     pytest.importorskip("onnxruntime")
     run_with_head(tmp_path, small, "mean")
     export.export_checkpoint(tmp_path / "best.pt", "onnx", tmp_path / "head.onnx", [windows_of(recording).numpy()])

@@ -85,11 +85,11 @@ def test_scores_are_kept_and_used_again_until_the_weights_change(run, data, caps
         call("--run", run)
 
 
-def test_thresholds_are_fitted_on_the_validation_subset_and_then_in_force(run, capsys):
+def test_thresholds_are_fitted_on_the_validation_subset_and_then_applied(run, capsys):
     assert call("--run", run, "--fit-thresholds", "--recall", 0.5) == 0
-    told = capsys.readouterr().out
-    assert told.splitlines()[0].startswith("fitted on run, the recordings of its val subset: 24 windows of 8")
-    assert told.splitlines()[-1] == f"thresholds: {run / THRESHOLDS}"
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[0].startswith("fitted on run, the recordings of its val subset: 24 windows of 8")
+    assert printed.splitlines()[-1] == f"thresholds: {run / THRESHOLDS}"
     decisions = read_decisions((run / THRESHOLDS).read_text(), run)
     limits = decisions.fits["recall=0.5"].thresholds
     assert np.isfinite(limits).all()
@@ -103,9 +103,9 @@ def test_thresholds_are_fitted_on_the_validation_subset_and_then_in_force(run, c
 
 def test_a_precision_that_the_data_cannot_show_is_refused_by_class(run, capsys):
     call("--run", run, "--fit-thresholds", "--precision", 0.99)
-    told = capsys.readouterr().out
-    assert "thresholds for precision=0.99: 0 of 3 classes" in told
-    assert "asbfly: refused: 9 positives, but a precision of 0.99 needs at least" in told
+    printed = capsys.readouterr().out
+    assert "thresholds for precision=0.99: 0 of 3 classes" in printed
+    assert "asbfly: refused: 9 positives, but a precision of 0.99 needs at least" in printed
     call("--run", run)
     assert "never" in capsys.readouterr().out
 
@@ -119,7 +119,7 @@ def test_thresholds_of_other_weights_are_not_used(run, make_run, capsys, caplog)
     assert "fitted for other weights" in caplog.text
 
 
-def test_a_run_scores_any_data_set_and_says_which_recordings_it_knows(run, data, capsys, caplog):
+def test_a_run_scores_any_data_set_and_warns_of_recordings_that_it_was_trained_on(run, data, capsys, caplog):
     call("--run", run, "--data", data)
     assert "24 recordings" in capsys.readouterr().out
     assert "20 of 24 recordings have the names of recordings that" in caplog.text
@@ -259,18 +259,20 @@ def test_several_seeds_are_evaluated_together_and_each_seed_has_a_line(run, data
         (folder / "config.ini").write_text(text)
         shutil.copy(make_run(labels=LABELS_OF_RUN, seed=seed) / "best.pt", folder / "best.pt")
     call("--run", tmp_path / "folds", "--output", tmp_path / "out")
-    said = capsys.readouterr().out
-    assert said.startswith("2 runs, the scores of each recording averaged over 2 seeds: 4 recordings")
+    printed = capsys.readouterr().out
+    assert printed.startswith("2 runs, the scores of each recording averaged over 2 seeds: 4 recordings")
     found = json.loads((tmp_path / "out" / "scores.json").read_text())
     one, two = found["each_seed"]["macro_auc"].values()
-    assert f"each seed alone, macro AUC: {(one + two) / 2:.3f} ± {np.std([one, two], ddof=1):.3f} ({one:.3f}, " in said
+    assert (
+        f"each seed alone, macro AUC: {(one + two) / 2:.3f} ± {np.std([one, two], ddof=1):.3f} ({one:.3f}, " in printed
+    )
     call("--run", tmp_path / "folds" / "seed2-fold1", "--output", tmp_path / "second")
     assert json.loads((tmp_path / "second" / "scores.json").read_text())["macro_auc"] == two
     with pytest.raises(UserError, match=r"belong to the runs of one seed, but these have 2; name .*folds/seed1-\*"):
         call("--run", tmp_path / "folds", "--threshold", "auto")
 
 
-def test_a_run_whose_recordings_are_gone_is_scored_by_what_training_kept(run, data, tmp_path, capsys, caplog):
+def test_a_run_without_its_recordings_is_evaluated_with_the_scores_of_training(run, data, tmp_path, capsys, caplog):
     split = pd.read_csv(run / SPLIT)
     test = split[split["split"] == "test"]
     scores = pd.DataFrame(np.eye(3)[[0, 1, 2, 0]], columns=LABELS_OF_RUN, index=test["filename"])

@@ -1,4 +1,4 @@
-"""Does an exported file say what the run says, and know all that the run knows?"""
+"""Does an exported file compute what the run computes, and hold all that prediction needs?"""
 
 import logging
 
@@ -28,7 +28,7 @@ def recordings(tmp_path, sound):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_exported_file_takes_the_place_of_the_run(tiny_run, recordings, tmp_path, kind, caplog):
+def test_an_exported_file_predicts_as_the_run(tiny_run, recordings, tmp_path, kind, caplog):
     checkpoint = tiny_run / "best.pt"
     output = export.output_path(checkpoint, kind, tmp_path / f"out/model.{'onnx' if kind == 'onnx' else 'xml'}")
     images = export.real_batches(checkpoint, [recordings])
@@ -94,7 +94,7 @@ def test_the_largest_difference_is_that_of_any_logit(tiny_run):
     assert np.isnan(lost)
 
 
-def test_places_and_recordings_that_will_not_do_are_reported(tiny_run, tmp_path):
+def test_outputs_and_recordings_that_cannot_be_used_are_reported(tiny_run, tmp_path):
     with pytest.raises(UserError, match=r"model\.pt: the name of an onnx file must end in \.onnx"):
         export.output_path(tiny_run / "best.pt", "onnx", tmp_path / "model.pt")
     assert export.output_path(tiny_run / "best.pt", "onnx", None) == tiny_run / "best.onnx"

@@ -1,6 +1,5 @@
 """Is an exported file read as it was written, and a damaged or foreign one refused?"""
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -16,12 +15,8 @@ from inference.exported import CARD_KEY, write_onnx, write_openvino
 from utils.errors import CheckpointError
 from utils.files import file_digest
 
-PACKAGES = ("onnx", "onnxruntime", "openvino")
-MISSING = [package for package in PACKAGES if importlib.util.find_spec(package) is None]
-needs_all = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
 
-
-@needs_all
+@pytest.mark.usefixtures("export_packages")
 def test_a_flipped_byte_of_a_weight_is_found(run, tmp_path):
     output = tmp_path / "model.xml"
     write_openvino(network_of(run / "best.pt"), output)
@@ -38,7 +33,7 @@ def test_a_flipped_byte_of_a_weight_is_found(run, tmp_path):
     np.testing.assert_allclose(load(run, "onnx").forward(np.ones((1, 1, 32, 192), np.float32)), right, atol=1e-4)
 
 
-@needs_all
+@pytest.mark.usefixtures("export_packages")
 @pytest.mark.parametrize(
     ("name", "before", "after"),
     [
@@ -64,7 +59,7 @@ def test_changed_labels_settings_or_graph_are_found(run, tmp_path, name, before,
             load(path, backend)
 
 
-@needs_all
+@pytest.mark.usefixtures("export_packages")
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])
 def test_exported_files_that_cannot_be_used_are_reported(run, backend, monkeypatch, capfd):
     import onnx
@@ -108,7 +103,7 @@ def test_exported_files_that_cannot_be_used_are_reported(run, backend, monkeypat
 FIXTURES = Path(__file__).parent / "fixtures"
 
 
-@needs_all
+@pytest.mark.usefixtures("export_packages")
 @pytest.mark.parametrize(
     ("name", "backend"), [("onnx", "onnx"), ("onnx", "openvino"), ("xml", "openvino")], ids=" ".join
 )

@@ -98,7 +98,7 @@ def test_a_recording_changed_or_removed_after_it_was_scored_is_written_all_the_s
 
 
 @pytest.mark.parametrize("how", ["mean", "rank"])
-def test_a_result_that_is_there_no_more_is_an_error_not_left_out(tmp_path, recordings, how):
+def test_a_missing_result_is_an_error_and_not_left_out(tmp_path, recordings, how):
     kept = store(tmp_path)
     for path in recordings:
         kept.keep(scores(path))
@@ -107,7 +107,7 @@ def test_a_result_that_is_there_no_more_is_an_error_not_left_out(tmp_path, recor
         list(kept.results(recordings, how, False))
 
 
-def test_a_damaged_part_is_not_taken_wherever_the_damage_is(tmp_path, recordings):
+def test_damaged_scores_are_not_used_wherever_the_damage_is(tmp_path, recordings):
     kept, rng = store(tmp_path), random.Random(1)
     kept.keep(scores(recordings[0]))
     path = file_of(kept, recordings[0])
@@ -138,7 +138,7 @@ def test_a_damaged_job_starts_from_the_beginning(tmp_path, recordings, content):
     assert recordings[0] not in store(tmp_path)
 
 
-def test_what_was_wrong_is_remembered(tmp_path, recordings):
+def test_the_problem_of_a_recording_is_kept(tmp_path, recordings):
     kept = store(tmp_path)
     kept.keep(scores(recordings[0], problem="truncated: 3 s are missing"))
     kept.keep(scores(recordings[1]))

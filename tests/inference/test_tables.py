@@ -117,7 +117,7 @@ def test_file_names_that_are_not_utf_8_can_be_written_and_stay_two(tmp_path):
 
 
 @pytest.mark.parametrize("kind", list(tables.TABLES))
-def test_that_no_bird_calls_is_no_detection_of_a_table(tmp_path, kind):
+def test_nocall_is_no_detection_of_a_table(tmp_path, kind):
     card = replace(CARD, labels=("a", tables.NOCALL, "c"))
     tables.write_tables(tmp_path / "t.txt", [result("r.ogg")], card, DetectionFilter(0.0), kind, [Path("r.ogg")])
     text = (tmp_path / "t.txt").read_text()
@@ -187,7 +187,7 @@ def test_rows_behind_the_end_of_a_truncated_recording_get_the_prior(tmp_path, ca
         (None, "no such file"),
     ],
 )
-def test_a_sample_that_will_not_do_is_reported(tmp_path, content, message):
+def test_a_sample_that_cannot_be_used_is_reported(tmp_path, content, message):
     path = tmp_path / "sample.csv"
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -229,12 +229,12 @@ def test_a_raven_table_has_its_columns_and_names(tmp_path):
         "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\tHigh Freq (Hz)\t"
         "Common Name\tSpecies Code\tConfidence\tBegin Path\tFile Offset (s)"
     )
-    place = os.path.abspath("n/r1.ogg")
+    path = os.path.abspath("n/r1.ogg")
     assert lines[1:] == [
         # a species without a common name goes by its label
-        f"1\tSpectrogram 1\t1\t0.000\t5.000\t40.0\t15000.0\ta\ta\t0.9000\t{place}\t0.000",
-        f"2\tSpectrogram 1\t1\t5.000\t10.000\t40.0\t15000.0\ta\ta\t0.8000\t{place}\t5.000",
-        f"3\tSpectrogram 1\t1\t10.000\t15.000\t40.0\t15000.0\tBlue Bird\tb\t0.5000\t{place}\t10.000",
+        f"1\tSpectrogram 1\t1\t0.000\t5.000\t40.0\t15000.0\ta\ta\t0.9000\t{path}\t0.000",
+        f"2\tSpectrogram 1\t1\t5.000\t10.000\t40.0\t15000.0\ta\ta\t0.8000\t{path}\t5.000",
+        f"3\tSpectrogram 1\t1\t10.000\t15.000\t40.0\t15000.0\tBlue Bird\tb\t0.5000\t{path}\t10.000",
     ]
 
 
@@ -301,7 +301,7 @@ def test_names_too_long_for_a_file_are_shortened_and_stay_different(tmp_path):
 
 
 @pytest.mark.parametrize("write", [tables.write_csv, tables.write_submission])
-def test_a_table_is_written_whole_or_not_at_all(tmp_path, write):
+def test_a_table_is_written_completely_or_not_at_all(tmp_path, write):
     (tmp_path / "out").write_text("the one before")
 
     def results():

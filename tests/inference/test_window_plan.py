@@ -1,4 +1,4 @@
-"""Which stretches make the rows, and what is looked at for them?"""
+"""Which segments of a recording are the rows, and which windows does each row have?"""
 
 import numpy as np
 import pytest
@@ -27,11 +27,11 @@ def recording(frames, seed=0):
 def cut(frames, *plans, rng=None, size=None):
     """All rows and windows of a recording that arrives in pieces of ``size`` frames, or of random lengths."""
     rng = rng or np.random.default_rng(0)
-    windower, found, windows, place = Windower(plans, [0] * len(plans)), [], [[] for _ in plans], 0
-    while place < len(frames):
+    windower, found, windows, first = Windower(plans, [0] * len(plans)), [], [[] for _ in plans], 0
+    while first < len(frames):
         piece = size or int(rng.integers(1, 400))
-        done = windower.push([frames[place : place + piece]])
-        place += piece
+        done = windower.push([frames[first : first + piece]])
+        first += piece
         found += done.rows
         for all_of, new in zip(windows, done.windows, strict=True):
             all_of += new
@@ -41,7 +41,7 @@ def cut(frames, *plans, rng=None, size=None):
     return found + done.rows, windows
 
 
-def test_rows_stand_where_the_windows_of_training_stand_whatever_the_blocks():
+def test_rows_are_the_windows_of_training_whatever_the_blocks():
     rng = np.random.default_rng(1)
     for _ in range(300):
         total, window = int(rng.integers(1, 2500)), int(rng.integers(2, 400))
@@ -55,7 +55,7 @@ def test_rows_stand_where_the_windows_of_training_stand_whatever_the_blocks():
         assert rows[-1].end_s * RATE == pytest.approx(min(total, starts[-1] + window))
 
 
-def test_looks_are_slices_of_the_whole_to_the_bit():
+def test_windows_are_slices_of_the_recording_to_the_bit():
     rng, whole = np.random.default_rng(2), recording(1500)
     for window, length in ((320, 320), (160, 320), (320, 100), (333, 57)):
         its = plan(window, length, step=100)
@@ -67,7 +67,7 @@ def test_looks_are_slices_of_the_whole_to_the_bit():
 
 
 @pytest.mark.parametrize(("window", "length"), [(320, 320), (160, 320), (320, 100), (640, 448), (333, 57)])
-def test_the_looks_at_a_row_see_all_of_it_and_weigh_1(window, length):
+def test_the_windows_of_a_row_cover_it_and_their_weights_sum_to_1(window, length):
     for shift_tta in (False, True):
         windows = plan(window, length, shift_tta=shift_tta).windows(10.0)
         assert sum(weight for _, weight in windows) == pytest.approx(1)
@@ -77,7 +77,7 @@ def test_the_looks_at_a_row_see_all_of_it_and_weigh_1(window, length):
         assert seen[640 : 640 + window].all()
 
 
-def test_a_longer_window_stands_around_its_row_and_inside_the_recording():
+def test_a_window_longer_than_its_row_has_the_row_in_its_middle_and_is_inside_the_recording():
     whole = recording(700)  # rows of 160 frames, windows of 320: 80 before and 80 after
     rows, (windows,) = cut(whole, plan(160, 320))
     firsts = [int(np.flatnonzero((whole == windows[row.windows[0][0][0]][0]).all(axis=1))[0]) for row in rows]
@@ -95,7 +95,7 @@ def test_a_recording_shorter_than_a_window_is_repeated(total):
 
 
 @pytest.mark.parametrize("total", [101, 150, 768, 1000, 3839])
-def test_the_looks_at_a_recording_shorter_than_a_row_are_spread_over_it(total):
+def test_the_windows_of_a_recording_shorter_than_a_row_are_spread_over_it(total):
     """Spread over the whole row, those beyond the recording's end would all fall on its last window."""
     whole = recording(total)
     (row,), (windows,) = cut(whole, plan(3840, 100))
@@ -106,12 +106,12 @@ def test_the_looks_at_a_recording_shorter_than_a_row_are_spread_over_it(total):
     assert (row.start_s, row.end_s) == (0.0, total / RATE)
 
 
-def test_shift_tta_looks_half_a_window_earlier_and_later_with_half_the_weight():
+def test_shift_tta_adds_windows_half_a_window_earlier_and_later_with_half_the_weight():
     windows = plan(320, shift_tta=True).windows(20.0)
     assert sorted(windows) == [(1120, 0.25), (1280, 0.5), (1440, 0.25)]
 
 
-def test_a_look_that_two_rows_share_is_looked_at_once():
+def test_a_window_that_two_rows_share_is_cut_once():
     whole = recording(3200)
     rows, (windows,) = cut(whole, plan(320, shift_tta=True))
     assert len(rows) == 10
@@ -119,7 +119,7 @@ def test_a_look_that_two_rows_share_is_looked_at_once():
     assert len(windows) == 19
 
 
-def test_over_a_span_the_same_window_looks_the_same_in_a_file_of_any_length():
+def test_a_window_standardised_over_a_span_is_the_same_in_a_file_of_any_length():
     span = round(SPAN_S * RATE)
     short = recording(round(180 * RATE))
     long = np.concatenate([recording(round(300 * RATE), 7), short, recording(round(120 * RATE), 8)])
@@ -132,7 +132,7 @@ def test_over_a_span_the_same_window_looks_the_same_in_a_file_of_any_length():
         assert np.array_equal(in_short[number], in_long[number + 60])
 
 
-def test_over_a_span_a_recording_of_at_most_that_length_is_standardised_as_a_whole():
+def test_a_recording_no_longer_than_the_span_is_standardised_over_all_of_it():
     for total in (500, 1920, 3840):
         whole = recording(total)
         _, (windows,) = cut(whole, plan(320, span=round(SPAN_S * RATE)))
@@ -170,7 +170,7 @@ def test_twelve_hours_are_cut_in_the_memory_of_some_minutes():
 @pytest.mark.parametrize("shift_tta", [False, True])
 @pytest.mark.parametrize("span", [0, 600])
 @pytest.mark.parametrize(("window", "length"), [(160, 320), (160, 768), (320, 640), (320, 320), (333, 57)])
-def test_what_is_looked_at_does_not_depend_on_how_the_sound_arrives(window, length, span, shift_tta):
+def test_windows_do_not_depend_on_how_the_sound_arrives(window, length, span, shift_tta):
     whole = recording(1500)
     plans = [plan(window, length, step=100, span=span, shift_tta=shift_tta)]
     rows, (windows,) = cut(whole, *plans, size=len(whole))
@@ -181,7 +181,7 @@ def test_what_is_looked_at_does_not_depend_on_how_the_sound_arrives(window, leng
 
 
 def test_models_of_other_windows_share_a_recording_however_it_arrives():
-    """The one with the widest window says what must be kept and when a row is complete."""
+    """The widest window decides what must be kept and when a row is complete."""
     whole = recording(1500)
     plans = [plan(160, 160), plan(160, 700, shift_tta=True), plan(160, 100, span=600)]
     for order in (plans, plans[::-1]):
@@ -194,7 +194,7 @@ def test_models_of_other_windows_share_a_recording_however_it_arrives():
                 assert all(map(np.array_equal, one, other)), size
 
 
-def test_models_of_other_frame_rates_look_at_the_same_seconds():
+def test_models_of_other_frame_rates_get_the_same_seconds():
     """The second spectrogram has half the frames a second; its values are the seconds they stand for."""
     seconds = 62.0
     fine, coarse = (np.arange(round(seconds * rate), dtype=np.float32)[:, None] / rate for rate in (64.0, 32.0))
@@ -202,8 +202,8 @@ def test_models_of_other_frame_rates_look_at_the_same_seconds():
     plans = [WindowPlan(grid, 64.0, 320, PROCESS), WindowPlan(grid, 32.0, 96, PROCESS)]
     windower = Windower(plans, [0, 1])
     cuts = [
-        windower.push([fine[place * 64 : (place + 7) * 64], coarse[place * 32 : (place + 7) * 32]])
-        for place in range(0, 62, 7)
+        windower.push([fine[second * 64 : (second + 7) * 64], coarse[second * 32 : (second + 7) * 32]])
+        for second in range(0, 62, 7)
     ]
     cuts.append(windower.finish(seconds))
     rows = [row for cut in cuts for row in cut.rows]
