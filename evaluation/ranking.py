@@ -97,18 +97,18 @@ def _sums(bins: np.ndarray, group: np.ndarray, n_bins: int, weights: np.ndarray)
     return (counts @ weights).astype(exact, copy=False)
 
 
-def rank_rows(targets: np.ndarray, scores: np.ndarray, k: int = 5) -> dict[str, np.ndarray]:
-    """For each row how well it ranks its classes: ``top1``, ``top<k>`` and ``average_precision``, each ``(rows,)``.
+def rank_rows(targets: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]:
+    """For each row how well it ranks its classes: ``top1``, ``top5`` and ``average_precision``, each ``(rows,)``.
 
-    ``top<k>`` is 1 if fewer than k absent classes score as high as the best present class. So a tie is a miss: a row in
-    which nothing was detected is not a hit of the class that is first by chance. The average precision is the mean,
+    ``top5`` is 1 if fewer than five absent classes score as high as the best present class. So a tie is a miss: a row
+    in which nothing was detected is not a hit of the class that is first by chance. The average precision is the mean,
     over the present classes, of the precision among all classes with at least the same score in that row (its mean over
     rows is scikit-learn's with ``average="samples"``). Unknown cells are left out. NaN means that no class is known to
     be present in the row.
     """
     present, known = targets == 1, targets >= 0
     counted = np.flatnonzero(present.any(axis=1))
-    names = ("top1", f"top{k}", "average_precision")
+    names = ("top1", "top5", "average_precision")
     result = {name: np.full(len(scores), np.nan) for name in names}
     if not len(counted):
         return result
@@ -116,7 +116,7 @@ def rank_rows(targets: np.ndarray, scores: np.ndarray, k: int = 5) -> dict[str, 
     masked = np.where(known, scores[counted], -np.inf)
     best = np.where(present, masked, -np.inf).max(axis=1, keepdims=True)
     as_high = (known & ~present & (masked >= best)).sum(axis=1)
-    result["top1"][counted], result[f"top{k}"][counted] = as_high < 1, as_high < k
+    result["top1"][counted], result["top5"][counted] = as_high < 1, as_high < 5
     row, column = np.nonzero(present)
     precision = np.empty(len(row))
     for first in range(0, len(row), 100_000):  # (cells, classes) at a time
@@ -161,4 +161,5 @@ def count_decisions(
 
 
 def _cores() -> int:
+    """The CPU cores of this process, as ``utils.utils.cores``, which imports torch."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -39,7 +39,7 @@ def line_chart(
     def up(value: float) -> float:
         return round(HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - TOP - BOTTOM), 1)
 
-    whole = last > 1 and all(float(at).is_integer() for at in x)
+    of_epochs = last > 1 and all(float(at).is_integer() for at in x)
     drawn = [
         {
             "name": name, "number": number,
@@ -53,14 +53,14 @@ def line_chart(
         "width": WIDTH, "height": HEIGHT, "left": LEFT, "bottom": HEIGHT - BOTTOM, "right": WIDTH - RIGHT, "top": TOP,
         "curves": drawn, "x_name": x_name, "y_name": y_name,
         "marked": None if marked is None else across(marked),
-        "x_ticks": [(across(at), f"{at:g}") for at in _ticks(first, last, whole)],
+        "x_ticks": [(across(at), f"{at:g}") for at in _ticks(first, last, whole_numbers=of_epochs)],
         "y_ticks": [(up(at), f"{at:g}") for at in _ticks(low, high)],
         "diagonal": (across(first), up(low), across(last), up(high)) if diagonal else None,
     }  # fmt: skip
 
 
 def _pieces(x: Sequence[float], curve: Sequence[float | None]) -> list[list[tuple[float, float]]]:
-    """The parts of a curve between its gaps."""
+    """The pieces of a curve between its gaps, each a list of points ``(x, y)``."""
     pieces: list[list[tuple[float, float]]] = [[]]
     for at, value in zip(x, curve, strict=True):
         if value is not None:
@@ -70,9 +70,9 @@ def _pieces(x: Sequence[float], curve: Sequence[float | None]) -> list[list[tupl
     return [piece for piece in pieces if piece]
 
 
-def _ticks(low: float, high: float, whole: bool = False) -> list[float]:
-    """Up to seven round numbers from ``low`` to ``high``; with ``whole``, as for epochs, whole numbers only."""
+def _ticks(low: float, high: float, *, whole_numbers: bool = False) -> list[float]:
+    """Up to seven round numbers from ``low`` to ``high``; for epochs only whole numbers."""
     steps = [factor * 10.0**power for power in range(-6, 7) for factor in (1, 2, 5)]
-    step = next(step for step in steps if (high - low) / step <= 6 and (step >= 1 or not whole))
+    step = next(step for step in steps if (high - low) / step <= 6 and (step >= 1 or not whole_numbers))
     first = round(low / step + 0.4999)
     return [round(number * step, 6) for number in range(first, int(high / step + 1e-6) + 1)]

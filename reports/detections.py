@@ -96,9 +96,9 @@ class _Drawing:
         if self._slower == 1:
             return ""
         return (
-            f"The model hears up to {self._mel.process.f_max / 1000:g} kHz, and people up to about 20 kHz. Sounds on "
-            f"this page are time-expanded: they are played {self._slower} times slower, so that a call at 50 kHz is "
-            f"heard at {50 / self._slower:g} kHz."
+            f"The model gets sound up to {self._mel.process.f_max / 1000:g} kHz, and people hear up to about 20 kHz. "
+            f"Sounds on this page are time-expanded: they are played {self._slower} times slower, so that a call at "
+            f"50 kHz is heard at {50 / self._slower:g} kHz."
         )
 
     def clips(self) -> Iterator[dict[str, Any]]:

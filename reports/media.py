@@ -13,7 +13,7 @@ from utils.settings import DataProcess
 from utils.visualise import COLOURS
 
 SOUND_BYTES_S = 7_000  # bytes a second of sound: 56 kbit/s, which keeps what is below 15 kHz
-_SOUND_RATE = 32_000  # Hz; the highest that is no more than a bird needs and that an MP3 may have
+_SOUND_RATE = 32_000  # Hz; an MP3 may have this rate, and it is enough for birds
 _COMPRESSION = 0.9  # libsndfile's value for 56 kbit/s at that rate; it refuses 1.0
 _HEARD_HZ = 22_050.0  # people hear up to about 20 kHz; music goes up to here
 _TIME_EXPANSION = 10  # the usual factor of bat detectors
@@ -24,7 +24,7 @@ _RANGE_DB = 20.0  # from the darkest to the brightest colour, at least: quiet no
 
 
 def slower(process: DataProcess) -> int:
-    """How many times slower sounds are played, so that people hear what the model receives: 1, or 10 for bats."""
+    """How many times slower sounds are played, so that people hear what the model gets: 1, or 10 for bats."""
     return _TIME_EXPANSION if process.f_max > _HEARD_HZ else 1
 
 

@@ -2,7 +2,7 @@
 
 import base64
 import functools
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ _CHUNK = 64  # pieces of a template's output written at once
 
 
 def write_page(path: Path, template: str, **context: object) -> None:
-    """Render a template to ``path``, whole or not at all.
+    """Render a template to ``path``, completely or not at all.
 
     Generators in the context are read while the page is written, so pictures and sounds are not held in memory
     together.
@@ -55,27 +55,30 @@ def data_uri(data: bytes, kind: str) -> str:
 _TICKS_HZ = (1000, 2000, 4000, 8000, 16_000, 32_000, 64_000, 128_000)
 
 
-def frequency_ticks(frequencies_hz: "Iterator[float] | list[float]") -> list[tuple[str, str]]:
-    """Round frequencies on a picture whose rows have these, rising: ``(distance from the bottom, words)``."""
-    bands = list(frequencies_hz)
-    places = ((hz, sum(band < hz for band in bands) / len(bands)) for hz in _TICKS_HZ if bands[0] < hz < bands[-1])
+def frequency_ticks(bands_hz: Sequence[float]) -> list[tuple[str, str]]:
+    """Round frequencies beside a picture: ``(distance from the bottom, text)``, such as ``("25.0%", "2 kHz")``.
+
+    Args:
+        bands_hz: the frequencies of the rows of the picture, rising.
+    """
     ticks: list[tuple[str, str]] = []
     last = -1.0
-    for hz, place in places:
-        if place - last >= 0.08:  # or their words would touch
-            ticks.append((f"{place:.1%}", f"{hz // 1000} kHz"))
-            last = place
+    for hz in _TICKS_HZ:
+        height = sum(band < hz for band in bands_hz) / len(bands_hz)
+        if bands_hz[0] < hz < bands_hz[-1] and height - last >= 0.08:  # or their texts would touch
+            ticks.append((f"{height:.1%}", f"{hz // 1000} kHz"))
+            last = height
     return ticks
 
 
 class Room:
-    """How many bytes may still be put into a page."""
+    """The number of bytes that may still be put into a page."""
 
     def __init__(self, size: int):
         self._left = size
 
     def take(self, size: int) -> bool:
-        """Take ``size`` bytes if there are so many; whether there were."""
+        """Take ``size`` bytes if so many are left; return whether they were."""
         fits = size <= self._left
         self._left -= size if fits else 0
         return fits

@@ -1,4 +1,4 @@
-"""What is on the page of a run? Its curves, how well each class works, and which recordings to listen to again."""
+"""How is the page of a run made? With its curves, the scores of each class, and recordings to listen to again."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -207,11 +207,11 @@ def _doubts(
     """Each recording that is shown, with its picture and sound."""
     mel, room, order = MelSpectrogram(process), Room(SOUND_BYTES), _order(doubts)
 
-    def made(recording: str) -> tuple[str, str]:
-        return _seen_and_heard(Path(paths[recording]), mel) if recording in paths else ("", "")
+    def media_of(recording: str) -> tuple[str, str]:
+        return _picture_and_sound(Path(paths[recording]), mel) if recording in paths else ("", "")
 
     with ThreadPoolExecutor(cores()) as pool:  # making an MP3 takes a third of a second
-        clips = pool.map(made, [table.recordings[row] for row, _ in order])
+        clips = pool.map(media_of, [table.recordings[row] for row, _ in order])
         for (row, kind), (picture, sound) in zip(order, clips, strict=True):
             labelled = [
                 {"name": names.get(table.labels[key], table.labels[key]), "score": f"{table.scores[row, key]:.2f}"}
@@ -227,7 +227,8 @@ def _doubts(
             }  # fmt: skip
 
 
-def _seen_and_heard(path: Path, mel: MelSpectrogram) -> tuple[str, str]:
+def _picture_and_sound(path: Path, mel: MelSpectrogram) -> tuple[str, str]:
+    """The beginning of a recording, as two data URIs; empty if it cannot be read."""
     slower = media.slower(mel.process)
     try:
         db = narrowed(media.excerpt(path, mel, 0.0, LONGEST_S / slower), 600)

@@ -119,6 +119,11 @@ def test_the_products_of_few_and_of_many_groups_agree():
 
 
 def test_a_row_in_which_nothing_was_detected_is_no_hit_of_the_first_class():
-    found = rank_rows(np.array([[1, 0, 0], [1, 1, -1]]), np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 0.9]]), k=2)
+    found = rank_rows(np.array([[1, 0, 0], [1, 1, -1]]), np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 0.9]]))
     assert found["top1"].tolist() == [0, 1]  # in the second both are there, and the third is not known
-    assert found["top2"].tolist() == [0, 1]
+
+
+def test_a_hit_of_the_top_five_has_fewer_than_five_absent_classes_with_as_high_a_score():
+    targets, scores = np.eye(7)[[0, 0]].astype(np.int8), np.tile(np.arange(7, 0, -1) / 10, (2, 1))
+    scores[:, 0] = [0.25, 0.2]  # four classes have a higher score than 0.25; five have at least 0.2, one of them a tie
+    assert rank_rows(targets, scores)["top5"].tolist() == [1, 0]
