@@ -81,30 +81,7 @@ def _hides_everything(config: Config) -> list[Problem]:
 
 
 # Settings for spectrograms only. The other changes of [augmentation] and [mixing] also work on waveforms.
-_FOR_IMAGES = {
-    "data": "standardize_over",
-    "augmentation": "background_p xy_masks_p",
-    "mixing": "power_mix_p",
-}
-
-
-def _for_images_only(config: Config) -> list[Problem]:
-    """Settings for images, while the model uses the waveform."""
-    kind = config.model.type
-    problems = []
-    for section, keys in _FOR_IMAGES.items():
-        off = section == "augmentation" and not config.augmentation.data_augmentation
-        for key in () if off else keys.split():
-            value, default = (getattr(getattr(one, section), key) for one in (config, Config()))
-            if value != default:
-                text = f"is for images, but {kind} uses the waveform; leave it at {default}"
-                problems.append(Problem(text, section, key, value))
-    if config.trainer.cache_on_device == "yes":
-        text = f"keeps spectrograms, but {kind} reads recordings; set it to auto or no"
-        problems.append(Problem(text, "trainer", "cache_on_device", "yes"))
-    return problems
-
-
+_FOR_IMAGES = {"data": "standardize_over", "augmentation": "background_p xy_masks_p", "mixing": "power_mix_p"}
 _FOR_SOUNDS = {
     "data": "standardize_over keep_quietest",
     "data_process": "mode",
@@ -113,22 +90,40 @@ _FOR_SOUNDS = {
 }
 
 
+def _for_images_only(config: Config) -> list[Problem]:
+    """Settings for images, while the model uses the waveform."""
+    kind = config.model.type
+    problems = _without_effect(config, _FOR_IMAGES, f"is for images, but {kind} uses the waveform")
+    return problems + _keeps_spectrograms(config, f"{kind} reads recordings")
+
+
 def _for_learning_networks_only(config: Config) -> list[Problem]:
     """Settings that change sounds, while the encoder is frozen and its embeddings are cached."""
-    kind, problems = config.model.type, []
-    for section, keys in _FOR_SOUNDS.items():
-        off = section == "augmentation" and not config.augmentation.data_augmentation
-        for key in () if off else keys.split():
-            value, default = (getattr(getattr(one, section), key) for one in (config, Config()))
-            if value != default:
-                text = f"changes sounds, but the embeddings of {kind} are cached; leave it at {default}"
-                problems.append(Problem(text.lower() if isinstance(default, bool) else text, section, key, value))
+    kind = config.model.type
+    problems = _without_effect(config, _FOR_SOUNDS, f"changes sounds, but the embeddings of {kind} are cached")
     if config.model.pool == "attention" and config.mixing.mixup_p:
         text = "mixes means of embeddings, which pool = attention does not have; set it to 0, or pool = mean"
         problems.append(Problem(text, "mixing", "mixup_p", config.mixing.mixup_p))
     if not config.model.transfer_learning:
         problems.append(Problem(f"{kind} is a pretrained encoder; set it to true", "model", "transfer_learning", False))
-    if config.trainer.cache_on_device == "yes":
-        text = f"keeps spectrograms, but {kind} has embeddings; set it to auto or no"
-        problems.append(Problem(text, "trainer", "cache_on_device", "yes"))
+    return problems + _keeps_spectrograms(config, f"{kind} has embeddings")
+
+
+def _without_effect(config: Config, settings: dict[str, str], why: str) -> list[Problem]:
+    """The problems of settings (section -> keys) that differ from their defaults but have no effect."""
+    problems = []
+    for section, keys in settings.items():
+        off = section == "augmentation" and not config.augmentation.data_augmentation
+        for key in () if off else keys.split():
+            value, default = (getattr(getattr(source, section), key) for source in (config, Config()))
+            if value != default:
+                shown = str(default).lower() if isinstance(default, bool) else default
+                problems.append(Problem(f"{why}; leave it at {shown}", section, key, value))
     return problems
+
+
+def _keeps_spectrograms(config: Config, why: str) -> list[Problem]:
+    """The problem of ``cache_on_device`` = yes for a model without spectrograms."""
+    if config.trainer.cache_on_device != "yes":
+        return []
+    return [Problem(f"keeps spectrograms, but {why}; set it to auto or no", "trainer", "cache_on_device", "yes")]

@@ -173,7 +173,7 @@ class BandStatistics:
 
 
 def standardise(db: np.ndarray, process: DataProcess) -> np.ndarray:
-    """Standardise a log-mel spectrogram over its full length, as ``process.standardize`` says.
+    """Standardise a log-mel spectrogram over its full length, as ``process.standardize`` sets.
 
     Steady noise (wind, a generator, the frequency response of the microphone) raises a band by a nearly constant
     number of dB. Subtracting the mean of each band removes it and keeps what changes: the song.
