@@ -1,4 +1,4 @@
-"""Train a bird-sound classifier as config.ini says: prepare the recordings, train, score, keep the best."""
+"""Train a bird-sound classifier with the settings of a config file: prepare, train, score, and keep the best epoch."""
 
 import argparse
 import logging
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def write_page(folder: Path, metadata=None) -> None:
-    """Write the page of a run, or of all folds, when it is finished; a run without it is as good, so it only warns."""
+    """Write the page of a finished run, or of all folds; a failure is only a warning, because the run is complete."""
     from reports.run import write_run_page
     from training.run_page import contents_of
 

@@ -32,7 +32,7 @@ from dataloader.tables.splits import deal_into_folds
 from factory.choices import check_choices
 from inference.choices import BACKENDS
 from training.folds import alone_in, train_all
-from training.planned_runs import PlannedRun, damaged, is_whole, planned_run
+from training.planned_runs import PlannedRun, damaged, is_complete, planned_run
 from training.resume import refused
 from utils.arguments import at_least
 from utils.command import run_command
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         plan = list(plan_runs(options.configs, options.folds, options.seeds, output, options.overrides))
         must_have_the_settings_of(plan, recipes)
         failed = train_all(plan, lock, options.jobs)
-        finished = [planned for planned in plan if planned.is_finished and is_whole(planned)]
+        finished = [planned for planned in plan if planned.is_finished and is_complete(planned)]
         failed += sum(planned.is_finished for planned in plan) - len(finished)
         if not finished:
             raise UserError(f"{output}: no run of the contest has finished; see the lines above")

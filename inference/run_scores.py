@@ -94,7 +94,7 @@ def score_subset(run: Path, subset: str, *, window_s: float | None = None, backe
         if subset != "test" or not (run / TEST_SCORES).is_file():
             raise
         log.warning("%s; the scores of whole recordings are used, which training has saved", first_line(error))
-        return read_test_scores(run, split)
+        return read_test_scores(run)
     predictor = Predictor(run, window_s=window_s, backend=backend)
     table = score_recordings(predictor, data, config.data.min_overlap_s, str(run))
     try:

@@ -62,16 +62,14 @@ def read_run_table(path: Path) -> "pd.DataFrame":
         raise DataError(f"{path}: damaged ({first_line(error)})") from None
 
 
-def read_test_scores(run: Path, split: "pd.DataFrame") -> ScoreTable:
+def read_test_scores(run: Path) -> ScoreTable:
     """The scores of the test subset that training has saved, with a row for each recording.
-
-    Args:
-        split: the rows of the test subset in ``split.csv``.
 
     Raises:
         DataError: the table does not fit the labels and the split of the run.
     """
-    labels = tuple(read_run_table(run / LABELS)["label"])
+    labels, split = tuple(read_run_table(run / LABELS)["label"]), read_run_table(run / SPLIT)
+    split = split[split["split"] == "test"]
     wide = read_table(run / TEST_SCORES)
     if not isinstance(wide, Wide) or wide.labels != labels or set(wide.keys) != set(split["filename"]):
         raise DataError(f"{run / TEST_SCORES}: damaged; it does not fit {LABELS} and {SPLIT}")

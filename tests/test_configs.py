@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from dataloader.demo import make_demo
 from dataloader.encoders.table import OWN, is_encoder, settle
 from factory.choices import check_choices
 from tests.dataloader.encoders.conftest import RATE, WINDOW_S, write_torchscript
@@ -18,16 +17,17 @@ from utils.distributed import Processes
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "configs").glob("*.ini"))
 every_recipe = pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
-SMALL = ["trainer.batch_size_train=2", "trainer.num_workers=0", "trainer.device=cpu", "model.transfer_learning=false"]
+SMALL = ["trainer.batch_size_train=2", "trainer.num_workers=0", "trainer.device=cpu", "model.transfer_learning=false",
+         "data.num_workers=1", "data.multi_threading=true"]  # a process would import everything again  # fmt: skip
 SMALLER = {"wav2vec2.ini": ["model.wav2vec_layers=1", "data_process.max_length_s=1"]}  # of 12 layers, and of 5 s
 OWN_SPECTROGRAMS = {"small_cpu.ini", "pretrained_cnn.ini"}
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder with a demo in it, and the one cache of all recipes."""
+def place(tmp_path_factory, demo):
+    """A folder with the data in it, and the one cache of all recipes."""
     folder = tmp_path_factory.mktemp("place")
-    make_demo(folder / "data", species=3, recordings=8)
+    (folder / "data").symlink_to(demo)
     return folder
 
 

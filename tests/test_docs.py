@@ -21,6 +21,7 @@ import predict
 from dataloader.cache import entries as cache
 from docs.file_map import page_with_map
 from factory.model import build_model
+from tests.forked import run_forked
 from utils.settings import KEYS, DataProcess, Model
 
 ROOT = Path(__file__).parents[1]
@@ -128,7 +129,7 @@ def the_run_it_names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def test_the_live_example_prints_what_it_hears_while_the_sound_goes_on(the_run_it_names, monkeypatch):
+def test_the_live_example_prints_what_it_hears_while_the_sound_continues(the_run_it_names, monkeypatch):
     printed, sound = queue.Queue(), queue.Queue()
     noise = np.random.default_rng(1).integers(-1000, 1000, 10 * RATE).astype("<i2").tobytes()
     heard = types.SimpleNamespace(read=lambda _: sound.get(timeout=20))
@@ -261,13 +262,13 @@ def extended(tmp_path_factory):
     return copy, [name for _, name, _ in examples]
 
 
-def test_what_extending_adds_passes_the_tests_that_it_names(extended):
+def test_what_extending_adds_passes_the_tests_that_it_names(extended, tmp_path):
     copy, names = extended
     tests = [name for name in names if name.startswith("tests/")] + ["tests/factory/test_loss.py"]
     chosen = "asymmetric or every_loss or nadam or four_blocks or reversed or every_change or cost"
     tests += ["tests/factory/test_optimizer.py", "tests/training/test_contact_sheet.py"]
-    line = [sys.executable, "-m", "pytest", "-q", "-k", chosen, "-p", "no:cacheprovider", *dict.fromkeys(tests)]
-    done = subprocess.run(line, cwd=copy, capture_output=True, text=True)
+    line = ["-m", "pytest", "-q", "-k", chosen, "-p", "no:cacheprovider", *dict.fromkeys(tests)]
+    done = run_forked(line, tmp_path, cwd=copy, own_modules=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     assert "four_blocks" not in (ROOT / "factory/image_model.py").read_text()  # the copy alone was changed
 

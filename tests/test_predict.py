@@ -26,6 +26,7 @@ import export
 import predict
 from inference import steps
 from inference.score_store import ScoreStore
+from tests.forked import run_forked
 from utils.command import run_command
 from utils.files import host
 
@@ -270,18 +271,15 @@ def test_a_name_that_stdout_cannot_write_is_no_error(tiny_run, recordings, tmp_p
         "--format",
         "csv",
     ]
-    done = subprocess.run(
-        [sys.executable, "predict.py", *map(str, line)], cwd=ROOT, capture_output=True,
-        env=os.environ | {"PYTHONIOENCODING": "ascii"},
-    )  # fmt: skip
+    done = run_forked(["predict.py", *line], tmp_path, environment={"PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith(b"W\\xe4lder.csv\n")
+    assert done.stdout.endswith("W\\xe4lder.csv\n")
 
 
 # a long job
 
 
-def test_a_job_killed_with_9_goes_on_and_the_output_is_the_same_to_the_byte(
+def test_a_job_killed_with_9_continues_and_the_output_is_the_same_to_the_byte(
     command, tiny_run, sound, tmp_path, monkeypatch
 ):
     (tmp_path / "in").mkdir()
@@ -302,7 +300,7 @@ def test_a_job_killed_with_9_goes_on_and_the_output_is_the_same_to_the_byte(
         "predict.main()\n"
     )
     output = tmp_path / "out.csv"
-    done = subprocess.run([sys.executable, "-c", killing, *line, str(output)], cwd=ROOT, capture_output=True, text=True)
+    done = run_forked(["-c", killing, *line, output], tmp_path)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not output.exists()
     parts = sorted((tmp_path / ".out.csv.parts").glob("*.npz"))
@@ -324,7 +322,7 @@ def test_a_job_killed_with_9_goes_on_and_the_output_is_the_same_to_the_byte(
 
 
 def test_a_second_job_with_the_same_output_is_refused_and_takes_nothing_from_the_first(
-    command, tiny_run, recordings, tmp_path, monkeypatch
+    command, tiny_run, recordings, tmp_path, tmp_path_factory, monkeypatch
 ):
     line = ["--run", tiny_run, "--input", recordings, "--format", "csv", "--output", tmp_path / "out.csv"]
     second, keep = [], ScoreStore.keep
@@ -332,8 +330,7 @@ def test_a_second_job_with_the_same_output_is_refused_and_takes_nothing_from_the
     def kept(job, scores):
         keep(job, scores)
         if not second:
-            other = [sys.executable, "predict.py", *map(str, line), "--step-s", "1"]
-            second.append(subprocess.run(other, cwd=ROOT, capture_output=True, text=True))
+            second.append(run_forked(["predict.py", *line, "--step-s", "1"], tmp_path_factory.mktemp("second")))
 
     monkeypatch.setattr(ScoreStore, "keep", kept)
     command(*line)
@@ -368,7 +365,7 @@ def test_a_job_stopped_by_sigterm_says_how_to_go_on(command, tiny_run, recording
     assert os.listdir(tmp_path) == ["out.csv"]
 
 
-def test_a_bar_goes_on_where_a_header_has_promised_less_than_there_is(monkeypatch):
+def test_a_bar_continues_where_a_header_has_promised_less_than_there_is(monkeypatch):
     monkeypatch.setattr(
         "inference.steps.audio_info", lambda _: SimpleNamespace(frames=3600 * 32_000, sample_rate=32_000)
     )

@@ -2,25 +2,21 @@
 
 import argparse
 import contextlib
-import importlib
 import json
 import logging
 import os
-import shutil
-import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import soundfile
 
 from dataloader.audio.decoding import AudioStream, BadRecording, audio_info, read_audio
 from dataloader.audio.endings import ENDINGS
 from dataloader.cache.overview import overview
 from dataloader.cache.spectrogram import BandStatistics, MelSpectrogram, standardise
+from training.play import find_player, playing
 from utils.config import load_config
 from utils.errors import DataError
 from utils.run_folder import EPOCHS, SUMMARY
@@ -34,12 +30,6 @@ log = logging.getLogger(__name__)
 
 LONGEST_S = 3600.0  # of a stretch that is held in memory, which takes some 2 GB; a longer one is drawn in COLUMNS
 COLUMNS = 2000  # of such a picture; each shows the loudest frame of its time
-PLAYERS = {  # program -> arguments before the file
-    "ffplay": ["-nodisp", "-autoexit", "-loglevel", "error"],
-    "aplay": ["--quiet"],
-    "paplay": [],
-    "afplay": [],
-}
 
 
 class Stretch(NamedTuple):
@@ -80,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         figure = draw_history(_epochs_of(drawn), title=drawn.resolve().name, kept_epoch=_kept_epoch(drawn))
         _save_or_show(figure, output)
         return
-    player = _find_player() if options.play else None
+    player = find_player() if options.play else None
     try:
         stretch = _stretch_of(drawn, options.start, options.length)
         if stretch.seconds > LONGEST_S:
@@ -93,8 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             figure = _draw(drawn, stretch, waveform, config, augmentations=options.augmentations)
     except BadRecording as error:
         raise DataError(f"{drawn}: {error}") from None
-    playing = _playing(waveform, config.data_process.sample_rate, player) if player else contextlib.nullcontext()
-    with playing:
+    sound = playing(waveform, config.data_process.sample_rate, player) if player else contextlib.nullcontext()
+    with sound:
         _save_or_show(figure, output)
 
 
@@ -286,52 +276,3 @@ def _show(figure: "Figure") -> None:
 
     pyplot.figure(figure)
     pyplot.show()
-
-
-def _find_player() -> str:
-    """The player of this machine: ``sounddevice`` or a program of PLAYERS.
-
-    Raises:
-        DataError: there is none.
-    """
-    with contextlib.suppress(ImportError, OSError):  # OSError: the package is installed, but not its library PortAudio
-        importlib.import_module("sounddevice")
-        return "sounddevice"
-    for program in PLAYERS:
-        if shutil.which(program):
-            return program
-    raise DataError(f"--play: no player was found; pip install sounddevice, or install one of {', '.join(PLAYERS)}")
-
-
-@contextlib.contextmanager
-def _playing(waveform: np.ndarray, sample_rate: int, player: str) -> Iterator[None]:
-    """Play while the block runs, and then wait for the end of the sound.
-
-    Args:
-        waveform: ``(samples,)``, float32, full scale 1.
-        sample_rate: Hz.
-
-    Raises:
-        DataError: the player failed, for instance because there is no sound card.
-    """
-    if player == "sounddevice":
-        sounddevice = importlib.import_module("sounddevice")
-        try:
-            sounddevice.play(waveform, sample_rate)
-            yield
-            sounddevice.wait()
-        except sounddevice.PortAudioError as error:
-            raise DataError(f"--play: {' '.join(str(error).split())}") from None
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "recording.wav"  # the format that all players know
-        soundfile.write(path, waveform, sample_rate, subtype="PCM_16")  # this clips what is above full scale
-        process = subprocess.Popen([player, *PLAYERS[player], str(path)], stderr=subprocess.PIPE, text=True)
-        try:
-            yield
-            _, complaints = process.communicate()
-        finally:
-            process.kill()
-    if process.returncode:
-        last = complaints.strip().splitlines()[-1:] or [f"exit code {process.returncode}"]
-        raise DataError(f"--play: {player}: {last[0]}")

@@ -1,8 +1,8 @@
 """How are several runs trained by one command? Each fold with each seed, by train_classifier.py in its own process.
 
-``train_classifier.py --folds N --seeds M`` trains one recipe like this, and scores all recordings pooled; the contest
-in
-benchmarks/ trains several recipes. A stopped command can be continued, and if a run fails the others are still trained.
+``train_classifier.py --folds N --seeds M`` trains one recipe in this way and scores all recordings, pooled over the
+folds; the contest in benchmarks/ trains several recipes. A stopped command can be continued, and if a run fails the
+others are still trained.
 """
 
 import argparse
@@ -25,20 +25,20 @@ from evaluation.scores import evaluate
 from evaluation.seeds import figures_of_seeds, lines_of_seeds, mean_over_seeds
 from evaluation.table import concatenate
 from factory.choices import check_choices
-from inference.run_tables import read_run_table, read_test_scores
-from training.planned_runs import METRICS, PlannedRun, as_number, is_whole, plan_runs, summary_of
+from inference.run_tables import read_test_scores
+from training.planned_runs import METRICS, PlannedRun, as_number, is_complete, plan_runs, summary_of
 from utils.config import load_config, to_ini
 from utils.errors import ConfigError, DataError, Problem, UserError
 from utils.files import must_be_writable, write_text
 from utils.interrupt import Interrupt, Stopped
 from utils.lock import alone
-from utils.run_folder import CONFIG, FOLDS, RECIPE, SPLIT
+from utils.run_folder import CONFIG, FOLDS, RECIPE
 from utils.utils import cores, make_run_folder
 
 log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parents[1]
-_OWN = ("data.folds", "data.fold", "trainer.seed")  # settings that each of its runs has its own of
+_OWN = ("data.folds", "data.fold", "trainer.seed")  # settings that differ between its runs
 
 
 def train_folds(options: argparse.Namespace) -> Path:
@@ -52,10 +52,10 @@ def train_folds(options: argparse.Namespace) -> Path:
     with alone_in(folder) as lock:
         plan = plan_runs(folder / RECIPE, folds, seeds, folder)
         train_all(plan, lock)
-        whole = [planned for planned in plan if planned.is_finished and is_whole(planned)]
-        if len(whole) < len(plan):
+        complete = [planned for planned in plan if planned.is_finished and is_complete(planned)]
+        if len(complete) < len(plan):
             raise UserError(
-                f"{folder}: {len(plan) - len(whole)} of {len(plan)} runs are not finished; see the lines above, and "
+                f"{folder}: {len(plan) - len(complete)} of {len(plan)} runs are not finished; see the lines above, and "
                 f"continue with: python train_classifier.py --resume {folder}"
             )
         score_pooled(folder, plan)
@@ -92,13 +92,10 @@ def _resumed(folder: Path) -> tuple[Path, int, int]:
 
 def score_pooled(folder: Path, plan: Sequence[PlannedRun]) -> None:
     """Print the scores of all recordings, each scored by the runs that have not seen it, and keep them."""
-    tables = {}
-    for seed in sorted({planned.seed for planned in plan}):
-        of_folds = []
-        for run in [planned.run for planned in plan if planned.seed == seed]:
-            split = read_run_table(run / SPLIT)
-            of_folds.append(read_test_scores(run, split[split["split"] == "test"]))
-        tables[seed] = concatenate(of_folds)
+    tables = {
+        seed: concatenate([read_test_scores(planned.run) for planned in plan if planned.seed == seed])
+        for seed in sorted({planned.seed for planned in plan})
+    }
     found = {seed: evaluate(table, all_scored=True) for seed, table in tables.items()}
     aucs = [one.overall["macro_auc"].value for one in found.values() if one.overall["macro_auc"].value is not None]
     mean = sum(aucs) / len(aucs) if aucs else None
@@ -183,7 +180,7 @@ def _call(planned: PlannedRun, what: Sequence[object], lock: Sequence[int], jobs
 
 
 def _reason(planned: PlannedRun, code: int) -> str:
-    """One line that says why a planned run is not finished."""
+    """One line with the reason why a planned run is not finished."""
     if code == 0:
         return "stopped by [trainer] max_minutes; continue with the same command"
     file = planned.folder / "output.txt"

@@ -57,7 +57,7 @@ def plan_runs(path: Path, folds: int, seeds: int, output: Path) -> list[PlannedR
     ]
 
 
-def is_whole(planned: PlannedRun) -> bool:
+def is_complete(planned: PlannedRun) -> bool:
     """Whether a finished run has all files that are read; if not, this is logged."""
     try:
         summary, tested = summary_of(planned), tested_of(planned.run)

@@ -18,7 +18,7 @@ from dataloader.tables.splits import SPLITS
 from evaluation.seeds import mean_over_seeds
 from evaluation.table import ScoreTable, concatenate
 from inference.run_scores import score_runs
-from inference.run_tables import read_test_scores, runs_by_seed
+from inference.run_tables import read_run_table, read_test_scores, runs_by_seed
 from inference.thresholds import decisions_of
 from training.recordings import cache_folder
 from utils.command import run_command
@@ -36,26 +36,28 @@ _PACKAGES = ("torch", "timm", "numpy", "librosa", "soundfile")
 _NOT_SHOWN = {"paths", "callbacks"}  # sections that do not concern the model, and may have secrets
 
 
-def contents_of(given: Sequence[Path], metadata: "pd.DataFrame | None" = None) -> dict[str, Any]:
+def contents_of(paths: Sequence[Path], metadata: "pd.DataFrame | None" = None) -> dict[str, Any]:
     """The arguments of ``reports.run.write_run_page``.
 
     Args:
-        given: a run, several, or a folder of folds; the scores of several are pooled.
+        paths: a run, several, or a folder of folds; the scores of several are pooled.
         metadata: the recordings as the run has used them; None: they are read again.
     """
-    by_seed = runs_by_seed(given)
+    by_seed = runs_by_seed(paths)
     runs = [run for of_seed in by_seed.values() for run in of_seed]
     config = load_config(runs[0] / CONFIG)
     cache = cache_folder(config)  # for an encoder this takes a second
     if metadata is None:
         metadata = _recordings_of(runs[0], config, cache)
-    names = {row["label"]: row["common_name"] or row["label"] for row in _rows(runs[0] / LABELS)}
+    classes = read_run_table(runs[0] / LABELS)
+    common = classes["common_name"].where(classes["common_name"] != "", classes["label"])
+    names = dict(zip(classes["label"], common, strict=True))
     one = runs[0] if len(runs) == 1 else None
     epochs = [json.loads(line) for line in (one / EPOCHS).read_text(encoding="utf-8").splitlines()] if one else []
     summary = json.loads((runs[0] / SUMMARY).read_text(encoding="utf-8"))
     table, thresholds, threshold_name = _scores_and_thresholds(by_seed)
     return {
-        "name": one.name if one else f"{given[0].name}: {counted(len(runs), 'run')}",
+        "name": one.name if one else f"{paths[0].name}: {counted(len(runs), 'run')}",
         "facts": _description(runs, config, summary, metadata, cache),
         "epochs": epochs,
         "kept_epoch": summary.get("best_epoch") if one else None,
@@ -82,31 +84,16 @@ def pooled_scores(by_seed: Mapping[int, Sequence[Path]]) -> ScoreTable | None:
 
 
 def _of_folds(runs: Sequence[Path]) -> ScoreTable | None:
-    tables = [read_test_scores(run, _tested(run)) for run in runs if (run / TEST_SCORES).is_file()]
+    tables = [read_test_scores(run) for run in runs if (run / TEST_SCORES).is_file()]
     if not tables:
         return None
     labels = tables[0].labels
     return concatenate([table for table in tables if table.labels == labels])
 
 
-def _tested(run: Path) -> "pd.DataFrame":
-    split = _frame(run / SPLIT)
-    return split[split["split"] == "test"].reset_index(drop=True)
-
-
-def _frame(path: Path) -> "pd.DataFrame":
-    import pandas as pd
-
-    return pd.read_csv(path, dtype=str, keep_default_na=False)
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    return _frame(path).to_dict("records")
-
-
 def _recordings_of(run: Path, config: Config, cache: Path) -> "pd.DataFrame":
     """The recordings of an earlier run, with its split."""
-    split, table = _frame(run / SPLIT), load_table(config).set_index("filename")
+    split, table = read_run_table(run / SPLIT), load_table(config).set_index("filename")
     split = split[split["filename"].isin(table.index)].reset_index(drop=True)
     index = read_index(cache) if cache.is_dir() else {}
     return split.assign(

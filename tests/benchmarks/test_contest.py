@@ -6,8 +6,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,14 +16,13 @@ import pytest
 from benchmarks import contest, contest_table
 from benchmarks.contest import main, plan_runs
 from benchmarks.contest_table import mean_and_spread, pooled
-from dataloader.demo import make_demo
+from tests.forked import Forked
 from training import folds
 from training.folds import train_all
-from training.planned_runs import is_whole
+from training.planned_runs import is_complete
 from utils.errors import ConfigError, DataError, UserError
 from utils.interrupt import Interrupt, Stopped
 
-ROOT = Path(__file__).parents[2]
 RECIPE = """
 [testing]
 testing = false
@@ -49,10 +46,10 @@ lr_warmup_epochs = 0
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Two recipes beside a demo."""
+def folder(tmp_path_factory, demo):
+    """Two recipes beside the data."""
     folder = tmp_path_factory.mktemp("contest")
-    make_demo(folder / "data", species=3, recordings=8)
+    (folder / "data").symlink_to(demo)
     for name, model in (("a", "test_convnext"), ("b", "test_efficientnet")):
         (folder / f"{name}.ini").write_text(RECIPE.format(model))
     return folder
@@ -70,16 +67,15 @@ def finished(folder, in_this_process):
     planned = list(plan_runs(recipes, 2, 1, folder / "out", []))
     with in_this_process():
         assert train_all(planned[:1], []) == 0
-    line = [sys.executable, "-m", "benchmarks.contest", *command(folder)]
-    process = subprocess.Popen(line, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    process = Forked(["-m", "benchmarks.contest", *command(folder)], folder)
     until = time.monotonic() + 60
     while not list(folder.glob("out/b/seed1-fold1/*/config.ini")) and time.monotonic() < until:
         time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    _, printed = process.communicate(timeout=60)
-    assert process.returncode == 143
+    os.kill(process.pid, signal.SIGTERM)
+    stopped = process.wait(60)
+    assert stopped.returncode == 143, stopped.stderr
     first_left = "(b, seed 1, fold 1|a, seed 1, fold 2)"  # the latter if b was at its end
-    assert re.fullmatch(f"stopped at {first_left}; continue with the same command", printed.splitlines()[-1])
+    assert re.fullmatch(f"stopped at {first_left}; continue with the same command", stopped.stderr.splitlines()[-1])
     assert not list(folder.glob("out/*/seed1-fold2"))
     (first,) = folder.glob("out/a/seed1-fold1/*/summary.json")
     ended = first.stat().st_mtime_ns
@@ -187,10 +183,10 @@ DAMAGE = {
 def test_a_damaged_run_is_reported_and_does_not_count(folder, tmp_path, caplog, name):
     run = Path(shutil.copytree(folder / "out" / "a" / "seed1-fold2", tmp_path / "run"))
     planned = replace(some_runs(folder)[0], folder=run)
-    assert is_whole(planned)
+    assert is_complete(planned)
     file, damage, why = DAMAGE[name]
     damage(planned.run / file)
-    assert not is_whole(planned)
+    assert not is_complete(planned)
     (line,) = [record.getMessage() for record in caplog.records]
     assert re.fullmatch(
         f"{re.escape(str(planned.run))}: damaged \\(.*{why}.*\\); remove this folder, and the run .*", line

@@ -1,8 +1,6 @@
 """Is Wav2Vec2 built with all or some of its layers and weights, or refused with a reason?"""
 
 import logging
-import subprocess
-import sys
 import time
 from dataclasses import replace
 
@@ -11,6 +9,7 @@ import torch
 
 from factory.model import build_model, check_model, dry_run, model_of, model_settings
 from factory.wav2vec import WAVEFORM_MODELS, check_waveform_model
+from tests.forked import run_forked
 from utils.errors import ConfigError
 from utils.settings import Model
 
@@ -154,12 +153,13 @@ def test_a_checkpoint_builds_it_again():
     assert model_of({"model_type": model.type, "model_settings": model_settings(model)}) == model
 
 
-def test_torchaudio_is_loaded_for_it_alone():
+def test_torchaudio_is_loaded_for_it_alone(tmp_path):
     code = (
         "import sys; import training.build; from factory.model import build_model; from utils.settings import Model;"
         "build_model(Model(type='test_resnet', transfer_learning=False), 3); assert 'torchaudio' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    done = run_forked(["-c", code], tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 # Weights on disk

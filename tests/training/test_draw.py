@@ -1,10 +1,9 @@
-"""Does the command draw and play what was asked for, and say in a line why it cannot?"""
+"""Does the command draw and play what was asked for, and report in a line why it cannot?"""
 
 import json
 import os
 import shutil
 import stat
-import subprocess
 import sys
 import types
 import wave
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.forked import run_forked
 from training import draw
 from training.draw import main
 from utils.errors import ConfigError, DataError
@@ -145,8 +145,8 @@ def test_a_run_is_drawn_by_epoch(here, monkeypatch):
         (["whistle.wav", "--output", "config.ini/out.png"], "^config.ini: no such folder"),
     ],
 )
-def test_what_cannot_be_drawn_is_told_in_a_line(here, arguments, message, monkeypatch):
-    monkeypatch.setattr(draw, "_find_player", lambda: "aplay")
+def test_what_cannot_be_drawn_is_reported_in_a_line(here, arguments, message, monkeypatch):
+    monkeypatch.setattr(draw, "find_player", lambda: "aplay")
     for run, text in (("new run", ""), ("bad run", "{")):
         (here / run).mkdir()
         (here / run / "metrics.jsonl").write_text(text)
@@ -201,7 +201,7 @@ def test_hours_are_drawn_in_a_few_columns_each_the_loudest_of_its_time(here, dra
 
 
 def give_path(monkeypatch, folder: Path, script: str, name: str = "aplay") -> None:
-    """Let a shell script stand on an otherwise empty PATH."""
+    """Put a shell script on an otherwise empty PATH."""
     folder.mkdir()
     (folder / name).write_text(f"#!/bin/sh\n{script}\n")
     (folder / name).chmod(stat.S_IRWXU)
@@ -225,7 +225,7 @@ def test_a_player_that_fails_is_quoted_in_a_line(here, monkeypatch):
         main(["whistle.wav", "--play"])
 
 
-def test_without_any_player_it_says_what_to_install(here, monkeypatch):
+def test_without_any_player_the_message_names_what_to_install(here, monkeypatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     with pytest.raises(DataError, match="pip install sounddevice, or install one of ffplay, aplay"):
@@ -264,8 +264,6 @@ def test_a_real_recording_is_drawn_and_a_cut_one_as_far_as_it_goes(here, drawn, 
 
 
 def test_the_command_leaves_with_1_and_a_line(here):
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "utils.visualise", "gone.ogg"]
-    done = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True)
+    done = run_forked(["-m", "utils.visualise", "gone.ogg"], here, cwd=here)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "gone.ogg: no such recording; name one sound file\n"

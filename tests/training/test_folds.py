@@ -1,4 +1,4 @@
-"""Are all folds trained by one command, gone on with where they were stopped, and scored together?"""
+"""Are all folds trained by one command, continued where they were stopped, and scored together?"""
 
 import json
 import re
@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 
 import train_classifier
-from dataloader.demo import make_demo
 from training.folds import score_pooled
 from utils.errors import ConfigError, DataError, UserError
 
@@ -38,9 +37,9 @@ lr_warmup_epochs = 0
 
 
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory):
+def recipe(tmp_path_factory, demo):
     folder = tmp_path_factory.mktemp("folds")
-    make_demo(folder / "data", species=3, recordings=8)
+    (folder / "data").symlink_to(demo)
     (folder / "recipe.ini").write_text(RECIPE)
     return folder / "recipe.ini"
 
@@ -56,7 +55,7 @@ def call(in_this_process):
     return call
 
 
-def test_all_folds_are_trained_and_scored_pooled_and_a_fold_that_failed_is_gone_on_with(recipe, call, capsys, caplog):
+def test_all_folds_are_trained_and_scored_pooled_and_a_fold_that_failed_is_continued(recipe, call, capsys, caplog):
     runs_dir = f"--set=paths.runs_dir={recipe.parent / 'other'}"
     with pytest.raises(UserError, match=r"1 of 2 runs are not finished.*--resume") as failed:
         call("--config", recipe, "--folds", 2, runs_dir, refuse=lambda overrides: "data.fold=2" in overrides)
@@ -78,33 +77,33 @@ def test_all_folds_are_trained_and_scored_pooled_and_a_fold_that_failed_is_gone_
     scores = json.loads((folder / "scores.json").read_text())
     assert scores["macro_auc"] == pytest.approx(pooled(runs)["macro_auc"])
     assert scores["seeds"]["1"]["n_recordings"] == 24
-    assert call("--resume", folder) == 0  # a finished one says the same again
+    assert call("--resume", folder) == 0  # nothing is left to train
 
 
 def test_several_seeds_are_scored_together_with_a_line_for_each_figure_of_the_seeds(tmp_path, capsys):
     names, labels = [f"{number}.ogg" for number in range(12)], ["a", "b", "c"] * 4
-    cells = []
+    plan = []
     for seed, fold in ((1, 1), (1, 2), (2, 1), (2, 2)):
         run = tmp_path / f"seed{seed}-fold{fold}"
         run.mkdir()
-        its = slice(0, 6) if fold == 1 else slice(6, 12)
-        split = {"filename": names[its], "label": labels[its], "group": names[its], "split": "test"}
+        rows = slice(0, 6) if fold == 1 else slice(6, 12)
+        split = {"filename": names[rows], "label": labels[rows], "group": names[rows], "split": "test"}
         pd.DataFrame(split).to_csv(run / "split.csv", index=False)
         named = {key: list("abc") for key in ("label", "scientific_name", "common_name")}
         pd.DataFrame(named).to_csv(run / "labels.csv", index=False)
-        right = np.eye(3)[[("abc".index(label) + (seed == 2)) % 3 for label in labels[its]]]
-        pd.DataFrame(right, pd.Index(names[its], name="filename"), list("abc")).to_csv(run / "test_scores.csv")
-        cells.append(SimpleNamespace(seed=seed, run=run))
-    score_pooled(tmp_path, cells)
-    said = capsys.readouterr().out
-    assert said.startswith("4 runs, the scores of each recording averaged over 2 seeds: 12 recordings")
-    assert "each seed alone, macro AUC: 0.625 ± 0.530 (1.000, 0.250)" in said
+        right = np.eye(3)[[("abc".index(label) + (seed == 2)) % 3 for label in labels[rows]]]
+        pd.DataFrame(right, pd.Index(names[rows], name="filename"), list("abc")).to_csv(run / "test_scores.csv")
+        plan.append(SimpleNamespace(seed=seed, run=run))
+    score_pooled(tmp_path, plan)
+    printed = capsys.readouterr().out
+    assert printed.startswith("4 runs, the scores of each recording averaged over 2 seeds: 12 recordings")
+    assert "each seed alone, macro AUC: 0.625 ± 0.530 (1.000, 0.250)" in printed
     found = json.loads((tmp_path / "scores.json").read_text())
     assert (found["macro_auc"], found["seeds"]["2"]["macro_auc"]) == (0.625, 0.25)
     assert found["mean_over_seeds"]["macro_auc"] == pytest.approx(0.75)  # half of the negatives tie with the positives
 
 
-def test_what_each_run_has_its_own_of_is_refused(recipe, call):
+def test_settings_that_differ_between_the_runs_are_refused(recipe, call):
     with pytest.raises(ConfigError, match=r"--set \[data\] fold: each run of --folds has another value"):
         call("--config", recipe, "--folds", 2, "--set", "data.fold=1")
     with pytest.raises(ConfigError, match=r"\[data\] folds = '99': the recordings have only \d+ groups"):

@@ -1,19 +1,18 @@
 """What does a run take from its machine?"""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tests.forked import run_forked
 from utils.errors import ConfigError
 from utils.utils import choose_device, make_run_folder, seed_everything, seed_for
 
 
-def test_a_place_has_a_seed_of_its_own_on_every_machine():
+def test_a_step_key_has_a_seed_of_its_own_on_every_machine():
     seeds = {seed_for(1, "a", 1), seed_for(1, "a", 2), seed_for(2, "a", 1), seed_for(1, "b", 1), seed_for(1, "a", 1, 1)}
     assert len(seeds) == 5
     assert all(0 <= seed < 2**63 for seed in seeds)
@@ -27,7 +26,7 @@ def test_one_seed_gives_one_stream_of_every_generator():
     assert drawn[0] == drawn[1]
 
 
-def test_cuda_that_is_not_there_is_told(monkeypatch):
+def test_cuda_that_is_not_there_is_reported(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device("auto") == torch.device("cpu")
     with pytest.raises(ConfigError, match=r"\[trainer\] device = 'cuda': no CUDA device found; use cpu or auto"):
@@ -41,7 +40,7 @@ def test_two_runs_in_one_second_have_two_folders(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
-def test_freed_memory_is_kept_for_the_next_step():
+def test_freed_memory_is_kept_for_the_next_step(tmp_path):
     code = """
 from pathlib import Path
 import torch
@@ -54,6 +53,6 @@ del block
 print(held - pages())
 """
     # In a process of its own: one that has run other tests may have other room for the block.
-    root = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    done = run_forked(["-c", code], tmp_path)
+    assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 10_000  # pages; 25,000 would have gone
