@@ -15,7 +15,7 @@ from pathlib import Path
 
 from utils.errors import UserError
 from utils.files import write_text
-from utils.settings import KEYS, Callbacks, Config
+from utils.settings import Callbacks, Config
 from utils.tracker import HeldOutScores, plain, public_settings
 
 MODES = {"offline": "offline", "online": "async", "debug": "debug"}  # [callbacks] neptune_mode -> the client's
@@ -68,9 +68,9 @@ class Neptune:
         if online:
             found = {"project": callbacks.neptune_project, "id": self._run["sys/id"].fetch()}
             write_text(run_dir / "neptune.json", json.dumps(found) + "\n")
-        settings: dict[str, dict[str, object]] = {section: {} for section in KEYS}
+        settings: dict[str, dict[str, object]] = {}
         for section, key, value in public_settings(config):
-            settings[section][key] = _for_neptune(value)
+            settings.setdefault(section, {})[key] = _for_neptune(value)
         self._run["config"] = settings
         self._flush()
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from utils.settings import KEYS, SECRETS, Config
+from utils.settings import SECRETS, Config
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,10 +42,10 @@ class Tracker(Protocol):
 
 def public_settings(config: Config) -> Iterator[tuple[str, str, object]]:
     """Section, key and value of each setting except the secrets."""
-    for section, keys in KEYS.items():
-        for key in keys:
+    for section in config.section_names:
+        for key, value in vars(config.section(section)).items():
             if (section, key) not in SECRETS:
-                yield section, key, getattr(getattr(config, section), key)
+                yield section, key, value
 
 
 def plain(value: object) -> object:

@@ -20,8 +20,8 @@ import pytest
 from utils.errors import DataError
 from utils.local_files import COLUMNS, LocalFiles
 from utils.neptune_tracker import Neptune
-from utils.settings import Callbacks, Config
-from utils.tracker import HeldOutScores
+from utils.settings import Callbacks, Config, Source
+from utils.tracker import HeldOutScores, public_settings
 from utils.tracking import TRACKERS, Guarded, build_trackers
 
 ROOT = Path(__file__).parents[2]
@@ -410,6 +410,14 @@ def test_a_resumed_run_continues_with_its_online_run(tmp_path, client):
     build(tmp_path)
     build(tmp_path, replace(ONLINE, neptune_project="birds/other"))
     assert [run.arguments["with_id"] for run in runs] == [None, "SONGS-7", None]
+
+
+def test_the_settings_of_sources_are_sent_and_the_token_is_not():
+    sources = (("nights", Source(weight=2.0)),)
+    sent = list(public_settings(Config(sources=sources, callbacks=Callbacks(neptune_token=TOKEN))))
+    assert ("source.nights", "weight", 2.0) in sent
+    assert ("trainer", "seed", 1) in sent
+    assert TOKEN not in str(sent)
 
 
 # TensorBoard, read back
