@@ -162,9 +162,7 @@ def _classes(metadata: "pd.DataFrame", labels: Sequence[str]) -> list[dict[str, 
     return found
 
 
-def _scores_and_thresholds(
-    by_seed: Mapping[int, Sequence[Path]],
-) -> tuple[ScoreTable | None, np.ndarray | None, str]:
+def _scores_and_thresholds(by_seed: Mapping[int, Sequence[Path]]) -> tuple[ScoreTable | None, np.ndarray | None, str]:
     """The scores that the page shows, and the thresholds ``(classes,)`` that were fitted for the runs, with their name.
 
     Thresholds apply to windows, so if there are thresholds the scores are those of windows, else those of recordings.

@@ -73,11 +73,7 @@ def draw_recording(
 
 
 def draw_sheet(
-    panels: Sequence[tuple[str, np.ndarray]],
-    *,
-    frames_per_second: float,
-    mel_frequencies: np.ndarray,
-    title: str = "",
+    panels: Sequence[tuple[str, np.ndarray]], *, frames_per_second: float, mel_frequencies: np.ndarray, title: str = ""
 ) -> "Figure":
     """Draw images side by side, four in a row, with the colours of the first.
 
@@ -236,12 +232,7 @@ def _draw_image(
         cmap=COLOURS,
         vmin=low,
         vmax=high,
-        extent=(
-            start_s - 0.5 / frames_per_second,
-            start_s + (frames - 0.5) / frames_per_second,
-            -0.5,
-            n_mels - 0.5,
-        ),
+        extent=(start_s - 0.5 / frames_per_second, start_s + (frames - 0.5) / frames_per_second, -0.5, n_mels - 0.5),
     )
     axes.set_xlim(start_s, start_s + frames / frames_per_second)
     ticks = _round_frequencies(mel_frequencies)
