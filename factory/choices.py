@@ -81,7 +81,11 @@ def _hides_everything(config: Config) -> list[Problem]:
 
 
 # Settings for spectrograms only. The other changes of [augmentation] and [mixing] also work on waveforms.
-_FOR_IMAGES = {"data": "standardize_over", "augmentation": "background_p xy_masks_p", "mixing": "power_mix_p"}
+_FOR_IMAGES = {
+    "data": "standardize_over",
+    "augmentation": "background_p xy_masks_p",
+    "mixing": "power_mix_p",
+}
 _FOR_SOUNDS = {
     "data": "standardize_over keep_quietest",
     "data_process": "mode",

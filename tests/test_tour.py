@@ -34,7 +34,14 @@ from IPython.utils.capture import capture_output
 from dataloader import demo
 
 demo.SOUNDSCAPE_S = 20.0
-shell, shown = InteractiveShell.instance(), []
+
+
+class Shell(InteractiveShell):
+    def enable_gui(self, gui=None):  # %matplotlib inline asks for none
+        assert gui is None
+
+
+shell, shown = Shell.instance(), []
 for cell in json.loads(sys.argv[1]):
     with capture_output() as captured:
         done = shell.run_cell(cell)

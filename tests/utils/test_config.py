@@ -252,6 +252,7 @@ def test_a_removed_setting_is_refused_where_it_changed_the_training_and_ignored_
         "changed); remove the line"
     ]
     config_module._report.cache_clear()
+    caplog.clear()
     with caplog.at_level("INFO"):
         assert load_config(changed).augmentation == Config().augmentation  # a run of before still predicts
     assert caplog.messages == [
