@@ -142,7 +142,7 @@ def _match_wide(truth: Truth, wide: Wide) -> np.ndarray:
 
 
 def _keys_of(truth: Truth, wide: Wide) -> tuple[list[str], list[str]]:
-    """The keys of the rows of both, in the form that both have: row_ids, or names of recordings."""
+    """The keys of the rows of both tables in one form: names of recordings where ``wide`` has them, else row_ids."""
     if wide.key == "filename":
         return wide.stems(), list(truth.stems)
     if truth.keys is None:
@@ -209,7 +209,7 @@ def _labels_in(truth: Truth, long: Long) -> tuple["pd.Series", list[str]]:
 
 
 def _recordings_in(long: Long, rows_of: Mapping[str, list[int]], source: str) -> "pd.Series":
-    """The recording of each detection: by its stem, or by the beginning of the name of its table."""
+    """The recording of each detection, whose name is the stem of the recording, or that stem, a dot and more."""
     known = {}
     for name in dict.fromkeys(long.table["recording"]):
         begins = [stem for stem in rows_of if name == stem or name.startswith(f"{stem}.")]

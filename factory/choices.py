@@ -55,7 +55,7 @@ def check_choices(config: Config, *, fetch: bool = True) -> list[Problem]:
 
 
 def _hides_everything(config: Config) -> list[Problem]:
-    """Masks that can be as large as a window: they would hide the bird and keep its label."""
+    """The problems of masks that can cover a whole window: the bird would be hidden, but its label would stay."""
     a, process, waveform = config.augmentation, config.data_process, frontend_of(config.model.type) is WAVEFORMS
     if not a.data_augmentation:
         return []

@@ -47,7 +47,7 @@ def runs_by_seed(paths: Sequence[Path]) -> dict[int, list[Path]]:
 
 
 def read_run_table(path: Path) -> "pd.DataFrame":
-    """A table of a run folder, in which all cells are text.
+    """A table of a run folder; each cell is read as text.
 
     Raises:
         DataError: it is missing or damaged.

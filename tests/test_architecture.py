@@ -42,7 +42,7 @@ def name(path):
 
 
 def is_a_script(node):
-    """Whether it is ``if __name__ == "__main__":``; the code under it may import every room."""
+    """Whether a statement is ``if __name__ == "__main__":``. The code under it may import every package."""
     return isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"
 
 

@@ -59,7 +59,11 @@ def load_config(path: Path | str, overrides: Sequence[str] = (), check_choices: 
     problems: list[Problem] = []
     removed: list[Problem] = []
     settings = _read_file(path, problems, removed) | _read_overrides(overrides, problems, removed)
-    problems += removed if check_choices else []
+    if check_choices:
+        problems += removed
+    else:
+        for problem in removed:
+            _report(str(problem))
     folder = Path(os.path.abspath(path)).parent
     try:
         _check_one_line(str(folder))  # every relative path begins with it

@@ -27,8 +27,8 @@ class Removed(NamedTuple):
 _OFF = ("0", "0.0")
 _NO_GAIN = "in experiments it made no difference"
 REMOVED = {
-    ("augmentation", "eq_p"): Removed(_OFF, "standardising each band removes what it changed"),
-    ("augmentation", "gain_p"): Removed(_OFF, "standardising each band removes what it changed"),
+    ("augmentation", "eq_p"): Removed(_OFF, _NO_GAIN),
+    ("augmentation", "gain_p"): Removed(_OFF, _NO_GAIN),
     ("augmentation", "hiss_p"): Removed(_OFF, f"{_NO_GAIN}; background_p adds recorded noise"),
     ("augmentation", "time_shift_p"): Removed(_OFF, f"{_NO_GAIN}; augment_random_crop moves windows"),
     ("augmentation", "frequency_shift_p"): Removed(_OFF, _NO_GAIN),
@@ -48,7 +48,7 @@ class Update(NamedTuple):
     Attributes:
         key, text: its present key and value; None: the setting does not exist any more.
         line: a line for the log; empty if nothing has changed.
-        problem: why nothing can be trained with it; empty if something can.
+        problem: why nothing can be trained with this setting; empty if it does not prevent training.
     """
 
     key: str | None
@@ -62,8 +62,7 @@ def update(section: str, key: str, text: str) -> Update:
     if removed := REMOVED.get((section, key)):
         if removed.neutral is None or text in removed.neutral:
             return Update(None, None)
-        line = f"[{section}] {key} is no longer a setting: {removed.why}"
-        return Update(None, None, line, f"no longer a setting ({removed.why}); remove the line")
+        return Update(None, None, problem=f"no longer a setting ({removed.why}); remove the line")
     if new := RENAMED.get((section, key)):
         return Update(new, text, f"[{section}] {key} is called {new} now")
     if (new := REPLACED.get((section, key, text))) is not None:
